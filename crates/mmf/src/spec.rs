@@ -1,0 +1,110 @@
+//! What is asked of an object: the plain words that every layer shares.
+
+use std::fmt;
+
+/// What a mapping may do with its bytes. None is ever executable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Look only. Opening needs only the right to read.
+    ReadOnly,
+    /// Look and change; everybody sees the changes.
+    #[default]
+    ReadWrite,
+    /// Look and change; the changes stay in this mapping. Opening needs only the right to read.
+    CopyOnWrite,
+}
+
+/// Who may open an object that is being created.
+///
+/// # Examples
+///
+/// ```
+/// use mmf::Permissions;
+///
+/// // A service lets the programs of its group look:
+/// let permissions = if cfg!(windows) {
+///     Permissions::Sddl("D:P(A;;GA;;;SY)(A;;GR;;;BU)".to_owned())
+/// } else {
+///     Permissions::Mode(0o640)
+/// };
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Permissions {
+    /// This user alone may read and write.
+    #[default]
+    User,
+    /// Everyone on the machine may read and write.
+    Everyone,
+    /// An exact mode (`chmod`), untouched by the umask. Unix only.
+    Mode(u32),
+    /// A security descriptor as
+    /// [SDDL](https://learn.microsoft.com/windows/win32/secauthz/security-descriptor-definition-language)
+    /// text. Windows only.
+    Sddl(String),
+}
+
+/// Whether an object is made of large pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LargePages {
+    /// No.
+    #[default]
+    Never,
+    /// Where the system has them to give, else ordinary ones.
+    Prefer,
+    /// Or fail: the error names the privilege or the setting that is missing.
+    Require,
+}
+
+/// How a mapping survives a page that is gone (a truncated file, exhausted memory, a failing disk).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FaultPolicy {
+    /// The fault is caught where it happens: on Unix by a signal handler for `SIGBUS` (and where the
+    /// system reports such faults so, `SIGSEGV`), on Windows by a structured exception handler that
+    /// covers mmf's copy routines alone. Costs nothing while nothing happens. On Unix it fails, and the
+    /// process dies, in a thread that blocks `SIGBUS`.
+    #[default]
+    Trap,
+    /// The system copies and reports: `process_vm_readv` and `process_vm_writev` on Linux,
+    /// `mach_vm_read_overwrite` on macOS, `ReadProcessMemory` on Windows. No handler is installed. Every
+    /// access is a system call, and atomic operations are [unsupported](crate::ErrorKind::Unsupported).
+    SystemCalls,
+    /// Not at all: a page that is gone kills the process. For memory that nobody can take away.
+    Unguarded,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::ReadOnly => "read-only",
+            Access::ReadWrite => "read-write",
+            Access::CopyOnWrite => "copy-on-write",
+        })
+    }
+}
+
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Permissions::User => f.write_str("this user alone"),
+            Permissions::Everyone => f.write_str("everyone"),
+            Permissions::Mode(mode) => write!(f, "mode {mode:04o}"),
+            Permissions::Sddl(text) => f.write_str(text),
+        }
+    }
+}
+
+/// All that is asked of an object and of the view of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spec {
+    pub(crate) access: Access,
+    /// Bytes the object shall have; on opening, the least it must have.
+    pub(crate) size: Option<u64>,
+    /// Bytes it may grow to.
+    pub(crate) reserve: Option<u64>,
+    /// `None`: the default when creating, no demand when opening.
+    pub(crate) permissions: Option<Permissions>,
+    pub(crate) large_pages: LargePages,
+    pub(crate) inheritable: bool,
+    pub(crate) allow_other_owners: bool,
+}

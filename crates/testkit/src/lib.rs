@@ -1,0 +1,1 @@
+//! Child processes, watchdogs and unique names for the tests of mmf.
