@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::name::Name;
+
 /// What a mapping may do with its bytes. None is ever executable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Access {
@@ -73,6 +75,17 @@ pub enum FaultPolicy {
     Unguarded,
 }
 
+impl FaultPolicy {
+    /// The one that guards whatever either of the two guards.
+    pub(crate) fn stricter(self, other: FaultPolicy) -> FaultPolicy {
+        match (self, other) {
+            (FaultPolicy::SystemCalls, _) | (_, FaultPolicy::SystemCalls) => FaultPolicy::SystemCalls,
+            (FaultPolicy::Trap, _) | (_, FaultPolicy::Trap) => FaultPolicy::Trap,
+            (FaultPolicy::Unguarded, FaultPolicy::Unguarded) => FaultPolicy::Unguarded,
+        }
+    }
+}
+
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -107,4 +120,40 @@ pub(crate) struct Spec {
     pub(crate) large_pages: LargePages,
     pub(crate) inheritable: bool,
     pub(crate) allow_other_owners: bool,
+}
+
+/// A living named object, as [`list`](crate::list) finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listed {
+    /// Its name.
+    pub name: Name,
+    /// Its length in bytes; `None` where this user may not look.
+    pub size: Option<u64>,
+    /// Who owns it and may open it; `None` where this user may not look.
+    pub info: Option<ObjectInfo>,
+}
+
+/// What a dead process left, as [`sweep`](crate::sweep) met it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swept {
+    /// Its name.
+    pub name: Name,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Why it is still there; `None` where it was removed.
+    pub kept: Option<String>,
+}
+
+/// What people want to know of an object; the texts are the system's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObjectInfo {
+    /// Its owner: a user id on Unix, an account or a security identifier on Windows.
+    pub owner: String,
+    /// Who may open it: a mode such as `0600` on Unix, SDDL text on Windows.
+    pub permissions: String,
+    /// Where the system keeps it: a path, or the full name of the kernel's object.
+    pub location: Option<String>,
 }

@@ -53,7 +53,6 @@
 //! list() -> Result<Vec<Listed>>                         the living objects in `Local` and `Global`; sweeps
 //! sweep() -> Result<Vec<Swept>>                         removes what the dead left, and tells what it met
 //! page_size() -> usize
-//! granularity() -> usize                                what a view's address is a multiple of
 //! ```
 //!
 //! [`guard`]: copies and atomic operations that return when a page is gone.
@@ -71,12 +70,11 @@ use unix as imp;
 use windows as imp;
 
 pub(crate) use imp::{
-    Object, View, check_exact, granularity, impl_handle_traits, list, page_size, sweep, unlink_exact,
+    Object, View, check_exact, impl_handle_traits, list, page_size, sweep, unlink_exact,
 };
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
 
-use crate::name::Name;
 use crate::spec::{Access, LargePages};
 
 /// Where a view shall be.
@@ -90,33 +88,4 @@ pub(crate) struct Place {
     pub(crate) large_pages: LargePages,
     /// The address that the view's first byte must have, or the view is refused.
     pub(crate) base_address: Option<usize>,
-}
-
-/// What `list` tells of a living object.
-#[derive(Clone, Debug)]
-pub(crate) struct Listed {
-    pub(crate) name: Name,
-    /// Bytes; `None` where this user may not look.
-    pub(crate) size: Option<u64>,
-    pub(crate) info: Option<ObjectInfo>,
-}
-
-/// What `sweep` met.
-#[derive(Clone, Debug)]
-pub(crate) struct Swept {
-    pub(crate) name: Name,
-    pub(crate) size: u64,
-    /// Why it could not be removed, where it could not.
-    pub(crate) kept: Option<String>,
-}
-
-/// What people want to know of an object.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ObjectInfo {
-    /// User name or id, or account or SID.
-    pub(crate) owner: String,
-    /// `0600`, or SDDL text.
-    pub(crate) permissions: String,
-    /// Where the system keeps it: a path or the full kernel name.
-    pub(crate) location: Option<String>,
 }

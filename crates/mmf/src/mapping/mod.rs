@@ -1,0 +1,391 @@
+//! [`Mapping`]: a view of bytes that the operating system shares.
+
+mod atomics;
+mod bytes;
+mod catalog;
+mod cursor;
+mod options;
+mod raw;
+
+pub use atomics::Atom;
+pub use catalog::{list, sweep};
+pub use cursor::Cursor;
+pub use options::MappingOptions;
+
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::{Name, Source};
+use crate::spec::{Access, FaultPolicy, ObjectInfo, Permissions};
+use crate::sys::{self, Object, Place, View};
+
+/// A view of bytes that the operating system shares between processes.
+///
+/// The bytes have a [name](Name), lie in a file, or have neither and are passed on as a handle. There is no header and
+/// no format: a mapping opens what any other program made, and any other program opens what it made.
+///
+/// Every other process that has the object open may change the bytes at any moment, so this interface hands out
+/// copies and atomic operations, never references. All of them are guarded: where a page is gone (its file was
+/// truncated, the memory for it is exhausted, its disk fails) the call returns [`ErrorKind::Fault`] and the process
+/// lives. Offsets are in bytes from the start of the mapping; what passes its end is [`ErrorKind::OutOfBounds`],
+/// and then nothing was done.
+///
+/// A copy is not atomic as a whole: a reader may meet a writer's bytes in any mixture. Coordinate with the
+/// [atomic operations](#method.load), whose effects order the copies around them.
+///
+/// What has a name lives as long as some process holds it open, on every system; what has a file lives in the file.
+///
+/// # Examples
+///
+/// Two mappings of one object, as two processes would have them:
+///
+/// ```
+/// use mmf::{Mapping, Name};
+///
+/// let name = Name::local(format!("example-{}", std::process::id()))?;
+/// let ours = Mapping::create_new(&name, 4096)?;
+/// let theirs = Mapping::open(&name)?;
+///
+/// ours.write_at(100, b"hello")?;
+/// let mut seen = [0; 5];
+/// theirs.read_at(100, &mut seen)?;
+/// assert_eq!(&seen, b"hello");
+/// # Ok::<(), mmf::Error>(())
+/// ```
+pub struct Mapping {
+    /// The first byte. It moves only to views that reach farther, which old pointers need not follow: every view stays until
+    /// the drop. Stored before `len`, so that who sees a length also sees a base that reaches it.
+    base: AtomicPtr<u8>,
+    /// Bytes known to exist. Stored with `Release` in `adopt`, loaded with `Acquire` in `locate` and `len`.
+    len: AtomicUsize,
+    access: Access,
+    policy: FaultPolicy,
+    source: Option<Source>,
+    /// How it may grow.
+    growth: Growth,
+    /// Where the views are; `reach` is that of the newest.
+    place: Place,
+    /// The newest view is the last. Dropped before the object, whose name must outlive them.
+    views: Mutex<Vec<View>>,
+    object: Object,
+}
+
+/// How far a mapping may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growth {
+    /// A part stays as it is.
+    Fixed,
+    /// Memory grows to what was reserved.
+    UpTo(usize),
+    /// A file grows as far as its disk.
+    Unlimited,
+}
+
+impl Mapping {
+    /// Options for everything that the functions below choose for you.
+    pub fn options() -> MappingOptions {
+        MappingOptions::new()
+    }
+
+    /// Creates an object of `size` zero bytes and maps it for reading and writing. This user alone may open it.
+    ///
+    /// # Errors
+    ///
+    /// As [`MappingOptions::create_new`].
+    pub fn create_new(source: impl Into<Source>, size: u64) -> Result<Mapping> {
+        Mapping::options().size(size).create_new(source)
+    }
+
+    /// Opens what exists, as large as it is, for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// As [`MappingOptions::open`].
+    pub fn open(source: impl Into<Source>) -> Result<Mapping> {
+        Mapping::options().open(source)
+    }
+
+    /// Opens what exists, which must have `size` bytes at least, or creates it with that size.
+    ///
+    /// # Errors
+    ///
+    /// As [`MappingOptions::open_or_create`].
+    pub fn open_or_create(source: impl Into<Source>, size: u64) -> Result<Mapping> {
+        Mapping::options().size(size).open_or_create(source)
+    }
+
+    /// Creates memory of `size` zero bytes that has no name. Another process gets it by inheritance, or
+    /// is passed the [handle](Mapping::handle).
+    ///
+    /// # Errors
+    ///
+    /// As [`MappingOptions::anonymous`].
+    pub fn anonymous(size: u64) -> Result<Mapping> {
+        Mapping::options().size(size).anonymous()
+    }
+
+    /// How many bytes there are, as far as this mapping knows: what it was opened with, what it has
+    /// [grown](Mapping::grow) to, or what [`refresh`](Mapping::refresh) found.
+    ///
+    /// The system may round sizes up: on Windows memory comes in whole pages. Every process sees the same length.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Whether there are no bytes, as in an empty file.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What it was opened by; `None` for memory without a name.
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    /// Its name, where it has one.
+    #[must_use]
+    pub fn name(&self) -> Option<&Name> {
+        match &self.source {
+            Some(Source::Named(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What this mapping may do with the bytes.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// How this mapping survives a page that is gone.
+    #[must_use]
+    pub fn fault_policy(&self) -> FaultPolicy {
+        self.policy
+    }
+
+    /// Who owns the object and who may open it, as the system tells it.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports.
+    pub fn info(&self) -> Result<ObjectInfo> {
+        self.object.info().map_err(|error| self.name_it(error))
+    }
+
+    /// Makes the object at least `len` bytes long, zeros behind its old end. A shorter `len` changes nothing.
+    ///
+    /// Named and anonymous memory grows up to what [`reserve`](MappingOptions::reserve) set aside, a file as far as its
+    /// disk. Every other process can reach the new bytes at once: an access past the length that it knows asks the
+    /// system for the present one. Pointers taken before stay good for the bytes they had.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] past the reserve; [`ErrorKind::NoSpace`], and then the length is as before;
+    /// [`ErrorKind::ReadOnly`]; [`ErrorKind::Unsupported`] for a [part](MappingOptions::part) and for copy-on-write.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::Mapping;
+    ///
+    /// let log = Mapping::options().size(1 << 16).reserve(1 << 30).anonymous()?;
+    /// log.grow(1 << 20)?;
+    /// log.write_at((1 << 20) - 4, b"last")?;
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn grow(&self, len: usize) -> Result<()> {
+        self.try_grow(len).map_err(|error| self.name_it(error))
+    }
+
+    fn try_grow(&self, len: usize) -> Result<()> {
+        match self.access {
+            Access::ReadWrite => {}
+            Access::ReadOnly => return Err(Error::new(ErrorKind::ReadOnly, "grow")),
+            Access::CopyOnWrite => return Err(Error::unsupported("grow", "growing a copy-on-write mapping")),
+        }
+        match self.growth {
+            Growth::Fixed => return Err(Error::unsupported("grow", "growing a part; grow the whole")),
+            Growth::UpTo(most) if len > most => {
+                let reason = format!("{len} bytes pass the {most} that were reserved");
+                return Err(Error::invalid("grow", reason).with_help("reserve more when it is created"));
+            }
+            Growth::UpTo(_) | Growth::Unlimited => {}
+        }
+        let mut views = self.views();
+        if len > self.len() {
+            self.object.grow(len as u64)?;
+            self.adopt(&mut views)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the system how long the object is now, and gives the length that can be reached.
+    ///
+    /// Needed only by those who want to know: an access past the known length asks by itself. An object that became
+    /// shorter keeps its known length; what is gone is an [`ErrorKind::Fault`].
+    ///
+    /// # Errors
+    ///
+    /// What the system reports.
+    pub fn refresh(&self) -> Result<usize> {
+        if self.growth != Growth::Fixed {
+            self.adopt(&mut self.views()).map_err(|error| self.name_it(error))?;
+        }
+        Ok(self.len())
+    }
+
+    /// Takes up the object's present length, with a new view where the last does not reach it.
+    fn adopt(&self, views: &mut Vec<View>) -> Result<()> {
+        let now = usize::try_from(self.object.len()?).unwrap_or(usize::MAX);
+        if now <= self.len() {
+            return Ok(());
+        }
+        let reach = views.last().map_or(0, View::reach);
+        let mut end = now;
+        if reach < now {
+            let place = Place { reach: now, base_address: None, ..self.place };
+            let view = View::map(&self.object, &place)?;
+            end = end.min(view.reach());
+            self.base.store(view.base(), Ordering::Relaxed);
+            views.push(view);
+        }
+        self.len.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Hands changed bytes to the system, which writes them to the file when it sees fit. Other processes see changes
+    /// without it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OutOfBounds`]; what the system reports.
+    pub fn flush(&self, range: impl RangeBounds<usize>) -> Result<()> {
+        let (offset, len) = self.resolve(range, "flush")?;
+        self.flush_view(offset, len).map_err(|error| self.name_it(error))
+    }
+
+    fn flush_view(&self, offset: usize, len: usize) -> Result<()> {
+        match self.views().last() {
+            Some(view) => view.flush(offset, len),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`flush`](Mapping::flush), and returns once the file is on its disk: `msync` and `fsync`,
+    /// `FlushViewOfFile` and `FlushFileBuffers`. Memory has no disk and is done at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Mapping::flush).
+    pub fn sync(&self, range: impl RangeBounds<usize>) -> Result<()> {
+        let (offset, len) = self.resolve(range, "sync")?;
+        if self.access != Access::ReadWrite {
+            return Ok(());
+        }
+        self.flush_view(offset, len).and_then(|()| self.object.sync()).map_err(|error| self.name_it(error))
+    }
+
+    /// What can be passed to another process, which gives it to
+    /// [`MappingOptions::from_handle`]: a file descriptor, or on Windows the handle of a section.
+    #[must_use]
+    pub fn handle(&self) -> sys::BorrowedHandle<'_> {
+        self.object.handle()
+    }
+
+    /// Gives up the mapping and keeps what can be passed on. A name goes with its last mapping, so
+    /// this is for memory without one.
+    #[must_use]
+    pub fn into_handle(self) -> sys::OwnedHandle {
+        drop(self.views);
+        self.object.into_handle()
+    }
+
+    fn views(&self) -> MutexGuard<'_, Vec<View>> {
+        // A panic cannot leave the list half changed: it is only pushed to.
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The address of `len` bytes at `offset`, checked once, here.
+    #[inline]
+    fn locate(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
+        let size = self.len.load(Ordering::Acquire);
+        if offset <= size && len <= size - offset {
+            return Ok(self.base.load(Ordering::Relaxed).wrapping_add(offset));
+        }
+        self.locate_beyond(offset, len, doing)
+    }
+
+    /// Somebody else may have made the object longer.
+    #[cold]
+    fn locate_beyond(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
+        let size = self.refresh()?;
+        if offset <= size && len <= size - offset {
+            return Ok(self.base.load(Ordering::Relaxed).wrapping_add(offset));
+        }
+        Err(self.name_it(Error::new(ErrorKind::OutOfBounds { offset, len, size }, doing)))
+    }
+
+    /// As `locate`, for those who will write.
+    #[inline]
+    fn locate_writable(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
+        if self.access == Access::ReadOnly {
+            return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
+        }
+        self.locate(offset, len, doing)
+    }
+
+    /// A range as offset and length, within the mapping.
+    fn resolve(&self, range: impl RangeBounds<usize>, doing: &'static str) -> Result<(usize, usize)> {
+        let from = match range.start_bound() {
+            Bound::Included(&from) => from,
+            Bound::Excluded(&from) => from.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(&to) => to.saturating_add(1),
+            Bound::Excluded(&to) => to,
+            Bound::Unbounded => self.len().max(from),
+        };
+        let Some(len) = to.checked_sub(from) else {
+            let reason = format!("the range ends at {to}, before it begins at {from}");
+            return Err(self.name_it(Error::invalid(doing, reason)));
+        };
+        self.locate(from, len, doing)?;
+        Ok((from, len))
+    }
+
+    #[cold]
+    fn fault(&self, doing: &'static str, offset: usize, done: usize) -> Error {
+        let error = Error::new(ErrorKind::Fault { offset: offset + done, done }, doing);
+        self.name_it(error).with_help("was its file truncated, or the memory or disk behind it exhausted?")
+    }
+
+    #[cold]
+    fn name_it(&self, error: Error) -> Error {
+        match &self.source {
+            Some(source) => error.on(source),
+            None => error.on("anonymous memory"),
+        }
+    }
+}
+
+sys::impl_handle_traits!(Mapping);
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping")
+            .field("source", &self.source)
+            .field("len", &self.len())
+            .field("access", &self.access)
+            .field("fault_policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,315 @@
+//! [`MappingOptions`]: what is asked of a mapping before it exists.
+
+use std::ops::{Bound, RangeBounds};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicUsize};
+
+use super::{Growth, Mapping, Permissions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::{Scope, Source};
+use crate::spec::{Access, FaultPolicy, LargePages, Spec};
+use crate::sys::{self, Object, Place, View};
+
+/// How a [`Mapping`] is created or opened.
+///
+/// On opening what exists, the options are demands: what it does not meet is [`ErrorKind::Mismatch`] with both values.
+///
+/// # Examples
+///
+/// ```
+/// use mmf::{Access, Mapping, Name, Permissions};
+///
+/// let name = Name::local(format!("options-{}", std::process::id()))?;
+/// let map = Mapping::options().size(4096).reserve(1 << 30).permissions(Permissions::User).open_or_create(&name)?;
+/// let view = Mapping::options().access(Access::ReadOnly).part(1000..2000).open(&name)?;
+/// assert_eq!(view.len(), 1000);
+/// # Ok::<(), mmf::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct MappingOptions {
+    spec: Spec,
+    policy: FaultPolicy,
+    prefault: bool,
+    base_address: Option<usize>,
+    part: Option<(u64, Option<u64>)>,
+}
+
+impl MappingOptions {
+    /// Read-write, as large as the object, ordinary pages, for this user alone.
+    pub fn new() -> Self {
+        MappingOptions::default()
+    }
+
+    /// What the mapping may do with the bytes; [`Access::ReadWrite`] unless said.
+    pub fn access(mut self, access: Access) -> Self {
+        self.spec.access = access;
+        self
+    }
+
+    /// Bytes that a created object shall have, zeroed and with memory or disk allocated. Of an object that
+    /// exists it is the least.
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.spec.size = Some(bytes);
+        self
+    }
+
+    /// Bytes that memory may [grow](Mapping::grow) to. They cost address space only until they are grown into.
+    pub fn reserve(mut self, bytes: u64) -> Self {
+        self.spec.reserve = Some(bytes);
+        self
+    }
+
+    /// Who may open an object that is created; [`Permissions::User`] unless said.
+    pub fn permissions(mut self, permissions: Permissions) -> Self {
+        self.spec.permissions = Some(permissions);
+        self
+    }
+
+    /// Whether the object is made of large pages; [`LargePages::Never`] unless said. Sizes are rounded up to
+    /// whole ones under [`LargePages::Require`].
+    pub fn large_pages(mut self, large_pages: LargePages) -> Self {
+        self.spec.large_pages = large_pages;
+        self
+    }
+
+    /// Whether all pages are brought in before the mapping is handed out, so that the first access to each is as fast as
+    /// the next.
+    pub fn prefault(mut self, prefault: bool) -> Self {
+        self.prefault = prefault;
+        self
+    }
+
+    /// Whether child processes inherit the [handle](Mapping::handle).
+    pub fn inheritable(mut self, inheritable: bool) -> Self {
+        self.spec.inheritable = inheritable;
+        self
+    }
+
+    /// The address that the first byte must have. It is honoured or refused.
+    pub fn base_address(mut self, address: usize) -> Self {
+        self.base_address = Some(address);
+        self
+    }
+
+    /// Whether named memory that belongs to another user may be opened. Unless it is, an object must belong to this
+    /// user or to the system itself (root; SYSTEM and Administrators), so that a stranger's cannot pass for it.
+    pub fn allow_other_owners(mut self, allow: bool) -> Self {
+        self.spec.allow_other_owners = allow;
+        self
+    }
+
+    /// How the mapping survives a page that is gone; [`FaultPolicy::Trap`] unless said.
+    pub fn fault_policy(mut self, policy: FaultPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Maps a part of the object only: any range of bytes, beyond 4 GiB too. A part does not grow.
+    pub fn part(mut self, range: impl RangeBounds<u64>) -> Self {
+        let from = match range.start_bound() {
+            Bound::Included(&from) => from,
+            Bound::Excluded(&from) => from.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(&to) => Some(to.saturating_add(1)),
+            Bound::Excluded(&to) => Some(to),
+            Bound::Unbounded => None,
+        };
+        self.part = Some((from, to));
+        self
+    }
+
+    /// Creates an object that does not exist yet and maps it. Nobody ever sees it with less than its full size.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::AlreadyExists`]; [`ErrorKind::InvalidInput`] for memory without a [`size`](Self::size) or
+    /// [`reserve`](Self::reserve), and for options that contradict each other; [`ErrorKind::NoSpace`];
+    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`] where a dead object of another user
+    /// cannot be removed; [`ErrorKind::Unsupported`] for options that this system does not have.
+    pub fn create_new(&self, source: impl Into<Source>) -> Result<Mapping> {
+        let source = source.into();
+        self.check_creation(Some(&source))
+            .and_then(|()| Object::create(&source, &self.spec))
+            .and_then(|object| self.map(object, Some(source.clone())))
+            .map_err(|error| error.on(&source))
+    }
+
+    /// Opens an object that exists and maps it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Mismatch`] where it is not what the options demand;
+    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::InvalidInput`];
+    /// [`ErrorKind::Unsupported`] for a directory or a device.
+    pub fn open(&self, source: impl Into<Source>) -> Result<Mapping> {
+        let source = source.into();
+        self.check()
+            .and_then(|()| Object::open(&source, &self.spec))
+            .and_then(|object| self.map(object, Some(source.clone())))
+            .map_err(|error| error.on(&source))
+    }
+
+    /// Opens the object, or creates it where there is none. However many processes do so at once, one creates it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`create_new`](Self::create_new).
+    pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Mapping> {
+        let source = source.into();
+        self.check_creation(Some(&source))
+            .and_then(|()| self.find_or_make(&source))
+            .and_then(|object| self.map(object, Some(source.clone())))
+            .map_err(|error| error.on(&source))
+    }
+
+    fn find_or_make(&self, source: &Source) -> Result<Object> {
+        // Each round that ends otherwise means that somebody else created and then removed it in between.
+        let mut lost = None;
+        for _ in 0..1000 {
+            match Object::open(source, &self.spec) {
+                Err(error) if *error.kind() == ErrorKind::NotFound => {}
+                result => return result,
+            }
+            match Object::create(source, &self.spec) {
+                Err(error) if *error.kind() == ErrorKind::AlreadyExists => lost = Some(error),
+                result => return result,
+            }
+            std::thread::yield_now();
+        }
+        Err(lost.unwrap_or_else(|| Error::new(ErrorKind::Busy, "open")))
+    }
+
+    /// Creates memory that has no name.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_new`](Self::create_new).
+    pub fn anonymous(&self) -> Result<Mapping> {
+        self.check_creation(None)
+            .and_then(|()| Object::anonymous(&self.spec))
+            .and_then(|object| self.map(object, None))
+            .map_err(|error| error.on("anonymous memory"))
+    }
+
+    /// Maps what another process passed on: a file descriptor of memory or of a file, on Windows a section's handle.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::Mapping;
+    ///
+    /// let ours = Mapping::anonymous(4096)?;
+    /// let passed_on = ours.handle().try_clone_to_owned()?;
+    /// let theirs = Mapping::options().from_handle(passed_on)?;
+    /// ours.write_at(0, b"by hand")?;
+    /// assert_eq!(theirs.read_to_vec(0, 7)?, b"by hand");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[allow(clippy::wrong_self_convention)] // it opens from one, it does not convert one
+    pub fn from_handle(&self, handle: sys::OwnedHandle) -> Result<Mapping> {
+        self.check()
+            .and_then(|()| Object::from_handle(handle, &self.spec))
+            .and_then(|object| self.map(object, None))
+            .map_err(|error| error.on("the memory passed on"))
+    }
+
+    fn check(&self) -> Result<()> {
+        if let Some((from, Some(to))) = self.part.filter(|(from, to)| to.is_some_and(|to| to < *from)) {
+            return Err(Error::invalid("open", format!("the part ends at {to}, before it begins at {from}")));
+        }
+        if let (Some(size), Some(reserve)) = (self.spec.size, self.spec.reserve) {
+            if reserve < size {
+                return Err(Error::invalid(
+                    "open",
+                    format!("the reserve of {reserve} is less than the size of {size}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_creation(&self, source: Option<&Source>) -> Result<()> {
+        self.check()?;
+        let spec = &self.spec;
+        if let Some(Source::File(_)) = source {
+            return Ok(());
+        }
+        if spec.size.unwrap_or(0) == 0 && spec.reserve.unwrap_or(0) == 0 {
+            return Err(Error::invalid("create", "memory needs a size").with_help("give one with `size`"));
+        }
+        if let Some(Source::Named(name)) = source {
+            if name.scope() == Scope::Local && spec.permissions == Some(Permissions::Everyone) {
+                let reason = "a local name is this user's own, so not everyone can open it";
+                return Err(Error::invalid("create", reason).with_help("give it a global name"));
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&self, object: Object, source: Option<Source>) -> Result<Mapping> {
+        match self.policy {
+            FaultPolicy::Trap => sys::guard::arm()?,
+            FaultPolicy::SystemCalls => sys::guard::probe_system_calls()?,
+            FaultPolicy::Unguarded => {}
+        }
+        let size = object.len()?;
+        let is_file = matches!(source, Some(Source::File(_)));
+        let (offset, len, growth) = match self.part {
+            Some((from, to)) => {
+                let to = to.unwrap_or(size.max(from));
+                if to > size {
+                    let wanted = format!("{to} bytes at least");
+                    return Err(Error::mismatch("its size", wanted, format!("{size} bytes")));
+                }
+                (from, to - from, Growth::Fixed)
+            }
+            None if is_file => (0, size, Growth::Unlimited),
+            None => {
+                let most = self.spec.reserve.unwrap_or(size).min(object.max_len().unwrap_or(u64::MAX));
+                (0, size, Growth::UpTo(address_space(most)?))
+            }
+        };
+        let len = address_space(len)?;
+        let reserve = match growth {
+            Growth::Fixed => 0,
+            Growth::UpTo(_) | Growth::Unlimited => address_space(self.spec.reserve.unwrap_or(0))?,
+        };
+        let place = Place {
+            offset,
+            reach: reserve.max(len),
+            access: self.spec.access,
+            large_pages: self.spec.large_pages,
+            base_address: self.base_address,
+        };
+        let view = View::map(&object, &place)?;
+        if self.prefault {
+            view.prefault(len)?;
+        }
+        Ok(Mapping {
+            base: AtomicPtr::new(view.base()),
+            len: AtomicUsize::new(len.min(view.reach())),
+            access: self.spec.access,
+            policy: self.policy,
+            source,
+            growth,
+            place,
+            views: Mutex::new(vec![view]),
+            object,
+        })
+    }
+}
+
+/// A length that this process can address.
+fn address_space(bytes: u64) -> Result<usize> {
+    usize::try_from(bytes).ok().filter(|bytes| *bytes <= isize::MAX as usize).ok_or_else(|| {
+        let reason = format!("{bytes} bytes are more than this process can address");
+        Error::invalid("map", reason).with_help("map a part of it")
+    })
+}

@@ -1,0 +1,86 @@
+//! macOS: files in the directory for temporary ones, open-file-description locks, `shm_open` for exact names.
+//!
+//! `shm_open` itself would not do for the other scopes: its names have 31 bytes, cannot be listed or locked, and its
+//! objects cannot grow.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+pub(super) use super::ofd::{LockKind, lock, lock_owner, with_growth_lock};
+pub(super) use super::shm::{create_exact, exact_path, open_exact, unlink_exact};
+use crate::error::{Error, Result};
+
+pub(super) const SHARED_DIR: &str = "/tmp";
+pub(super) const NO_SPACE_HELP: &str = "see `df /tmp`";
+/// `PSHMNAMLEN` less the slash.
+pub(super) const EXACT_MAX: usize = 30;
+
+/// In the kernel since 2015, in the public headers since macOS 14 (`sys/fcntl.h`).
+pub(super) const OFD_SETLK: libc::c_int = 90;
+pub(super) const OFD_GETLK: libc::c_int = 92;
+
+/// There are no files without a name here, so the two functions below are not reached.
+pub(super) fn unnamed(_dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
+    Ok(None)
+}
+
+pub(super) fn link_unnamed(_fd: BorrowedFd<'_>, _dir: BorrowedFd<'_>, _name: &str) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
+pub(super) fn reopen(_fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    Err(Errno::NOSYS)
+}
+
+/// Sets disk aside (`fcntl(2)`, `F_PREALLOCATE`); the length is the caller's to set.
+pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
+    if from >= to {
+        return Ok(());
+    }
+    let Ok(length) = i64::try_from(to - from) else { return Err(Errno::FBIG) };
+    let mut store = libc::fstore_t {
+        fst_flags: libc::F_ALLOCATEALL,
+        fst_posmode: libc::F_PEOFPOSMODE,
+        fst_offset: 0,
+        fst_length: length,
+        fst_bytesalloc: 0,
+    };
+    // SAFETY: the descriptor is open, and the command reads and writes one `fstore_t` only.
+    let done = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_PREALLOCATE, &raw mut store) };
+    if done == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOSPC) {
+        return Err(Errno::NOSPC);
+    }
+    Err(Errno::OPNOTSUPP)
+}
+
+/// A file that is never given a name.
+pub(super) fn anonymous() -> Result<OwnedFd> {
+    super::unnamed_in_shared_dir()
+}
+
+pub(super) fn seal(_fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    Ok(())
+}
+
+/// `fsync` leaves the data in the drive; this does not (`fcntl(2)`, `F_FULLFSYNC`).
+pub(super) fn sync(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fcntl_fullfsync(fd)
+}
+
+/// `fsync` does not find pages that were changed through a mapping unless `msync` has handed them over.
+pub(super) const FLUSH: rustix::mm::MsyncFlags = rustix::mm::MsyncFlags::SYNC;
+/// An address is a hint; who asks compares.
+pub(super) const FIXED: rustix::mm::MapFlags = rustix::mm::MapFlags::empty();
+pub(super) const LARGE_PAGE: usize = 2 << 20;
+
+/// There are none for shared memory.
+pub(super) fn prefer_large_pages(_address: *mut u8, _len: usize) {}
+
+pub(super) fn require_large_pages(_address: *mut u8, _len: usize) -> Result<()> {
+    Err(Error::unsupported("map", "large pages for shared memory"))
+}
+
+pub(super) fn populate(address: *mut u8, len: usize, _write: bool) -> Result<(), Errno> {
+    super::touch(address, len)
+}

@@ -1,0 +1,142 @@
+//! Atomic creation: a file gets its size, its rights and its contents before it gets its name.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::native;
+use super::system;
+use crate::error::{Error, Result};
+use crate::spec::{LargePages, Permissions, Spec};
+
+/// A file that has no name yet. Dropped, it is gone.
+pub(super) struct Newborn<'dir> {
+    fd: OwnedFd,
+    dir: BorrowedFd<'dir>,
+    /// The name that stands in for none, where the file system cannot do without.
+    temporary: Option<Temporary<'dir>>,
+}
+
+struct Temporary<'dir> {
+    dir: BorrowedFd<'dir>,
+    name: String,
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::fs::unlinkat(self.dir, &*self.name, AtFlags::empty());
+    }
+}
+
+impl<'dir> Newborn<'dir> {
+    pub(super) fn in_dir(dir: BorrowedFd<'dir>) -> Result<Newborn<'dir>> {
+        if let Some(fd) = native::unnamed(dir).map_err(system("create"))? {
+            return Ok(Newborn { fd, dir, temporary: None });
+        }
+        loop {
+            let name = temporary_name();
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(dir, &*name, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(fd) => return Ok(Newborn { fd, dir, temporary: Some(Temporary { dir, name }) }),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(system("create")(errno)),
+            }
+        }
+    }
+
+    /// Gives it the space and the rights asked for.
+    pub(super) fn shape(&self, size: u64, spec: &Spec) -> Result<()> {
+        extend(self.fd.as_fd(), 0, size).map_err(system("create"))?;
+        self.set_mode(spec)
+    }
+
+    /// The mode as asked, whatever the umask.
+    fn set_mode(&self, spec: &Spec) -> Result<()> {
+        let mode = mode_of(spec.permissions.as_ref().unwrap_or(&Permissions::User))?;
+        rustix::fs::fchmod(&self.fd, mode).map_err(system("create"))
+    }
+
+    /// A description of its own, to hold a lock with.
+    pub(super) fn second_description(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match &self.temporary {
+            Some(temporary) => rustix::fs::openat(self.dir, &*temporary.name, flags, Mode::empty()),
+            None => native::reopen(self.fd.as_fd()),
+        };
+        opened.map_err(|errno| system("create")(errno).with_help("is /proc mounted?"))
+    }
+
+    /// Gives it its name, or `EXIST` where that is taken; then it can be tried again.
+    pub(super) fn publish(&mut self, name: &str) -> Result<(), Errno> {
+        let Some(temporary) = &self.temporary else {
+            return native::link_unnamed(self.fd.as_fd(), self.dir, name);
+        };
+        match rustix::fs::renameat_with(self.dir, &*temporary.name, self.dir, name, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                // Nothing is left under the other name.
+                std::mem::forget(self.temporary.take());
+                Ok(())
+            }
+            // The file system has no such rename; a link refuses to replace as well, and our drop removes the other name.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                rustix::fs::linkat(self.dir, &*temporary.name, self.dir, name, AtFlags::empty())
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+fn temporary_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_nanos());
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(".mmf-{}-{now:x}-{count:x}", rustix::process::getpid().as_raw_nonzero())
+}
+
+/// The mode bits that stand for these permissions.
+pub(super) fn mode_of(permissions: &Permissions) -> Result<Mode> {
+    match permissions {
+        Permissions::User => Ok(Mode::RUSR | Mode::WUSR),
+        Permissions::Everyone => Ok(Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH),
+        Permissions::Mode(mode) if mode & !0o777 == 0 => {
+            // Mode's raw type is narrower on some systems; nine bits fit each.
+            #[allow(clippy::cast_possible_truncation, clippy::useless_conversion)]
+            Ok(Mode::from_raw_mode(*mode as rustix::fs::RawMode))
+        }
+        Permissions::Mode(mode) => {
+            Err(Error::invalid("create", format!("mode {mode:o} has more than the nine bits of rights")))
+        }
+        Permissions::Sddl(_) => {
+            Err(Error::unsupported("create", "SDDL permissions, which are Windows' own; give a mode"))
+        }
+    }
+}
+
+/// Makes the bytes from `from` to `to` exist, zeroed and allocated. Never shortens a file.
+pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
+    match native::allocate(fd, from, to) {
+        // The file system cannot allocate: set the length, under a lock, since two who grow could shorten.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => native::with_growth_lock(fd, || {
+            let stat = rustix::fs::fstat(fd)?;
+            if u64::try_from(stat.st_size).unwrap_or(0) < to { rustix::fs::ftruncate(fd, to) } else { Ok(()) }
+        }),
+        result => result,
+    }
+}
+
+/// The size that `create` makes: large pages come whole.
+pub(super) fn size_to_make(spec: &Spec) -> Result<u64> {
+    let size = spec.size.unwrap_or(0);
+    if spec.large_pages != LargePages::Require {
+        return Ok(size);
+    }
+    size.checked_next_multiple_of(native::LARGE_PAGE as u64)
+        .ok_or_else(|| Error::invalid("create", "the size cannot be rounded up to large pages"))
+}

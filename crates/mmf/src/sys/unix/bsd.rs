@@ -1,0 +1,103 @@
+//! FreeBSD and its kin: files in the directory for temporary ones, `flock`, `shm_open` for exact names.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+pub(super) use super::shm::{create_exact, exact_path, open_exact, unlink_exact};
+use crate::error::{Error, Result};
+
+pub(super) const SHARED_DIR: &str = "/tmp";
+pub(super) const NO_SPACE_HELP: &str = "see `df /tmp`";
+pub(super) const EXACT_MAX: usize = 255;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LockKind {
+    Shared,
+    Exclusive,
+}
+
+/// As open-file-description locks, but on the whole file: these systems have none on bytes.
+pub(super) fn lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<(), Errno> {
+    let operation = match kind {
+        LockKind::Shared => FlockOperation::NonBlockingLockShared,
+        LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
+    };
+    rustix::fs::flock(fd, operation)
+}
+
+/// There is no way to ask, so it tries; whoever is refused for that moment tries again.
+pub(super) fn lock_owner(fd: BorrowedFd<'_>) -> Result<Option<LockKind>, Errno> {
+    for (kind, owner) in [(LockKind::Exclusive, None), (LockKind::Shared, Some(LockKind::Shared))] {
+        match lock(fd, kind) {
+            Ok(()) => {
+                rustix::fs::flock(fd, FlockOperation::Unlock)?;
+                return Ok(owner);
+            }
+            Err(Errno::AGAIN) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(Some(LockKind::Exclusive))
+}
+
+/// The descriptor of a mapping holds no lock of its own, so this one is for growth alone.
+pub(super) fn with_growth_lock(_fd: BorrowedFd<'_>, grow: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    grow()
+}
+
+/// There are no files without a name here, so the two functions below are not reached.
+pub(super) fn unnamed(_dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
+    Ok(None)
+}
+
+pub(super) fn link_unnamed(_fd: BorrowedFd<'_>, _dir: BorrowedFd<'_>, _name: &str) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
+pub(super) fn reopen(_fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    Err(Errno::NOSYS)
+}
+
+/// Never shortens, and is refused by file systems that cannot (`posix_fallocate(2)`).
+pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
+    if from >= to {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(fd, rustix::fs::FallocateFlags::empty(), from, to - from) {
+        Err(Errno::INVAL) => Err(Errno::OPNOTSUPP),
+        result => result,
+    }
+}
+
+/// A file that is never given a name.
+pub(super) fn anonymous() -> Result<OwnedFd> {
+    super::unnamed_in_shared_dir()
+}
+
+pub(super) fn seal(_fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    Ok(())
+}
+
+pub(super) fn sync(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fsync(fd)
+}
+
+pub(super) const FLUSH: rustix::mm::MsyncFlags = rustix::mm::MsyncFlags::SYNC;
+/// An address is a hint; who asks compares.
+pub(super) const FIXED: rustix::mm::MapFlags = rustix::mm::MapFlags::empty();
+pub(super) const LARGE_PAGE: usize = 2 << 20;
+
+/// The system promotes pages by itself.
+pub(super) fn prefer_large_pages(_address: *mut u8, _len: usize) {}
+
+pub(super) fn require_large_pages(_address: *mut u8, _len: usize) -> Result<()> {
+    Err(Error::unsupported("map", "demanding large pages"))
+}
+
+/// The system has no call that reports pages that are gone, so it is only advised (`madvise(2)`).
+pub(super) fn populate(address: *mut u8, len: usize, _write: bool) -> Result<(), Errno> {
+    // SAFETY: advice on a mapping of our own; it changes no contents.
+    unsafe { rustix::mm::madvise(address.cast(), len, rustix::mm::Advice::WillNeed) }
+}

@@ -1,0 +1,164 @@
+//! Linux: tmpfs, `O_TMPFILE`, memfd, open-file-description locks.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+
+use super::birth::{Newborn, size_to_make};
+use super::live::WARY;
+use super::scope::{Missing, ScopeDir};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::Scope;
+use crate::spec::Spec;
+
+/// The directory that everyone shares and that lies in memory ([`shm_overview(7)`]).
+///
+/// [`shm_overview(7)`]: https://man7.org/linux/man-pages/man7/shm_overview.7.html
+pub(super) const SHARED_DIR: &str = "/dev/shm";
+
+/// What an exhausted named object needs.
+pub(super) const NO_SPACE_HELP: &str =
+    "see `df /dev/shm`; a container gives it 64 MiB unless started with a larger --shm-size";
+
+pub(super) use super::ofd::{LockKind, lock, lock_owner, with_growth_lock};
+
+/// The commands of open-file-description locks ([`fcntl_locking(2)`]).
+///
+/// [`fcntl_locking(2)`]: https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html
+pub(super) const OFD_SETLK: libc::c_int = libc::F_OFD_SETLK;
+pub(super) const OFD_GETLK: libc::c_int = libc::F_OFD_GETLK;
+
+/// A second description of an open file that needs no name ([`proc_pid_fd(5)`]).
+///
+/// [`proc_pid_fd(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html
+pub(super) fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(proc_path(fd), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn proc_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// A file without a name in this directory; `None` where the file system has no such thing
+/// ([`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html), `O_TMPFILE`).
+pub(super) fn unnamed(dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, c".", flags, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Names a file that has none; `EXIST` where the name is taken.
+pub(super) fn link_unnamed(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+    rustix::fs::linkat(rustix::fs::CWD, proc_path(fd), dir, name, rustix::fs::AtFlags::SYMLINK_FOLLOW)
+}
+
+/// The longest text of an exact name: a file's name without the slash.
+pub(super) const EXACT_MAX: usize = 255;
+
+/// Exact names are files in the shared directory ([`shm_open(3)`]); ours appear there complete.
+///
+/// [`shm_open(3)`]: https://man7.org/linux/man-pages/man3/shm_open.3.html
+pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<OwnedFd> {
+    let dir = ScopeDir::open(Scope::Exact, Missing::Report)?;
+    let mut newborn = Newborn::in_dir(dir.fd.as_fd())?;
+    newborn.shape(size_to_make(spec)?, spec)?;
+    newborn.publish(file).map_err(|errno| Error::system("create", errno.into()))?;
+    Ok(newborn.into_fd())
+}
+
+pub(super) fn open_exact(file: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(exact_path(file), flags | WARY, Mode::empty())
+}
+
+pub(super) fn unlink_exact(file: &str) -> Result<(), Errno> {
+    rustix::fs::unlink(exact_path(file))
+}
+
+/// For people to read, and where it is.
+pub(super) fn exact_path(file: &str) -> String {
+    format!("{SHARED_DIR}/{file}")
+}
+
+/// Makes the bytes from `from` to `to` exist and be allocated. Never shortens a file.
+pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
+    if from >= to {
+        return Ok(());
+    }
+    loop {
+        match rustix::fs::fallocate(fd, FallocateFlags::empty(), from, to - from) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Memory without a name, sealed so that nobody who gets the descriptor can shrink it ([`memfd_create(2)`]).
+///
+/// [`memfd_create(2)`]: https://man7.org/linux/man-pages/man2/memfd_create.2.html
+pub(super) fn anonymous() -> Result<OwnedFd> {
+    rustix::fs::memfd_create("mmf", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(super::system("create"))
+}
+
+pub(super) fn seal(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fcntl_add_seals(fd, SealFlags::SHRINK)
+}
+
+/// What was written is on the disk.
+pub(super) fn sync(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fsync(fd)
+}
+
+/// `msync` that hands pages to the system without waiting for the disk; `fsync` finds them there.
+pub(super) const FLUSH: rustix::mm::MsyncFlags = rustix::mm::MsyncFlags::ASYNC;
+
+/// The flag that refuses an address that is taken.
+pub(super) const FIXED: rustix::mm::MapFlags = rustix::mm::MapFlags::FIXED_NOREPLACE;
+
+/// What large pages of shared memory are made of here.
+pub(super) const LARGE_PAGE: usize = 2 << 20;
+
+/// Asks for large pages where the kernel sees fit.
+pub(super) fn prefer_large_pages(address: *mut u8, len: usize) {
+    // SAFETY: advice on a mapping of our own; it changes no contents. Refusal is no loss: they were preferred.
+    let _ = unsafe { rustix::mm::madvise(address.cast(), len, rustix::mm::Advice::LinuxHugepage) };
+}
+
+/// Makes the mapping of large pages now, or says what is missing
+/// ([`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html), `MADV_COLLAPSE`, Linux 6.1).
+pub(super) fn require_large_pages(address: *mut u8, len: usize) -> Result<()> {
+    prefer_large_pages(address, len);
+    // SAFETY: a mapping of our own; collapsing changes no contents.
+    let done = unsafe { libc::madvise(address.cast(), len, MADV_COLLAPSE) };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").unwrap_or_default();
+    let chosen = setting.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
+    let what = "large pages for this object".to_owned();
+    Err(Error::new(ErrorKind::Unsupported { what }, "map").with_source(error).with_help(format!(
+        "Linux 6.1 and free 2 MiB pages are needed, and /sys/kernel/mm/transparent_hugepage/shmem_enabled \
+         (now `{}`) must not be `deny`",
+        chosen.unwrap_or("missing")
+    )))
+}
+
+const MADV_COLLAPSE: libc::c_int = 25;
+
+/// Brings the pages in; a page that is gone is an error and no signal (`MADV_POPULATE_*`, Linux 5.14). Older kernels
+/// read a byte of each page through a system call.
+pub(super) fn populate(address: *mut u8, len: usize, write: bool) -> Result<(), Errno> {
+    let advice = if write { rustix::mm::Advice::LinuxPopulateWrite } else { rustix::mm::Advice::LinuxPopulateRead };
+    loop {
+        // SAFETY: a mapping of our own; populating changes no contents.
+        match unsafe { rustix::mm::madvise(address.cast(), len, advice) } {
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(Errno::INVAL) => return super::touch(address, len),
+            result => return result,
+        }
+    }
+}

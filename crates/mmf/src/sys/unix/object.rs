@@ -1,0 +1,160 @@
+//! An object of the system: a descriptor, and a hold on its name where that dies with its holders.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::{Errno, FdFlags};
+
+use super::birth::{extend, mode_of, size_to_make};
+use super::live::Live;
+use super::{file, named, native, system};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::Source;
+use crate::spec::{Access, LargePages, ObjectInfo, Spec};
+
+pub(crate) struct Object {
+    fd: OwnedFd,
+    /// Held for its drop: the name lives as long as somebody's.
+    _live: Option<Live>,
+    location: Option<String>,
+}
+
+impl Object {
+    pub(crate) fn create(source: &Source, spec: &Spec) -> Result<Object> {
+        match source {
+            Source::Named(name) => named::create(name, spec),
+            Source::File(path) => file::create(path, spec),
+        }
+    }
+
+    pub(crate) fn open(source: &Source, spec: &Spec) -> Result<Object> {
+        match source {
+            Source::Named(name) => named::open(name, spec),
+            Source::File(path) => file::open(path, spec),
+        }
+    }
+
+    pub(crate) fn anonymous(spec: &Spec) -> Result<Object> {
+        let fd = native::anonymous()?;
+        extend(fd.as_fd(), 0, size_to_make(spec)?).map_err(system("create"))?;
+        native::seal(fd.as_fd()).map_err(system("create"))?;
+        Object::new(fd, None, None, spec)
+    }
+
+    pub(crate) fn from_handle(handle: OwnedFd, spec: &Spec) -> Result<Object> {
+        let flags = rustix::fs::fcntl_getfl(&handle).map_err(system("open"))?;
+        let held = flags & OFlags::RWMODE;
+        let enough = match spec.access {
+            Access::ReadWrite => held == OFlags::RDWR,
+            Access::ReadOnly | Access::CopyOnWrite => held != OFlags::WRONLY,
+        };
+        if !enough {
+            return Err(Error::new(ErrorKind::PermissionDenied, "open")
+                .with_help("the handle passed on has fewer rights than the access asked for"));
+        }
+        check_demands(&handle, spec)?;
+        Object::new(handle, None, None, spec)
+    }
+
+    /// Wraps what was opened or made close-on-exec.
+    pub(super) fn new(fd: OwnedFd, live: Option<Live>, location: Option<String>, spec: &Spec) -> Result<Object> {
+        let flags = if spec.inheritable { FdFlags::empty() } else { FdFlags::CLOEXEC };
+        rustix::io::fcntl_setfd(&fd, flags).map_err(system("open"))?;
+        Ok(Object { fd, _live: live, location })
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        let stat = rustix::fs::fstat(&self.fd).map_err(system("measure"))?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    pub(crate) fn max_len(&self) -> Option<u64> {
+        None
+    }
+
+    pub(crate) fn grow(&self, len: u64) -> Result<()> {
+        let now = self.len()?;
+        extend(self.fd.as_fd(), now, len).map_err(|errno| out_of_space(system("grow")(errno)))
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        match native::sync(self.fd.as_fd()) {
+            // Memory has no disk.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+            result => result.map_err(system("sync")),
+        }
+    }
+
+    pub(crate) fn info(&self) -> Result<ObjectInfo> {
+        let stat = rustix::fs::fstat(&self.fd).map_err(system("examine"))?;
+        Ok(info_of(&stat, self.location.clone()))
+    }
+
+    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(crate) fn into_handle(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+pub(super) fn info_of(stat: &Stat, location: Option<String>) -> ObjectInfo {
+    ObjectInfo {
+        owner: format!("user {}", stat.st_uid),
+        permissions: format!("{:04o}", stat.st_mode & 0o7777),
+        location,
+    }
+}
+
+/// Flags that open with no more rights than the access needs.
+pub(super) fn open_flags(access: Access) -> OFlags {
+    match access {
+        Access::ReadWrite => OFlags::RDWR,
+        Access::ReadOnly | Access::CopyOnWrite => OFlags::RDONLY,
+    }
+}
+
+/// What an existing object must meet; gives what is known of it.
+pub(super) fn check_demands(fd: impl AsFd, spec: &Spec) -> Result<Stat> {
+    let stat = rustix::fs::fstat(fd).map_err(system("open"))?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(Error::unsupported("open", "mapping what is no regular file or shared memory"));
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    if let Some(wanted) = spec.size.filter(|wanted| *wanted > size) {
+        let wanted = format!("{wanted} bytes at least");
+        return Err(Error::mismatch("its size", wanted, format!("{size} bytes")));
+    }
+    if let Some(wanted) = &spec.permissions {
+        let (mode, found) = (mode_of(wanted)?, Mode::from_raw_mode(stat.st_mode));
+        if mode != found {
+            let (mode, found) = (mode.as_raw_mode(), found.as_raw_mode());
+            return Err(Error::mismatch("its mode", format!("{mode:04o}"), format!("{found:04o}")));
+        }
+    }
+    if spec.large_pages == LargePages::Require && size % native::LARGE_PAGE as u64 != 0 {
+        let wanted = format!("a multiple of {}", native::LARGE_PAGE);
+        return Err(Error::mismatch("its size", wanted, format!("{size} bytes")));
+    }
+    Ok(stat)
+}
+
+/// Refuses what belongs to neither this user nor root.
+pub(super) fn check_owner(stat: &Stat, spec: &Spec) -> Result<()> {
+    let trusted = stat.st_uid == rustix::process::geteuid().as_raw() || stat.st_uid == 0;
+    if trusted || spec.allow_other_owners {
+        return Ok(());
+    }
+    let owner = format!("user {}", stat.st_uid);
+    Err(Error::new(ErrorKind::ForeignOwner { owner }, "open")
+        .with_help("allow other owners if that is who should have made it"))
+}
+
+/// Tells where memory for named objects comes from when it is exhausted.
+pub(super) fn out_of_space(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NoSpace => error.with_help(native::NO_SPACE_HELP),
+        _ => error,
+    }
+}

@@ -1,0 +1,90 @@
+//! Open-file-description locks: on the live byte, and on the byte beside it for those who grow a file.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::native::{OFD_GETLK, OFD_SETLK};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LockKind {
+    Shared,
+    Exclusive,
+}
+
+/// The live byte: behind every end that a file can have in practice.
+const LIVE: i64 = 1 << 62;
+/// Held exclusively while a file's length is set.
+const GROW: i64 = LIVE + 1;
+
+#[cfg(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu"))]
+type Flock = libc::flock64;
+#[cfg(not(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu")))]
+type Flock = libc::flock;
+
+fn byte(at: i64, kind: i32) -> Flock {
+    // SAFETY: `flock` is plain integers; all zeros are valid, and `l_pid` must be zero for these locks.
+    let mut lock: Flock = unsafe { std::mem::zeroed() };
+    // F_RDLCK, F_WRLCK, F_UNLCK and SEEK_SET fit their fields, whose types differ between systems.
+    #[allow(clippy::cast_possible_truncation)]
+    {
+        lock.l_type = kind as _;
+        lock.l_whence = libc::SEEK_SET as _;
+    }
+    lock.l_start = at;
+    lock.l_len = 1;
+    lock
+}
+
+fn command(fd: BorrowedFd<'_>, command: libc::c_int, lock: &mut Flock) -> Result<(), Errno> {
+    loop {
+        // SAFETY: the descriptor is open, and these commands read and write one `flock` only.
+        let done = unsafe { libc::fcntl(fd.as_raw_fd(), command, std::ptr::from_mut(lock)) };
+        if done != -1 {
+            return Ok(());
+        }
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+        if errno != Errno::INTR {
+            return Err(errno);
+        }
+    }
+}
+
+/// Takes the live byte, or changes a hold on it, at once or not at all (`AGAIN`). Released when the last copy of the
+/// description is closed. An exclusive lock needs a description that can write.
+pub(super) fn lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<(), Errno> {
+    let kind = match kind {
+        LockKind::Shared => libc::F_RDLCK,
+        LockKind::Exclusive => libc::F_WRLCK,
+    };
+    command(fd, OFD_SETLK, &mut byte(LIVE, kind.into()))
+}
+
+/// Who else holds the live byte, seen from this description.
+pub(super) fn lock_owner(fd: BorrowedFd<'_>) -> Result<Option<LockKind>, Errno> {
+    let mut probe = byte(LIVE, libc::F_WRLCK.into());
+    command(fd, OFD_GETLK, &mut probe)?;
+    let kind = i32::from(probe.l_type);
+    Ok(if kind == i32::from(libc::F_UNLCK) {
+        None
+    } else if kind == i32::from(libc::F_RDLCK) {
+        Some(LockKind::Shared)
+    } else {
+        Some(LockKind::Exclusive)
+    })
+}
+
+/// Runs `grow` while no other process of ours sets the file's length. Waits a second at most (`AGAIN`).
+pub(super) fn with_growth_lock(fd: BorrowedFd<'_>, grow: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    let since = Instant::now();
+    while let Err(errno) = command(fd, OFD_SETLK, &mut byte(GROW, libc::F_WRLCK.into())) {
+        if errno != Errno::AGAIN || since.elapsed() > Duration::from_secs(1) {
+            return Err(errno);
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let grown = grow();
+    let released = command(fd, OFD_SETLK, &mut byte(GROW, libc::F_UNLCK.into()));
+    grown.and(released)
+}

@@ -1,0 +1,174 @@
+//! Views: `mmap`, never executable.
+
+use std::os::fd::AsFd;
+use std::ptr;
+
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+
+use super::object::Object;
+use super::{native, page_size, system};
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{Access, LargePages};
+use crate::sys::Place;
+
+pub(crate) struct View {
+    /// The first byte asked for.
+    base: *mut u8,
+    reach: usize,
+    /// Bytes mapped before it, to begin at a page.
+    before: usize,
+    access: Access,
+}
+
+// SAFETY: a view is an address range that this value owns; it may be used and unmapped from any thread.
+unsafe impl Send for View {}
+// SAFETY: no method of a shared view changes the view itself; its bytes are only reached through raw pointers.
+unsafe impl Sync for View {}
+
+impl View {
+    pub(crate) fn map(object: &Object, place: &Place) -> Result<View> {
+        let page = page_size();
+        let before = usize::try_from(place.offset % page as u64).unwrap_or(0);
+        if place.reach == 0 {
+            let base = ptr::without_provenance_mut(page);
+            return Ok(View { base, reach: 0, before: 0, access: place.access });
+        }
+        let total = place.reach.checked_add(before).ok_or_else(|| Error::system("map", Errno::OVERFLOW.into()))?;
+        let request = Request { object, place, offset: place.offset - before as u64, total };
+        let address = match place.base_address {
+            Some(wanted) => request.at(wanted, before)?,
+            None if place.large_pages == LargePages::Never => request.anywhere()?,
+            None => request.aligned(native::LARGE_PAGE)?,
+        };
+        // SAFETY: `before` is less than a page, and a page at least was mapped at `address`.
+        let base = unsafe { address.add(before) };
+        let view = View { base, reach: place.reach, before, access: place.access };
+        match place.large_pages {
+            LargePages::Never => {}
+            LargePages::Prefer => native::prefer_large_pages(address, total),
+            // Dropped on failure, the view unmaps.
+            LargePages::Require => native::require_large_pages(address, total)?,
+        }
+        Ok(view)
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    pub(crate) fn reach(&self) -> usize {
+        self.reach
+    }
+
+    /// The pages that hold this range, as the system wants them.
+    fn pages(&self, offset: usize, len: usize) -> (*mut u8, usize) {
+        let in_page = (self.before + offset) % page_size();
+        (self.base.wrapping_add(offset).wrapping_sub(in_page), len + in_page)
+    }
+
+    pub(crate) fn flush(&self, offset: usize, len: usize) -> Result<()> {
+        if len == 0 || self.access != Access::ReadWrite {
+            return Ok(());
+        }
+        let (start, len) = self.pages(offset, len);
+        // SAFETY: the range lies in this view; flushing changes no contents.
+        unsafe { rustix::mm::msync(start.cast(), len, native::FLUSH) }.map_err(system("flush"))
+    }
+
+    pub(crate) fn prefault(&self, len: usize) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let (start, len) = self.pages(0, len.min(self.reach));
+        native::populate(start, len, self.access != Access::ReadOnly).map_err(|errno| match errno {
+            Errno::FAULT | Errno::HWPOISON => {
+                let gone = ErrorKind::Fault { offset: 0, done: 0 };
+                system("bring in the pages of")(errno).with_kind(gone)
+            }
+            errno => system("bring in the pages of")(errno),
+        })
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if self.reach == 0 {
+            return;
+        }
+        let start = self.base.wrapping_sub(self.before);
+        // SAFETY: this view mapped exactly this range and nobody else unmaps it; its users borrow from its owner.
+        let _ = unsafe { rustix::mm::munmap(start.cast(), self.reach + self.before) };
+    }
+}
+
+struct Request<'a> {
+    object: &'a Object,
+    place: &'a Place,
+    offset: u64,
+    total: usize,
+}
+
+impl Request<'_> {
+    fn map(&self, address: *mut u8, extra: MapFlags) -> Result<*mut u8, Errno> {
+        let (prot, sharing) = match self.place.access {
+            Access::ReadOnly => (ProtFlags::READ, MapFlags::SHARED),
+            Access::ReadWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED),
+            Access::CopyOnWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE),
+        };
+        let fd = self.object.handle();
+        // SAFETY: a new mapping of the kernel's choosing, or at an address that `extra` forbids to replace or that
+        // the caller has reserved for it.
+        let mapped =
+            unsafe { rustix::mm::mmap(address.cast(), self.total, prot, sharing | extra, fd.as_fd(), self.offset) };
+        mapped.map(|start| start.cast())
+    }
+
+    fn anywhere(&self) -> Result<*mut u8> {
+        self.map(ptr::null_mut(), MapFlags::empty()).map_err(system("map"))
+    }
+
+    /// At the one address asked for, or not at all.
+    fn at(&self, wanted: usize, before: usize) -> Result<*mut u8> {
+        let refused = |why: &str| {
+            let reason = format!("it cannot be mapped at address {wanted:#x}: {why}");
+            Error::invalid("map", reason)
+        };
+        let start = wanted.checked_sub(before).filter(|start| *start != 0 && start % page_size() == 0);
+        let Some(start) = start else {
+            return Err(refused(&format!("its place in a page of {} bytes differs from the offset's", page_size())));
+        };
+        let start: *mut u8 = ptr::with_exposed_provenance_mut(start);
+        let got = self.map(start, native::FIXED).map_err(|errno| match errno {
+            Errno::EXIST => refused("something is there already"),
+            errno => system("map")(errno),
+        })?;
+        if got == start {
+            return Ok(got);
+        }
+        // A system that takes the address as a hint.
+        // SAFETY: just mapped, with this length, and given to nobody.
+        let _ = unsafe { rustix::mm::munmap(got.cast(), self.total) };
+        Err(refused("the system would put it elsewhere"))
+    }
+
+    /// At an address that large pages can begin at.
+    fn aligned(&self, align: usize) -> Result<*mut u8> {
+        let room = self.total.checked_add(align).ok_or_else(|| system("map")(Errno::OVERFLOW))?;
+        // SAFETY: reserves address space of the kernel's choosing.
+        let reserved =
+            unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), room, ProtFlags::empty(), MapFlags::PRIVATE) };
+        let reserved: *mut u8 = reserved.map_err(system("map"))?.cast();
+        let skip = reserved.align_offset(align);
+        let start = reserved.wrapping_add(skip);
+        let mapped = self.map(start, MapFlags::FIXED);
+        let used = if mapped.is_ok() { self.total.next_multiple_of(page_size()) } else { 0 };
+        for (from, len) in [(reserved, skip), (start.wrapping_add(used), room - skip - used)] {
+            if len > 0 {
+                // SAFETY: what the reservation has beside the mapping; nobody else knows it.
+                let _ = unsafe { rustix::mm::munmap(from.cast(), len) };
+            }
+        }
+        mapped.map_err(system("map"))
+    }
+}
