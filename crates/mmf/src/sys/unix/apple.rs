@@ -33,6 +33,11 @@ pub(super) fn reopen(_fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Err(Errno::NOSYS)
 }
 
+/// Renames within a directory, or `EXIST` where the new name is taken (`renameatx_np(2)`).
+pub(super) fn rename_new(dir: BorrowedFd<'_>, from: &str, to: &str) -> Result<(), Errno> {
+    rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE)
+}
+
 /// Sets disk aside (`fcntl(2)`, `F_PREALLOCATE`); the length is the caller's to set.
 pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
     if from >= to {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::native;
@@ -74,7 +74,7 @@ impl<'dir> Newborn<'dir> {
         let Some(temporary) = &self.temporary else {
             return native::link_unnamed(self.fd.as_fd(), self.dir, name);
         };
-        match rustix::fs::renameat_with(self.dir, &*temporary.name, self.dir, name, RenameFlags::NOREPLACE) {
+        match native::rename_new(self.dir, &temporary.name, name) {
             Ok(()) => {
                 // Nothing is left under the other name.
                 std::mem::forget(self.temporary.take());

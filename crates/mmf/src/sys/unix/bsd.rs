@@ -60,6 +60,11 @@ pub(super) fn reopen(_fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Err(Errno::NOSYS)
 }
 
+/// There is no rename that refuses to replace; the caller links instead.
+pub(super) fn rename_new(_dir: BorrowedFd<'_>, _from: &str, _to: &str) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
 /// Never shortens, and is refused by file systems that cannot (`posix_fallocate(2)`).
 pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
     if from >= to {

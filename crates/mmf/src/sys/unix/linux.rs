@@ -56,6 +56,11 @@ pub(super) fn link_unnamed(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &str) 
     rustix::fs::linkat(rustix::fs::CWD, proc_path(fd), dir, name, rustix::fs::AtFlags::SYMLINK_FOLLOW)
 }
 
+/// Renames within a directory, or `EXIST` where the new name is taken (`renameat2(2)`).
+pub(super) fn rename_new(dir: BorrowedFd<'_>, from: &str, to: &str) -> Result<(), Errno> {
+    rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE)
+}
+
 /// The longest text of an exact name: a file's name without the slash.
 pub(super) const EXACT_MAX: usize = 255;
 
@@ -158,6 +163,8 @@ pub(super) fn populate(address: *mut u8, len: usize, write: bool) -> Result<(), 
         match unsafe { rustix::mm::madvise(address.cast(), len, advice) } {
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(Errno::INVAL) => return super::touch(address, len),
+            // Memory that the machine's own checks have condemned is gone as well.
+            Err(Errno::HWPOISON) => return Err(Errno::FAULT),
             result => return result,
         }
     }

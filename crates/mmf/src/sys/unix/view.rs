@@ -82,7 +82,7 @@ impl View {
         }
         let (start, len) = self.pages(0, len.min(self.reach));
         native::populate(start, len, self.access != Access::ReadOnly).map_err(|errno| match errno {
-            Errno::FAULT | Errno::HWPOISON => {
+            Errno::FAULT => {
                 let gone = ErrorKind::Fault { offset: 0, done: 0 };
                 system("bring in the pages of")(errno).with_kind(gone)
             }
