@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# All Rust code has the one format.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+component rustfmt fmt
+for manifest in Cargo.toml benches/Cargo.toml fuzz/Cargo.toml; do
+    [ ! -f "$manifest" ] || cargo fmt --manifest-path "$manifest" --all -- --check
+done

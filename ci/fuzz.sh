@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A short run of every fuzz target: `ci/fuzz.sh [SECONDS]`, 20 for each unless told otherwise.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+[ -f fuzz/Cargo.toml ] || { echo "no fuzz targets yet"; exit 0; }
+packages g++
+target=x86_64-unknown-linux-gnu
+# What cargo-fuzz sets, so that it need not be installed.
+flags="--cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module"
+for flag in level=4 inline-8bit-counters pc-table trace-compares; do
+    flags+=" -Cllvm-args=-sanitizer-coverage-$flag"
+done
+RUSTFLAGS="$flags" CARGO_TARGET_DIR=target/fuzz \
+    cargo "+$(nightly)" build --manifest-path fuzz/Cargo.toml --release --target "$target" --bins
+ran=0
+while read -r name; do
+    mkdir -p "fuzz/corpus/$name" "fuzz/artifacts/$name"
+    ASAN_OPTIONS=handle_segv=0:handle_sigbus=0 "target/fuzz/$target/release/$name" -max_total_time="${1:-20}" \
+        -artifact_prefix="fuzz/artifacts/$name/" "fuzz/corpus/$name"
+    ran=$((ran + 1))
+done < <(cargo metadata --manifest-path fuzz/Cargo.toml --no-deps --format-version 1 |
+    grep -o '"kind":\["bin"\],"crate_types":\["bin"\],"name":"[^"]*"' | sed 's/.*"name":"//; s/"$//')
+[ "$ran" -gt 0 ] || fail "fuzz/ holds no target"

@@ -1,0 +1,76 @@
+# Sourced by the scripts beside it. Goes to the top of the tree, and holds what several of them need.
+# shellcheck shell=bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PATH="$HOME/.cargo/bin:$PATH"
+
+fail() {
+    echo "$(basename "$0"): $*" >&2
+    exit 1
+}
+
+# packages NAME...: makes sure that these Debian packages are there.
+packages() {
+    local missing=() name
+    for name in "$@"; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null || true)" = installed ] || missing+=("$name")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || fail "needs these Debian packages: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q </dev/null
+    apt-get install -y -q --no-install-recommends "${missing[@]}" </dev/null
+}
+
+# component NAME VERB: makes sure that cargo has this verb, which that part of rustup's toolchain brings.
+component() {
+    cargo "$2" --version >/dev/null 2>&1 || rustup component add "$1" || fail "needs rustup's component $1"
+}
+
+# nightly: the name of the nightly toolchain.
+nightly() {
+    rustup toolchain list | awk '/^nightly/ { print $1; found = 1; exit } END { exit !found }' ||
+        fail "needs a nightly toolchain of rustup"
+}
+
+# foreign TARGET: how to build for another system. Sets FOREIGN, the words before `cargo`, and ARGS, those
+# after its verb. Where rustup cannot fetch the target's std, Debian's compiler builds one from its sources.
+foreign() {
+    if [ -z "${WITHOUT_RUSTUP_TARGETS:-}" ] && timeout 300 rustup target add "$1" >/dev/null 2>&1 </dev/null; then
+        FOREIGN=(env)
+        ARGS=(--target "$1")
+    else
+        packages rustc-web rust-web-src rust-web-clippy
+        # Its cargo-clippy starts the cargo that it is told of, and the clippy-driver beside itself.
+        FOREIGN=(env RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc RUSTC_BOOTSTRAP=1
+            CARGO="$(rustup which cargo)" CARGO_TARGET_DIR=target/debian)
+        ARGS=(-Zbuild-std=std,panic_abort,panic_unwind,test --target "$1")
+    fi
+}
+
+# foreign_clippy TARGET ARG...: lints for another system, after which the build of it has no warnings either.
+foreign_clippy() {
+    foreign "$1"
+    local clippy=(cargo clippy)
+    [ ${#FOREIGN[@]} = 1 ] || clippy=(/usr/bin/cargo-clippy clippy)
+    "${FOREIGN[@]}" "${clippy[@]}" "${ARGS[@]}" "${@:2}" -- -D warnings
+}
+
+# counted COMMAND...: runs a `cargo test`, and fails if one test of it was ignored, or if there was none. Adds
+# the number that passed to the file $PASSED, for who wants a sum.
+counted() {
+    local log
+    log=$(mktemp)
+    "$@" 2>&1 | tee "$log"
+    awk '
+        match($0, /test result: ok\. [0-9]+ passed; [0-9]+ failed; [0-9]+ ignored/) {
+            split(substr($0, RSTART, RLENGTH), word, /[ ;]+/)
+            passed += word[4]; failed += word[6]; ignored += word[8]
+        }
+        END {
+            printf "%d passed, %d failed, %d ignored\n", passed, failed, ignored
+            exit !(passed > 0 && failed + ignored == 0)
+        }' "$log" | tee "$log.sum" || fail "every test must run: $(cat "$log.sum")"
+    [ -z "${PASSED:-}" ] || awk '{ print $1 }' "$log.sum" >>"$PASSED"
+    rm -f "$log" "$log.sum"
+}

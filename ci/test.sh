@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# All tests on this machine: in threads of one process as `cargo test` runs them, and where cargo-nextest is
+# there, each in a process of its own.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+counted cargo test "$@"
+if cargo nextest --version >/dev/null 2>&1; then
+    # It says nothing of ignored tests unless it is told to run them; `counted` has seen that there are none.
+    cargo nextest run --run-ignored all "$@"
+fi

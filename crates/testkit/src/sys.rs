@@ -1,0 +1,99 @@
+//! What std leaves out, once for each system.
+
+#[cfg(unix)]
+pub(crate) use unix::{End, end_now};
+#[cfg(windows)]
+pub(crate) use windows::{End, end_now};
+
+#[cfg(unix)]
+pub(crate) mod unix {
+    use std::process::Child;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::io::Errno;
+    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
+
+    pub(crate) fn pid(child: &Child) -> Pid {
+        Pid::from_child(child)
+    }
+
+    /// What to wait at for a child's end.
+    pub(crate) struct End(Pid);
+
+    impl End {
+        pub(crate) fn of(child: &Child) -> End {
+            End(pid(child))
+        }
+
+        /// Whether the child ends in time. It stays unreaped, so that its id stays its own.
+        pub(crate) fn wait(self, deadline: Duration) -> bool {
+            let (done, ended) = mpsc::channel();
+            // A thread of its own waits, since waitid(2) takes no deadline. It ends with the child, which its
+            // owner kills at the latest when it is dropped.
+            thread::spawn(move || {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                while waitid(WaitId::Pid(self.0), options).is_err_and(|error| error == Errno::INTR) {}
+                // Nobody listens any more when the deadline has passed.
+                let _ = done.send(());
+            });
+            ended.recv_timeout(deadline).is_ok()
+        }
+    }
+
+    pub(crate) fn stop(pid: Pid) {
+        kill_process(pid, Signal::STOP).expect("SIGSTOP reaches a child that was not reaped");
+        // SIGSTOP cannot be caught or blocked, so this ends at once: stopped or dead.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(pid), options).is_err_and(|error| error == Errno::INTR) {}
+    }
+
+    pub(crate) fn cont(pid: Pid) {
+        kill_process(pid, Signal::CONT).expect("SIGCONT reaches a child that was not reaped");
+    }
+
+    /// Ends this process whatever its other threads do: no exit handler runs that one of them could block.
+    pub(crate) fn end_now() -> ! {
+        let _ = kill_process(getpid(), Signal::KILL);
+        // Only a process 1 gets here: its own SIGKILL does not reach it.
+        std::process::abort()
+    }
+}
+
+#[cfg(windows)]
+mod windows {
+    use std::os::windows::io::{AsHandle, AsRawHandle, OwnedHandle};
+    use std::process::Child;
+    use std::time::Duration;
+
+    use windows_sys::Win32::Foundation::WAIT_OBJECT_0;
+    use windows_sys::Win32::System::Threading::{GetCurrentProcess, TerminateProcess, WaitForSingleObject};
+
+    /// What to wait at for a child's end.
+    pub(crate) struct End(OwnedHandle);
+
+    impl End {
+        pub(crate) fn of(child: &Child) -> End {
+            End(child.as_handle().try_clone_to_owned().expect("a process handle can be duplicated"))
+        }
+
+        /// Whether the child ends in time.
+        pub(crate) fn wait(self, deadline: Duration) -> bool {
+            let milliseconds = u32::try_from(deadline.as_millis()).expect("a deadline of less than 49 days");
+            // SAFETY: `self` owns the handle, which stays open during the call and has all the rights of the
+            // one that std made.
+            let outcome = unsafe { WaitForSingleObject(self.0.as_raw_handle(), milliseconds) };
+            outcome == WAIT_OBJECT_0
+        }
+    }
+
+    /// Ends this process whatever its other threads do: `ExitProcess` would wait for the loader's lock.
+    pub(crate) fn end_now() -> ! {
+        // SAFETY: takes nothing and returns a constant, which needs no closing.
+        let this = unsafe { GetCurrentProcess() };
+        // SAFETY: a process may terminate itself; nothing of it runs on.
+        unsafe { TerminateProcess(this, 86) };
+        std::process::abort()
+    }
+}
