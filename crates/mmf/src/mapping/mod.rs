@@ -188,7 +188,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] past the reserve; [`ErrorKind::NoSpace`], and then the length is as before;
+    /// [`ErrorKind::InvalidInput`] past the reserve; [`ErrorKind::NoSpace`], and then a file may be longer than before, but not as long as asked for;
     /// [`ErrorKind::ReadOnly`]; [`ErrorKind::Unsupported`] for a [part](MappingOptions::part) and for copy-on-write.
     ///
     /// # Examples

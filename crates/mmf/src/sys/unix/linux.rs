@@ -93,12 +93,36 @@ pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Err
     if from >= to {
         return Ok(());
     }
+    if to - from >= LARGE && is_memory(fd) && to - from > memory_available().unwrap_or(u64::MAX) {
+        return Err(Errno::NOSPC);
+    }
     loop {
         match rustix::fs::fallocate(fd, FallocateFlags::empty(), from, to - from) {
             Err(Errno::INTR) => {}
             result => return result,
         }
     }
+}
+
+/// From here on it is asked whether there is so much memory: a memfd has no limit of its own and a tmpfs one that may
+/// be as large as the machine, so that allocating what is not there ends with the kernel killing processes.
+const LARGE: u64 = 64 << 20;
+
+fn is_memory(fd: BorrowedFd<'_>) -> bool {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    #[allow(clippy::unnecessary_cast)] // narrower on 32-bit systems
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type as i64 == TMPFS_MAGIC)
+}
+
+/// Bytes that can be had without killing anybody
+/// ([`proc_meminfo(5)`](https://man7.org/linux/man-pages/man5/proc_meminfo.5.html)).
+fn memory_available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |field: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+        line.trim_start_matches(':').trim().strip_suffix(" kB")?.parse().ok()
+    };
+    Some((kib("MemAvailable")? + kib("SwapFree")?) << 10)
 }
 
 /// Memory without a name, sealed so that nobody who gets the descriptor can shrink it ([`memfd_create(2)`]).

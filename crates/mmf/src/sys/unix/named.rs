@@ -37,7 +37,15 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
     let Some(live) = Live::hold(second, name)? else {
         return Err(Error::new(ErrorKind::Busy, "create"));
     };
-    newborn.shape(size_to_make(spec)?, spec).map_err(out_of_space)?;
+    let size = size_to_make(spec)?;
+    match newborn.shape(size, spec) {
+        // The dead of the other scope lie in the same memory.
+        Err(error) if *error.kind() == ErrorKind::NoSpace => {
+            sweep()?;
+            newborn.shape(size, spec).map_err(out_of_space)?;
+        }
+        shaped => shaped?,
+    }
     loop {
         match newborn.publish(&file) {
             Ok(()) => return Object::new(newborn.into_fd(), Some(live), location, spec),
