@@ -3,14 +3,229 @@
 //!
 //! # The contract
 //!
-//! ```text
-//! copy(dst, src, len, lo, hi) -> usize      bytes NOT copied; faults at addresses in lo..hi are caught
-//! fill(dst, byte, len, lo, hi) -> usize     bytes NOT filled
-//! load8..load64(src) -> Fetched             value, and whether it faulted
-//! store8..store64(dst, value) -> bool       true: it faulted
-//! swap, add, compare_exchange, per width    -> Fetched (the old value)
-//! arm() -> Result<()>                       makes faults be caught in this process; cheap when they are already
-//! ```
+//! A copy is per-byte relaxed atomics in no fixed order. When a page is gone, the bytes before the first that
+//! cannot be reached are copied and the count of those left is exact; a few behind it may be copied too.
+//! Atomic operations are sequentially consistent, `store_release` excepted. Loads do not write: they work on
+//! read-only views.
 //!
-//! A copy is per-byte relaxed atomics in no fixed order; the bytes before the first that faults are copied, and the
-//! count is exact. Atomic operations are sequentially consistent. Loads do not write: they work on read-only views.
+//! Under [`FaultPolicy::Trap`] a fault is caught only if its address is in `lo..hi`, so that the program's own
+//! mistakes (a buffer that is not there) stay visible. [`arm`] must have succeeded in this process before.
+//! Under [`FaultPolicy::SystemCalls`] the system does not say which side failed, so `lo..hi` means nothing.
+//!
+//! # How it is made
+//!
+//! - `trap`: assembly with fix-ups, and what leads a fault there: a signal handler (`signal`) or unwind data (`seh`).
+//! - `syscalls`: the system copies and reports.
+//! - `portable`: Rust's own atomics, for processors without assembly of ours, and for the tests to compare with.
+
+#[cfg(any(
+    test,
+    not(all(
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        any(
+            target_os = "linux",
+            target_os = "android",
+            target_os = "macos",
+            target_os = "freebsd",
+            windows
+        )
+    ))
+))]
+mod portable;
+#[cfg(all(
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+))]
+mod trap;
+
+#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "syscalls_linux.rs")]
+#[cfg_attr(target_os = "macos", path = "syscalls_macos.rs")]
+#[cfg_attr(windows, path = "syscalls_windows.rs")]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android", target_os = "macos", windows)),
+    path = "syscalls_none.rs"
+)]
+mod syscalls;
+
+#[cfg(not(all(
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+)))]
+use portable as imp;
+#[cfg(all(
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+))]
+use trap as imp;
+
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, Result};
+use crate::spec::FaultPolicy;
+
+/// What an atomic routine returns, in two registers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fetched {
+    pub(crate) value: u64,
+    /// Not 0: it faulted.
+    pub(crate) fault: u64,
+}
+
+/// A page is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault;
+
+/// Copies and returns how many bytes at the end were not copied.
+///
+/// # Safety
+///
+/// - `src..src + len` may be read and `dst..dst + len` written, but for pages that are gone and, under
+///   [`FaultPolicy::Trap`], lie in `lo..hi`.
+/// - Nobody holds a reference to the destination, or an exclusive one to the source, where others may write
+///   at the same time they do so as shared memory allows: no reference of this process covers such bytes.
+/// - The two do not overlap at these addresses.
+#[inline]
+pub(crate) unsafe fn copy(
+    policy: FaultPolicy,
+    dst: *mut u8,
+    src: *const u8,
+    len: usize,
+    lo: usize,
+    hi: usize,
+) -> usize {
+    match policy {
+        // SAFETY: the caller's promise, passed on.
+        FaultPolicy::Trap => unsafe { imp::copy(dst, src, len, lo, hi) },
+        // SAFETY: the caller's promise, passed on.
+        FaultPolicy::SystemCalls => unsafe { in_pieces(dst, src, len) },
+        // SAFETY: the caller's promise, passed on; no address is in the empty range.
+        FaultPolicy::Unguarded => unsafe { imp::copy(dst, src, len, usize::MAX, 0) },
+    }
+}
+
+/// Sets bytes and returns how many at the end were not set.
+///
+/// # Safety
+///
+/// As [`copy`], without a source.
+#[inline]
+pub(crate) unsafe fn fill(policy: FaultPolicy, dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
+    match policy {
+        // SAFETY: the caller's promise, passed on.
+        FaultPolicy::Trap => unsafe { imp::fill(dst, byte, len, lo, hi) },
+        // SAFETY: the caller's promise, passed on.
+        FaultPolicy::SystemCalls => unsafe { fill_in_pieces(dst, byte, len) },
+        // SAFETY: the caller's promise, passed on; no address is in the empty range.
+        FaultPolicy::Unguarded => unsafe { imp::fill(dst, byte, len, usize::MAX, 0) },
+    }
+}
+
+/// Makes faults be caught in this process, again if somebody took that away. Cheap when they are already.
+///
+/// # Errors
+///
+/// [`Unsupported`](crate::ErrorKind::Unsupported) where there are no routines for the processor or the system.
+pub(crate) fn arm() -> Result<()> {
+    imp::arm()
+}
+
+/// Whether [`FaultPolicy::SystemCalls`] works here.
+///
+/// # Errors
+///
+/// [`Unsupported`](crate::ErrorKind::Unsupported), with the reason.
+pub(crate) fn probe_system_calls() -> Result<()> {
+    let (source, mut copy) = (*b"probe", [0; 5]);
+    // SAFETY: both are arrays of that length, and the system alone writes to the one.
+    let outcome = unsafe { syscalls::copy(copy.as_mut_ptr(), source.as_ptr(), source.len()) };
+    match outcome {
+        Ok(5) if copy == source => Ok(()),
+        Ok(_) => Err(Error::unsupported("copy by system calls", "this system's copies are incomplete")),
+        Err(source) => Err(Error::unsupported("copy by system calls", syscalls::NEEDS).with_source(source)),
+    }
+}
+
+impl Fetched {
+    #[inline]
+    fn result(self) -> Result<u64, Fault> {
+        if self.fault == 0 { Ok(self.value) } else { Err(Fault) }
+    }
+}
+
+/// A word of shared memory. A fault at its address is an error.
+///
+/// # Safety of its functions
+///
+/// The address is a multiple of the word's size; the word may be read, and written unless the function is
+/// [`load`](Word::load), but for pages that are gone. No reference that excludes sharing covers it.
+/// [`arm`] has succeeded, or no page of it can go.
+pub(crate) trait Word: Copy {
+    unsafe fn load(src: *const Self) -> Result<Self, Fault>;
+    unsafe fn store(dst: *mut Self, value: Self) -> Result<(), Fault>;
+    /// What this thread did before is seen by whoever loads the value; nothing more.
+    unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault>;
+    unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault>;
+    unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault>;
+    /// `Ok(old)`: equal to `current` if it was exchanged.
+    unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault>;
+}
+
+/// The smallest page of any system here: no piece that lies within one can be reached in part.
+const PAGE: usize = 4096;
+
+/// [`copy`] by system calls. What the system did not do is tried again page by page, since it may stop early and
+/// count less than it copied.
+///
+/// # Safety
+///
+/// As [`copy`].
+#[inline(never)]
+unsafe fn in_pieces(dst: *mut u8, src: *const u8, len: usize) -> usize {
+    let mut done = 0;
+    let mut piece = len;
+    while done < len {
+        let (to, from) = (dst.wrapping_add(done), src.wrapping_add(done));
+        // SAFETY: the piece is a part of the run that the caller speaks of.
+        let copied = unsafe { syscalls::copy(to, from, piece) }.unwrap_or(0).min(piece);
+        done += copied;
+        let next = PAGE - (to.addr() % PAGE).max(from.addr() % PAGE);
+        if copied == 0 && piece <= next {
+            break;
+        }
+        if copied < piece || copied == 0 {
+            let (to, from) = (dst.addr() + done, src.addr() + done);
+            piece = PAGE - (to % PAGE).max(from % PAGE);
+        } else {
+            piece = len - done;
+        }
+        piece = piece.min(len - done);
+    }
+    len - done
+}
+
+/// [`fill`] by system calls.
+///
+/// # Safety
+///
+/// As [`fill`].
+#[inline(never)]
+unsafe fn fill_in_pieces(dst: *mut u8, byte: u8, len: usize) -> usize {
+    let pattern = [byte; PAGE];
+    let mut done = 0;
+    while done < len {
+        let piece = PAGE.min(len - done);
+        // SAFETY: the piece is a part of the run that the caller speaks of, and the pattern is as long.
+        let left = unsafe { in_pieces(dst.wrapping_add(done), pattern.as_ptr(), piece) };
+        done += piece - left;
+        if left != 0 {
+            break;
+        }
+    }
+    len - done
+}

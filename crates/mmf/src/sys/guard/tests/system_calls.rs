@@ -1,0 +1,39 @@
+//! Faults under `FaultPolicy::SystemCalls`.
+
+use super::region::{Region, STEP, number};
+use crate::spec::FaultPolicy;
+use crate::sys::guard;
+
+#[test]
+fn the_count_is_exact_on_both_sides() {
+    if let Err(error) = guard::probe_system_calls() {
+        println!("not here: {error}");
+        return;
+    }
+    let region = Region::new(4 * STEP, 4 * STEP);
+    region.number(0);
+    let source: Vec<u8> = (0..4 * STEP).map(|at| number(at, 9)).collect();
+    for len in [1, 2, 100, 4096, 4097, 10_000, 60_000] {
+        for distance in [0, 1, 63, 99, 4095, 4096, 4097, 9999, 50_001] {
+            if distance >= len {
+                continue;
+            }
+            let at = region.border().wrapping_sub(distance);
+            let mut copy = vec![0; len];
+            // SAFETY: as many bytes in the array; the system reports what is not there.
+            let left = unsafe { guard::copy(FaultPolicy::SystemCalls, copy.as_mut_ptr(), at, len, 0, 0) };
+            assert_eq!(left, len - distance, "{len} bytes from {distance} before the border");
+            assert_eq!(copy[..distance], region.bytes(distance, distance));
+
+            // SAFETY: the source is longer; the system reports what is not there.
+            let left = unsafe { guard::copy(FaultPolicy::SystemCalls, at, source.as_ptr(), len, 0, 0) };
+            assert_eq!(left, len - distance, "{len} bytes to {distance} before the border");
+            assert_eq!(region.bytes(distance, distance), source[..distance]);
+
+            // SAFETY: the system reports what is not there.
+            let left = unsafe { guard::fill(FaultPolicy::SystemCalls, at, 0x77, len, 0, 0) };
+            assert_eq!(left, len - distance, "fill of {len} bytes to {distance} before the border");
+            assert!(region.bytes(distance, distance).iter().all(|&byte| byte == 0x77));
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Faults caught where they happen: routines in assembly whose addresses the handler knows.
+//!
+//! All routines stand in one block without stack frames, so that a handler needs no more than to move the
+//! program counter from the faulting instruction to a fix-up. The block is in this order:
+//!
+//! ```text
+//! copy        the fast part       a fault begins again at copy_slow, if its address is in lo..hi
+//! copy_slow   byte by byte        a fault ends at copy_left, if its address is in lo..hi
+//! copy_left                       returns what is left
+//! fill, fill_slow, fill_left      likewise
+//! atomic      one word            a fault ends at atomic_fault
+//! atomic_fault                    returns that it faulted
+//! ```
+
+/// Bears the release, so that a program can hold two incompatible ones.
+#[cfg(not(target_vendor = "apple"))]
+macro_rules! label {
+    ($name:expr) => {
+        concat!("mmf_0_1_guard_", $name)
+    };
+}
+#[cfg(target_vendor = "apple")]
+macro_rules! label {
+    ($name:expr) => {
+        concat!("_mmf_0_1_guard_", $name)
+    };
+}
+
+/// A label that this crate's other objects see and other libraries do not.
+macro_rules! entry {
+    ($name:expr) => {
+        concat!(".globl ", label!($name), "\n", hide!($name), label!($name), ":\n")
+    };
+}
+#[cfg(target_vendor = "apple")]
+macro_rules! hide {
+    ($name:expr) => {
+        concat!(".private_extern ", label!($name), "\n")
+    };
+}
+#[cfg(all(unix, not(target_vendor = "apple")))]
+macro_rules! hide {
+    ($name:expr) => {
+        concat!(".hidden ", label!($name), "\n.type ", label!($name), ", %function\n")
+    };
+}
+#[cfg(windows)]
+macro_rules! hide {
+    ($name:expr) => {
+        ""
+    };
+}
+
+/// Unwind data for the whole block: nothing is on the stack but the return address. On Windows it names the handler.
+#[cfg(windows)]
+macro_rules! begin {
+    () => {
+        concat!(entry!("begin"), ".seh_proc ", label!("begin"), "\n.seh_endprologue\n")
+    };
+}
+#[cfg(windows)]
+macro_rules! end {
+    () => {
+        ".seh_handler {handler}, @except\n.seh_endproc"
+    };
+}
+#[cfg(unix)]
+macro_rules! begin {
+    () => {
+        concat!(entry!("begin"), ".cfi_startproc")
+    };
+}
+#[cfg(unix)]
+macro_rules! end {
+    () => {
+        ".cfi_endproc"
+    };
+}
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(windows)]
+mod seh;
+#[cfg(unix)]
+mod signal;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as arch;
+#[cfg(windows)]
+use seh as catcher;
+#[cfg(unix)]
+use signal as catcher;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as arch;
+
+#[cfg(test)]
+pub(super) use arch::every_way;
+pub(super) use arch::{copy, fill};
+
+use super::{Fault, Fetched, Word};
+use crate::error::Result;
+
+// Data to the compiler, so that no linker puts a thunk in place of an address.
+unsafe extern "C" {
+    static mmf_0_1_guard_begin: u8;
+    static mmf_0_1_guard_copy_slow: u8;
+    static mmf_0_1_guard_copy_left: u8;
+    static mmf_0_1_guard_fill_slow: u8;
+    static mmf_0_1_guard_fill_left: u8;
+    static mmf_0_1_guard_atomic: u8;
+    static mmf_0_1_guard_atomic_fault: u8;
+}
+
+/// A fault as a handler sees it.
+struct Caught {
+    /// The address of the faulting instruction.
+    pc: usize,
+    /// The address that could not be reached.
+    address: usize,
+    /// A power of two: the system may have rounded the address down to a multiple of it.
+    blur: usize,
+    /// What the routine was given as `lo` and `hi`, if it is a copy or a fill.
+    lo: usize,
+    hi: usize,
+}
+
+/// Where the routine continues; `None` if the fault is not ours. Safe to call in a signal handler.
+fn landing(caught: &Caught) -> Option<usize> {
+    let atomic = (&raw const mmf_0_1_guard_atomic).addr();
+    let atomic_fault = (&raw const mmf_0_1_guard_atomic_fault).addr();
+    if caught.pc < (&raw const mmf_0_1_guard_begin).addr() || caught.pc >= atomic_fault {
+        return None;
+    }
+    if caught.pc >= atomic {
+        return Some(atomic_fault);
+    }
+    if caught.address | (caught.blur - 1) < caught.lo || caught.address >= caught.hi {
+        return None;
+    }
+    // Each part ends where its fix-up begins.
+    let fixups = [
+        (&raw const mmf_0_1_guard_copy_slow).addr(),
+        (&raw const mmf_0_1_guard_copy_left).addr(),
+        (&raw const mmf_0_1_guard_fill_slow).addr(),
+        (&raw const mmf_0_1_guard_fill_left).addr(),
+    ];
+    fixups.into_iter().find(|&fixup| caught.pc < fixup)
+}
+
+/// Makes faults be caught in this process.
+pub(super) fn arm() -> Result<()> {
+    arch::tune();
+    catcher::arm()
+}
+
+macro_rules! word {
+    ($word:ty, $load:ident, $release:ident, $swap:ident, $add:ident, $exchange:ident) => {
+        const _: () = {
+            unsafe extern "C" {
+                fn $load(word: *mut u8, a: u64, b: u64) -> Fetched;
+                fn $release(word: *mut u8, a: u64, b: u64) -> Fetched;
+                fn $swap(word: *mut u8, a: u64, b: u64) -> Fetched;
+                fn $add(word: *mut u8, a: u64, b: u64) -> Fetched;
+                fn $exchange(word: *mut u8, a: u64, b: u64) -> Fetched;
+            }
+
+            #[allow(clippy::cast_possible_truncation, reason = "a routine's value has the width of its word")]
+            impl Word for $word {
+                #[inline]
+                unsafe fn load(src: *const Self) -> Result<Self, Fault> {
+                    arch::call!($load, src.cast_mut().cast(), 0, 0).result().map(|value| value as Self)
+                }
+                #[inline]
+                unsafe fn store(dst: *mut Self, value: Self) -> Result<(), Fault> {
+                    arch::call!($swap, dst.cast(), value.into(), 0).result().map(drop)
+                }
+                #[inline]
+                unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault> {
+                    arch::call!($release, dst.cast(), value.into(), 0).result().map(drop)
+                }
+                #[inline]
+                unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
+                    arch::call!($swap, dst.cast(), value.into(), 0).result().map(|value| value as Self)
+                }
+                #[inline]
+                unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
+                    arch::call!($add, dst.cast(), value.into(), 0).result().map(|value| value as Self)
+                }
+                #[inline]
+                unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
+                    arch::call!($exchange, dst.cast(), current.into(), new.into())
+                        .result()
+                        .map(|value| value as Self)
+                }
+            }
+        };
+    };
+}
+word!(
+    u8,
+    mmf_0_1_guard_load8,
+    mmf_0_1_guard_release8,
+    mmf_0_1_guard_swap8,
+    mmf_0_1_guard_add8,
+    mmf_0_1_guard_exchange8
+);
+word!(
+    u16,
+    mmf_0_1_guard_load16,
+    mmf_0_1_guard_release16,
+    mmf_0_1_guard_swap16,
+    mmf_0_1_guard_add16,
+    mmf_0_1_guard_exchange16
+);
+word!(
+    u32,
+    mmf_0_1_guard_load32,
+    mmf_0_1_guard_release32,
+    mmf_0_1_guard_swap32,
+    mmf_0_1_guard_add32,
+    mmf_0_1_guard_exchange32
+);
+word!(
+    u64,
+    mmf_0_1_guard_load64,
+    mmf_0_1_guard_release64,
+    mmf_0_1_guard_swap64,
+    mmf_0_1_guard_add64,
+    mmf_0_1_guard_exchange64
+);
+
+#[cfg(test)]
+mod tests {
+    /// Two releases in one program must not share a symbol.
+    #[test]
+    fn the_symbols_bear_the_release() {
+        let (major, minor) = (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
+        assert_eq!(label!("").trim_start_matches('_'), format!("mmf_{major}_{minor}_guard_"));
+    }
+}

@@ -1,0 +1,65 @@
+//! The Windows way: unwind data that names a handler for the block of routines, and for nothing else.
+//!
+//! The system looks up the unwind data of the faulting instruction and asks the handler named there
+//! ([`.pdata`](https://learn.microsoft.com/cpp/build/exception-handling-x64)). This one changes the
+//! program counter in the context and has the program go on. Nothing is installed, so nobody can take it away.
+
+use windows_sys::Win32::Foundation::{EXCEPTION_ACCESS_VIOLATION, EXCEPTION_IN_PAGE_ERROR};
+use windows_sys::Win32::System::Diagnostics::Debug::{CONTEXT, EXCEPTION_RECORD};
+
+use super::{Caught, landing};
+use crate::error::Result;
+
+/// `EXCEPTION_DISPOSITION`, which windows-sys spells as another type than handlers return.
+const CONTINUE_EXECUTION: i32 = 0;
+const CONTINUE_SEARCH: i32 = 1;
+
+/// `EXCEPTION_UNWINDING` and `EXCEPTION_EXIT_UNWIND`: a handler found before is being unwound to.
+const UNWINDING: u32 = 0x2 | 0x4;
+
+pub(super) fn arm() -> Result<()> {
+    Ok(())
+}
+
+/// An `EXCEPTION_ROUTINE` for all the routines.
+///
+/// # Safety
+///
+/// To be called by the system.
+pub(super) unsafe extern "C" fn handle(
+    record: *const EXCEPTION_RECORD,
+    _frame: usize,
+    context: *mut CONTEXT,
+    _dispatcher: usize,
+) -> i32 {
+    // SAFETY: the system gives a record that nobody writes to meanwhile.
+    let record = unsafe { &*record };
+    // SAFETY: the system gives a context that is this handler's until it returns.
+    let context = unsafe { &mut *context };
+    let of_memory = matches!(record.ExceptionCode, EXCEPTION_ACCESS_VIOLATION | EXCEPTION_IN_PAGE_ERROR);
+    if !of_memory || record.ExceptionFlags & UNWINDING != 0 || record.NumberParameters < 2 {
+        return CONTINUE_SEARCH;
+    }
+    #[cfg(target_arch = "x86_64")]
+    let (pc, lo, hi) = (&mut context.Rip, context.R8, context.R9);
+    #[cfg(target_arch = "aarch64")]
+    let (pc, lo, hi) = {
+        // SAFETY: the union's two members are the same registers, as an array and by name.
+        let x = unsafe { context.Anonymous.X };
+        (&mut context.Pc, x[4], x[5])
+    };
+    let caught = Caught {
+        pc: *pc as usize,
+        address: record.ExceptionInformation[1],
+        blur: 1,
+        lo: lo as usize,
+        hi: hi as usize,
+    };
+    match landing(&caught) {
+        Some(fixup) => {
+            *pc = fixup as u64;
+            CONTINUE_EXECUTION
+        }
+        None => CONTINUE_SEARCH,
+    }
+}

@@ -1,0 +1,207 @@
+//! The Unix way: a signal handler that moves the program counter.
+//!
+//! Which signal tells of a page that is gone: `SIGBUS` (mmap(2) on Linux and macOS); FreeBSD also says
+//! `SIGSEGV` where the pager failed (`vm_fault_trap`).
+//!
+//! Whoever installs a handler after us may call ours in turn when it is not theirs. If we then installed the
+//! same one again on top, theirs and ours would call each other for ever. So each installation has a handler
+//! function of its own, with its own memory of what was there before: a *generation*.
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::{Caught, landing};
+use crate::error::{Error, Result};
+
+mod context;
+mod chain;
+
+#[cfg(not(target_os = "freebsd"))]
+const SIGNALS: [c_int; 1] = [libc::SIGBUS];
+#[cfg(target_os = "freebsd")]
+const SIGNALS: [c_int; 2] = [libc::SIGBUS, libc::SIGSEGV];
+
+/// How often a handler can be installed for a signal before [`arm`] gives up.
+const GENERATIONS: usize = 16;
+
+type Handler = unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+
+const HANDLERS: [Handler; GENERATIONS] = [
+    handler::<0>,
+    handler::<1>,
+    handler::<2>,
+    handler::<3>,
+    handler::<4>,
+    handler::<5>,
+    handler::<6>,
+    handler::<7>,
+    handler::<8>,
+    handler::<9>,
+    handler::<10>,
+    handler::<11>,
+    handler::<12>,
+    handler::<13>,
+    handler::<14>,
+    handler::<15>,
+];
+
+/// What was there before each generation, per signal. Null: the system's default. Never freed, since a handler may
+/// be reading it.
+static PREVIOUS: [[AtomicPtr<libc::sigaction>; GENERATIONS]; SIGNALS.len()] =
+    [const { [const { AtomicPtr::new(ptr::null_mut()) }; GENERATIONS] }; SIGNALS.len()];
+
+/// How many generations are used up, per signal. Its lock also makes installations follow each other.
+static USED: Mutex<[usize; SIGNALS.len()]> = Mutex::new([0; SIGNALS.len()]);
+
+pub(super) fn arm() -> Result<()> {
+    for (index, &signal) in SIGNALS.iter().enumerate() {
+        if !is_ours(&query(signal)?) {
+            install(index, signal)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(action: &libc::sigaction) -> bool {
+    HANDLERS.iter().any(|&handler| handler as usize == action.sa_sigaction)
+}
+
+fn query(signal: c_int) -> Result<libc::sigaction> {
+    let mut action = MaybeUninit::uninit();
+    // SAFETY: no action is given, and there is room for the one that is asked for.
+    if unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } != 0 {
+        return Err(Error::system("ask for the signal handler", io::Error::last_os_error()));
+    }
+    // SAFETY: sigaction succeeded, so it has written the action.
+    Ok(unsafe { action.assume_init() })
+}
+
+#[cold]
+fn install(index: usize, signal: c_int) -> Result<()> {
+    let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = query(signal)?;
+    if is_ours(&before) {
+        return Ok(());
+    }
+    let generation = used[index];
+    if generation == GENERATIONS {
+        return Err(Error::unsupported(
+            "catch faults",
+            format!("the handler of signal {signal} was replaced by somebody else {GENERATIONS} times"),
+        )
+        .with_help("find out who installs a handler again and again, or use FaultPolicy::SystemCalls"));
+    }
+    used[index] += 1;
+
+    // The handler may run as soon as it is installed, so it must find its predecessor before.
+    let previous = &PREVIOUS[index][generation];
+    previous.store(Box::into_raw(Box::new(before)), Ordering::Release);
+
+    let mut mask = MaybeUninit::uninit();
+    // SAFETY: there is room for the set.
+    unsafe { libc::sigemptyset(mask.as_mut_ptr()) };
+    // SAFETY: all-zero bytes are a valid sigaction: no handler, no flags, no restorer.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = HANDLERS[generation] as usize;
+    // A fault inside a handler of somebody else's must reach ours too, so it does not block itself. Where the
+    // predecessor lets system calls go on after its signal, so do we.
+    action.sa_flags =
+        libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | (before.sa_flags & libc::SA_RESTART);
+    // SAFETY: sigemptyset has written the set.
+    action.sa_mask = unsafe { mask.assume_init() };
+    let mut replaced = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: the handler is safe to run at any moment (see there), and there is room for the action it replaces.
+    if unsafe { libc::sigaction(signal, &raw const action, replaced.as_mut_ptr()) } != 0 {
+        return Err(Error::system("install the signal handler", io::Error::last_os_error()));
+    }
+    // SAFETY: sigaction succeeded, so it has written the action.
+    let replaced = unsafe { replaced.assume_init() };
+    if replaced.sa_sigaction != before.sa_sigaction {
+        // Somebody else installed one in between.
+        previous.store(Box::into_raw(Box::new(replaced)), Ordering::Release);
+    }
+    Ok(())
+}
+
+/// Does only what POSIX allows in a handler (signal-safety(7)): atomics, `sigaction`, `pthread_sigmask`, `raise`.
+///
+/// # Safety
+///
+/// To be called by the system, or by another handler with what the system gave it.
+unsafe extern "C" fn handler<const GENERATION: usize>(
+    signal: c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut c_void,
+) {
+    // SAFETY: the system passes both, and they are this handler's until it returns.
+    if unsafe { resume(info, context.cast()) } {
+        return;
+    }
+    if let Some(index) = SIGNALS.iter().position(|&ours| ours == signal) {
+        // SAFETY: as above.
+        unsafe { chain::pass_on(&PREVIOUS[index][GENERATION], signal, info, context) };
+    }
+}
+
+/// Whether the signal tells of a fault, and was not sent by a process: POSIX gives those codes of their own,
+/// `SI_USER` and the like, which are not positive on Linux and above 0x10000 on the BSDs and macOS.
+fn is_fault(info: &libc::siginfo_t) -> bool {
+    // A poisoned page that nobody has touched yet is told to whoever asked for it, at any instruction.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if info.si_signo == libc::SIGBUS && info.si_code == libc::BUS_MCEERR_AO {
+        return false;
+    }
+    (1..0x1_0000).contains(&info.si_code)
+}
+
+/// Moves the program counter to the fix-up if the fault is ours.
+///
+/// # Safety
+///
+/// As for [`handler`].
+unsafe fn resume(info: *const libc::siginfo_t, context: *mut libc::ucontext_t) -> bool {
+    // SAFETY: the caller's promise; nobody writes to it meanwhile.
+    let info = unsafe { &*info };
+    if !is_fault(info) {
+        return false;
+    }
+    // SAFETY: the signal tells of a fault, so the system has filled in the address.
+    let address = unsafe { fault_address(info) };
+    // SAFETY: the caller's promise.
+    let (pc, lo, hi) = unsafe { context::read(context) };
+    let Some(fixup) = landing(&Caught { pc, address, blur: blur(info), lo, hi }) else {
+        return false;
+    };
+    // SAFETY: the caller's promise. The fix-up belongs to the routine that stands at the program counter.
+    unsafe { context::resume_at(context, fixup) };
+    true
+}
+
+/// # Safety
+///
+/// The signal tells of a fault.
+unsafe fn fault_address(info: &libc::siginfo_t) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { info.si_addr() }.addr()
+}
+
+/// The system rounds the address of poisoned memory down to a page of whatever size, and says which.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn blur(info: &libc::siginfo_t) -> usize {
+    // Behind the address, which is the first of the union's fields; libc does not name it.
+    const SI_ADDR_LSB: usize = 24;
+    if info.si_signo != libc::SIGBUS || info.si_code != libc::BUS_MCEERR_AR {
+        return 1;
+    }
+    // SAFETY: a siginfo_t has 128 bytes, and for this code the system fills in this one (sigaction(2)).
+    let shift = unsafe { ptr::from_ref(info).cast::<u8>().add(SI_ADDR_LSB).read() };
+    1 << shift.min(40)
+}
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn blur(_: &libc::siginfo_t) -> usize {
+    1
+}

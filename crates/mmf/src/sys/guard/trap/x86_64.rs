@@ -1,0 +1,170 @@
+//! How the routines are called on `x86_64`, and how they choose their way.
+//!
+//! All are leaves without a stack frame, called through an `asm!` that names the few registers they change.
+//! That spares Windows callers the saving of `xmm6` to `xmm15` around each call of an `extern "sysv64"`
+//! function. They touch `xmm0` to `xmm3` and `zmm16` to `zmm19` alone.
+//!
+//! The fast part of a copy keeps `rdi`, `rsi` and `rdx` as they came, so that the fix-up can begin again from
+//! the start with `rep movsb`, whose registers tell after a fault exactly what is left. `r8` and `r9` hold
+//! the addresses whose faults are ours, for the handler to read.
+
+use std::arch::asm;
+use std::arch::is_x86_feature_detected;
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+mod text;
+
+/// What the routines read to choose their way. The text knows the offsets. Zeros until [`tune`] ran.
+#[repr(C)]
+struct Tuning {
+    /// 0: SSE2. 1: AVX2. 2: AVX-512 with the registers from 16 on, which need no `vzeroupper`.
+    vectors: AtomicU32,
+    /// Copies from here on look at the two limits below.
+    long_from: AtomicUsize,
+    /// Copies from `long_from` up to here are one `rep movsb`.
+    rep_until: AtomicUsize,
+    /// Copies from here on pass by the caches.
+    stream_from: AtomicUsize,
+    /// Fills from here on are one `rep stosb`.
+    fill_rep_from: AtomicUsize,
+}
+
+const _: () = assert!(std::mem::offset_of!(Tuning, long_from) == 8);
+const _: () = assert!(std::mem::offset_of!(Tuning, rep_until) == 16);
+const _: () = assert!(std::mem::offset_of!(Tuning, stream_from) == 24);
+const _: () = assert!(std::mem::offset_of!(Tuning, fill_rep_from) == 32);
+
+static TUNING: Tuning = Tuning {
+    vectors: AtomicU32::new(0),
+    long_from: AtomicUsize::new(usize::MAX),
+    rep_until: AtomicUsize::new(0),
+    stream_from: AtomicUsize::new(usize::MAX),
+    fill_rep_from: AtomicUsize::new(usize::MAX),
+};
+
+/// Chooses by what the processor has. Any mixture of old and new values is a correct choice.
+pub(super) fn tune() {
+    let vectors = if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+        2
+    } else {
+        u32::from(is_x86_feature_detected!("avx2"))
+    };
+    TUNING.vectors.store(vectors, Ordering::Relaxed);
+    TUNING.long_from.store(usize::MAX, Ordering::Relaxed);
+}
+
+unsafe extern "C" {
+    fn mmf_0_1_guard_copy();
+    fn mmf_0_1_guard_fill();
+}
+
+/// See [`copy`](crate::sys::guard::copy).
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize, lo: usize, hi: usize) -> usize {
+    let left;
+    // SAFETY: the routine reads `len` bytes at `src` and writes as many at `dst`, which the caller allows. It
+    // follows the register use named here, in its fix-ups too, and leaves the stack alone.
+    unsafe {
+        asm!(
+            "call {routine}",
+            routine = sym mmf_0_1_guard_copy,
+            inout("rdi") dst => _,
+            inout("rsi") src => _,
+            in("rdx") len,
+            in("r8") lo,
+            in("r9") hi,
+            out("rax") left,
+            out("rcx") _,
+            out("r10") _,
+            out("r11") _,
+            out("xmm0") _,
+            out("xmm1") _,
+            out("xmm2") _,
+            out("xmm3") _,
+            out("xmm16") _,
+            out("xmm17") _,
+            out("xmm18") _,
+            out("xmm19") _,
+        );
+    }
+    left
+}
+
+/// See [`fill`](crate::sys::guard::fill).
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
+    let left;
+    // SAFETY: as in `copy`; nothing is read.
+    unsafe {
+        asm!(
+            "call {routine}",
+            routine = sym mmf_0_1_guard_fill,
+            inout("rdi") dst => _,
+            in("rsi") u64::from(byte),
+            in("rdx") len,
+            in("r8") lo,
+            in("r9") hi,
+            out("rax") left,
+            out("rcx") _,
+            out("r10") _,
+            out("r11") _,
+            out("xmm0") _,
+            out("xmm16") _,
+        );
+    }
+    left
+}
+
+/// Calls an atomic routine: a word's address and two operands in, a [`Fetched`](crate::sys::guard::Fetched) out.
+macro_rules! call {
+    ($routine:path, $word:expr, $a:expr, $b:expr) => {{
+        let (word, a, b): (*mut u8, u64, u64) = ($word, $a, $b);
+        let (value, fault): (u64, u64);
+        // SAFETY: the routine accesses the one word, which the caller allows, changes the registers named here
+        // and leaves the stack alone.
+        unsafe {
+            std::arch::asm!(
+                "call {routine}",
+                routine = sym $routine,
+                in("rdi") word,
+                in("rsi") a,
+                inout("rdx") b => fault,
+                out("rax") value,
+            );
+        }
+        $crate::sys::guard::Fetched { value, fault }
+    }};
+}
+pub(super) use call;
+
+/// Runs `check` in every way that the routines can go on this processor.
+#[cfg(test)]
+pub(in crate::sys::guard) fn every_way(check: &mut dyn FnMut()) {
+    tune();
+    let best = TUNING.vectors.load(Ordering::Relaxed);
+    for vectors in 0..=best {
+        // Loops alone; `rep` from 300 bytes on; past the caches from 20,000 bytes on.
+        for (long_from, rep_until, stream_from, fill_rep_from) in [
+            (usize::MAX, 0, usize::MAX, usize::MAX),
+            (300, usize::MAX, usize::MAX, 300),
+            (300, 0, 20_000, usize::MAX),
+        ] {
+            TUNING.vectors.store(vectors, Ordering::Relaxed);
+            TUNING.long_from.store(long_from, Ordering::Relaxed);
+            TUNING.rep_until.store(rep_until, Ordering::Relaxed);
+            TUNING.stream_from.store(stream_from, Ordering::Relaxed);
+            TUNING.fill_rep_from.store(fill_rep_from, Ordering::Relaxed);
+            check();
+        }
+    }
+    tune();
+}
