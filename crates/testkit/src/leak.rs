@@ -1,12 +1,6 @@
 //! What a test must not leave behind.
 
 use std::thread;
-#[cfg(unix)]
-use std::{
-    ffi::OsString,
-    fs, io,
-    path::{Path, PathBuf},
-};
 
 use crate::{parent, peer};
 
@@ -21,7 +15,7 @@ use crate::{parent, peer};
 /// | files in shared memory | by name | not checked: cannot be listed | not checked: die with their handles |
 /// | mappings | by name | not checked | not checked |
 /// | child processes | all | peers | peers |
-/// | descriptors | each one | each one | not checked: Wine cannot count handles; but what is open keeps its [`TempDir`](crate::TempDir) |
+/// | descriptors | each one | each one | not checked; but an open file keeps its [`TempDir`](crate::TempDir) from going |
 ///
 /// # Examples
 ///
@@ -44,27 +38,18 @@ use crate::{parent, peer};
 #[derive(Debug)]
 #[must_use = "it checks when it is dropped"]
 pub struct LeakCheck {
-    /// The names that are made from now on have this in common.
-    #[cfg(target_os = "linux")]
-    family: String,
-    #[cfg(unix)]
-    before: Open,
+    before: system::Before,
 }
 
 impl LeakCheck {
-    /// Notes what is open now.
+    /// Notes what is there now.
     ///
     /// # Panics
     ///
     /// In a process that is no peer.
     pub fn start() -> LeakCheck {
         assert!(peer::is_one(), "other tests may run in this process: check for leaks in a peer");
-        LeakCheck {
-            #[cfg(target_os = "linux")]
-            family: crate::names::found_family(),
-            #[cfg(unix)]
-            before: Open::now(),
-        }
+        LeakCheck { before: system::Before::now() }
     }
 
     /// Checks; dropping does the same.
@@ -73,19 +58,6 @@ impl LeakCheck {
     ///
     /// If something was left behind, with a list of it.
     pub fn finish(self) {}
-
-    fn leaks(&self) -> Vec<String> {
-        let mut leaks = parent::live();
-        #[cfg(unix)]
-        leaks.extend(self.before.more_now());
-        #[cfg(target_os = "linux")]
-        {
-            linux::files_named(Path::new("/dev/shm"), &self.family, &mut leaks);
-            linux::mappings_named(&self.family, &mut leaks);
-            linux::children(&mut leaks);
-        }
-        leaks
-    }
 }
 
 impl Drop for LeakCheck {
@@ -94,46 +66,42 @@ impl Drop for LeakCheck {
         if thread::panicking() {
             return;
         }
-        let leaks = self.leaks();
+        let leaks = [parent::live(), self.before.leaks()].concat();
         assert!(leaks.is_empty(), "left behind:\n{}", leaks.join("\n"));
     }
 }
 
-/// The open descriptors, with what each refers to.
-#[cfg(unix)]
-#[derive(Debug)]
-struct Open(Vec<(OsString, PathBuf)>);
-
-#[cfg(unix)]
-impl Open {
-    fn now() -> Open {
-        let dir = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
-        let names: io::Result<Vec<_>> =
-            fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
-        let mut names = names.unwrap_or_else(|error| panic!("cannot list {dir}: {error}"));
-        // The descriptor that listed them is among them, and closed by now.
-        names.retain(|name| Path::new(dir).join(name).symlink_metadata().is_ok());
-        // Only Linux tells what they are; elsewhere their numbers must do.
-        Open(
-            names
-                .into_iter()
-                .map(|name| (name.clone(), fs::read_link(Path::new(dir).join(name)).unwrap_or_default()))
-                .collect(),
-        )
-    }
-
-    fn more_now(&self) -> Vec<String> {
-        let now = Open::now();
-        let new = now.0.iter().filter(|open| !self.0.contains(open));
-        new.map(|(number, target)| format!("descriptor {} {}", number.to_string_lossy(), target.display())).collect()
-    }
-}
-
 #[cfg(target_os = "linux")]
-mod linux {
-    use super::{Path, fs, io};
+mod system {
+    use std::fs;
+    use std::io;
+    use std::path::Path;
 
-    pub(super) fn files_named(dir: &Path, part: &str, found: &mut Vec<String>) {
+    use super::descriptors::Open;
+    use crate::names;
+
+    #[derive(Debug)]
+    pub(super) struct Before {
+        open: Open,
+        /// What the names that are made from now on have in common.
+        family: String,
+    }
+
+    impl Before {
+        pub(super) fn now() -> Before {
+            Before { open: Open::in_dir("/proc/self/fd"), family: names::found_family() }
+        }
+
+        pub(super) fn leaks(&self) -> Vec<String> {
+            let mut found = self.open.more_now();
+            files_named(Path::new("/dev/shm"), &self.family, &mut found);
+            mappings_named(&self.family, &mut found);
+            children(&mut found);
+            found
+        }
+    }
+
+    fn files_named(dir: &Path, part: &str, found: &mut Vec<String>) {
         let entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
             // Another user's, or gone since it was listed.
@@ -151,12 +119,12 @@ mod linux {
         }
     }
 
-    pub(super) fn mappings_named(part: &str, found: &mut Vec<String>) {
+    fn mappings_named(part: &str, found: &mut Vec<String>) {
         let maps = fs::read_to_string("/proc/self/maps").expect("the list of mappings");
         found.extend(maps.lines().filter(|line| line.contains(part)).map(|line| format!("mapping {line}")));
     }
 
-    pub(super) fn children(found: &mut Vec<String>) {
+    fn children(found: &mut Vec<String>) {
         let own = std::process::id().to_string();
         for entry in fs::read_dir("/proc").expect("the list of processes").flatten() {
             // A process may end while it is looked at, and most entries are no processes.
@@ -166,6 +134,79 @@ mod linux {
             if tail.split_whitespace().nth(1) == Some(&own) {
                 found.push(format!("child process {head})"));
             }
+        }
+    }
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+mod system {
+    use super::descriptors::Open;
+
+    #[derive(Debug)]
+    pub(super) struct Before(Open);
+
+    impl Before {
+        pub(super) fn now() -> Before {
+            Before(Open::in_dir("/dev/fd"))
+        }
+
+        pub(super) fn leaks(&self) -> Vec<String> {
+            self.0.more_now()
+        }
+    }
+}
+
+#[cfg(windows)]
+mod system {
+    /// Nothing: names die with their handles, and Wine does not count handles.
+    #[derive(Debug)]
+    pub(super) struct Before;
+
+    impl Before {
+        pub(super) fn now() -> Before {
+            Before
+        }
+
+        pub(super) fn leaks(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+}
+
+#[cfg(unix)]
+mod descriptors {
+    use std::ffi::OsString;
+    use std::fs;
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    /// The open descriptors.
+    #[derive(Debug)]
+    pub(super) struct Open {
+        dir: &'static str,
+        /// The number of each, and what it refers to where the system tells.
+        all: Vec<(OsString, PathBuf)>,
+    }
+
+    impl Open {
+        /// Those that a directory of the system's lists.
+        pub(super) fn in_dir(dir: &'static str) -> Open {
+            let names = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+            let names: Vec<OsString> = names.unwrap_or_else(|error: io::Error| panic!("cannot list {dir}: {error}"));
+            let all = names
+                .into_iter()
+                // The one that listed them is among them, and closed by now.
+                .filter(|name| Path::new(dir).join(name).symlink_metadata().is_ok())
+                .map(|name| (name.clone(), fs::read_link(Path::new(dir).join(name)).unwrap_or_default()))
+                .collect();
+            Open { dir, all }
+        }
+
+        pub(super) fn more_now(&self) -> Vec<String> {
+            let now = Open::in_dir(self.dir).all;
+            let new = now.iter().filter(|open| !self.all.contains(open));
+            new.map(|(number, target)| format!("descriptor {} {}", number.to_string_lossy(), target.display()))
+                .collect()
         }
     }
 }
