@@ -168,13 +168,17 @@ impl Object {
             }
         }
         if let Some(wanted) = &spec.permissions {
-            let wanted = Descriptor::new(wanted, self.kind())?.dacl()?;
+            let wanted = Descriptor::new(wanted, self.kind())?;
+            let own;
             let found = match security {
-                Some(security) => security.dacl()?,
-                None => self.security()?.dacl()?,
+                Some(security) => security,
+                None => {
+                    own = self.security()?;
+                    &own
+                }
             };
-            if wanted != found {
-                return Err(Error::mismatch("its DACL", wanted, found));
+            if !found.lets_in_as(&wanted)? {
+                return Err(Error::mismatch("its DACL", wanted.dacl()?, found.dacl()?));
             }
         }
         match self {

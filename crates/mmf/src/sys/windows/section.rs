@@ -2,6 +2,7 @@
 
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,8 @@ pub(crate) struct Section {
     size: u64,
     attributes: u32,
     access: Access,
+    /// How much of a reserve was committed when somebody last looked.
+    seen: AtomicU64,
 }
 
 impl Section {
@@ -92,6 +95,8 @@ impl Section {
         };
         // Nobody may open it before its first bytes are there. If this process dies first, it is gone.
         let unfinished = Descriptor::parse(UNFINISHED, Kind::Section)?;
+        // One granule more than asked for: see `commit`.
+        let reserve = reserve.saturating_add(granularity() as u64);
         let handle = make(name, reserve, SEC_RESERVE, &unfinished)?;
         let section = Section::new(handle, &Spec { access: Access::ReadWrite, ..spec.clone() })?;
         section.commit(0, size)?;
@@ -119,7 +124,7 @@ impl Section {
     pub(super) fn open(name: &str, spec: &Spec) -> Result<(Section, Option<Security>)> {
         let name_wide = wide(name);
         let rights = SECTION_QUERY | rights(spec.access);
-        let start = Instant::now();
+        let (start, mut finished) = (Instant::now(), false);
         loop {
             let refused = match open_with(&name_wide, rights | READ_CONTROL) {
                 Ok(handle) => {
@@ -129,15 +134,20 @@ impl Section {
                 Err(error) if error::code_of(&error) == ERROR_ACCESS_DENIED => error,
                 Err(error) => return Err(explain(error, name)),
             };
-            match open_with(&name_wide, rights) {
-                Ok(handle) => return Ok((Section::new(handle, spec)?, None)),
-                Err(_) if is_unfinished(&name_wide) => {}
-                Err(_) => return Err(refused),
+            if is_unfinished(&name_wide) {
+                if start.elapsed() > PATIENCE {
+                    return Err(Error::new(ErrorKind::Busy, "open"));
+                }
+                thread::sleep(Duration::from_millis(1));
+            } else if finished {
+                return match open_with(&name_wide, rights) {
+                    Ok(handle) => Ok((Section::new(handle, spec)?, None)),
+                    Err(_) => Err(refused),
+                };
+            } else {
+                // It may have become so after the refusal.
+                finished = true;
             }
-            if start.elapsed() > PATIENCE {
-                return Err(Error::new(ErrorKind::Busy, "open"));
-            }
-            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -175,7 +185,7 @@ impl Section {
             return Err(Error::unsupported("open", "sharing a program's image"));
         }
         let size = u64::try_from(information.size).unwrap_or(0);
-        Ok(Section { handle, size, attributes: information.attributes, access: spec.access })
+        Ok(Section { handle, size, attributes: information.attributes, access: spec.access, seen: AtomicU64::new(0) })
     }
 
     pub(super) fn handle(&self) -> BorrowedHandle<'_> {
@@ -215,7 +225,9 @@ impl Section {
         if self.attributes & SEC_RESERVE == 0 || self.is_of_file() {
             return Ok(self.size);
         }
-        let mut len = 0;
+        // What was committed stays so.
+        let seen = self.seen.load(Ordering::Relaxed);
+        let mut len = seen - seen % WINDOW;
         while len < self.size {
             let window = WINDOW.min(self.size - len);
             let view = Mapped::new(self, Access::ReadOnly, len, usize::try_from(window).unwrap_or(0), None)?;
@@ -225,6 +237,7 @@ impl Section {
                 break;
             }
         }
+        self.seen.store(len, Ordering::Relaxed);
         Ok(len)
     }
 
@@ -249,7 +262,8 @@ impl Section {
         let mut start = from - from % WINDOW;
         while start < to {
             let end = to.min(start + WINDOW);
-            // Wine forgets a commit that ends where its view ends: so the view goes on where there is more to map.
+            // Wine forgets a commit that ends where its view ends: so the view goes on where there is more to map,
+            // and a section is made longer than it has to grow.
             let len = (end - start + granularity() as u64).min(self.size - start);
             let view = Mapped::new(self, Access::ReadWrite, start, usize::try_from(len).unwrap_or(0), None)?;
             let skip = from.saturating_sub(start);
@@ -294,11 +308,12 @@ fn make(name: Option<&str>, size: u64, flags: PAGE_PROTECTION_FLAGS, descriptor:
     if error::code_of(error) == ERROR_ACCESS_DENIED {
         // It is there and not for this user, or else this user may make none there.
         return match open_with(name_wide, SECTION_QUERY) {
-            Err(found) if error::code_of(&found) == ERROR_FILE_NOT_FOUND => made.map_err(|error| {
-                error.with_help(
+            Err(found) if error::code_of(&found) == ERROR_FILE_NOT_FOUND => made.map_err(|error| match name {
+                name if name.starts_with("Global\\") => error.with_help(
                     "to make an object in `Global\\` takes the privilege SeCreateGlobalPrivilege, which services and \
                      administrators have; to open one takes none",
-                )
+                ),
+                _ => error,
             }),
             _ => made.map_err(|error| error.with_kind(ErrorKind::AlreadyExists)),
         };
@@ -346,8 +361,8 @@ fn open_with(name: &[u16], rights: u32) -> Result<OwnedHandle> {
 fn is_unfinished(name: &[u16]) -> bool {
     let seen = || -> Result<bool> {
         let handle = open_with(name, READ_CONTROL)?;
-        let seen = Security::of(handle.as_handle(), Kind::Section)?.dacl()?;
-        Ok(seen == Descriptor::parse(UNFINISHED, Kind::Section)?.dacl()?)
+        let unfinished = Descriptor::parse(UNFINISHED, Kind::Section)?;
+        Security::of(handle.as_handle(), Kind::Section)?.lets_in_as(&unfinished)
     };
     seen().unwrap_or(false)
 }

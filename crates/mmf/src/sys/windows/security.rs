@@ -341,6 +341,13 @@ impl Security {
         dacl_text(&self.descriptor)
     }
 
+    /// Whether it lets in whom a new object with this descriptor would: the entries, as the system wrote them down.
+    /// The flags before them tell how they came about.
+    pub(super) fn lets_in_as(&self, wanted: &Descriptor) -> Result<bool> {
+        let entries = |text: String| text.find('(').map_or(text.clone(), |start| text[start..].to_owned());
+        Ok(entries(self.dacl()?) == entries(wanted.dacl()?))
+    }
+
     /// The owner's SID.
     pub(super) fn owner(&self) -> Result<String> {
         // SAFETY: the system pointed it at a SID in the descriptor, which lives as long as `self`.
