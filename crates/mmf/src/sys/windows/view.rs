@@ -14,9 +14,8 @@ use super::object::Object;
 use super::section::Section;
 use super::{error, granularity, halves, page_size};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::{Access, LargePages};
-use crate::sys::Place;
-use crate::sys::guard::Word;
+use crate::spec::{Access, FaultPolicy, LargePages};
+use crate::sys::{Place, guard};
 
 /// What was mapped, from its granule's first byte on. Unmapped when dropped.
 pub(super) struct Mapped {
@@ -187,12 +186,15 @@ impl View {
         let process = unsafe { GetCurrentProcess() };
         // SAFETY: one entry, which lies in this view. It is advice: it fails, and does no harm, where it cannot be taken.
         unsafe { PrefetchVirtualMemory(process, 1, &raw const range, 0) };
-        let page = page_size();
-        let mut offset = 0;
+        // Without routines for this processor the system looks at the pages.
+        let policy = if guard::arm().is_ok() { FaultPolicy::Trap } else { FaultPolicy::SystemCalls };
+        let start = self.base().addr();
+        let (end, page) = (start + len, page_size());
+        let (mut offset, mut byte) = (0, 0);
         while offset < len {
             let at = self.base().wrapping_add(offset);
-            // SAFETY: the byte lies in this view; its page may be gone, which is what a guarded load reports.
-            if unsafe { u8::load(at) }.is_err() {
+            // SAFETY: a byte of this view, whose page may be gone, and one on the stack.
+            if unsafe { guard::copy(policy, &raw mut byte, at, 1, start, end) } != 0 {
                 return Err(Error::new(ErrorKind::Fault { offset, done: offset }, "bring in the pages of"));
             }
             offset += page - (at.addr() % page);
