@@ -90,6 +90,11 @@ impl Object {
         Ok(info_of(&stat, self.location.clone()))
     }
 
+    /// A description of its own on the same file, to hold locks with.
+    pub(super) fn second_description(&self) -> Result<OwnedFd> {
+        native::reopen(self.fd.as_fd()).map_err(system("open a second time"))
+    }
+
     pub(crate) fn handle(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -17,6 +17,8 @@ pub(super) enum LockKind {
 const LIVE: i64 = 1 << 62;
 /// Held exclusively while a file's length is set.
 const GROW: i64 = LIVE + 1;
+/// From here on a byte per participant of a segment, held exclusively for its life.
+const SLOTS: i64 = LIVE + 64;
 
 #[cfg(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu"))]
 type Flock = libc::flock64;
@@ -87,4 +89,26 @@ pub(super) fn with_growth_lock(fd: BorrowedFd<'_>, grow: impl FnOnce() -> Result
     let grown = grow();
     let released = command(fd, OFD_SETLK, &mut byte(GROW, libc::F_UNLCK.into()));
     grown.and(released)
+}
+
+fn slot_byte(slot: usize, kind: i32) -> Flock {
+    // Slots are counted in hundreds.
+    byte(SLOTS + i64::try_from(slot).unwrap_or(0), kind)
+}
+
+/// Takes the byte of a slot, at once or not at all (`AGAIN`).
+pub(super) fn lock_slot(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
+    command(fd, OFD_SETLK, &mut slot_byte(slot, libc::F_WRLCK.into()))
+}
+
+pub(super) fn unlock_slot(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
+    command(fd, OFD_SETLK, &mut slot_byte(slot, libc::F_UNLCK.into()))
+}
+
+/// Whether another description has the byte exclusively. Asked as a reader would, so that a shared lock, which anybody who
+/// may read can take, does not look like life.
+pub(super) fn slot_is_locked(fd: BorrowedFd<'_>, slot: usize) -> Result<bool, Errno> {
+    let mut probe = slot_byte(slot, libc::F_RDLCK.into());
+    command(fd, OFD_GETLK, &mut probe)?;
+    Ok(i32::from(probe.l_type) != i32::from(libc::F_UNLCK))
 }

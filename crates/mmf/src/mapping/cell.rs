@@ -1,0 +1,74 @@
+//! [`Cell`]: a word of a mapping whose place was checked once.
+
+use super::Mapping;
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{Access, FaultPolicy};
+use crate::sys::guard::{Fault, Word};
+
+/// A word of shared memory. It must not outlive the mapping it was taken from, whose owner keeps both together.
+pub(crate) struct Cell<W>(*mut W);
+
+// SAFETY: a cell is only reached through atomic operations.
+unsafe impl<W> Send for Cell<W> {}
+// SAFETY: as above.
+unsafe impl<W> Sync for Cell<W> {}
+
+impl Mapping {
+    /// The word at `offset`, for as long as this mapping lives.
+    ///
+    /// # Safety
+    ///
+    /// - The cell is dropped before the mapping.
+    /// - Nothing is written through it if the mapping is read-only.
+    pub(crate) unsafe fn cell<W: Word>(&self, offset: usize) -> Result<Cell<W>> {
+        let at = self.locate(offset, size_of::<W>(), "open")?;
+        if at.addr() % size_of::<W>() != 0 {
+            let kind = ErrorKind::Misaligned { offset, align: size_of::<W>() };
+            return Err(Error::new(kind, "open"));
+        }
+        if self.policy == FaultPolicy::SystemCalls || self.access == Access::CopyOnWrite {
+            let what = "structures under the fault policy of system calls, or in a copy-on-write mapping";
+            return Err(Error::unsupported("open", what));
+        }
+        Ok(Cell(at.cast()))
+    }
+}
+
+/// All are sequentially consistent but `store`, which is a release.
+impl<W: Word> Cell<W> {
+    #[inline]
+    pub(crate) fn load(&self) -> Result<W, Fault> {
+        // SAFETY: `Mapping::cell` checked the place and the alignment, and the mapping outlives the cell.
+        unsafe { W::load(self.0) }
+    }
+
+    #[inline]
+    pub(crate) fn store(&self, value: W) -> Result<(), Fault> {
+        // SAFETY: as in `load`; the maker of the cell promised that it may be written.
+        unsafe { W::store_release(self.0, value) }
+    }
+
+    #[inline]
+    pub(crate) fn swap(&self, value: W) -> Result<W, Fault> {
+        // SAFETY: as in `store`.
+        unsafe { W::swap(self.0, value) }
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, value: W) -> Result<W, Fault> {
+        // SAFETY: as in `store`.
+        unsafe { W::add(self.0, value) }
+    }
+
+    /// The word that was there; it is `current` if `new` was stored.
+    #[inline]
+    pub(crate) fn compare_exchange(&self, current: W, new: W) -> Result<W, Fault> {
+        // SAFETY: as in `store`.
+        unsafe { W::compare_exchange(self.0, current, new) }
+    }
+
+    /// Where the system may wait on it.
+    pub(crate) fn address(&self) -> *mut W {
+        self.0
+    }
+}

@@ -1,0 +1,207 @@
+//! Where everything in a segment's header is. `docs/format.md` tells the same in words.
+//!
+//! All numbers are little-endian and of fixed width; what is written often stands on cache lines of its own.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The first bytes: not text, and broken by whatever breaks line ends or the eighth bit.
+pub(crate) const MAGIC: [u8; 8] = *b"\x8Dmmf\r\n\x1A\n";
+/// The format's version; it stands apart from the crate's.
+pub(crate) const VERSION: u32 = 1;
+/// What follows the header and the slots begins here.
+pub(crate) const PAYLOAD: usize = SLOT_TABLE + SLOTS * SLOT_SIZE;
+/// Participants at the most.
+pub(crate) const SLOTS: usize = 256;
+pub(crate) const SLOT_SIZE: usize = 64;
+pub(crate) const SLOT_TABLE: usize = 4096;
+/// The longest name that a header holds, prefix included.
+pub(crate) const NAME_MAX: usize = 256;
+
+/// What never changes: its bytes, with the checksum over them behind.
+pub(crate) const FIXED: usize = 1016;
+const CHECKSUM: usize = FIXED;
+
+/// What changes.
+pub(crate) mod at {
+    /// `[u8; 16]` machine, `[u8; 16]` boot: where the participants ran last.
+    pub(crate) const BOOT: usize = 1024;
+    /// `u64`: bytes of payload that are in use.
+    pub(crate) const LEN: usize = 1088;
+    /// `u64`: the lock's word, see `lock`.
+    pub(crate) const LOCK: usize = 2048;
+    /// `u32`: who has begun to change what the lock protects, as slot + 1; 0 for nobody.
+    pub(crate) const DIRTY: usize = 2056;
+    /// A queue: those who wait for the lock.
+    pub(crate) const LOCK_QUEUE: usize = 2112;
+    /// `[u64; 4]`: a bit per slot that may be in use.
+    pub(crate) const OCCUPIED: usize = 2176;
+    /// `u64`: moved by every change, odd while one is under way.
+    pub(crate) const VERSION: usize = 2240;
+    /// A queue: those who wait for a change.
+    pub(crate) const CHANGE_QUEUE: usize = 2304;
+
+    // In a queue:
+    /// `u32`: moved by every wake-up.
+    pub(crate) const QUEUE_SEQ: usize = 0;
+    /// `u32`: not 0 if somebody may sleep.
+    pub(crate) const QUEUE_SLEEPERS: usize = 4;
+
+    // In a slot:
+    /// `u32`: 0 free, 1 in use.
+    pub(crate) const SLOT_STATE: usize = 0;
+    /// `u32`: read locks that this participant's threads hold.
+    pub(crate) const SLOT_READERS: usize = 4;
+    /// `u32`: process id, for people.
+    pub(crate) const SLOT_PROCESS: usize = 8;
+    /// `u64`: when it attached, in nanoseconds since 1970.
+    pub(crate) const SLOT_SINCE: usize = 16;
+}
+
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind(pub(crate) [u8; 8]);
+
+impl Kind {
+    pub(crate) const REGION: Kind = Kind(*b"region\0\0");
+}
+
+/// The part of the header that never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) compatible: u64,
+    pub(crate) read_compatible: u64,
+    pub(crate) incompatible: u64,
+    pub(crate) kind: Kind,
+    pub(crate) id: [u8; 16],
+    /// Nanoseconds since 1970.
+    pub(crate) created: u64,
+    /// Bytes that the whole segment may grow to.
+    pub(crate) capacity: u64,
+    pub(crate) name: String,
+}
+
+impl Header {
+    /// As bytes, checksum included.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; FIXED + 8];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, &MAGIC);
+        put(8, &VERSION.to_le_bytes());
+        put(16, &self.compatible.to_le_bytes());
+        put(24, &self.read_compatible.to_le_bytes());
+        put(32, &self.incompatible.to_le_bytes());
+        put(40, &self.kind.0);
+        put(48, &self.id);
+        put(64, &self.created.to_le_bytes());
+        put(72, &self.capacity.to_le_bytes());
+        put(80, &(PAYLOAD as u64).to_le_bytes());
+        put(88, &(SLOTS as u32).to_le_bytes());
+        let name = &self.name.as_bytes()[..self.name.len().min(NAME_MAX)];
+        #[allow(clippy::cast_possible_truncation)] // at most NAME_MAX
+        put(92, &(name.len() as u32).to_le_bytes());
+        put(96, name);
+        let sum = checksum(&bytes[..FIXED]);
+        bytes[CHECKSUM..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// Checks everything once. `writable`: whether features that only readers may ignore matter.
+    pub(crate) fn decode(bytes: &[u8], size: u64, writable: bool) -> Result<Header> {
+        let refuse = |reason: String| Err(Error::new(ErrorKind::NotASegment { reason }, "open"));
+        if bytes.len() < FIXED + 8 {
+            return refuse(format!("it has {size} bytes, too few for a header"));
+        }
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap_or_default());
+        if bytes[..8] != MAGIC {
+            return refuse("it was not made by mmf, or is a raw mapping".to_owned());
+        }
+        if u32_at(8) != VERSION {
+            return refuse(format!("its format has version {}, this release reads {VERSION}", u32_at(8)));
+        }
+        if u64_at(CHECKSUM) != checksum(&bytes[..FIXED]) {
+            return refuse("its header is damaged: the checksum differs".to_owned());
+        }
+        let name_len = u32_at(92) as usize;
+        let Some(name) = bytes.get(96..96 + name_len).filter(|name| name.len() <= NAME_MAX) else {
+            return refuse("its name is longer than a header holds".to_owned());
+        };
+        let header = Header {
+            compatible: u64_at(16),
+            read_compatible: u64_at(24),
+            incompatible: u64_at(32),
+            kind: Kind(bytes[40..48].try_into().unwrap_or_default()),
+            id: bytes[48..64].try_into().unwrap_or_default(),
+            created: u64_at(64),
+            capacity: u64_at(72),
+            name: String::from_utf8_lossy(name).into_owned(),
+        };
+        if header.incompatible != 0 || (writable && header.read_compatible != 0) {
+            let (all, write) = (header.incompatible, header.read_compatible);
+            return refuse(format!("it needs features {all:#x} to be read and {write:#x} to be written"));
+        }
+        if u64_at(80) != PAYLOAD as u64 || u32_at(88) as usize != SLOTS {
+            return refuse("its parts are not where this version has them".to_owned());
+        }
+        if size < PAYLOAD as u64 || header.capacity < size {
+            return refuse(format!("its size of {size} does not fit its capacity of {}", header.capacity));
+        }
+        Ok(header)
+    }
+}
+
+/// FNV-1a with 64 bits: against damage, not against an enemy, who could compute it as well.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+const _: () = {
+    assert!(at::BOOT >= FIXED + 8 && at::LEN >= at::BOOT + 32 && at::LOCK > at::LEN);
+    assert!(at::LOCK % 64 == 0 && at::LOCK_QUEUE % 64 == 0 && at::OCCUPIED % 64 == 0);
+    assert!(at::VERSION % 64 == 0 && at::CHANGE_QUEUE % 64 == 0 && at::CHANGE_QUEUE + 64 <= SLOT_TABLE);
+    assert!(PAYLOAD % 4096 == 0 && SLOTS / 64 == 4 && 96 + NAME_MAX <= FIXED);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            compatible: 0,
+            read_compatible: 0,
+            incompatible: 0,
+            kind: Kind::REGION,
+            id: [7; 16],
+            created: 1,
+            capacity: 1 << 20,
+            name: "name:frames".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_header_reads_back() {
+        assert_eq!(Header::decode(&header().encode(), 1 << 16, true).unwrap(), header());
+    }
+
+    #[test]
+    fn every_damaged_byte_is_noticed() {
+        let good = header().encode();
+        for at in 0..FIXED {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            assert!(Header::decode(&bad, 1 << 16, true).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn features_decide_who_may_open() {
+        let with = |compatible, read_compatible, incompatible| {
+            Header { compatible, read_compatible, incompatible, ..header() }.encode()
+        };
+        assert!(Header::decode(&with(1, 0, 0), 1 << 16, true).is_ok());
+        assert!(Header::decode(&with(0, 1, 0), 1 << 16, true).is_err());
+        assert!(Header::decode(&with(0, 1, 0), 1 << 16, false).is_ok());
+        assert!(Header::decode(&with(0, 0, 1), 1 << 16, false).is_err());
+    }
+}
