@@ -230,7 +230,7 @@ fn a_reserve_costs_nothing_until_it_grows_and_all_see_it_grow() {
     let most = object.max_len().unwrap();
     assert!(most >= 64 * GIB && most <= 64 * GIB + granularity() as u64);
     let far = 5 * GIB;
-    let own = view(&object, 0, 6 << 30);
+    let own = view(&object, 0, usize::try_from(6 * GIB).unwrap());
     let Object::Memory(section) = &object else { panic!("it is no file") };
     let early = Mapped::new(section, Access::ReadOnly, 0, 1 << 30, None).unwrap();
     assert_eq!(early.committed().unwrap(), 73_728);
