@@ -1,0 +1,113 @@
+//! What is done with the bytes: by those who hold the lock, and by those who only look.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::layout::{PAYLOAD, at};
+use crate::segment::{Segment, Until};
+
+/// The longest sleep of one who waits for a change: whoever should wake it may have died.
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+
+/// The length of the contents, checked against what is mapped: any process can write any number there.
+pub(super) fn len(segment: &Segment, doing: &'static str) -> Result<usize> {
+    let told = segment.or_gone(segment.len.load(), doing)?;
+    let room = |mapped: usize| mapped.saturating_sub(PAYLOAD) as u64;
+    if told <= room(segment.map.len()) || told <= room(segment.map.refresh()?) {
+        // It is at most a length of this process's memory.
+        return Ok(usize::try_from(told).unwrap_or(0));
+    }
+    let reason = format!("its contents claim {told} bytes, more than there are");
+    Err(segment.name_it(Error::new(ErrorKind::Damaged { reason }, doing)))
+}
+
+/// Copies the contents without a lock: again and again until no writer came between.
+pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until) -> Result<()> {
+    let doing = "read";
+    let deadline = until.deadline();
+    loop {
+        let before = segment.or_gone(segment.version.load(), doing)?;
+        let poisoned = segment.or_gone(segment.lock.is_poisoned(), doing)?;
+        if poisoned {
+            return Err(segment.name_it(Error::new(ErrorKind::Poisoned, doing)));
+        }
+        if before % 2 == 0 {
+            let len = len(segment, doing)?;
+            segment.map.read_to(PAYLOAD, len, bytes)?;
+            // Loads do not move up before the copy: a guarded copy ends in a fence, and so does this load begin.
+            std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+            if segment.or_gone(segment.version.load(), doing)? == before {
+                return Ok(());
+            }
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(segment.name_it(Error::new(ErrorKind::Contended, doing)));
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Makes room for contents of `len` bytes, which nobody sees before `set_len`.
+pub(super) fn make_room(segment: &Segment, len: usize) -> Result<()> {
+    let doing = "write";
+    let capacity = segment.header.capacity;
+    let Some(size) = len.checked_add(PAYLOAD).filter(|size| *size as u64 <= capacity) else {
+        let most = capacity - PAYLOAD as u64;
+        let reason = format!("{len} bytes pass its capacity of {most}");
+        return Err(segment.name_it(Error::invalid(doing, reason)).with_help("give it more when it is created"));
+    };
+    if size > segment.map.len() {
+        // In large steps: each is a call of the system, and peers ask once for each.
+        let wanted = size.max(segment.map.len().saturating_mul(2)).min(usize::try_from(capacity).unwrap_or(usize::MAX));
+        segment.map.grow_within(wanted, capacity)?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_len(segment: &Segment, len: usize, doing: &'static str) -> Result<()> {
+    segment.or_gone(segment.len.store(len as u64), doing)
+}
+
+thread_local! {
+    /// The segments that this thread has locked, by their ids.
+    static MINE: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A mark that this thread has a segment's lock; dropped with the lock.
+pub(super) struct Mine([u8; 16]);
+
+impl Mine {
+    /// `Deadlock` if this thread has it already, by whichever handle.
+    #[inline]
+    pub(super) fn mark(segment: &Segment, doing: &'static str) -> Result<Mine> {
+        let id = segment.header.id;
+        let twice = MINE.with(|mine| match mine.try_borrow_mut() {
+            Ok(mut mine) if !mine.contains(&id) => {
+                mine.push(id);
+                false
+            }
+            _ => true,
+        });
+        if twice {
+            let error = segment.name_it(Error::new(ErrorKind::Deadlock, doing));
+            return Err(error.with_help("drop the guard that this thread has, or use that one"));
+        }
+        Ok(Mine(id))
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        // A thread that is ending has no list any more, and no guards either.
+        let _ = MINE.try_with(|mine| {
+            if let Ok(mut mine) = mine.try_borrow_mut() {
+                if let Some(at) = mine.iter().rposition(|id| *id == self.0) {
+                    mine.swap_remove(at);
+                }
+            }
+        });
+    }
+}
+
+const _: () = assert!(at::LEN % 8 == 0);

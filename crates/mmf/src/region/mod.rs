@@ -1,0 +1,278 @@
+//! [`Region`]: one run of bytes behind a reader-writer lock that survives the death of whoever holds it.
+
+mod guards;
+mod held;
+mod options;
+
+pub use guards::{LockError, Plain, ReadGuard, WriteGuard};
+pub use options::RegionOptions;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::Source;
+use crate::segment::layout::PAYLOAD;
+use crate::segment::{Segment, Until};
+use crate::spec::Access;
+
+/// A run of bytes that processes share behind a reader-writer lock, by name or by file.
+///
+/// [`read`](Region::read) and [`write`](Region::write) give guards. The region remembers how long its contents are, so that
+/// `"hi"` after `"hello"` reads `"hi"`, and counts its [versions](Region::version), so that others can
+/// [wait for a change](Region::wait_changed).
+///
+/// A process that dies keeps nobody waiting: the next one gets the lock within milliseconds of the system's
+/// noticing. Did it die while changing the bytes, the next ones are told by [`LockError::Poisoned`] and
+/// get the guard all the same, as with [`std::sync::RwLock`].
+///
+/// A handle may be shared by threads. Taking the lock twice in one thread is an error and never a deadlock.
+///
+/// # Examples
+///
+/// ```
+/// use mmf::{Name, Region};
+///
+/// let name = Name::local(format!("region-{}", std::process::id()))?;
+/// let ours = Region::create_new(&name, 1 << 20)?;
+/// let theirs = Region::open(&name)?;
+///
+/// ours.write()?.set(b"hello")?;
+/// assert_eq!(theirs.read()?.to_vec()?, b"hello");
+/// # Ok::<(), mmf::Error>(())
+/// ```
+pub struct Region {
+    segment: Segment,
+    timeout: Option<Duration>,
+}
+
+impl Region {
+    /// How long a lock is waited for unless the options or the call say otherwise.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Options for everything that the functions below choose for you.
+    pub fn options() -> RegionOptions {
+        RegionOptions::new()
+    }
+
+    /// Creates an empty region whose contents may grow to `capacity` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionOptions::create_new`].
+    pub fn create_new(source: impl Into<Source>, capacity: u64) -> Result<Region> {
+        Region::options().capacity(capacity).create_new(source)
+    }
+
+    /// Opens a region that exists.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionOptions::open`].
+    pub fn open(source: impl Into<Source>) -> Result<Region> {
+        Region::options().open(source)
+    }
+
+    /// Opens a region that exists, or creates it with that capacity.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionOptions::open_or_create`].
+    pub fn open_or_create(source: impl Into<Source>, capacity: u64) -> Result<Region> {
+        Region::options().capacity(capacity).open_or_create(source)
+    }
+
+    fn usual(&self) -> Until {
+        self.timeout.map_or(Until::Forever, Until::after)
+    }
+
+    /// Locks for reading. Other readers may be inside at the same time.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Poisoned`] with the guard; [`LockError::Failed`] with [`ErrorKind::Timeout`] after the handle's timeout,
+    /// 10 seconds unless the options said otherwise; [`ErrorKind::Deadlock`] where this thread has the lock already;
+    /// [`ErrorKind::ReadOnly`] for a read-only handle, which reads without the lock ([`to_vec`](Region::to_vec));
+    /// [`ErrorKind::Full`] where too many handles take part; [`ErrorKind::Fault`].
+    pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
+        ReadGuard::lock(self, self.usual())
+    }
+
+    /// As [`read`](Region::read), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    pub fn try_read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
+        ReadGuard::lock(self, Until::Now)
+    }
+
+    /// As [`read`](Region::read), waiting for as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read).
+    pub fn read_for(&self, timeout: Duration) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
+        ReadGuard::lock(self, Until::after(timeout))
+    }
+
+    /// As [`read`](Region::read), waiting until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read).
+    pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
+        ReadGuard::lock(self, Until::At(deadline))
+    }
+
+    /// Locks for writing. Nobody else is inside.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read).
+    pub fn write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
+        WriteGuard::lock(self, self.usual())
+    }
+
+    /// As [`write`](Region::write), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    pub fn try_write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
+        WriteGuard::lock(self, Until::Now)
+    }
+
+    /// As [`write`](Region::write), waiting for as long as `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read).
+    pub fn write_for(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
+        WriteGuard::lock(self, Until::after(timeout))
+    }
+
+    /// As [`write`](Region::write), waiting until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read).
+    pub fn write_until(&self, deadline: Instant) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
+        WriteGuard::lock(self, Until::At(deadline))
+    }
+
+    /// Whether a writer died or panicked with a change half made, and nobody has [cleared](Region::clear_poison) that.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`].
+    pub fn is_poisoned(&self) -> Result<bool> {
+        self.segment.or_gone(self.segment.lock.is_poisoned(), "examine")
+    }
+
+    /// Declares the contents good again, as whoever has mended or replaced them does.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ReadOnly`]; [`ErrorKind::Fault`].
+    pub fn clear_poison(&self) -> Result<()> {
+        self.segment.participant("clear the poison of")?;
+        self.segment.or_gone(self.segment.lock.clear_poison(), "clear the poison of")
+    }
+
+    /// A number that every change moves up. It never repeats.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`].
+    pub fn version(&self) -> Result<u64> {
+        // Odd while a change is under way; that change has not happened yet.
+        Ok(self.segment.or_gone(self.segment.version.load(), "examine")? & !1)
+    }
+
+    /// Waits until the version is not `since` any more, and gives the new one.
+    ///
+    /// A handle for reading and writing sleeps until a writer wakes it. A read-only handle cannot tell writers that it
+    /// sleeps, and looks every [`POLL`](Region::POLL).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`]; [`ErrorKind::Fault`].
+    pub fn wait_changed(&self, since: u64, deadline: Instant) -> Result<u64> {
+        let can_write = self.segment.map.access() == Access::ReadWrite;
+        loop {
+            let ticket = match can_write {
+                true => Some(self.segment.or_gone(self.segment.changes.ticket(), "wait for")?),
+                false => None,
+            };
+            let version = self.version()?;
+            if version != since {
+                return Ok(version);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.segment.name_it(Error::new(ErrorKind::Timeout { holder: None }, "wait for")));
+            }
+            match ticket {
+                // Bounded, since whoever should wake us may die before it does.
+                Some(ticket) => self.segment.changes.sleep(ticket, left.min(held::LONGEST_SLEEP)),
+                None => std::thread::sleep(left.min(Region::POLL)),
+            }
+        }
+    }
+
+    /// How often a read-only handle looks for a change.
+    pub const POLL: Duration = Duration::from_millis(5);
+
+    /// Bytes that the contents may grow to.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.segment.header.capacity - PAYLOAD as u64
+    }
+
+    /// A copy of the contents. A read-only handle takes no lock: it copies, and copies again if a writer came between.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Region::read); [`ErrorKind::Poisoned`]; for a read-only handle [`ErrorKind::Contended`] where writers came
+    /// between until the timeout.
+    pub fn to_vec(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_into(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// As [`to_vec`](Region::to_vec), into a buffer whose memory is used again.
+    ///
+    /// # Errors
+    ///
+    /// As [`to_vec`](Region::to_vec).
+    pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
+        if self.segment.map.access() == Access::ReadWrite {
+            return self.read()?.read_into(bytes);
+        }
+        held::read_unlocked(&self.segment, bytes, self.usual())
+    }
+
+    /// Writes the contents to a stream, under the read lock: a dump.
+    ///
+    /// # Errors
+    ///
+    /// As [`to_vec`](Region::to_vec), and those of the writer.
+    pub fn snapshot(&self, mut writer: impl io::Write) -> io::Result<()> {
+        writer.write_all(&self.to_vec()?)
+    }
+
+    /// Replaces the contents by all that a stream gives. The stream is read before the lock is taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Region::write) and [`WriteGuard::set`], and those of the reader.
+    pub fn restore(&self, mut reader: impl io::Read) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        // One byte more than fits is enough to know.
+        io::Read::take(&mut reader, self.capacity() + 1).read_to_end(&mut bytes)?;
+        let mut guard = self.write().map_err(Error::from)?;
+        Ok(guard.set(&bytes)?)
+    }
+}

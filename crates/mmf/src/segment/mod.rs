@@ -1,0 +1,188 @@
+//! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
+
+pub(crate) mod layout;
+mod participants;
+
+pub(crate) use participants::Participant;
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::error::{Error, ErrorKind, Holder, Result};
+use crate::lock::{Held, Lock, Refused};
+use crate::mapping::{Cell, Mapping, MappingOptions};
+use crate::name::Source;
+use crate::spec::Access;
+use crate::sys;
+use crate::sys::guard::Fault;
+use crate::wait::Queue;
+use layout::{Header, Kind, PAYLOAD, at};
+
+/// A mapping with a header, a lock and participants.
+pub(crate) struct Segment {
+    pub(crate) header: Header,
+    pub(crate) lock: Lock,
+    /// `LEN`: bytes of payload in use.
+    pub(crate) len: Cell<u64>,
+    /// Moved by every change, odd while one is under way.
+    pub(crate) version: Cell<u64>,
+    pub(crate) changes: Queue,
+    /// Taken at the first lock or wait.
+    participant: OnceLock<Participant>,
+    /// Forks that this process had behind it when this was made.
+    forks: u32,
+    /// The last field: the cells above point into it.
+    pub(crate) map: Mapping,
+}
+
+/// Until when to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// Do not wait.
+    Now,
+    At(Instant),
+    Forever,
+}
+
+impl Until {
+    /// A timeout from now on; one that no clock can tell is for ever.
+    pub(crate) fn after(timeout: Duration) -> Until {
+        Instant::now().checked_add(timeout).map_or(Until::Forever, Until::At)
+    }
+
+    pub(crate) fn deadline(self) -> Option<Instant> {
+        match self {
+            Until::Now => Some(Instant::now()),
+            Until::At(deadline) => Some(deadline),
+            Until::Forever => None,
+        }
+    }
+}
+
+impl Segment {
+    /// The bytes that a new segment begins with, and how large it is.
+    pub(crate) fn birth(source: Option<&Source>, kind: Kind, size: u64, capacity: u64) -> Result<(Vec<u8>, u64, u64)> {
+        let whole = |payload: u64| {
+            payload.checked_add(PAYLOAD as u64).ok_or_else(|| Error::invalid("create", "the capacity is too large"))
+        };
+        let (size, capacity) = (whole(size)?, whole(capacity.max(size))?);
+        let header = Header {
+            compatible: 0,
+            read_compatible: 0,
+            incompatible: 0,
+            kind,
+            id: sys::random_id()?,
+            created: nanoseconds_since_1970(),
+            capacity,
+            name: match source {
+                Some(Source::Named(name)) => name.to_string(),
+                _ => String::new(),
+            },
+        };
+        let mut bytes = header.encode();
+        let boot = sys::boot();
+        bytes.resize(at::BOOT, 0);
+        bytes.extend(boot.machine);
+        bytes.extend(boot.boot);
+        Ok((bytes, size, capacity))
+    }
+
+    /// Takes up a mapping of a whole segment, checking its header once.
+    pub(crate) fn adopt(map: Mapping, kind: Kind) -> Result<Segment> {
+        let bytes = map.read_to_vec(0, map.len().min(PAYLOAD))?;
+        let writable = map.access() == Access::ReadWrite;
+        let header = Header::decode(&bytes, map.len() as u64, writable)?;
+        if header.kind != kind {
+            return Err(Error::mismatch("its kind", text(kind), text(header.kind)));
+        }
+        // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
+        // `participant`, which refuses read-only mappings.
+        let lock = unsafe { Lock::new(&map) }?;
+        // SAFETY: as above.
+        let len = unsafe { map.cell(at::LEN) }?;
+        // SAFETY: as above.
+        let version = unsafe { map.cell(at::VERSION) }?;
+        // SAFETY: as above.
+        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE) }?;
+        let forks = sys::forks();
+        Ok(Segment { header, lock, len, version, changes, participant: OnceLock::new(), forks, map })
+    }
+
+    /// This handle as a participant, attached now if it was not.
+    pub(crate) fn participant(&self, doing: &'static str) -> Result<&Participant> {
+        if self.forks != sys::forks() {
+            return Err(self.name_it(Error::invalid(doing, "this handle was made before a fork, in another process"))
+                .with_help("open it again in the child"));
+        }
+        if let Some(participant) = self.participant.get() {
+            return Ok(participant);
+        }
+        if self.map.access() != Access::ReadWrite {
+            return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
+        }
+        let attached = Participant::attach(self)?;
+        // Another thread may have been first; then ours leaves again.
+        Ok(self.participant.get_or_init(|| attached))
+    }
+
+    pub(crate) fn read_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
+        let me = self.participant(doing)?.slot();
+        let held = self.lock.read(me, until.deadline(), &|slot| self.reap(slot));
+        held.map_err(|refused| self.refused(refused, until, doing))
+    }
+
+    pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
+        let me = self.participant(doing)?.slot();
+        let held = self.lock.write(me, until.deadline(), &|slot| self.reap(slot));
+        held.map_err(|refused| self.refused(refused, until, doing))
+    }
+
+    /// Clears the slot of a participant that is dead; whether it was.
+    fn reap(&self, slot: usize) -> Result<bool> {
+        let Some(participant) = self.participant.get() else { return Ok(false) };
+        participants::reap(self, participant, slot)
+    }
+
+    #[cold]
+    fn refused(&self, refused: Refused, until: Until, doing: &'static str) -> Error {
+        match refused {
+            Refused::Gone => self.gone(doing),
+            Refused::Failed(error) => self.name_it(error),
+            Refused::Timeout { holder, seen_for } => {
+                let holder = holder.and_then(|slot| {
+                    let process = self.lock.slots().get(slot)?.process.load().ok()?;
+                    Some(Holder { process, held_for: seen_for })
+                });
+                let kind = match until {
+                    Until::Now => ErrorKind::WouldBlock,
+                    Until::At(_) | Until::Forever => ErrorKind::Timeout { holder },
+                };
+                self.name_it(Error::new(kind, doing))
+            }
+        }
+    }
+
+    #[cold]
+    pub(crate) fn gone(&self, doing: &'static str) -> Error {
+        self.map.fault(doing, at::LOCK, 0)
+    }
+
+    #[cold]
+    pub(crate) fn name_it(&self, error: Error) -> Error {
+        self.map.name_it(error)
+    }
+
+    /// For words in the header that are gone.
+    pub(crate) fn or_gone<T>(&self, result: Result<T, Fault>, doing: &'static str) -> Result<T> {
+        result.map_err(|Fault| self.gone(doing))
+    }
+}
+
+fn text(kind: Kind) -> String {
+    String::from_utf8_lossy(&kind.0).trim_end_matches('\0').to_owned()
+}
+
+pub(crate) fn nanoseconds_since_1970() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
