@@ -92,3 +92,10 @@ pub(crate) fn interrupt_every(time: Duration) {
         }
     });
 }
+
+/// Takes away what was mounted there last.
+#[cfg(target_os = "linux")]
+pub(crate) fn unmount(place: &CStr) {
+    // SAFETY: a string that ends with a zero.
+    checked(unsafe { libc::umount2(place.as_ptr(), 0) });
+}
