@@ -98,8 +98,9 @@ fn map(here: usize, whole: usize) -> *mut u8 {
     assert!(!base.is_null());
     let mut old = 0;
     // SAFETY: the memory is ours.
-    let done =
-        unsafe { memory::VirtualProtect(base.wrapping_byte_add(here), whole - here, memory::PAGE_NOACCESS, &raw mut old) };
+    let done = unsafe {
+        memory::VirtualProtect(base.wrapping_byte_add(here), whole - here, memory::PAGE_NOACCESS, &raw mut old)
+    };
     assert!(whole == here || done != 0);
     base.cast()
 }
