@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -107,8 +108,43 @@ pub enum ErrorKind {
         /// How many bytes were done before it.
         done: usize,
     },
+    /// What is there is no segment of mmf's, or one that this release cannot use.
+    NotASegment {
+        /// Why it is none.
+        reason: String,
+    },
+    /// A segment holds what no process of ours writes.
+    Damaged {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody has the lock.
+    WouldBlock,
+    /// Waiting took too long.
+    Timeout {
+        /// Who was in the way, where that is known.
+        holder: Option<Holder>,
+    },
+    /// This thread has the lock already.
+    Deadlock,
+    /// A writer died or panicked with a change half made.
+    Poisoned,
+    /// Writers came between for as long as was waited.
+    Contended,
+    /// All places are taken.
+    Full,
     /// Anything else that the system reported; see the error's source.
     Other,
+}
+
+/// Who has a lock that somebody waited for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its process id, as it knows it: in another pid namespace it means nothing.
+    pub process: u32,
+    /// For how long, at the least: what the one who waited saw of it.
+    pub held_for: Duration,
 }
 
 impl Error {
@@ -208,6 +244,18 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Fault { offset, done } => {
                 write!(f, "the page at offset {offset} is gone ({done} bytes were done before it)")
             }
+            ErrorKind::NotASegment { reason } => write!(f, "it is no segment that can be used: {reason}"),
+            ErrorKind::Damaged { reason } => write!(f, "it is damaged: {reason}"),
+            ErrorKind::WouldBlock => f.write_str("somebody has the lock"),
+            ErrorKind::Timeout { holder: Some(holder) } => {
+                let Holder { process, held_for } = holder;
+                write!(f, "it took too long: process {process} has had the lock for {held_for:?} at least")
+            }
+            ErrorKind::Timeout { holder: None } => f.write_str("it took too long"),
+            ErrorKind::Deadlock => f.write_str("this thread has the lock already"),
+            ErrorKind::Poisoned => f.write_str("a writer died or panicked with a change half made"),
+            ErrorKind::Contended => f.write_str("writers came between for as long as was waited"),
+            ErrorKind::Full => f.write_str("all places are taken"),
             ErrorKind::Other => f.write_str("the system refused"),
         }
     }
@@ -265,8 +313,14 @@ impl From<Error> for io::Error {
             ErrorKind::NoSpace => io::ErrorKind::StorageFull,
             ErrorKind::Unsupported { .. } => io::ErrorKind::Unsupported,
             ErrorKind::Busy => io::ErrorKind::ResourceBusy,
+            ErrorKind::WouldBlock => io::ErrorKind::WouldBlock,
+            ErrorKind::Timeout { .. } | ErrorKind::Contended => io::ErrorKind::TimedOut,
+            ErrorKind::Deadlock => io::ErrorKind::Deadlock,
+            ErrorKind::NotASegment { .. } | ErrorKind::Damaged { .. } | ErrorKind::Poisoned => {
+                io::ErrorKind::InvalidData
+            }
             ErrorKind::OutOfBounds { .. } => io::ErrorKind::UnexpectedEof,
-            ErrorKind::Fault { .. } | ErrorKind::Other => io::ErrorKind::Other,
+            ErrorKind::Fault { .. } | ErrorKind::Full | ErrorKind::Other => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
     }

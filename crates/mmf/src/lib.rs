@@ -27,14 +27,19 @@
 //! blocks `SIGBUS` the system kills the process instead of asking any handler.
 
 mod error;
+mod lock;
 mod mapping;
 mod name;
+mod region;
+mod segment;
 mod spec;
 mod sys;
+mod wait;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Holder, Result};
 pub use mapping::{Atom, Cursor, Mapping, MappingOptions, list, sweep};
 pub use name::{Name, Scope, Source};
+pub use region::{LockError, Plain, ReadGuard, Region, RegionOptions, WriteGuard};
 pub use spec::{Access, FaultPolicy, LargePages, Listed, ObjectInfo, Permissions, Swept};
 pub use sys::{BorrowedHandle, OwnedHandle};
 

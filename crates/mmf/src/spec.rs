@@ -120,6 +120,8 @@ pub(crate) struct Spec {
     pub(crate) large_pages: LargePages,
     pub(crate) inheritable: bool,
     pub(crate) allow_other_owners: bool,
+    /// What a created object begins with; not longer than `size`.
+    pub(crate) first_bytes: Vec<u8>,
 }
 
 /// A living named object, as [`list`](crate::list) finds it.

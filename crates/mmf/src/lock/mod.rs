@@ -32,7 +32,7 @@
 
 mod slots;
 
-pub(crate) use slots::Slots;
+pub(crate) use slots::{FREE, Slots, USED};
 
 use std::time::{Duration, Instant};
 

@@ -3,12 +3,14 @@
 mod atomics;
 mod bytes;
 mod catalog;
+mod cell;
 mod cursor;
 mod options;
 mod raw;
 
 pub use atomics::Atom;
 pub use catalog::{list, sweep};
+pub(crate) use cell::Cell;
 pub use cursor::Cursor;
 pub use options::MappingOptions;
 
@@ -205,6 +207,15 @@ impl Mapping {
         self.try_grow(len).map_err(|error| self.name_it(error))
     }
 
+    /// Lets this handle grow the object to `most` bytes, as the segment's header allows.
+    pub(crate) fn set_growth(&mut self, most: usize) {
+        self.growth = Growth::UpTo(most);
+    }
+
+    pub(crate) fn object(&self) -> &Object {
+        &self.object
+    }
+
     fn try_grow(&self, len: usize) -> Result<()> {
         match self.access {
             Access::ReadWrite => {}
@@ -364,13 +375,13 @@ impl Mapping {
     }
 
     #[cold]
-    fn fault(&self, doing: &'static str, offset: usize, done: usize) -> Error {
+    pub(crate) fn fault(&self, doing: &'static str, offset: usize, done: usize) -> Error {
         let error = Error::new(ErrorKind::Fault { offset: offset + done, done }, doing);
         self.name_it(error).with_help("was its file truncated, or the memory or disk behind it exhausted?")
     }
 
     #[cold]
-    fn name_it(&self, error: Error) -> Error {
+    pub(crate) fn name_it(&self, error: Error) -> Error {
         match &self.source {
             Some(source) => error.on(source),
             None => error.on("anonymous memory"),

@@ -121,6 +121,16 @@ impl MappingOptions {
         self
     }
 
+    /// What a created object begins with, before anybody can open it.
+    pub(crate) fn first_bytes(mut self, bytes: Vec<u8>) -> Self {
+        self.spec.first_bytes = bytes;
+        self
+    }
+
+    pub(crate) fn asked_access(&self) -> Access {
+        self.spec.access
+    }
+
     /// Creates an object that does not exist yet and maps it. Nobody ever sees it with less than its full size.
     ///
     /// # Errors

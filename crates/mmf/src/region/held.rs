@@ -60,7 +60,7 @@ pub(super) fn make_room(segment: &Segment, len: usize) -> Result<()> {
     if size > segment.map.len() {
         // In large steps: each is a call of the system, and peers ask once for each.
         let wanted = size.max(segment.map.len().saturating_mul(2)).min(usize::try_from(capacity).unwrap_or(usize::MAX));
-        segment.map.grow_within(wanted, capacity)?;
+        segment.map.grow(wanted)?;
     }
     Ok(())
 }

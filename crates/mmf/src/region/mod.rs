@@ -7,7 +7,7 @@ mod options;
 pub use guards::{LockError, Plain, ReadGuard, WriteGuard};
 pub use options::RegionOptions;
 
-use std::io;
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -268,10 +268,10 @@ impl Region {
     /// # Errors
     ///
     /// As [`write`](Region::write) and [`WriteGuard::set`], and those of the reader.
-    pub fn restore(&self, mut reader: impl io::Read) -> io::Result<()> {
+    pub fn restore(&self, mut reader: impl Read) -> io::Result<()> {
         let mut bytes = Vec::new();
         // One byte more than fits is enough to know.
-        io::Read::take(&mut reader, self.capacity() + 1).read_to_end(&mut bytes)?;
+        reader.by_ref().take(self.capacity() + 1).read_to_end(&mut bytes)?;
         let mut guard = self.write().map_err(Error::from)?;
         Ok(guard.set(&bytes)?)
     }

@@ -95,7 +95,7 @@ impl Header {
         put(64, &self.created.to_le_bytes());
         put(72, &self.capacity.to_le_bytes());
         put(80, &(PAYLOAD as u64).to_le_bytes());
-        put(88, &(SLOTS as u32).to_le_bytes());
+        put(88, &256_u32.to_le_bytes());
         let name = &self.name.as_bytes()[..self.name.len().min(NAME_MAX)];
         #[allow(clippy::cast_possible_truncation)] // at most NAME_MAX
         put(92, &(name.len() as u32).to_le_bytes());
@@ -159,7 +159,7 @@ const _: () = {
     assert!(at::BOOT >= FIXED + 8 && at::LEN >= at::BOOT + 32 && at::LOCK > at::LEN);
     assert!(at::LOCK % 64 == 0 && at::LOCK_QUEUE % 64 == 0 && at::OCCUPIED % 64 == 0);
     assert!(at::VERSION % 64 == 0 && at::CHANGE_QUEUE % 64 == 0 && at::CHANGE_QUEUE + 64 <= SLOT_TABLE);
-    assert!(PAYLOAD % 4096 == 0 && SLOTS / 64 == 4 && 96 + NAME_MAX <= FIXED);
+    assert!(PAYLOAD % 4096 == 0 && SLOTS == 256 && 96 + NAME_MAX <= FIXED);
 };
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind, Holder, Result};
 use crate::lock::{Held, Lock, Refused};
-use crate::mapping::{Cell, Mapping, MappingOptions};
+use crate::mapping::{Cell, Mapping};
 use crate::name::Source;
 use crate::spec::Access;
 use crate::sys;
@@ -88,13 +88,14 @@ impl Segment {
     }
 
     /// Takes up a mapping of a whole segment, checking its header once.
-    pub(crate) fn adopt(map: Mapping, kind: Kind) -> Result<Segment> {
+    pub(crate) fn adopt(mut map: Mapping, kind: Kind) -> Result<Segment> {
         let bytes = map.read_to_vec(0, map.len().min(PAYLOAD))?;
         let writable = map.access() == Access::ReadWrite;
         let header = Header::decode(&bytes, map.len() as u64, writable)?;
         if header.kind != kind {
             return Err(Error::mismatch("its kind", text(kind), text(header.kind)));
         }
+        map.set_growth(usize::try_from(header.capacity).unwrap_or(usize::MAX));
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
         // `participant`, which refuses read-only mappings.
         let lock = unsafe { Lock::new(&map) }?;
@@ -110,8 +111,9 @@ impl Segment {
 
     /// This handle as a participant, attached now if it was not.
     pub(crate) fn participant(&self, doing: &'static str) -> Result<&Participant> {
-        if self.forks != sys::forks() {
-            return Err(self.name_it(Error::invalid(doing, "this handle was made before a fork, in another process"))
+        if !self.is_ours() {
+            return Err(self
+                .name_it(Error::invalid(doing, "this handle was made before a fork, in another process"))
                 .with_help("open it again in the child"));
         }
         if let Some(participant) = self.participant.get() {
@@ -141,6 +143,28 @@ impl Segment {
     fn reap(&self, slot: usize) -> Result<bool> {
         let Some(participant) = self.participant.get() else { return Ok(false) };
         participants::reap(self, participant, slot)
+    }
+
+    /// Whether the process that made this handle is the one that asks.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.forks == sys::forks()
+    }
+
+    /// A change begins: readers without a lock see an odd version until it ends.
+    pub(crate) fn begin_version(&self) -> Result<(), Fault> {
+        let version = self.version.load()?;
+        // It is odd already where a writer died inside.
+        self.version.store(version | 1)?;
+        // What is changed next must not be seen before that.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        Ok(())
+    }
+
+    /// The change is complete.
+    pub(crate) fn end_version(&self) -> Result<(), Fault> {
+        let version = self.version.load()?;
+        self.version.store((version | 1).wrapping_add(1))
     }
 
     #[cold]

@@ -77,7 +77,7 @@ fn vacate(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault
 impl Drop for Segment {
     fn drop(&mut self) {
         // A forked child's copy only closes: the slot is its parent's.
-        if self.forks == crate::sys::forks() {
+        if self.is_ours() {
             if let Some(participant) = self.participant.get() {
                 participant.leave(self);
             }

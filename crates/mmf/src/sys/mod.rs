@@ -71,7 +71,10 @@ use windows as imp;
 
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
-pub(crate) use imp::{Object, View, check_exact, impl_handle_traits, list, page_size, sweep, unlink_exact};
+pub(crate) use imp::{
+    Object, Tokens, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sleep, sweep,
+    unlink_exact, wake_all,
+};
 
 use crate::spec::{Access, LargePages};
 

@@ -50,6 +50,7 @@ impl<'dir> Newborn<'dir> {
     /// Gives it the space and the rights asked for.
     pub(super) fn shape(&self, size: u64, spec: &Spec) -> Result<()> {
         extend(self.fd.as_fd(), 0, size).map_err(system("create"))?;
+        write_all(&self.fd, &spec.first_bytes).map_err(system("create"))?;
         self.set_mode(spec)
     }
 
@@ -133,6 +134,19 @@ pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno
         }),
         result => result,
     }
+}
+
+fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pwrite(fd, &bytes[done..], done as u64) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// The size that `create` makes: large pages come whole.

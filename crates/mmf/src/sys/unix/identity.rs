@@ -18,3 +18,12 @@ fn hex(path: &str) -> [u8; 16] {
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(32).collect();
     u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
 }
+
+/// 16 random bytes (`/dev/urandom`).
+pub(crate) fn random_id() -> crate::error::Result<[u8; 16]> {
+    use std::io::Read;
+    let mut id = [0; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut id));
+    read.map_err(|error| crate::error::Error::system("get random bytes for", error))?;
+    Ok(id)
+}

@@ -2,11 +2,15 @@
 
 mod birth;
 mod file;
+mod identity;
 mod live;
 mod named;
 mod object;
 mod scope;
+mod token;
 mod view;
+#[path = "wait_linux.rs"]
+mod wait;
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 mod ofd;
@@ -25,9 +29,12 @@ mod native;
 
 pub use std::os::fd::{BorrowedFd as BorrowedHandle, OwnedFd as OwnedHandle};
 
+pub(crate) use identity::{boot, random_id};
 pub(crate) use named::{check_exact, list, sweep, unlink_exact};
 pub(crate) use object::Object;
+pub(crate) use token::{Tokens, forks};
 pub(crate) use view::View;
+pub(crate) use wait::{sleep, wake_all};
 
 use rustix::io::Errno;
 

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use rustix::io::Errno;
 
-use super::ofd;
 use super::object::Object;
+use super::ofd;
 use super::system;
 use crate::error::Result;
 
@@ -23,7 +23,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    pub(crate) fn new(object: &Object) -> Result<Tokens> {
+    pub(crate) fn new(object: &Object, _id: &[u8; 16]) -> Result<Tokens> {
         let own = Description::new(object)?;
         let reaper = Mutex::new(Description::new(object)?);
         Ok(Tokens { own, reaper })

@@ -1,0 +1,408 @@
+//! What holds the lock.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+
+use super::Region;
+use super::held::{self, Mine};
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::layout::PAYLOAD;
+use crate::segment::{Segment, Until};
+
+/// Why a lock was not simply obtained.
+///
+/// It converts into [`Error`], so that `?` treats poison as the failure that it usually is.
+pub enum LockError<G> {
+    /// A writer died or panicked with a change half made. This is the lock all the same, to look and to mend.
+    Poisoned(G),
+    /// There is no lock.
+    Failed(Error),
+}
+
+impl<G> LockError<G> {
+    /// The guard, poison or not.
+    ///
+    /// # Errors
+    ///
+    /// The error of a lock that was not obtained.
+    pub fn into_guard(self) -> Result<G> {
+        match self {
+            LockError::Poisoned(guard) => Ok(guard),
+            LockError::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl<G> fmt::Debug for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockError::Poisoned(_) => f.write_str("Poisoned(..)"),
+            LockError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
+}
+
+impl<G> fmt::Display for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockError::Poisoned(_) => write!(f, "cannot lock: {}", ErrorKind::Poisoned),
+            LockError::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<G> std::error::Error for LockError<G> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            LockError::Poisoned(_) => None,
+            LockError::Failed(error) => error.source(),
+        }
+    }
+}
+
+impl<G> From<LockError<G>> for Error {
+    fn from(error: LockError<G>) -> Error {
+        match error {
+            LockError::Poisoned(_) => Error::new(ErrorKind::Poisoned, "lock")
+                .with_help("look at what is there, mend or replace it, and clear the poison"),
+            LockError::Failed(error) => error,
+        }
+    }
+}
+
+/// Data without references, padding and values that are not allowed: any bytes are one, and it is only bytes.
+///
+/// # Safety
+///
+/// - Every pattern of `size_of::<Self>()` bytes is a value of the type.
+/// - The type has no padding.
+pub unsafe trait Plain: Copy + 'static {}
+
+macro_rules! plain {
+    ($($type:ty),*) => {$(
+        // SAFETY: a number: every pattern is a value, and there is no padding.
+        unsafe impl Plain for $type {}
+    )*};
+}
+plain!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64);
+// SAFETY: elements stand side by side without padding.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
+/// The lock for reading. Dropped, it is released.
+pub struct ReadGuard<'a> {
+    region: &'a Region,
+    slot: usize,
+    _mine: Mine,
+    /// The mark is this thread's, so the guard stays in it.
+    _here: PhantomData<*const ()>,
+}
+
+/// The lock for writing. Dropped, it is released, and others see what was changed; dropped by a panic, it leaves poison.
+pub struct WriteGuard<'a> {
+    region: &'a Region,
+    slot: usize,
+    changing: bool,
+    panicking: bool,
+    _mine: Mine,
+    _here: PhantomData<*const ()>,
+}
+
+impl<'a> ReadGuard<'a> {
+    pub(super) fn lock(region: &'a Region, until: Until) -> Result<Self, LockError<Self>> {
+        let segment = &region.segment;
+        let lock = || -> Result<(Self, bool)> {
+            let slot = segment.participant("lock")?.slot();
+            let mine = Mine::mark(segment, "lock")?;
+            let held = segment.read_lock(until, "lock")?;
+            Ok((ReadGuard { region, slot, _mine: mine, _here: PhantomData }, held.poisoned))
+        };
+        match lock().map_err(LockError::Failed)? {
+            (guard, false) => Ok(guard),
+            (guard, true) => Err(LockError::Poisoned(guard)),
+        }
+    }
+}
+
+impl Drop for ReadGuard<'_> {
+    fn drop(&mut self) {
+        if self.region.segment.is_ours() {
+            // Where the page is gone, so is the lock.
+            let _ = self.region.segment.lock.unlock_read(self.slot);
+        }
+    }
+}
+
+impl<'a> WriteGuard<'a> {
+    pub(super) fn lock(region: &'a Region, until: Until) -> Result<Self, LockError<Self>> {
+        let segment = &region.segment;
+        let lock = || -> Result<(Self, bool)> {
+            let slot = segment.participant("lock")?.slot();
+            let mine = Mine::mark(segment, "lock")?;
+            let held = segment.write_lock(until, "lock")?;
+            let panicking = std::thread::panicking();
+            let guard = WriteGuard { region, slot, changing: false, panicking, _mine: mine, _here: PhantomData };
+            Ok((guard, held.poisoned))
+        };
+        match lock().map_err(LockError::Failed)? {
+            (guard, false) => Ok(guard),
+            (guard, true) => Err(LockError::Poisoned(guard)),
+        }
+    }
+
+    /// From here until the drop this process's death leaves poison, and readers without a lock see that a change is
+    /// under way.
+    fn begin(&mut self) -> Result<()> {
+        if self.changing {
+            return Ok(());
+        }
+        let segment = &self.region.segment;
+        segment.or_gone(segment.lock.mark_dirty(self.slot), "write")?;
+        self.changing = true;
+        segment.or_gone(segment.begin_version(), "write")
+    }
+
+    fn end(&mut self) -> Result<(), crate::sys::guard::Fault> {
+        let segment = &self.region.segment;
+        let poison = self.changing && std::thread::panicking() && !self.panicking;
+        if self.changing {
+            segment.end_version()?;
+            segment.lock.mark_clean()?;
+        }
+        segment.lock.unlock_write(poison)?;
+        if self.changing { segment.changes.wake_all() } else { Ok(()) }
+    }
+
+    /// Writes `data` at `offset`, which lengthens the contents where it passes their end; a gap reads as zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] past the capacity, and then nothing was changed; [`ErrorKind::NoSpace`];
+    /// [`ErrorKind::Fault`].
+    pub fn write_at(&mut self, offset: usize, data: &[u8]) -> Result<()> {
+        let segment = &self.region.segment;
+        let len = held::len(segment, "write")?;
+        let Some(end) = offset.checked_add(data.len()) else {
+            return Err(segment.name_it(Error::invalid("write", "the end of the range overflows")));
+        };
+        held::make_room(segment, end)?;
+        self.begin()?;
+        if offset > len {
+            segment.map.fill(PAYLOAD + len..PAYLOAD + offset, 0)?;
+        }
+        segment.map.write_at(PAYLOAD + offset, data)?;
+        if end > len { held::set_len(segment, end, "write") } else { Ok(()) }
+    }
+
+    /// Makes `data` the whole contents.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_at`](Self::write_at).
+    pub fn set(&mut self, data: &[u8]) -> Result<()> {
+        let segment = &self.region.segment;
+        held::make_room(segment, data.len())?;
+        self.begin()?;
+        segment.map.write_at(PAYLOAD, data)?;
+        held::set_len(segment, data.len(), "write")
+    }
+
+    /// Cuts the contents off, or lengthens them by zeros.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_at`](Self::write_at).
+    pub fn resize(&mut self, len: usize) -> Result<()> {
+        let segment = &self.region.segment;
+        let now = held::len(segment, "resize")?;
+        held::make_room(segment, len)?;
+        self.begin()?;
+        if len > now {
+            segment.map.fill(PAYLOAD + now..PAYLOAD + len, 0)?;
+        }
+        held::set_len(segment, len, "resize")
+    }
+
+    /// Writes a value of plain data at `offset`, as [`write_at`](Self::write_at).
+    ///
+    /// # Errors
+    ///
+    /// As [`write_at`](Self::write_at).
+    pub fn put<T: Plain>(&mut self, offset: usize, value: T) -> Result<()> {
+        // SAFETY: `Plain` has no padding, so all its bytes are initialised; they live in `value` until the end.
+        let bytes = unsafe { std::slice::from_raw_parts((&raw const value).cast::<u8>(), size_of::<T>()) };
+        self.write_at(offset, bytes)
+    }
+
+    /// A stream that writes from the start, lengthening the contents as it goes.
+    pub fn writer(&mut self) -> Writer<'_, 'a> {
+        Writer { guard: self, at: 0 }
+    }
+
+    /// The contents in place, for changing without a copy. Calling it counts as a change.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`].
+    ///
+    /// # Safety
+    ///
+    /// While the slice lives, no process writes or reads these bytes without having the lock, and none makes the object
+    /// shorter. That is so if every process that may open it uses it through this crate and is trusted.
+    pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8]> {
+        self.begin()?;
+        let segment = &self.region.segment;
+        let len = held::len(segment, "write")?;
+        let base = segment.map.as_mut_ptr()?.wrapping_add(PAYLOAD);
+        // SAFETY: `held::len` checked that so much is mapped, for as long as the region lives, which outlives this guard; the
+        // lock keeps all others out, by the caller's promise.
+        Ok(unsafe { std::slice::from_raw_parts_mut(base, len) })
+    }
+}
+
+impl Drop for WriteGuard<'_> {
+    fn drop(&mut self) {
+        if self.region.segment.is_ours() {
+            // Where the page is gone, so is the lock.
+            let _ = self.end();
+        }
+    }
+}
+
+macro_rules! reading {
+    ($guard:ident) => {
+        impl $guard<'_> {
+            fn segment(&self) -> &Segment {
+                &self.region.segment
+            }
+
+            /// How long the contents are: the length of what was written.
+            ///
+            /// # Errors
+            ///
+            /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`] where a peer wrote nonsense.
+            pub fn len(&self) -> Result<usize> {
+                held::len(self.segment(), "measure")
+            }
+
+            /// Whether nothing was written, or nothing is left.
+            ///
+            /// # Errors
+            ///
+            /// As [`len`](Self::len).
+            pub fn is_empty(&self) -> Result<bool> {
+                Ok(self.len()? == 0)
+            }
+
+            /// Copies `buf.len()` bytes at `offset` into `buf`.
+            ///
+            /// # Errors
+            ///
+            /// [`ErrorKind::OutOfBounds`] past the end of the contents; [`ErrorKind::Fault`].
+            pub fn read_at(&self, offset: usize, buf: &mut [u8]) -> Result<()> {
+                let (size, len) = (self.len()?, buf.len());
+                if offset > size || len > size - offset {
+                    let kind = ErrorKind::OutOfBounds { offset, len, size };
+                    return Err(self.segment().name_it(Error::new(kind, "read")));
+                }
+                self.segment().map.read_at(PAYLOAD + offset, buf)
+            }
+
+            /// A copy of the contents.
+            ///
+            /// # Errors
+            ///
+            /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`]; [`ErrorKind::NoSpace`] in this process.
+            pub fn to_vec(&self) -> Result<Vec<u8>> {
+                let mut bytes = Vec::new();
+                self.read_into(&mut bytes)?;
+                Ok(bytes)
+            }
+
+            /// As [`to_vec`](Self::to_vec), into a buffer whose memory is used again.
+            ///
+            /// # Errors
+            ///
+            /// As [`to_vec`](Self::to_vec).
+            pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
+                let len = self.len()?;
+                self.segment().map.read_to(PAYLOAD, len, bytes)
+            }
+
+            /// A value of plain data at `offset`.
+            ///
+            /// # Errors
+            ///
+            /// As [`read_at`](Self::read_at).
+            pub fn get<T: Plain>(&self, offset: usize) -> Result<T> {
+                let mut value = std::mem::MaybeUninit::<T>::zeroed();
+                // SAFETY: all bytes are zero, so they are initialised, and they are this value's alone.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(value.as_mut_ptr().cast::<u8>(), size_of::<T>()) };
+                self.read_at(offset, bytes)?;
+                // SAFETY: every pattern of bytes is a value of a `Plain` type.
+                Ok(unsafe { value.assume_init() })
+            }
+
+            /// A stream that reads from the start.
+            #[must_use]
+            pub fn reader(&self) -> Reader<'_> {
+                Reader { segment: self.segment(), at: 0 }
+            }
+
+            /// The contents in place, without a copy.
+            ///
+            /// # Errors
+            ///
+            /// As [`len`](Self::len).
+            ///
+            /// # Safety
+            ///
+            /// While the slice lives, no process writes these bytes without having the lock, and none makes the object shorter. That
+            /// is so if every process that may open it uses it through this crate and is trusted.
+            pub unsafe fn as_slice(&self) -> Result<&[u8]> {
+                let len = self.len()?;
+                let base = self.segment().map.as_ptr().wrapping_add(PAYLOAD);
+                // SAFETY: `held::len` checked that so much is mapped, for as long as the region lives, which outlives this
+                // guard; the lock keeps writers out, by the caller's promise.
+                Ok(unsafe { std::slice::from_raw_parts(base, len) })
+            }
+        }
+    };
+}
+reading!(ReadGuard);
+reading!(WriteGuard);
+
+/// Reads a region's contents as a stream; from [`ReadGuard::reader`].
+#[derive(Clone)]
+pub struct Reader<'a> {
+    segment: &'a Segment,
+    at: usize,
+}
+
+impl io::Read for Reader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = held::len(self.segment, "read")?.saturating_sub(self.at);
+        let n = buf.len().min(left);
+        self.segment.map.read_at(PAYLOAD + self.at, &mut buf[..n])?;
+        self.at += n;
+        Ok(n)
+    }
+}
+
+/// Writes a region's contents as a stream; from [`WriteGuard::writer`].
+pub struct Writer<'g, 'a> {
+    guard: &'g mut WriteGuard<'a>,
+    at: usize,
+}
+
+impl io::Write for Writer<'_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.guard.write_at(self.at, buf)?;
+        self.at += buf.len();
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
