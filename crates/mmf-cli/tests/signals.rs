@@ -1,0 +1,72 @@
+//! How `mmf hold` ends when it is asked to: Unix only, since Windows has no signals.
+
+#![cfg(unix)]
+
+mod common;
+
+use std::process::Command;
+
+use common::{Running, mmf, run};
+use testkit::unique_name;
+
+#[track_caller]
+fn signal(which: &str, pid: u32) {
+    assert_eq!(run(Command::new("kill").args([which, &pid.to_string()]), b"").code, Some(0));
+}
+
+#[test]
+fn an_interrupt_ends_a_holder_in_order() {
+    for which in ["-INT", "-TERM", "-HUP"] {
+        let name = unique_name("signal");
+        let mut holder = Running::start(["hold", &name, "--size", "4K"]);
+        holder.line();
+        signal(which, holder.child.id());
+        assert_eq!(holder.wait(), Some(0), "{which}");
+        mmf(["info", &name]).exits(3);
+    }
+}
+
+#[test]
+fn a_command_gets_the_wish_to_end_and_the_interrupt_is_its_own_business() {
+    let name = unique_name("forward");
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut holder = Running::start(["hold", &name, "--size", "4K", "--", "sh", "-c", script]);
+    assert_eq!(holder.line(), "ready");
+    // The terminal would have sent it to the command as well.
+    signal("-INT", holder.child.id());
+    mmf(["info", &name]).exits(0);
+    signal("-TERM", holder.child.id());
+    assert_eq!(holder.wait(), Some(9));
+    mmf(["info", &name]).exits(3);
+}
+
+#[test]
+fn a_command_s_signal_becomes_an_exit_code() {
+    let name = unique_name("killed");
+    mmf(["hold", &name, "--size", "4K", "--", "sh", "-c", "kill -KILL $$"]).exits(128 + 9);
+    mmf(["hold", &name, "--size", "4K", "--", "/dev/null"]).exits(126);
+}
+
+#[test]
+fn exact_names_stay_until_they_are_removed() {
+    let name = format!("exact:/{}", unique_name("exact"));
+    mmf(["hold", &name, "--size", "4K", "--", "true"]).exits(0);
+    let stayed = mmf(["info", &name]);
+    mmf(["rm", &name]).exits(0);
+    stayed.exits(0);
+    mmf(["rm", &name]).exits(3);
+}
+
+#[test]
+fn full_disks_and_closed_outputs_are_no_panics() {
+    let name = unique_name("full");
+    let held = |script: &str| mmf(["hold", &name, "--size", "4M", "--", "sh", "-c", script]);
+    let program = env!("CARGO_BIN_EXE_mmf");
+    for verb in ["ls", "info \"$MMF_OBJECT\"", "dump \"$MMF_OBJECT\"", "ls --json", "completions bash", "man", "--help"]
+    {
+        held(&format!("{program} {verb} >&-")).exits(0);
+        let code = held(&format!("{program} {verb} 2>/dev/null | true")).code;
+        assert_eq!(code, Some(0), "{verb}");
+        held(&format!("{program} {verb} 2>&-")).exits(0);
+    }
+}
