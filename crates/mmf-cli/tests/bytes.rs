@@ -1,5 +1,7 @@
 //! Bytes in, bytes out: `read`, `write`, `dump` and `cp` on objects that the test holds.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! `mmf hold`: how long an object lives, and what becomes of those who run meanwhile.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
+
 mod common;
 
 use std::process::Command;

@@ -13,7 +13,7 @@ use crate::cli::HoldArgs;
 use crate::failure::{CANNOT_RUN, FAILED, Failure, INTERRUPTED, NO_COMMAND, Result};
 use crate::output::{note, print};
 use crate::size::human;
-use crate::system::{self, Interrupt};
+use crate::system;
 
 /// The variable that tells a command which object is held for it.
 const VARIABLE: &str = "MMF_OBJECT";
@@ -125,11 +125,11 @@ fn create(args: &HoldArgs) -> Result<Mapping> {
 /// there too; every other wish is passed on to it.
 fn listen(child: Arc<Mutex<Option<u32>>>) -> Result<Receiver<()>> {
     let (wish, wishes) = mpsc::channel();
-    system::on_interrupt(move |interrupt| match (*lock(&child), interrupt) {
-        (Some(_), Interrupt::Keyboard) => {}
-        (Some(pid), Interrupt::Termination) => system::terminate(pid),
+    system::on_interrupt(move |interrupt| match *lock(&child) {
+        Some(_) if interrupt.to_all => {}
+        Some(pid) => system::terminate(pid),
         // Nobody receives it once this process is on its way out.
-        (None, _) => drop(wish.send(())),
+        None => drop(wish.send(())),
     })
     .map_err(|error| Failure::io("listen for", "interrupts", error))?;
     Ok(wishes)
