@@ -62,7 +62,10 @@ impl File {
             .write(spec.access == Access::ReadWrite)
             .share_mode(SHARE_ALL)
             .open(path)
-            .map_err(|source| error::classify("open", source))?;
+            .map_err(|source| match fs::metadata(path) {
+                Ok(found) if found.is_dir() => Error::unsupported("open", "mapping a directory"),
+                _ => error::classify("open", source),
+            })?;
         File::new(opened, spec.access)
     }
 
@@ -189,7 +192,8 @@ impl Newborn {
             owned(unsafe { ReOpenFile(self.file.as_raw_handle(), rights, SHARE_ALL, 0) }, "open")
         });
         if published.is_err() {
-            self.delete_on_close(true)?;
+            // Why it failed matters more than what it leaves.
+            let _ = self.delete_on_close(true);
         }
         published
     }

@@ -1,4 +1,4 @@
-use std::os::windows::io::{AsRawHandle, OwnedHandle};
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{GetHandleInformation, HANDLE_FLAG_INHERIT};
@@ -9,6 +9,7 @@ use crate::error::ErrorKind;
 use crate::name::Scope;
 use crate::spec::Permissions;
 use crate::sys::windows::security::{Descriptor, Kind, User};
+use crate::sys::windows::view::Mapped;
 use crate::sys::windows::{granularity, list, names, page_size, wide};
 
 /// For the peers of these tests: opens the name, then follows orders.
@@ -191,6 +192,16 @@ fn what_belongs_to_others_is_refused() {
     let error = Object::open(&source, &Spec::default()).err().unwrap();
     assert!(matches!(error.kind(), ErrorKind::ForeignOwner { .. }), "{error}");
     Object::open(&source, &Spec { allow_other_owners: true, ..Spec::default() }).unwrap();
+
+    // Only Wine lets a user make what belongs to another.
+    let source = local("foreign");
+    let other = "S-1-5-21-1-2-3-1001";
+    let permissions = Some(Permissions::Sddl(format!("O:{other}D:P(A;;GA;;;WD)")));
+    if let Ok(_object) = Object::create(&source, &Spec { permissions, ..sized(1) }) {
+        let error = Object::open(&source, &Spec::default()).err().unwrap();
+        assert_eq!(*error.kind(), ErrorKind::ForeignOwner { owner: other.to_owned() }, "{error}");
+        Object::open(&source, &Spec { allow_other_owners: true, ..Spec::default() }).unwrap();
+    }
 }
 
 #[test]
@@ -219,12 +230,16 @@ fn a_reserve_costs_nothing_until_it_grows_and_all_see_it_grow() {
     let most = object.max_len().unwrap();
     assert!(most >= 64 * GIB && most <= 64 * GIB + granularity() as u64);
     let far = 5 * GIB;
-    let own = view(&object, 0, 6 << 30);
+    let own = view(&object, 0, usize::try_from(6 * GIB).unwrap());
+    let Object::Memory(section) = &object else { panic!("it is no file") };
+    let early = Mapped::new(section, Access::ReadOnly, 0, 1 << 30, None).unwrap();
+    assert_eq!(early.committed().unwrap(), 73_728);
     let mut peer = Peer::new("memory::peer", text(&source));
     assert_eq!(peer.hear(), "73728");
     peer.order("grow 300000000");
     assert_eq!(peer.hear(), "300003328");
     assert_eq!(object.len().unwrap(), 300_003_328);
+    assert_eq!(early.committed().unwrap(), 300_003_328, "a view from before the growth has it too");
     peer.order("write 299999999");
     assert_eq!(peer.hear(), "done");
     assert_eq!(read(&own, 299_999_999, 1), [77]);
@@ -370,6 +385,36 @@ fn handles_are_inherited_where_asked_for() {
         assert_eq!(is_inheritable(&Object::from_handle(object.into_handle(), &spec).unwrap()), inheritable);
         assert_eq!(is_inheritable(&Object::anonymous(&spec).unwrap()), inheritable);
     }
+}
+
+#[test]
+#[ignore = "run by another test as another process"]
+fn heir() {
+    let handle: usize = Peer::argument().parse().unwrap();
+    // SAFETY: inherited under this number, and used by nobody else in this process.
+    let handle = unsafe { OwnedHandle::from_raw_handle(std::ptr::without_provenance_mut(handle)) };
+    let object = Object::from_handle(handle, &Spec::default()).unwrap();
+    write(&view(&object, 0, 10), 9, &[44]);
+    tell(object.len().unwrap());
+}
+
+#[test]
+fn a_child_inherits_memory_without_a_name() {
+    let object = Object::anonymous(&Spec { inheritable: true, ..sized(1) }).unwrap();
+    let number = object.handle().as_raw_handle().addr().to_string();
+    let mut peer = Peer::new("memory::heir", &number);
+    assert_eq!(peer.hear(), "4096");
+    assert_eq!(read(&view(&object, 0, 10), 9, 1), [44]);
+    peer.kill();
+}
+
+#[test]
+fn memory_may_begin_with_nothing_but_a_reserve() {
+    let source = local("only a reserve");
+    let object = Object::create(&source, &Spec { reserve: Some(1 << 20), ..sized(0) }).unwrap();
+    assert_eq!(object.len().unwrap(), 0);
+    Object::open(&source, &Spec { reserve: Some(1 << 20), ..Spec::default() }).unwrap().grow(5).unwrap();
+    assert_eq!(object.len().unwrap(), 4096);
 }
 
 #[test]
