@@ -1,13 +1,15 @@
-//! How `mmf hold` ends when it is asked to: Unix only, since Windows has no signals.
+//! What only Unix has: signals, names that stay, mapped files that shrink, the shell's ways with outputs.
 
 #![cfg(unix)]
 
 mod common;
 
-use std::process::Command;
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::process::{Command, Stdio};
 
-use common::{Running, mmf, run};
-use testkit::unique_name;
+use common::{Running, mmf, program, run, wait};
+use testkit::{TempDir, unique_name};
 
 #[track_caller]
 fn signal(which: &str, pid: u32) {
@@ -58,7 +60,35 @@ fn exact_names_stay_until_they_are_removed() {
 }
 
 #[test]
-fn full_disks_and_closed_outputs_are_no_panics() {
+fn a_file_that_is_cut_off_while_it_is_read_is_an_error() {
+    let dir = TempDir::new();
+    let file = dir.join("data");
+    for verb in ["read", "dump"] {
+        // A dump squeezes nothing of this.
+        fs::write(&file, common::pattern(8 << 20)).unwrap();
+        let held = OpenOptions::new().write(true).open(&file).unwrap();
+        let mut child = program()
+            .arg(verb)
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        // Now it waits for this process to take what the pipe does not hold.
+        stdout.read_exact(&mut [0; 1]).unwrap();
+        held.set_len(10_000).unwrap();
+        std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+        assert_eq!(wait(&mut child, verb), Some(1));
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(said.contains("is gone") && said.contains("was its file truncated"), "{said}");
+    }
+}
+
+#[test]
+fn closed_outputs_are_no_panics() {
     let name = unique_name("full");
     let held = |script: &str| mmf(["hold", &name, "--size", "4M", "--", "sh", "-c", script]);
     let program = env!("CARGO_BIN_EXE_mmf");
