@@ -32,7 +32,7 @@ impl Story {
         let rounds = outcomes.iter().map(Vec::len).max().unwrap_or(0);
         let rows: Vec<(Route, Measured)> = Route::ALL.into_iter().zip(outcomes.into_iter().map(median)).collect();
         let mapping = match rows.first() {
-            Some((Route::Mapping, Ok(outcome))) => outcome.clone(),
+            Some((Route::Mapping(_), Ok(outcome))) => outcome.clone(),
             Some((_, Err(error))) => return Err(io::Error::other(format!("the named mapping failed: {error}"))),
             _ => return Err(io::Error::other("nothing was measured")),
         };
@@ -42,6 +42,10 @@ impl Story {
             }
         }
         Ok(Story { file: file.map(Path::to_owned), wanted, size, rounds, mapping, rows })
+    }
+
+    fn ratio(&self, outcome: &Outcome) -> f64 {
+        outcome.elapsed.as_secs_f64() / self.mapping.elapsed.as_secs_f64()
     }
 
     fn source(&self) -> String {
@@ -66,6 +70,12 @@ fn median(outcomes: Vec<Measured>) -> Measured {
     good.into_iter().nth(middle).ok_or(error)
 }
 
+fn row(text: &mut String, cells: [&str; 7]) -> std::fmt::Result {
+    let [way, time, rate, ratio, summing, reader, all] = cells;
+    let line = format!("{way:<16}{time:>10}{rate:>8}{ratio:>12}{summing:>12}{reader:>13}{all:>14}");
+    writeln!(text, "{}", line.trim_end())
+}
+
 /// All readers' bytes over the time.
 fn rate(outcome: &Outcome) -> f64 {
     (outcome.size * outcome.readers.len() as u64) as f64 / outcome.elapsed.as_secs_f64() / 1e9
@@ -81,66 +91,51 @@ pub(super) fn text(story: &Story) -> String {
 fn write_text(text: &mut String, story: &Story) -> std::fmt::Result {
     let mapping = &story.mapping;
     let readers = mapping.readers.len();
-    let each = if readers == 1 { "It" } else { "Each" };
     writeln!(text, "Sharing {} with {}.", story.source(), count(readers, "reader process", "reader processes"))?;
     if story.size < story.wanted && story.file.is_none() {
         writeln!(text, "(There is no room for {} here.)", bytes(story.wanted))?;
     }
     let ids: Vec<String> = mapping.readers.iter().take(4).map(u64::to_string).collect();
     let more = if readers > ids.len() { ", ..." } else { "" };
+    let (readers, each) = if readers == 1 { ("Process", "It") } else { ("Processes", "Each") };
+    let (sender, opening, checksum) = (mapping.sender, time(mapping.opening), mapping.checksum);
     writeln!(text)?;
-    writeln!(text, "  Process {} created `name:mmf-demo-{}` and put the bytes there.", mapping.sender, mapping.sender)?;
-    writeln!(
-        text,
-        "  {} {}{more} opened it by that name alone, in {}, and found its size.",
-        if readers == 1 { "Process" } else { "Processes" },
-        ids.join(", "),
-        time(mapping.opening),
-    )?;
-    writeln!(text, "  {each} read all of it; every checksum is right: {:016x}.", mapping.checksum)?;
+    writeln!(text, "  Process {sender} created `name:mmf-demo-{sender}` and put the bytes there.")?;
+    writeln!(text, "  {readers} {}{more} opened it by that name alone and found its size: {opening},", ids.join(", "))?;
+    writeln!(text, "  most of it to bring in its pages.")?;
+    writeln!(text, "  {each} read all of it; every checksum is right: {checksum:016x}.")?;
     writeln!(text)?;
-    writeln!(
-        text,
-        "{:<16}{:>10}{:>8}{:>12}{:>12}{:>13}{:>13}",
-        "", "time", "GB/s", "mmf is", "checksum", "memory of", "memory of"
-    )?;
-    writeln!(
-        text,
-        "{:<16}{:>10}{:>8}{:>12}{:>12}{:>13}{:>13}",
-        "", "", "", "faster by", "alone", "a reader", "all together"
-    )?;
+    row(text, ["", "time", "GB/s", "times the", "checksum", "memory of", "memory of"])?;
+    row(text, ["", "", "", "first row", "alone", "a reader", "all together"])?;
     for (route, measured) in &story.rows {
-        let Ok(outcome) = measured else {
-            writeln!(text, "{:<16}{:>10}", route.title(), "failed")?;
-            continue;
-        };
-        let ratio = match route {
-            Route::Mapping => String::new(),
-            Route::Stream(_) => format!("{:.1} x", outcome.elapsed.as_secs_f64() / mapping.elapsed.as_secs_f64()),
-        };
-        writeln!(
-            text,
-            "{:<16}{:>10}{:>8.1}{:>12}{:>12}{:>13}{:>13}",
-            route.title(),
-            time(outcome.elapsed),
-            rate(outcome),
-            ratio,
-            time(outcome.summing),
-            bytes(outcome.reader_memory),
-            bytes(outcome.memory),
-        )?;
+        match measured {
+            Err(_) => row(text, [route.title(), "failed", "", "", "", "", ""])?,
+            Ok(outcome) => row(
+                text,
+                [
+                    route.title(),
+                    &time(outcome.elapsed),
+                    &format!("{:.1}", rate(outcome)),
+                    &format!("{:.1}", story.ratio(outcome)),
+                    &time(outcome.summing),
+                    &bytes(outcome.reader_memory),
+                    &bytes(outcome.memory),
+                ],
+            )?,
+        }
     }
     writeln!(text)?;
     let runs = if story.rounds == 1 { "one run".to_owned() } else { format!("the median of {} runs", story.rounds) };
+    let chunk = bytes(super::data::CHUNK as u64);
     writeln!(
         text,
-        "time: from the word to go until the last reader has reported its checksum; {runs}. In every row\n\
-         the readers were running and connected before, the bytes lay in the sender's memory (with mmf that is\n\
-         the mapping), and each reader copied {} at a time into memory of its own.\n\
-         GB/s: the bytes of all readers together. checksum alone: what of the time the slowest reader spent on it.\n\
-         memory: peaks as the system counts them. In mmf's row a reader's includes the mapping, which all share;\n\
-         all together count it once.",
-        bytes(super::data::CHUNK as u64)
+        "time: from the word to go until the last reader has reported its checksum; {runs}. Before it, in every\n\
+         row, the readers were started and connected (with mmf: its pages brought in) and the bytes lay in the sender's\n\
+         memory (with mmf: the mapping). The readers take {chunk} at a time into memory of their own, by guarded copies\n\
+         from the mapping, by reads from the others; but `in place` they look at the mapping itself.\n\
+         GB/s: the bytes of all readers together. checksum alone: the slowest reader's share of the time for it.\n\
+         memory: peaks, as the system counts them. With mmf a reader's includes the mapping, which is the same memory\n\
+         for all and counted once for all together."
     )?;
     for (route, measured) in &story.rows {
         if let Err(error) = measured {
@@ -159,7 +154,7 @@ pub(super) fn json(story: &Story) -> io::Result<String> {
                 "way": route.title(),
                 "seconds": outcome.elapsed.as_secs_f64(),
                 "gigabytes_per_second": rate(outcome),
-                "ratio_to_mmf": outcome.elapsed.as_secs_f64() / story.mapping.elapsed.as_secs_f64(),
+                "times_the_first": story.ratio(outcome),
                 "delivery_seconds": outcome.delivery.as_secs_f64(),
                 "checksum_seconds": outcome.summing.as_secs_f64(),
                 "reader_memory": outcome.reader_memory,
