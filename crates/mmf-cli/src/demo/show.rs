@@ -11,6 +11,15 @@ use super::Route;
 use super::conductor::Measured;
 use super::sender::Outcome;
 
+/// What became of one way.
+struct Row {
+    route: Route,
+    /// The run in the middle of those that succeeded.
+    median: Option<Outcome>,
+    runs: usize,
+    failures: Vec<String>,
+}
+
 /// What happened.
 pub(super) struct Story {
     file: Option<PathBuf>,
@@ -18,7 +27,7 @@ pub(super) struct Story {
     size: u64,
     rounds: usize,
     mapping: Outcome,
-    rows: Vec<(Route, Measured)>,
+    rows: Vec<Row>,
 }
 
 impl Story {
@@ -30,15 +39,15 @@ impl Story {
         outcomes: [Vec<Measured>; Route::ALL.len()],
     ) -> io::Result<Story> {
         let rounds = outcomes.iter().map(Vec::len).max().unwrap_or(0);
-        let rows: Vec<(Route, Measured)> = Route::ALL.into_iter().zip(outcomes.into_iter().map(median)).collect();
-        let mapping = match rows.first() {
-            Some((Route::Mapping(_), Ok(outcome))) => outcome.clone(),
-            Some((_, Err(error))) => return Err(io::Error::other(format!("the named mapping failed: {error}"))),
-            _ => return Err(io::Error::other("nothing was measured")),
+        let rows: Vec<Row> = Route::ALL.into_iter().zip(outcomes).map(|(route, runs)| Row::new(route, runs)).collect();
+        let Some(first) = rows.first() else { return Err(io::Error::other("nothing was measured")) };
+        let Some(mapping) = first.median.clone() else {
+            let why = first.failures.first().map_or("it was not measured", String::as_str);
+            return Err(io::Error::other(format!("the named mapping failed: {why}")));
         };
-        for (route, measured) in &rows {
-            if measured.as_ref().is_ok_and(|outcome| outcome.checksum != mapping.checksum) {
-                return Err(io::Error::other(format!("the {} delivered other bytes than mmf", route.title())));
+        for row in &rows {
+            if row.median.as_ref().is_some_and(|outcome| outcome.checksum != mapping.checksum) {
+                return Err(io::Error::other(format!("{}: other bytes than the first", row.route.title())));
             }
         }
         Ok(Story { file: file.map(Path::to_owned), wanted, size, rounds, mapping, rows })
@@ -56,18 +65,20 @@ impl Story {
     }
 }
 
-fn median(outcomes: Vec<Measured>) -> Measured {
-    let mut error = "it was not measured".to_owned();
-    let mut good = Vec::new();
-    for outcome in outcomes {
-        match outcome {
-            Ok(outcome) => good.push(outcome),
-            Err(why) => error = why,
+impl Row {
+    fn new(route: Route, outcomes: Vec<Measured>) -> Row {
+        let runs = outcomes.len();
+        let (mut good, mut failures) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            match outcome {
+                Ok(outcome) => good.push(outcome),
+                Err(why) => failures.push(why),
+            }
         }
+        good.sort_by_key(|outcome| outcome.elapsed);
+        let middle = good.len().saturating_sub(1) / 2;
+        Row { route, median: good.into_iter().nth(middle), runs, failures }
     }
-    good.sort_by_key(|outcome| outcome.elapsed);
-    let middle = good.len().saturating_sub(1) / 2;
-    good.into_iter().nth(middle).ok_or(error)
 }
 
 fn row(text: &mut String, cells: [&str; 7]) -> std::fmt::Result {
@@ -101,16 +112,16 @@ fn write_text(text: &mut String, story: &Story) -> std::fmt::Result {
     let (sender, opening, checksum) = (mapping.sender, time(mapping.opening), mapping.checksum);
     writeln!(text)?;
     writeln!(text, "  Process {sender} created `name:mmf-demo-{sender}` and put the bytes there.")?;
-    writeln!(text, "  {readers} {}{more} opened it by that name alone and found its size: {opening},", ids.join(", "))?;
-    writeln!(text, "  most of it to bring in its pages.")?;
+    writeln!(text, "  {readers} {}{more} opened it by that name alone and found its size.", ids.join(", "))?;
+    writeln!(text, "  Opening it and bringing in all its pages took {opening}.")?;
     writeln!(text, "  {each} read all of it; every checksum is right: {checksum:016x}.")?;
     writeln!(text)?;
     row(text, ["", "time", "GB/s", "times the", "checksum", "memory of", "memory of"])?;
     row(text, ["", "", "", "first row", "alone", "a reader", "all together"])?;
-    for (route, measured) in &story.rows {
-        match measured {
-            Err(_) => row(text, [route.title(), "failed", "", "", "", "", ""])?,
-            Ok(outcome) => row(
+    for Row { route, median, .. } in &story.rows {
+        match median {
+            None => row(text, [route.title(), "failed", "", "", "", "", ""])?,
+            Some(outcome) => row(
                 text,
                 [
                     route.title(),
@@ -137,9 +148,9 @@ fn write_text(text: &mut String, story: &Story) -> std::fmt::Result {
          memory: peaks, as the system counts them. With mmf a reader's includes the mapping, which is the same memory\n\
          for all and counted once for all together."
     )?;
-    for (route, measured) in &story.rows {
-        if let Err(error) = measured {
-            writeln!(text, "\nThe {} failed: {error}", route.title())?;
+    for Row { route, runs, failures, .. } in &story.rows {
+        if let Some(why) = failures.first() {
+            writeln!(text, "\n{}: {} of {runs} runs failed: {why}", route.title(), failures.len())?;
         }
     }
     Ok(())
@@ -149,18 +160,18 @@ pub(super) fn json(story: &Story) -> io::Result<String> {
     let rows: Vec<_> = story
         .rows
         .iter()
-        .map(|(route, measured)| match measured {
-            Ok(outcome) => json!({
+        .map(|Row { route, median, failures, .. }| {
+            json!({
                 "way": route.title(),
-                "seconds": outcome.elapsed.as_secs_f64(),
-                "gigabytes_per_second": rate(outcome),
-                "times_the_first": story.ratio(outcome),
-                "delivery_seconds": outcome.delivery.as_secs_f64(),
-                "checksum_seconds": outcome.summing.as_secs_f64(),
-                "reader_memory": outcome.reader_memory,
-                "memory": outcome.memory,
-            }),
-            Err(error) => json!({ "way": route.title(), "error": error }),
+                "failures": failures,
+                "seconds": median.as_ref().map(|outcome| outcome.elapsed.as_secs_f64()),
+                "gigabytes_per_second": median.as_ref().map(rate),
+                "times_the_first": median.as_ref().map(|outcome| story.ratio(outcome)),
+                "delivery_seconds": median.as_ref().map(|outcome| outcome.delivery.as_secs_f64()),
+                "checksum_seconds": median.as_ref().map(|outcome| outcome.summing.as_secs_f64()),
+                "reader_memory": median.as_ref().map(|outcome| outcome.reader_memory),
+                "memory": median.as_ref().map(|outcome| outcome.memory),
+            })
         })
         .collect();
     let whole = json!({
