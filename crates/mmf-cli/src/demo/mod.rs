@@ -8,7 +8,7 @@ mod data;
 mod reader;
 mod sender;
 mod show;
-mod transport;
+pub(crate) mod transport;
 
 use std::fmt;
 use std::path::PathBuf;
