@@ -29,7 +29,7 @@ component() {
 
 # nightly: the name of the nightly toolchain.
 nightly() {
-    rustup toolchain list | awk '/^nightly/ { print $1; found = 1; exit } END { exit !found }' ||
+    rustup toolchain list | awk '/^nightly/ && !found { print $1; found = 1 } END { exit !found }' ||
         fail "needs a nightly toolchain of rustup"
 }
 
