@@ -62,7 +62,10 @@ impl File {
             .write(spec.access == Access::ReadWrite)
             .share_mode(SHARE_ALL)
             .open(path)
-            .map_err(|source| error::classify("open", source))?;
+            .map_err(|source| match fs::metadata(path) {
+                Ok(found) if found.is_dir() => Error::unsupported("open", "mapping a directory"),
+                _ => error::classify("open", source),
+            })?;
         File::new(opened, spec.access)
     }
 

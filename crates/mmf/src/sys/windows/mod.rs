@@ -49,7 +49,7 @@ pub(crate) fn page_size() -> usize {
 }
 
 /// Views begin at multiples of 64 KiB.
-pub(crate) fn granularity() -> usize {
+fn granularity() -> usize {
     system_info().dwAllocationGranularity as usize
 }
 

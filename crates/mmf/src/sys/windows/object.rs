@@ -43,7 +43,7 @@ impl Object {
         if !spec.allow_other_owners {
             match &security {
                 Some(security) => security.check_owner()?,
-                None => return Err(foreign("a user whose name may not be read")),
+                None => return Err(foreign("a user whose name cannot be read")),
             }
         }
         let object = Object::Memory(section);
@@ -141,7 +141,9 @@ impl Object {
     }
 
     fn security(&self) -> Result<Security> {
-        Security::of(self.handle(), self.kind())
+        Security::of(self.handle(), self.kind())?.ok_or_else(|| {
+            Error::unsupported("read the permissions of", "an object that the system has noted no owner of")
+        })
     }
 
     fn inherit(self, spec: &Spec) -> Result<Object> {

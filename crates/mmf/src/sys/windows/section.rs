@@ -71,10 +71,11 @@ pub(crate) struct Section {
 impl Section {
     /// Named where `name` is given.
     pub(super) fn create(name: Option<&str>, spec: &Spec) -> Result<Section> {
-        let Some(size) = spec.size.filter(|size| *size > 0) else {
-            return Err(Error::invalid("create", "Windows has no shared memory of 0 bytes; give a size"));
-        };
+        let size = spec.size.unwrap_or(0);
         let growable = spec.reserve.is_some_and(|reserve| reserve > size);
+        if size == 0 && !growable {
+            return Err(Error::invalid("create", "Windows has no shared memory of 0 bytes; give a size"));
+        }
         match (spec.large_pages, growable) {
             (LargePages::Require, true) => {
                 return Err(Error::invalid("create", "memory of large pages cannot grow, so it takes no reserve"));
@@ -120,7 +121,7 @@ impl Section {
         Section::new(handle, spec)
     }
 
-    /// With its owner and permissions, where this user may read them.
+    /// With its owner and permissions, where it has any that this user may read.
     pub(super) fn open(name: &str, spec: &Spec) -> Result<(Section, Option<Security>)> {
         let name_wide = wide(name);
         let rights = SECTION_QUERY | rights(spec.access);
@@ -129,7 +130,7 @@ impl Section {
             let refused = match open_with(&name_wide, rights | READ_CONTROL) {
                 Ok(handle) => {
                     let security = Security::of(handle.as_handle(), Kind::Section)?;
-                    return Ok((Section::new(handle, spec)?, Some(security)));
+                    return Ok((Section::new(handle, spec)?, security));
                 }
                 Err(error) if error::code_of(&error) == ERROR_ACCESS_DENIED => error,
                 Err(error) => return Err(explain(error, name)),
@@ -362,7 +363,10 @@ fn is_unfinished(name: &[u16]) -> bool {
     let seen = || -> Result<bool> {
         let handle = open_with(name, READ_CONTROL)?;
         let unfinished = Descriptor::parse(UNFINISHED, Kind::Section)?;
-        Security::of(handle.as_handle(), Kind::Section)?.lets_in_as(&unfinished)
+        match Security::of(handle.as_handle(), Kind::Section)? {
+            Some(seen) => seen.lets_in_as(&unfinished),
+            None => Ok(false),
+        }
     };
     seen().unwrap_or(false)
 }

@@ -307,9 +307,8 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// Needs `READ_CONTROL`.
-    pub(super) fn of(object: BorrowedHandle<'_>, kind: Kind) -> Result<Security> {
-        let doing = "read the permissions of";
+    /// Needs `READ_CONTROL`. `None` where the system has noted no owner, as some file systems cannot.
+    pub(super) fn of(object: BorrowedHandle<'_>, kind: Kind) -> Result<Option<Security>> {
         let object_type = match kind {
             Kind::Section => SE_KERNEL_OBJECT,
             Kind::File => SE_FILE_OBJECT,
@@ -329,12 +328,9 @@ impl Security {
             )
         };
         if code != ERROR_SUCCESS {
-            return Err(error::of_code(doing, code));
+            return Err(error::of_code("read the permissions of", code));
         }
-        match Given::new(descriptor) {
-            Some(descriptor) if !owner.is_null() => Ok(Security { descriptor, owner }),
-            _ => Err(Error::unsupported(doing, "owners and permissions, on this file system")),
-        }
+        Ok(Given::new(descriptor).filter(|_| !owner.is_null()).map(|descriptor| Security { descriptor, owner }))
     }
 
     pub(super) fn dacl(&self) -> Result<String> {

@@ -12,7 +12,7 @@ use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
 use super::object::Object;
 use super::section::Section;
-use super::{error, granularity, halves, page_size};
+use super::{error, halves, page_size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{Access, FaultPolicy, LargePages};
 use crate::sys::{Place, guard};
@@ -89,15 +89,15 @@ pub(crate) struct View {
     /// The first byte asked for.
     base: NonNull<u8>,
     reach: usize,
-    /// `None` where `reach` is 0.
-    mapped: Option<Mapped>,
+    /// Held for its drop; `None` where `reach` is 0.
+    _mapped: Option<Mapped>,
     /// Whether there is something to flush, and a file to flush it to.
     flushes: bool,
     /// Held for its drop: without a handle the name would be free while the memory lives.
     _section: Option<OwnedHandle>,
 }
 
-// SAFETY: `base` points into what `mapped` owns; see there.
+// SAFETY: `base` points into what `_mapped` owns; see there.
 unsafe impl Send for View {}
 // SAFETY: as above; the bytes themselves are only reached through raw pointers.
 unsafe impl Sync for View {}
@@ -119,7 +119,7 @@ impl View {
     fn empty() -> View {
         // Aligned for every word, and in no page that anybody can map.
         let base = NonNull::<u64>::dangling().cast();
-        View { base, reach: 0, mapped: None, flushes: false, _section: None }
+        View { base, reach: 0, _mapped: None, flushes: false, _section: None }
     }
 
     fn of_section(section: &Section, place: &Place) -> Result<View> {
@@ -151,7 +151,7 @@ impl View {
         // A file's section has no name to keep, and would keep the file from being truncated no longer than the view.
         let keep = if section.is_of_file() { None } else { Some(duplicate(section)?) };
         let flushes = section.is_of_file() && place.access == Access::ReadWrite;
-        Ok(View { base, reach, mapped: Some(mapped), flushes, _section: keep })
+        Ok(View { base, reach, _mapped: Some(mapped), flushes, _section: keep })
     }
 
     pub(crate) fn base(&self) -> *mut u8 {

@@ -107,8 +107,7 @@ impl Region {
     pub(super) fn make_read_only(&self) {
         let mut old = 0;
         // SAFETY: the region is ours.
-        let done =
-            unsafe { memory::VirtualProtect(self.base.cast(), self.here, memory::PAGE_READONLY, &raw mut old) };
+        let done = unsafe { memory::VirtualProtect(self.base.cast(), self.here, memory::PAGE_READONLY, &raw mut old) };
         assert_ne!(done, 0);
     }
 }

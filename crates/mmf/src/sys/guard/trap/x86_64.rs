@@ -2,7 +2,7 @@
 //!
 //! All are leaves without a stack frame, called through an `asm!` that names the few registers they change.
 //! That spares Windows callers the saving of `xmm6` to `xmm15` around each call of an `extern "sysv64"`
-//! function. They touch `xmm0` to `xmm3` and `zmm16` to `zmm19` alone.
+//! function. They touch `ymm0` to `ymm3` and `ymm16` to `ymm19` alone.
 //!
 //! The fast part of a copy keeps `rdi`, `rsi` and `rdx` as they came, so that the fix-up can begin again from
 //! the start with `rep movsb`, whose registers tell after a fault exactly what is left. `r8` and `r9` hold
@@ -15,31 +15,28 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 mod text;
 
-/// What the routines read to choose their way. The text knows the offsets. Zeros until [`tune`] ran.
+/// What the routines read to choose their way. The text knows the offsets.
 #[repr(C)]
 struct Tuning {
-    /// 0: SSE2. 1: AVX2. 2: AVX-512 with the registers from 16 on, which need no `vzeroupper`.
+    /// 0: SSE2. 1: AVX2. 2: AVX-512 with the registers from 16 on, which need no `vzeroupper`. Vectors of 64 bytes
+    /// gain nothing: Zen 4 splits them, and others slow their clock.
     vectors: AtomicU32,
-    /// Copies from here on look at the two limits below.
-    long_from: AtomicUsize,
-    /// Copies from `long_from` up to here are one `rep movsb`.
-    rep_until: AtomicUsize,
     /// Copies from here on pass by the caches.
     stream_from: AtomicUsize,
+    /// Copies from here on, not less than `stream_from`, are one `rep movsb` where the addresses suit it.
+    rep_from: AtomicUsize,
     /// Fills from here on are one `rep stosb`.
     fill_rep_from: AtomicUsize,
 }
 
-const _: () = assert!(std::mem::offset_of!(Tuning, long_from) == 8);
-const _: () = assert!(std::mem::offset_of!(Tuning, rep_until) == 16);
-const _: () = assert!(std::mem::offset_of!(Tuning, stream_from) == 24);
-const _: () = assert!(std::mem::offset_of!(Tuning, fill_rep_from) == 32);
+const _: () = assert!(std::mem::offset_of!(Tuning, stream_from) == 8);
+const _: () = assert!(std::mem::offset_of!(Tuning, rep_from) == 16);
+const _: () = assert!(std::mem::offset_of!(Tuning, fill_rep_from) == 24);
 
 static TUNING: Tuning = Tuning {
     vectors: AtomicU32::new(0),
-    long_from: AtomicUsize::new(usize::MAX),
-    rep_until: AtomicUsize::new(0),
     stream_from: AtomicUsize::new(usize::MAX),
+    rep_from: AtomicUsize::new(usize::MAX),
     fill_rep_from: AtomicUsize::new(usize::MAX),
 };
 
@@ -51,7 +48,9 @@ pub(super) fn tune() {
         u32::from(is_x86_feature_detected!("avx2"))
     };
     TUNING.vectors.store(vectors, Ordering::Relaxed);
-    TUNING.long_from.store(usize::MAX, Ordering::Relaxed);
+    TUNING.stream_from.store(32 << 20, Ordering::Relaxed);
+    TUNING.rep_from.store(48 << 20, Ordering::Relaxed);
+    TUNING.fill_rep_from.store(2048, Ordering::Relaxed);
 }
 
 unsafe extern "C" {
@@ -151,17 +150,14 @@ pub(super) use call;
 pub(in crate::sys::guard) fn every_way(check: &mut dyn FnMut()) {
     tune();
     let best = TUNING.vectors.load(Ordering::Relaxed);
-    for vectors in 0..=best {
-        // Loops alone; `rep` from 300 bytes on; past the caches from 20,000 bytes on.
-        for (long_from, rep_until, stream_from, fill_rep_from) in [
-            (usize::MAX, 0, usize::MAX, usize::MAX),
-            (300, usize::MAX, usize::MAX, 300),
-            (300, 0, 20_000, usize::MAX),
-        ] {
+    // Loops alone; past the caches as soon as it can; `rep` as soon as it can.
+    for (stream_from, rep_from, fill_rep_from) in
+        [(usize::MAX, usize::MAX, usize::MAX), (300, usize::MAX, usize::MAX), (300, 300, 300)]
+    {
+        for vectors in 0..=best {
             TUNING.vectors.store(vectors, Ordering::Relaxed);
-            TUNING.long_from.store(long_from, Ordering::Relaxed);
-            TUNING.rep_until.store(rep_until, Ordering::Relaxed);
             TUNING.stream_from.store(stream_from, Ordering::Relaxed);
+            TUNING.rep_from.store(rep_from, Ordering::Relaxed);
             TUNING.fill_rep_from.store(fill_rep_from, Ordering::Relaxed);
             check();
         }

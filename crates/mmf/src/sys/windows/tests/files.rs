@@ -1,10 +1,16 @@
 use std::fs;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::path::PathBuf;
+
+use windows_sys::Win32::System::Memory::PAGE_READWRITE;
+use windows_sys::Win32::System::Threading::CreateEventW;
 
 use super::*;
 use crate::error::ErrorKind;
 use crate::spec::Permissions;
+use crate::sys::windows::section::create_mapping;
 use crate::sys::windows::security::{Descriptor, Kind, User};
+use crate::sys::windows::wide;
 
 /// A directory that goes with the test.
 struct Dir(PathBuf);
@@ -240,6 +246,28 @@ fn a_file_has_the_permissions_asked_for() {
 }
 
 #[test]
+fn a_named_section_that_another_program_made_of_a_file_works() {
+    let dir = Dir::new();
+    let source = dir.file("named");
+    fs::write(path(&source), [1; 5_000]).unwrap();
+    let file = fs::OpenOptions::new().read(true).write(true).open(path(&source)).unwrap();
+    let text = unique("of a file");
+    let name = wide(&text);
+    let made = create_mapping(file.as_raw_handle(), std::ptr::null(), PAGE_READWRITE, 0, Some(&name)).unwrap();
+    let spec = Spec { allow_other_owners: true, ..Spec::default() };
+    let object = Object::open(&Name::exact(text).unwrap().into(), &spec).unwrap();
+    assert_eq!((object.len().unwrap(), object.max_len()), (5_000, Some(5_000)));
+    let view = view(&object, 4_999, usize::MAX);
+    assert_eq!(view.reach(), 1);
+    write(&view, 0, &[2]);
+    view.flush(0, 1).unwrap();
+    assert_eq!(fs::read(path(&source)).unwrap()[4_998..], [1, 2]);
+    assert!(matches!(object.sync().unwrap_err().kind(), ErrorKind::Unsupported { .. }));
+    assert!(object.grow(5_001).is_err());
+    drop(made);
+}
+
+#[test]
 fn long_paths_work() {
     let dir = Dir::new();
     let deep = dir.0.join("d".repeat(120)).join("e".repeat(120));
@@ -255,8 +283,15 @@ fn long_paths_work() {
 fn what_is_no_file_is_refused() {
     let dir = Dir::new();
     let directory: Source = dir.0.clone().into();
-    assert!(Object::open(&directory, &Spec::default()).is_err());
-    let error = Object::open(&PathBuf::from("NUL").into(), &Spec::default()).err().unwrap();
+    for source in [directory, PathBuf::from("NUL").into()] {
+        let error = Object::open(&source, &Spec::default()).err().unwrap();
+        assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }), "{error}");
+    }
+    // SAFETY: no name and no attributes.
+    let event = unsafe { CreateEventW(std::ptr::null(), 0, 0, std::ptr::null()) };
+    // SAFETY: just created, and owned by nobody else.
+    let event = unsafe { OwnedHandle::from_raw_handle(event) };
+    let error = Object::from_handle(event, &Spec::default()).err().unwrap();
     assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }), "{error}");
     let spec = Spec { large_pages: LargePages::Require, ..sized(1) };
     let error = Object::create(&dir.file("large"), &spec).err().unwrap();

@@ -1,4 +1,4 @@
-use std::os::windows::io::{AsRawHandle, OwnedHandle};
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{GetHandleInformation, HANDLE_FLAG_INHERIT};
@@ -191,6 +191,16 @@ fn what_belongs_to_others_is_refused() {
     let error = Object::open(&source, &Spec::default()).err().unwrap();
     assert!(matches!(error.kind(), ErrorKind::ForeignOwner { .. }), "{error}");
     Object::open(&source, &Spec { allow_other_owners: true, ..Spec::default() }).unwrap();
+
+    // Only Wine lets a user make what belongs to another.
+    let source = local("foreign");
+    let other = "S-1-5-21-1-2-3-1001";
+    let permissions = Some(Permissions::Sddl(format!("O:{other}D:P(A;;GA;;;WD)")));
+    if let Ok(_object) = Object::create(&source, &Spec { permissions, ..sized(1) }) {
+        let error = Object::open(&source, &Spec::default()).err().unwrap();
+        assert_eq!(*error.kind(), ErrorKind::ForeignOwner { owner: other.to_owned() }, "{error}");
+        Object::open(&source, &Spec { allow_other_owners: true, ..Spec::default() }).unwrap();
+    }
 }
 
 #[test]
@@ -370,6 +380,36 @@ fn handles_are_inherited_where_asked_for() {
         assert_eq!(is_inheritable(&Object::from_handle(object.into_handle(), &spec).unwrap()), inheritable);
         assert_eq!(is_inheritable(&Object::anonymous(&spec).unwrap()), inheritable);
     }
+}
+
+#[test]
+#[ignore = "run by another test as another process"]
+fn heir() {
+    let handle: usize = Peer::argument().parse().unwrap();
+    // SAFETY: inherited under this number, and used by nobody else in this process.
+    let handle = unsafe { OwnedHandle::from_raw_handle(std::ptr::without_provenance_mut(handle)) };
+    let object = Object::from_handle(handle, &Spec::default()).unwrap();
+    write(&view(&object, 0, 10), 9, &[44]);
+    tell(object.len().unwrap());
+}
+
+#[test]
+fn a_child_inherits_memory_without_a_name() {
+    let object = Object::anonymous(&Spec { inheritable: true, ..sized(1) }).unwrap();
+    let number = object.handle().as_raw_handle().addr().to_string();
+    let mut peer = Peer::new("memory::heir", &number);
+    assert_eq!(peer.hear(), "4096");
+    assert_eq!(read(&view(&object, 0, 10), 9, 1), [44]);
+    peer.kill();
+}
+
+#[test]
+fn memory_may_begin_with_nothing_but_a_reserve() {
+    let source = local("only a reserve");
+    let object = Object::create(&source, &Spec { reserve: Some(1 << 20), ..sized(0) }).unwrap();
+    assert_eq!(object.len().unwrap(), 0);
+    Object::open(&source, &Spec { reserve: Some(1 << 20), ..Spec::default() }).unwrap().grow(5).unwrap();
+    assert_eq!(object.len().unwrap(), 4096);
 }
 
 #[test]

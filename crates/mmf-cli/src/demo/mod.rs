@@ -1,0 +1,153 @@
+//! `mmf demo`: real bytes between real processes, by a named mapping and by the usual ways.
+//!
+//! Each way is measured by processes of its own: a sender that this process starts, and the readers that the sender starts,
+//! all of this same program. So each way's peak of memory is its own, and what fails takes nothing else along.
+
+mod conductor;
+mod data;
+mod reader;
+mod sender;
+mod show;
+mod transport;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::failure::Failure;
+use transport::Way;
+
+/// Shares bytes with reader processes through a named mapping, and compares it with the usual ways
+///
+/// One process shares the bytes with all readers: through a named mapping, a pipe each, a Unix socket (on Windows a named
+/// pipe) each, and a TCP connection within this machine each. Every reader takes a checksum over all of them.
+#[derive(clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Share the bytes of this file instead of made ones
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+    /// How many processes read
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    readers: u8,
+    /// How much is shared, as 1000000 or 256M; of a file its first bytes [default: 256M, or the whole file]
+    #[arg(long, value_name = "N", value_parser = parse_size)]
+    size: Option<u64>,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// What a process that the demo starts does in it
+    #[arg(long, hide = true)]
+    part: Option<String>,
+}
+
+pub(crate) fn run(args: DemoArgs) -> Result<(), Failure> {
+    match &args.part {
+        None => conductor::run(&args)?,
+        Some(part) => match Part::parse(part) {
+            Some(Part::MappingReader(name)) => reader::read_mapping(&name)?,
+            Some(Part::StreamReader(way)) => reader::read_stream(way)?,
+            Some(Part::Sender(route)) => sender::run(&sender::Job {
+                route,
+                size: args.size.unwrap_or(0),
+                readers: args.readers.into(),
+                file: args.file,
+            })?,
+            None => return Err(std::io::Error::other(format!("the demo has no part `{part}`")).into()),
+        },
+    }
+    Ok(())
+}
+
+/// How the bytes get to the readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Mapping,
+    Stream(Way),
+}
+
+impl Route {
+    const ALL: [Route; 4] =
+        [Route::Mapping, Route::Stream(Way::Pipe), Route::Stream(Way::Local), Route::Stream(Way::Tcp)];
+
+    fn word(self) -> &'static str {
+        match self {
+            Route::Mapping => "mapping",
+            Route::Stream(way) => way.word(),
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Route::Mapping => "mmf",
+            Route::Stream(way) => way.title(),
+        }
+    }
+}
+
+/// What a process that was started does.
+enum Part {
+    Sender(Route),
+    StreamReader(Way),
+    MappingReader(String),
+}
+
+impl Part {
+    fn parse(text: &str) -> Option<Part> {
+        let (role, rest) = text.split_once(':')?;
+        match role {
+            "send" => Route::ALL.into_iter().find(|route| route.word() == rest).map(Part::Sender),
+            "read" => Way::from_word(rest).map(Part::StreamReader),
+            "open" => Some(Part::MappingReader(rest.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Sender(route) => write!(f, "send:{}", route.word()),
+            Part::StreamReader(way) => write!(f, "read:{}", way.word()),
+            Part::MappingReader(name) => write!(f, "open:{name}"),
+        }
+    }
+}
+
+/// A number of bytes, with a binary unit if wanted: `4096`, `64K`, `256M`, `256MiB`, `1G`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        unit => return Err(format!("`{unit}` is no unit; use K, M or G")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("`{digits}` is no number"))?;
+    let bytes = number.checked_mul(1 << shift).ok_or("it is too large")?;
+    if bytes == 0 { Err("there must be something to share".to_owned()) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [("1", 1), ("4096b", 4096), ("64K", 65536), ("256MiB", 256 << 20), ("3gb", 3 << 30)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "0", "M", "-1", "1.5G", "12Q", "99999999999G", "1 M", "ä"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_part_survives_the_command_line() {
+        for route in Route::ALL {
+            let text = Part::Sender(route).to_string();
+            assert!(matches!(Part::parse(&text), Some(Part::Sender(same)) if same == route), "{text}");
+        }
+        let text = Part::MappingReader("a:b".to_owned()).to_string();
+        assert!(matches!(Part::parse(&text), Some(Part::MappingReader(name)) if name == "a:b"));
+    }
+}
