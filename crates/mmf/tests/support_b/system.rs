@@ -92,3 +92,85 @@ pub(crate) fn interrupt_every(time: Duration) {
         }
     });
 }
+
+/// Takes away what was mounted there last.
+#[cfg(target_os = "linux")]
+pub(crate) fn unmount(place: &CStr) {
+    // SAFETY: a string that ends with a zero.
+    checked(unsafe { libc::umount2(place.as_ptr(), 0) });
+}
+
+/// A forked child; killed and waited for where a test forgets it.
+pub(crate) struct Child(libc::pid_t);
+
+/// Runs `child` in a copy of this process, which ends with the code that it gives, or 101 where it panics. Nothing of
+/// this process's is dropped there.
+pub(crate) fn fork(child: impl FnOnce() -> i32) -> Child {
+    // SAFETY: the child has this thread alone. What it calls takes no lock that another thread of a test's peer holds for
+    // longer than an instant, but the allocator's, which libc sees to.
+    let id = checked(unsafe { libc::fork() });
+    if id != 0 {
+        return Child(id);
+    }
+    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(101);
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(code) }
+}
+
+impl Child {
+    #[track_caller]
+    pub(crate) fn ends_with(mut self, code: i32) {
+        let status = self.wait();
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == code, "the child ended otherwise: {status:#x}");
+    }
+
+    #[track_caller]
+    pub(crate) fn dies_of(mut self, signal: i32) {
+        let status = self.wait();
+        assert!(
+            libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal,
+            "the child ended otherwise: {status:#x}"
+        );
+    }
+
+    /// Kills it.
+    #[track_caller]
+    pub(crate) fn dies(self) {
+        // SAFETY: a child of ours that was not waited for, so the number is its own.
+        checked(unsafe { libc::kill(self.0, libc::SIGKILL) });
+        self.dies_of(libc::SIGKILL);
+    }
+
+    fn wait(&mut self) -> i32 {
+        let mut status = 0;
+        // SAFETY: writes one number.
+        checked(unsafe { libc::waitpid(self.0, &raw mut status, 0) });
+        self.0 = 0;
+        status
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            // SAFETY: a child of ours that was not waited for, so the number is its own.
+            let _ = unsafe { libc::kill(self.0, libc::SIGKILL) };
+            self.wait();
+        }
+    }
+}
+
+/// Becomes another program, without arguments.
+pub(crate) fn exec(path: &CStr) -> i32 {
+    let arguments = [path.as_ptr(), std::ptr::null()];
+    // SAFETY: a string that ends with a zero, and a list of such that ends with null.
+    unsafe { libc::execv(path.as_ptr(), arguments.as_ptr()) };
+    panic!("{path:?} cannot be run: {}", io::Error::last_os_error())
+}
+
+pub(crate) fn sleep_for_ever() -> i32 {
+    loop {
+        // SAFETY: takes nothing.
+        unsafe { libc::pause() };
+    }
+}

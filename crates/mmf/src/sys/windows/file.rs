@@ -192,7 +192,8 @@ impl Newborn {
             owned(unsafe { ReOpenFile(self.file.as_raw_handle(), rights, SHARE_ALL, 0) }, "open")
         });
         if published.is_err() {
-            self.delete_on_close(true)?;
+            // Why it failed matters more than what it leaves.
+            let _ = self.delete_on_close(true);
         }
         published
     }

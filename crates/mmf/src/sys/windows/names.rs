@@ -107,8 +107,8 @@ struct Entry {
 /// The names of the sections in a directory of the kernel's.
 fn sections_in(path: &str) -> Result<Vec<String>> {
     let directory = open_directory(path).map_err(|error| error.on(path))?;
-    // Entries lie at the beginning, the texts they point at behind them.
-    let mut buffer = vec![Entry::default(); 2048];
+    // Entries lie at the beginning, the texts they point at behind them. The longest text has 64 KiB.
+    let mut buffer = vec![Entry::default(); 4096];
     let len = u32::try_from(size_of_val(&*buffer)).unwrap_or(0);
     let (mut context, mut names) = (0, Vec::new());
     // Many at once are one state of the directory. Wine has only one at a time.

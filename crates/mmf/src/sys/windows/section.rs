@@ -308,7 +308,7 @@ fn make(name: Option<&str>, size: u64, flags: PAGE_PROTECTION_FLAGS, descriptor:
     let (Err(error), Some(name), Some(name_wide)) = (&made, name, &name_wide) else { return made };
     if error::code_of(error) == ERROR_ACCESS_DENIED {
         // It is there and not for this user, or else this user may make none there.
-        return match open_with(name_wide, SECTION_QUERY) {
+        return match open_with(name_wide, READ_CONTROL) {
             Err(found) if error::code_of(&found) == ERROR_FILE_NOT_FOUND => made.map_err(|error| match name {
                 name if name.starts_with("Global\\") => error.with_help(
                     "to make an object in `Global\\` takes the privilege SeCreateGlobalPrivilege, which services and \

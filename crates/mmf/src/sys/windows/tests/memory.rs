@@ -9,6 +9,7 @@ use crate::error::ErrorKind;
 use crate::name::Scope;
 use crate::spec::Permissions;
 use crate::sys::windows::security::{Descriptor, Kind, User};
+use crate::sys::windows::view::Mapped;
 use crate::sys::windows::{granularity, list, names, page_size, wide};
 
 /// For the peers of these tests: opens the name, then follows orders.
@@ -229,12 +230,16 @@ fn a_reserve_costs_nothing_until_it_grows_and_all_see_it_grow() {
     let most = object.max_len().unwrap();
     assert!(most >= 64 * GIB && most <= 64 * GIB + granularity() as u64);
     let far = 5 * GIB;
-    let own = view(&object, 0, 6 << 30);
+    let own = view(&object, 0, usize::try_from(6 * GIB).unwrap());
+    let Object::Memory(section) = &object else { panic!("it is no file") };
+    let early = Mapped::new(section, Access::ReadOnly, 0, 1 << 30, None).unwrap();
+    assert_eq!(early.committed().unwrap(), 73_728);
     let mut peer = Peer::new("memory::peer", text(&source));
     assert_eq!(peer.hear(), "73728");
     peer.order("grow 300000000");
     assert_eq!(peer.hear(), "300003328");
     assert_eq!(object.len().unwrap(), 300_003_328);
+    assert_eq!(early.committed().unwrap(), 300_003_328, "a view from before the growth has it too");
     peer.order("write 299999999");
     assert_eq!(peer.hear(), "done");
     assert_eq!(read(&own, 299_999_999, 1), [77]);
