@@ -86,7 +86,9 @@ extern "C" fn quits(_: c_int) {
 
 extern "C" fn quits_with_info(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the system's siginfo.
-    let address = unsafe { (*info).si_addr() }.addr();
+    let info = unsafe { &*info };
+    // SAFETY: the signal tells of a fault.
+    let address = unsafe { info.si_addr() }.addr();
     if signal == libc::SIGBUS && address == BORDER.load(Ordering::Relaxed) && !context.is_null() {
         quit();
     }

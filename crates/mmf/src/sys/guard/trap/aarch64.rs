@@ -83,6 +83,7 @@ macro_rules! routines {
     ($($handler:tt)*) => {
         global_asm!(
             ".text",
+            // No alignment within the block: the assembler must know its length for the Windows unwind data.
             ".p2align 6",
             begin!(),
             entry!("copy"),
@@ -154,7 +155,6 @@ macro_rules! routines {
             "    add x9, x9, x1",
             "    sub x6, x6, #64",
             "    sub x7, x7, #64",
-            "    .p2align 4",
             "8:  ldp q0, q1, [x9]",
             "    ldp q2, q3, [x9, #32]",
             "    add x9, x9, #64",
@@ -183,7 +183,6 @@ macro_rules! routines {
             entry!("copy_left"),
             "    mov x0, x6",
             "    ret",
-            ".p2align 4",
             entry!("fill"),
             "    dup v0.16b, w1",
             "    add x7, x0, x2",

@@ -192,8 +192,9 @@ fn blur(info: &libc::siginfo_t) -> usize {
     if info.si_signo != libc::SIGBUS || info.si_code != libc::BUS_MCEERR_AR {
         return 1;
     }
+    let shift = ptr::from_ref(info).cast::<u8>().wrapping_add(SI_ADDR_LSB);
     // SAFETY: a siginfo_t has 128 bytes, and for this code the system fills in this one (sigaction(2)).
-    let shift = unsafe { ptr::from_ref(info).cast::<u8>().add(SI_ADDR_LSB).read() };
+    let shift = unsafe { shift.read() };
     1 << shift.min(40)
 }
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -81,6 +81,7 @@ macro_rules! register {
 /// # Safety
 ///
 /// The context is one that the system gave to a signal handler which has not returned.
+#[allow(clippy::cast_possible_truncation, reason = "the processors with routines have 64-bit registers")]
 pub(super) unsafe fn read(context: *const ucontext_t) -> (usize, usize, usize) {
     // SAFETY: the caller's promise.
     let pc = unsafe { register!(context, pc) };
