@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mmf::Permissions;
 
@@ -187,8 +187,8 @@ pub(crate) struct CpArgs {
 ///
 /// Other names cannot be removed: they go with the last process that holds them. A file is removed as every file is.
 #[derive(Args)]
-#[command(after_help = OBJECT_RULE)]
-#[group(required = true, multiple = false, id = "what")]
+#[command(after_help = OBJECT_RULE, group = ArgGroup::new("what").required(true))]
+#[group(skip)]
 pub(crate) struct RmArgs {
     /// The `exact:` name to remove; processes that hold it keep their memory
     #[arg(value_name = "OBJECT", group = "what", value_parser = Object::parser())]

@@ -15,6 +15,8 @@ pub(crate) const NO_SPACE: i32 = 6;
 /// The shell's own codes for a command that cannot be run (POSIX, "Exit Status for Commands").
 pub(crate) const CANNOT_RUN: i32 = 126;
 pub(crate) const NO_COMMAND: i32 = 127;
+/// And for what Ctrl-C ended.
+pub(crate) const INTERRUPTED: i32 = 130;
 
 /// Told by `--help` and the man page.
 pub(crate) const EXIT_CODES: &str = "\

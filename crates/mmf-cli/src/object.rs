@@ -105,14 +105,19 @@ impl Object {
 
     /// Opens what exists, with advice where that fails.
     pub(crate) fn open(&self, access: Access, any_owner: bool) -> Result<Mapping> {
+        self.open_to_hold(access, any_owner, "1M")
+    }
+
+    /// As `open`; the advice names the size that is needed.
+    pub(crate) fn open_to_hold(&self, access: Access, any_owner: bool, size: &str) -> Result<Mapping> {
         Mapping::options()
             .access(access)
             .allow_other_owners(any_owner)
             .open(&self.0)
-            .map_err(|error| self.advise_opener(error))
+            .map_err(|error| self.advise_opener(error, size))
     }
 
-    fn advise_opener(&self, error: mmf::Error) -> Failure {
+    fn advise_opener(&self, error: mmf::Error, size: &str) -> Failure {
         let foreign = matches!(error.kind(), ErrorKind::ForeignOwner { .. });
         let missing = *error.kind() == ErrorKind::NotFound;
         let failure = Failure::from(error);
@@ -125,7 +130,7 @@ impl Object {
                     let path = system::quote(format!("./{}", name.as_str()));
                     return failure.hint(format!("there is a file of that name here; try: {path}"));
                 }
-                failure.hint(format!("try: mmf hold {} --size 1M", self.typed())).hint("see: mmf ls")
+                failure.hint(format!("try: mmf hold {} --size {size}", self.typed())).hint("see: mmf ls")
             }
             _ => failure,
         }

@@ -33,7 +33,7 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn unwritten(error: io::Error, target: &str) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::silent(0),
-        _ => Failure::io("write", target, error),
+        _ => Failure::io("write to", target, error),
     }
 }
 

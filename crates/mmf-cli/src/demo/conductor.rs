@@ -41,7 +41,7 @@ pub(super) fn run(args: &DemoArgs) -> io::Result<()> {
         for (route, outcomes) in Route::ALL.into_iter().zip(&mut outcomes) {
             progress(&format!("{} ({} of {ROUNDS})", route.title(), round + 1));
             let outcome = measure(route, size, args);
-            if let (Route::Mapping, Ok(outcome)) = (route, &outcome) {
+            if let (Route::Mapping(_), Ok(outcome)) = (route, &outcome) {
                 // Where memory is short the mapping was made smaller; all others then get as much.
                 size = size.min(outcome.size);
             }

@@ -8,7 +8,7 @@ mod data;
 mod reader;
 mod sender;
 mod show;
-mod transport;
+pub(crate) mod transport;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<(), Failure> {
     match &args.part {
         None => conductor::run(&args)?,
         Some(part) => match Part::parse(part) {
-            Some(Part::MappingReader(name)) => reader::read_mapping(&name)?,
+            Some(Part::MappingReader(taking, name)) => reader::read_mapping(&name, taking)?,
             Some(Part::StreamReader(way)) => reader::read_stream(way)?,
             Some(Part::Sender(route)) => sender::run(&sender::Job {
                 route,
@@ -60,26 +60,56 @@ pub(crate) fn run(args: DemoArgs) -> Result<(), Failure> {
 /// How the bytes get to the readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
-    Mapping,
+    Mapping(Taking),
     Stream(Way),
 }
 
-impl Route {
-    const ALL: [Route; 4] =
-        [Route::Mapping, Route::Stream(Way::Pipe), Route::Stream(Way::Local), Route::Stream(Way::Tcp)];
+/// How a reader takes the bytes of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taking {
+    /// Where they are, unguarded.
+    InPlace,
+    /// Copied into memory of its own, guarded.
+    Copies,
+}
 
+impl Route {
+    const ALL: [Route; 5] = [
+        Route::Mapping(Taking::InPlace),
+        Route::Mapping(Taking::Copies),
+        Route::Stream(Way::Pipe),
+        Route::Stream(Way::Local),
+        Route::Stream(Way::Tcp),
+    ];
+
+    /// For the command line of a child.
     fn word(self) -> &'static str {
         match self {
-            Route::Mapping => "mapping",
+            Route::Mapping(taking) => taking.word(),
             Route::Stream(way) => way.word(),
         }
     }
 
+    /// For people.
     fn title(self) -> &'static str {
         match self {
-            Route::Mapping => "mmf",
+            Route::Mapping(Taking::InPlace) => "mmf, in place",
+            Route::Mapping(Taking::Copies) => "mmf, copied out",
             Route::Stream(way) => way.title(),
         }
+    }
+}
+
+impl Taking {
+    fn word(self) -> &'static str {
+        match self {
+            Taking::InPlace => "place",
+            Taking::Copies => "copies",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Taking> {
+        [Taking::InPlace, Taking::Copies].into_iter().find(|taking| taking.word() == word)
     }
 }
 
@@ -87,7 +117,7 @@ impl Route {
 enum Part {
     Sender(Route),
     StreamReader(Way),
-    MappingReader(String),
+    MappingReader(Taking, String),
 }
 
 impl Part {
@@ -96,8 +126,7 @@ impl Part {
         match role {
             "send" => Route::ALL.into_iter().find(|route| route.word() == rest).map(Part::Sender),
             "read" => Way::from_word(rest).map(Part::StreamReader),
-            "open" => Some(Part::MappingReader(rest.to_owned())),
-            _ => None,
+            role => Taking::from_word(role).map(|taking| Part::MappingReader(taking, rest.to_owned())),
         }
     }
 }
@@ -107,7 +136,7 @@ impl fmt::Display for Part {
         match self {
             Part::Sender(route) => write!(f, "send:{}", route.word()),
             Part::StreamReader(way) => write!(f, "read:{}", way.word()),
-            Part::MappingReader(name) => write!(f, "open:{name}"),
+            Part::MappingReader(taking, name) => write!(f, "{}:{name}", taking.word()),
         }
     }
 }
@@ -147,7 +176,7 @@ mod tests {
             let text = Part::Sender(route).to_string();
             assert!(matches!(Part::parse(&text), Some(Part::Sender(same)) if same == route), "{text}");
         }
-        let text = Part::MappingReader("a:b".to_owned()).to_string();
-        assert!(matches!(Part::parse(&text), Some(Part::MappingReader(name)) if name == "a:b"));
+        let text = Part::MappingReader(Taking::Copies, "a:b".to_owned()).to_string();
+        assert!(matches!(Part::parse(&text), Some(Part::MappingReader(Taking::Copies, name)) if name == "a:b"));
     }
 }

@@ -12,7 +12,7 @@ use mmf::{ErrorKind, Mapping, Name};
 use super::data::{CHUNK, Checksum, Data};
 use super::reader::{Ready, Report};
 use super::transport::{self, Way, child_output, line, peak_memory, say};
-use super::{Part, Route};
+use super::{Part, Route, Taking};
 
 /// What a sender has to do.
 pub(super) struct Job {
@@ -70,7 +70,7 @@ pub(super) fn run(job: &Job) -> io::Result<()> {
     let children = Children::default();
     children.end_with_starter();
     let result = match job.route {
-        Route::Mapping => share(job, &children),
+        Route::Mapping(taking) => share(job, taking, &children),
         Route::Stream(way) => send(job, way, &children),
     };
     if result.is_err() {
@@ -80,7 +80,7 @@ pub(super) fn run(job: &Job) -> io::Result<()> {
     children.wait()
 }
 
-fn share(job: &Job, children: &Children) -> io::Result<Outcome> {
+fn share(job: &Job, taking: Taking, children: &Children) -> io::Result<Outcome> {
     let name = format!("mmf-demo-{}", std::process::id());
     let map = create_what_fits(&Name::local(&name)?, job)?;
     let mut data = Data::open(job.file.as_deref(), job.size)?;
@@ -96,7 +96,7 @@ fn share(job: &Job, children: &Children) -> io::Result<Outcome> {
     let mut inputs = Vec::new();
     for _ in 0..job.readers {
         let mut child =
-            command(Part::MappingReader(name.clone()))?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+            command(Part::MappingReader(taking, name.clone()))?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (output, input) = (child_output(&mut child), child.stdin.take());
         children.add(child)?;
         outputs.push(output?);

@@ -11,6 +11,15 @@ use super::Route;
 use super::conductor::Measured;
 use super::sender::Outcome;
 
+/// What became of one way.
+struct Row {
+    route: Route,
+    /// The run in the middle of those that succeeded.
+    median: Option<Outcome>,
+    runs: usize,
+    failures: Vec<String>,
+}
+
 /// What happened.
 pub(super) struct Story {
     file: Option<PathBuf>,
@@ -18,7 +27,7 @@ pub(super) struct Story {
     size: u64,
     rounds: usize,
     mapping: Outcome,
-    rows: Vec<(Route, Measured)>,
+    rows: Vec<Row>,
 }
 
 impl Story {
@@ -30,18 +39,22 @@ impl Story {
         outcomes: [Vec<Measured>; Route::ALL.len()],
     ) -> io::Result<Story> {
         let rounds = outcomes.iter().map(Vec::len).max().unwrap_or(0);
-        let rows: Vec<(Route, Measured)> = Route::ALL.into_iter().zip(outcomes.into_iter().map(median)).collect();
-        let mapping = match rows.first() {
-            Some((Route::Mapping, Ok(outcome))) => outcome.clone(),
-            Some((_, Err(error))) => return Err(io::Error::other(format!("the named mapping failed: {error}"))),
-            _ => return Err(io::Error::other("nothing was measured")),
+        let rows: Vec<Row> = Route::ALL.into_iter().zip(outcomes).map(|(route, runs)| Row::new(route, runs)).collect();
+        let Some(first) = rows.first() else { return Err(io::Error::other("nothing was measured")) };
+        let Some(mapping) = first.median.clone() else {
+            let why = first.failures.first().map_or("it was not measured", String::as_str);
+            return Err(io::Error::other(format!("the named mapping failed: {why}")));
         };
-        for (route, measured) in &rows {
-            if measured.as_ref().is_ok_and(|outcome| outcome.checksum != mapping.checksum) {
-                return Err(io::Error::other(format!("the {} delivered other bytes than mmf", route.title())));
+        for row in &rows {
+            if row.median.as_ref().is_some_and(|outcome| outcome.checksum != mapping.checksum) {
+                return Err(io::Error::other(format!("{}: other bytes than the first", row.route.title())));
             }
         }
         Ok(Story { file: file.map(Path::to_owned), wanted, size, rounds, mapping, rows })
+    }
+
+    fn ratio(&self, outcome: &Outcome) -> f64 {
+        outcome.elapsed.as_secs_f64() / self.mapping.elapsed.as_secs_f64()
     }
 
     fn source(&self) -> String {
@@ -52,18 +65,26 @@ impl Story {
     }
 }
 
-fn median(outcomes: Vec<Measured>) -> Measured {
-    let mut error = "it was not measured".to_owned();
-    let mut good = Vec::new();
-    for outcome in outcomes {
-        match outcome {
-            Ok(outcome) => good.push(outcome),
-            Err(why) => error = why,
+impl Row {
+    fn new(route: Route, outcomes: Vec<Measured>) -> Row {
+        let runs = outcomes.len();
+        let (mut good, mut failures) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            match outcome {
+                Ok(outcome) => good.push(outcome),
+                Err(why) => failures.push(why),
+            }
         }
+        good.sort_by_key(|outcome| outcome.elapsed);
+        let middle = good.len().saturating_sub(1) / 2;
+        Row { route, median: good.into_iter().nth(middle), runs, failures }
     }
-    good.sort_by_key(|outcome| outcome.elapsed);
-    let middle = good.len().saturating_sub(1) / 2;
-    good.into_iter().nth(middle).ok_or(error)
+}
+
+fn row(text: &mut String, cells: [&str; 7]) -> std::fmt::Result {
+    let [way, time, rate, ratio, summing, reader, all] = cells;
+    let line = format!("{way:<16}{time:>10}{rate:>8}{ratio:>12}{summing:>12}{reader:>13}{all:>14}");
+    writeln!(text, "{}", line.trim_end())
 }
 
 /// All readers' bytes over the time.
@@ -81,70 +102,55 @@ pub(super) fn text(story: &Story) -> String {
 fn write_text(text: &mut String, story: &Story) -> std::fmt::Result {
     let mapping = &story.mapping;
     let readers = mapping.readers.len();
-    let each = if readers == 1 { "It" } else { "Each" };
     writeln!(text, "Sharing {} with {}.", story.source(), count(readers, "reader process", "reader processes"))?;
     if story.size < story.wanted && story.file.is_none() {
         writeln!(text, "(There is no room for {} here.)", bytes(story.wanted))?;
     }
     let ids: Vec<String> = mapping.readers.iter().take(4).map(u64::to_string).collect();
     let more = if readers > ids.len() { ", ..." } else { "" };
+    let (readers, each) = if readers == 1 { ("Process", "It") } else { ("Processes", "Each") };
+    let (sender, opening, checksum) = (mapping.sender, time(mapping.opening), mapping.checksum);
     writeln!(text)?;
-    writeln!(text, "  Process {} created `name:mmf-demo-{}` and put the bytes there.", mapping.sender, mapping.sender)?;
-    writeln!(
-        text,
-        "  {} {}{more} opened it by that name alone, in {}, and found its size.",
-        if readers == 1 { "Process" } else { "Processes" },
-        ids.join(", "),
-        time(mapping.opening),
-    )?;
-    writeln!(text, "  {each} read all of it; every checksum is right: {:016x}.", mapping.checksum)?;
+    writeln!(text, "  Process {sender} created `name:mmf-demo-{sender}` and put the bytes there.")?;
+    writeln!(text, "  {readers} {}{more} opened it by that name alone and found its size.", ids.join(", "))?;
+    writeln!(text, "  Opening it and bringing in all its pages took {opening}.")?;
+    writeln!(text, "  {each} read all of it; every checksum is right: {checksum:016x}.")?;
     writeln!(text)?;
-    writeln!(
-        text,
-        "{:<16}{:>10}{:>8}{:>12}{:>12}{:>13}{:>13}",
-        "", "time", "GB/s", "mmf is", "checksum", "memory of", "memory of"
-    )?;
-    writeln!(
-        text,
-        "{:<16}{:>10}{:>8}{:>12}{:>12}{:>13}{:>13}",
-        "", "", "", "faster by", "alone", "a reader", "all together"
-    )?;
-    for (route, measured) in &story.rows {
-        let Ok(outcome) = measured else {
-            writeln!(text, "{:<16}{:>10}", route.title(), "failed")?;
-            continue;
-        };
-        let ratio = match route {
-            Route::Mapping => String::new(),
-            Route::Stream(_) => format!("{:.1} x", outcome.elapsed.as_secs_f64() / mapping.elapsed.as_secs_f64()),
-        };
-        writeln!(
-            text,
-            "{:<16}{:>10}{:>8.1}{:>12}{:>12}{:>13}{:>13}",
-            route.title(),
-            time(outcome.elapsed),
-            rate(outcome),
-            ratio,
-            time(outcome.summing),
-            bytes(outcome.reader_memory),
-            bytes(outcome.memory),
-        )?;
+    row(text, ["", "time", "GB/s", "times the", "checksum", "memory of", "memory of"])?;
+    row(text, ["", "", "", "first row", "alone", "a reader", "all together"])?;
+    for Row { route, median, .. } in &story.rows {
+        match median {
+            None => row(text, [route.title(), "failed", "", "", "", "", ""])?,
+            Some(outcome) => row(
+                text,
+                [
+                    route.title(),
+                    &time(outcome.elapsed),
+                    &format!("{:.1}", rate(outcome)),
+                    &format!("{:.1}", story.ratio(outcome)),
+                    &time(outcome.summing),
+                    &bytes(outcome.reader_memory),
+                    &bytes(outcome.memory),
+                ],
+            )?,
+        }
     }
     writeln!(text)?;
     let runs = if story.rounds == 1 { "one run".to_owned() } else { format!("the median of {} runs", story.rounds) };
+    let chunk = bytes(super::data::CHUNK as u64);
     writeln!(
         text,
-        "time: from the word to go until the last reader has reported its checksum; {runs}. In every row\n\
-         the readers were running and connected before, the bytes lay in the sender's memory (with mmf that is\n\
-         the mapping), and each reader copied {} at a time into memory of its own.\n\
-         GB/s: the bytes of all readers together. checksum alone: what of the time the slowest reader spent on it.\n\
-         memory: peaks as the system counts them. In mmf's row a reader's includes the mapping, which all share;\n\
-         all together count it once.",
-        bytes(super::data::CHUNK as u64)
+        "time: from the word to go until the last reader has reported its checksum; {runs}. Before it, in every\n\
+         row, the readers were started and connected (with mmf: its pages brought in) and the bytes lay in the sender's\n\
+         memory (with mmf: the mapping). The readers take {chunk} at a time into memory of their own, by guarded copies\n\
+         from the mapping, by reads from the others; but `in place` they look at the mapping itself.\n\
+         GB/s: the bytes of all readers together. checksum alone: the slowest reader's share of the time for it.\n\
+         memory: peaks, as the system counts them. With mmf a reader's includes the mapping, which is the same memory\n\
+         for all and counted once for all together."
     )?;
-    for (route, measured) in &story.rows {
-        if let Err(error) = measured {
-            writeln!(text, "\nThe {} failed: {error}", route.title())?;
+    for Row { route, runs, failures, .. } in &story.rows {
+        if let Some(why) = failures.first() {
+            writeln!(text, "\n{}: {} of {runs} runs failed: {why}", route.title(), failures.len())?;
         }
     }
     Ok(())
@@ -154,18 +160,18 @@ pub(super) fn json(story: &Story) -> io::Result<String> {
     let rows: Vec<_> = story
         .rows
         .iter()
-        .map(|(route, measured)| match measured {
-            Ok(outcome) => json!({
+        .map(|Row { route, median, failures, .. }| {
+            json!({
                 "way": route.title(),
-                "seconds": outcome.elapsed.as_secs_f64(),
-                "gigabytes_per_second": rate(outcome),
-                "ratio_to_mmf": outcome.elapsed.as_secs_f64() / story.mapping.elapsed.as_secs_f64(),
-                "delivery_seconds": outcome.delivery.as_secs_f64(),
-                "checksum_seconds": outcome.summing.as_secs_f64(),
-                "reader_memory": outcome.reader_memory,
-                "memory": outcome.memory,
-            }),
-            Err(error) => json!({ "way": route.title(), "error": error }),
+                "failures": failures,
+                "seconds": median.as_ref().map(|outcome| outcome.elapsed.as_secs_f64()),
+                "gigabytes_per_second": median.as_ref().map(rate),
+                "times_the_first": median.as_ref().map(|outcome| story.ratio(outcome)),
+                "delivery_seconds": median.as_ref().map(|outcome| outcome.delivery.as_secs_f64()),
+                "checksum_seconds": median.as_ref().map(|outcome| outcome.summing.as_secs_f64()),
+                "reader_memory": median.as_ref().map(|outcome| outcome.reader_memory),
+                "memory": median.as_ref().map(|outcome| outcome.memory),
+            })
         })
         .collect();
     let whole = json!({

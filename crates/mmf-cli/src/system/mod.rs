@@ -10,11 +10,9 @@ pub(crate) use unix::*;
 #[cfg(windows)]
 pub(crate) use windows::*;
 
-/// Why this process shall end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interrupt {
-    /// Ctrl-C, which the terminal sends to every process in the foreground.
-    Keyboard,
-    /// Somebody asked this process alone, or its terminal is gone.
-    Termination,
+/// Somebody wants this process to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupt {
+    /// It came from the terminal (Ctrl-C), which sends it to every process in the foreground.
+    pub(crate) to_all: bool,
 }

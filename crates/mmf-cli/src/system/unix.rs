@@ -51,7 +51,7 @@ pub(crate) fn on_interrupt(mut handler: impl FnMut(Interrupt) + Send + 'static) 
     let mut signals = Signals::new(wanted)?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
-            handler(if signal == SIGINT { Interrupt::Keyboard } else { Interrupt::Termination });
+            handler(Interrupt { to_all: signal == SIGINT });
         }
     })?;
     Ok(())

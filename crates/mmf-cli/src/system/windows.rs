@@ -48,7 +48,7 @@ pub(crate) fn raw_stdout() -> io::Result<File> {
 
 /// Calls `handler` on Ctrl-C, and when the console is closed. All processes of the console get either.
 pub(crate) fn on_interrupt(mut handler: impl FnMut(Interrupt) + Send + 'static) -> io::Result<()> {
-    ctrlc::set_handler(move || handler(Interrupt::Keyboard)).map_err(io::Error::other)
+    ctrlc::set_handler(move || handler(Interrupt { to_all: true })).map_err(io::Error::other)
 }
 
 /// Nobody can ask this process alone to end, so there is no such wish to pass on.

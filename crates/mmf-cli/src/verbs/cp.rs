@@ -41,7 +41,7 @@ pub(crate) fn run(args: CpArgs) -> Result<()> {
 fn open_target(args: &CpArgs, source: &Mapping) -> Result<(Mapping, bool)> {
     let (object, wanted) = (&args.target, source.len());
     if object.path().is_none() {
-        let map = object.open(Access::ReadWrite, args.any_owner)?;
+        let map = object.open_to_hold(Access::ReadWrite, args.any_owner, &wanted.to_string())?;
         if map.len() < wanted {
             let message = format!("{object} has {} bytes, but {} has {wanted}", map.len(), args.source);
             return Err(Failure::new(FAILED, message).hint("nothing was written"));

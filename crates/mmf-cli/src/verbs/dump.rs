@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use mmf::{Access, ErrorKind};
+use mmf::Access;
 
-use super::{CHUNK, resolve};
+use super::{for_chunks, resolve};
 use crate::cli::DumpArgs;
 use crate::failure::Result;
 use crate::output::print;
@@ -17,33 +17,23 @@ const ENOUGH: usize = 1 << 16;
 
 pub(crate) fn run(args: DumpArgs) -> Result<()> {
     let map = args.object.open(Access::ReadOnly, args.any_owner)?;
-    let (from, end) = resolve(&args.range, &map, &args.object)?;
-    let mut chunk = vec![0; CHUNK.min(end - from)];
+    let range = resolve(&args.range, &map, &args.object)?;
     let mut page = Page::default();
-    let mut at = from;
-    while at < end {
-        let part = &mut chunk[..CHUNK.min(end - at)];
-        let result = map.read_at(at, part);
-        let got = match result.as_ref().map_err(mmf::Error::kind) {
-            Ok(()) => part.len(),
-            Err(ErrorKind::Fault { done, .. }) => *done,
-            Err(_) => 0,
-        };
-        for line in part[..got].chunks(LINE) {
-            page.line(at, line);
-            at += line.len();
+    let shown = for_chunks(&map, range, |at, bytes| {
+        for (i, line) in bytes.chunks(LINE).enumerate() {
+            page.line(at + i * LINE, line);
             if page.text.len() >= ENOUGH {
                 print(&page.text)?;
                 page.text.clear();
             }
         }
-        if let Err(error) = result {
-            print(&page.text)?;
-            return Err(error.into());
-        }
+        Ok(())
+    });
+    if shown.is_ok() {
+        page.offset(range.1);
+        page.text.push('\n');
     }
-    page.end(at);
-    print(&page.text)
+    print(&page.text).and(shown)
 }
 
 /// Lines, of which those that repeat are left out.
@@ -85,11 +75,6 @@ impl Page {
         // Writing to a string cannot fail.
         let _ = write!(self.text, "{at:08x}");
     }
-
-    fn end(&mut self, at: usize) {
-        self.offset(at);
-        self.text.push('\n');
-    }
 }
 
 #[cfg(test)]
@@ -104,13 +89,11 @@ mod tests {
         }
         page.line(4 * LINE, b"Hello, \x7fworld~\xff\n");
         page.line(5 * LINE, b"end");
-        page.end(5 * LINE + 3);
         let expected = "\
 00000000  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
 *
 00000040  48 65 6c 6c 6f 2c 20 7f  77 6f 72 6c 64 7e ff 0a  |Hello, .world~..|
 00000050  65 6e 64                                          |end|
-00000053
 ";
         assert_eq!(page.text, expected);
     }

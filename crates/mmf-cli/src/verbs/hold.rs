@@ -4,16 +4,16 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mmf::Mapping;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::HoldArgs;
-use crate::failure::{CANNOT_RUN, FAILED, Failure, NO_COMMAND, Result};
+use crate::failure::{CANNOT_RUN, FAILED, Failure, INTERRUPTED, NO_COMMAND, Result};
 use crate::output::{note, print};
 use crate::size::human;
-use crate::system::{self, Interrupt};
+use crate::system;
 
 /// The variable that tells a command which object is held for it.
 const VARIABLE: &str = "MMF_OBJECT";
@@ -33,8 +33,8 @@ pub(crate) fn run(args: HoldArgs) -> Result<()> {
         (true, false) => start_background(&args),
         (_, false) => hold(&args, |size| {
             if args.command.is_empty() {
-                let size = if size < 1024 { String::new() } else { format!(" ({})", human(size)) };
-                print(&format!("holding {}{size}; Ctrl-C ends it\n", args.object))?;
+                // It is held whether anybody reads this or not.
+                let _ = print(&format!("holding {} ({}); Ctrl-C ends it\n", args.object, human(size)));
             }
             Ok(())
         }),
@@ -69,40 +69,44 @@ fn hold(args: &HoldArgs, ready: impl FnOnce(u64) -> Result<()>) -> Result<()> {
     }
     // From before there is anything to clean up.
     let child = Arc::new(Mutex::new(None));
-    let interrupted = listen(Arc::clone(&child), !args.command.is_empty())?;
+    let wishes = listen(Arc::clone(&child))?;
     let map = create(args)?;
-    match args.command.split_first() {
-        None => {
-            ready(map.len() as u64)?;
-            // An error means that the listener is gone, and with it every way to end in order.
-            let _ = interrupted.recv();
-            Ok(())
-        }
-        Some((program, arguments)) => {
-            let mut command = Command::new(program);
-            command.args(arguments).env(VARIABLE, args.object.absolute());
-            if args.background {
-                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            }
-            let mut running = command.spawn().map_err(|error| {
-                let code = if error.kind() == std::io::ErrorKind::NotFound { NO_COMMAND } else { CANNOT_RUN };
-                Failure::new(code, format!("cannot run {}: {error}", program.to_string_lossy()))
-            })?;
-            *child.lock().unwrap_or_else(PoisonError::into_inner) = Some(running.id());
-            if interrupted.try_recv().is_ok() {
-                system::terminate(running.id());
-            }
-            let told = ready(map.len() as u64);
-            let status = running.wait();
-            *child.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            told?;
-            match system::exit_code(status.map_err(|error| Failure::io("wait for", program.to_string_lossy(), error))?)
-            {
-                0 => Ok(()),
-                code => Err(Failure::silent(code)),
-            }
-        }
+    let Some((program, arguments)) = args.command.split_first() else {
+        ready(map.len() as u64)?;
+        // An error means that the listener is gone, and with it every way to end in order.
+        let _ = wishes.recv();
+        return Ok(());
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).env(VARIABLE, args.object.absolute());
+    if args.background {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     }
+    let shown = program.to_string_lossy();
+    // Locked, so that no wish comes between the look for one and the child that it would be passed on to.
+    let mut pid = lock(&child);
+    if wishes.try_recv().is_ok() {
+        return Err(Failure::silent(INTERRUPTED));
+    }
+    let mut running = command.spawn().map_err(|error| {
+        let code = if error.kind() == std::io::ErrorKind::NotFound { NO_COMMAND } else { CANNOT_RUN };
+        Failure::new(code, format!("cannot run {shown}: {error}"))
+    })?;
+    *pid = Some(running.id());
+    drop(pid);
+    let told = ready(map.len() as u64);
+    let status = running.wait();
+    *lock(&child) = None;
+    told?;
+    match system::exit_code(status.map_err(|error| Failure::io("wait for", shown, error))?) {
+        0 => Ok(()),
+        code => Err(Failure::silent(code)),
+    }
+}
+
+fn lock(child: &Mutex<Option<u32>>) -> MutexGuard<'_, Option<u32>> {
+    // One word is never half changed.
+    child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn create(args: &HoldArgs) -> Result<Mapping> {
@@ -119,17 +123,13 @@ fn create(args: &HoldArgs) -> Result<Mapping> {
 
 /// Hears the wish to end. While a command runs, Ctrl-C is the command's own business, since the terminal sends it
 /// there too; every other wish is passed on to it.
-fn listen(child: Arc<Mutex<Option<u32>>>, has_command: bool) -> Result<Receiver<()>> {
+fn listen(child: Arc<Mutex<Option<u32>>>) -> Result<Receiver<()>> {
     let (wish, wishes) = mpsc::channel();
-    system::on_interrupt(move |interrupt| {
-        if has_command && interrupt == Interrupt::Keyboard {
-            return;
-        }
-        match *child.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(pid) => system::terminate(pid),
-            // Nobody receives it once this process is on its way out.
-            None => drop(wish.send(())),
-        }
+    system::on_interrupt(move |interrupt| match *lock(&child) {
+        Some(_) if interrupt.to_all => {}
+        Some(pid) => system::terminate(pid),
+        // Nobody receives it once this process is on its way out.
+        None => drop(wish.send(())),
     })
     .map_err(|error| Failure::io("listen for", "interrupts", error))?;
     Ok(wishes)

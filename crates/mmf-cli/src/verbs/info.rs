@@ -1,7 +1,7 @@
 //! `mmf info`.
 
 use mmf::{Access, ErrorKind, Mapping};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::cli::InfoArgs;
 use crate::failure::Result;
@@ -20,16 +20,15 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
     let info = map.info()?;
     let size = map.len() as u64;
     if args.json {
-        return print_json(&json!({
-            "object": object.to_string(),
-            "size": size,
-            "page_size": mmf::page_size(),
-            "owner": info.owner,
-            "permissions": info.permissions,
-            "readable": true,
-            "writable": writable.is_ok(),
-            "location": info.location,
-        }));
+        return print_json(&About {
+            object: object.to_string(),
+            size,
+            page_size: mmf::page_size(),
+            owner: info.owner,
+            permissions: info.permissions,
+            writable: writable.is_ok(),
+            location: info.location,
+        });
     }
     let mut table = Table::new([("object", Align::Left), (&object.to_string(), Align::Left)]);
     let exact = if size < 1024 { format!("{size} bytes") } else { format!("{size} bytes ({})", human(size)) };
@@ -43,4 +42,16 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         tell("location", location);
     }
     print(&table.text())
+}
+
+/// An object as JSON.
+#[derive(Serialize)]
+struct About {
+    object: String,
+    size: u64,
+    page_size: usize,
+    owner: String,
+    permissions: String,
+    writable: bool,
+    location: Option<String>,
 }

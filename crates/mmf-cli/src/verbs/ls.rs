@@ -1,7 +1,7 @@
 //! `mmf ls`.
 
 use mmf::Listed;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::cli::LsArgs;
 use crate::failure::Result;
@@ -10,7 +10,7 @@ use crate::output::{Align, Sizes, Table, print, print_json};
 pub(crate) fn run(args: LsArgs) -> Result<()> {
     let objects = mmf::list()?;
     if args.json {
-        return print_json(&objects.iter().map(as_json).collect::<Vec<_>>());
+        return print_json(&objects.into_iter().map(Row::from).collect::<Vec<_>>());
     }
     if objects.is_empty() {
         return Ok(());
@@ -33,13 +33,26 @@ pub(crate) fn run(args: LsArgs) -> Result<()> {
     print(&table.text())
 }
 
-fn as_json(object: &Listed) -> serde_json::Value {
-    let info = object.info.as_ref();
-    json!({
-        "object": object.name.to_string(),
-        "size": object.size,
-        "owner": info.map(|info| &info.owner),
-        "permissions": info.map(|info| &info.permissions),
-        "location": info.and_then(|info| info.location.as_ref()),
-    })
+/// An object as JSON; `null` is what this user may not see.
+#[derive(Serialize)]
+struct Row {
+    object: String,
+    size: Option<u64>,
+    owner: Option<String>,
+    permissions: Option<String>,
+    location: Option<String>,
+}
+
+impl From<Listed> for Row {
+    fn from(listed: Listed) -> Self {
+        let info = listed.info.unwrap_or_default();
+        let known = |text: String| Some(text).filter(|text| !text.is_empty());
+        Row {
+            object: listed.name.to_string(),
+            size: listed.size,
+            owner: known(info.owner),
+            permissions: known(info.permissions),
+            location: info.location,
+        }
+    }
 }

@@ -12,7 +12,7 @@ mod rm;
 pub(crate) mod selftest;
 mod write;
 
-use mmf::Mapping;
+use mmf::{ErrorKind, Mapping};
 
 use crate::cli::{Range, Verb};
 use crate::failure::{FAILED, Failure, Result};
@@ -37,6 +37,29 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
         Verb::Completions(args) => completions::run(args),
         Verb::Man(args) => man::run(args),
     }
+}
+
+/// Gives a range of a mapping's bytes to `take`, a chunk at a time; of a page that is gone, the bytes before it.
+fn for_chunks(
+    map: &Mapping,
+    (from, end): (usize, usize),
+    mut take: impl FnMut(usize, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut chunk = vec![0; CHUNK.min(end - from)];
+    let mut at = from;
+    while at < end {
+        let part = &mut chunk[..CHUNK.min(end - at)];
+        let result = map.read_at(at, part);
+        let got = match result.as_ref().map_err(mmf::Error::kind) {
+            Ok(()) => part.len(),
+            Err(ErrorKind::Fault { done, .. }) => *done,
+            Err(_) => 0,
+        };
+        take(at, &part[..got])?;
+        result?;
+        at += got;
+    }
+    Ok(())
 }
 
 /// Where a range begins and ends in a mapping, or why it does not.

@@ -1,7 +1,7 @@
 //! `mmf rm`.
 
 use mmf::Swept;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::cli::RmArgs;
 use crate::failure::{FAILED, Failure, Result, USAGE};
@@ -27,7 +27,7 @@ fn unlink(object: &Object) -> Result<()> {
 fn sweep(as_json: bool) -> Result<()> {
     let met = mmf::sweep()?;
     if as_json {
-        print_json(&met.iter().map(to_json).collect::<Vec<_>>())?;
+        print_json(&met.iter().map(Row::from).collect::<Vec<_>>())?;
     } else {
         let mut text = String::new();
         for swept in &met {
@@ -45,11 +45,18 @@ fn sweep(as_json: bool) -> Result<()> {
     }
 }
 
-fn to_json(swept: &Swept) -> serde_json::Value {
-    json!({
-        "object": swept.name.to_string(),
-        "size": swept.size,
-        "removed": swept.kept.is_none(),
-        "reason": swept.kept,
-    })
+/// What was met, as JSON.
+#[derive(Serialize)]
+struct Row<'a> {
+    object: String,
+    size: u64,
+    removed: bool,
+    reason: Option<&'a str>,
+}
+
+impl<'a> From<&'a Swept> for Row<'a> {
+    fn from(swept: &'a Swept) -> Self {
+        let reason = swept.kept.as_deref();
+        Row { object: swept.name.to_string(), size: swept.size, removed: reason.is_none(), reason }
+    }
 }

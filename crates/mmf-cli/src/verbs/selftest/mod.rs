@@ -7,7 +7,6 @@ mod place;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::cli::SelftestArgs;
 use crate::failure::{FAILED, Failure, Result};
@@ -30,7 +29,8 @@ type Verdict<T = String, E = Outcome> = std::result::Result<T, E>;
 impl From<mmf::Error> for Outcome {
     fn from(error: mmf::Error) -> Self {
         match error.kind() {
-            mmf::ErrorKind::Unsupported { .. } => Outcome::NotHere(error.to_string()),
+            // A full disk or /dev/shm is not mmf's failure either.
+            mmf::ErrorKind::Unsupported { .. } | mmf::ErrorKind::NoSpace => Outcome::NotHere(error.to_string()),
             _ => Outcome::Fails(error.to_string()),
         }
     }
@@ -85,14 +85,14 @@ fn conclude(results: &[(&str, Outcome, Duration)], system: &str, as_json: bool) 
     let count = |which: fn(&Outcome) -> bool| results.iter().filter(|(_, outcome, _)| which(outcome)).count();
     let failed = count(|outcome| matches!(outcome, Outcome::Fails(_)));
     if as_json {
-        let checks: Vec<_> = results.iter().map(|(name, outcome, took)| to_json(name, outcome, *took)).collect();
-        print_json(&json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "system": system,
-            "page_size": mmf::page_size(),
-            "ok": failed == 0,
-            "checks": checks,
-        }))?;
+        let checks: Vec<_> = results.iter().map(|(name, outcome, took)| Row::new(name, outcome, *took)).collect();
+        print_json(&Results {
+            version: env!("CARGO_PKG_VERSION"),
+            system,
+            page_size: mmf::page_size(),
+            ok: failed == 0,
+            checks,
+        })?;
     } else {
         let works = count(|outcome| matches!(outcome, Outcome::Works(_)));
         let absent = count(|outcome| matches!(outcome, Outcome::NotHere(_)));
@@ -101,11 +101,31 @@ fn conclude(results: &[(&str, Outcome, Duration)], system: &str, as_json: bool) 
     if failed == 0 { Ok(()) } else { Err(Failure::silent(FAILED)) }
 }
 
-fn to_json(name: &str, outcome: &Outcome, took: Duration) -> serde_json::Value {
-    let (result, about) = match outcome {
-        Outcome::Works(about) => ("ok", about),
-        Outcome::NotHere(why) => ("not here", why),
-        Outcome::Fails(why) => ("failed", why),
-    };
-    json!({ "check": name, "result": result, "about": about, "ms": took.as_secs_f64() * 1e3 })
+/// What was found, as JSON.
+#[derive(Serialize)]
+struct Results<'a> {
+    version: &'a str,
+    system: &'a str,
+    page_size: usize,
+    ok: bool,
+    checks: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    check: &'a str,
+    result: &'a str,
+    about: &'a str,
+    ms: f64,
+}
+
+impl<'a> Row<'a> {
+    fn new(check: &'a str, outcome: &'a Outcome, took: Duration) -> Self {
+        let (result, about) = match outcome {
+            Outcome::Works(about) => ("ok", about),
+            Outcome::NotHere(why) => ("not here", why),
+            Outcome::Fails(why) => ("failed", why),
+        };
+        Row { check, result, about, ms: took.as_secs_f64() * 1e3 }
+    }
 }

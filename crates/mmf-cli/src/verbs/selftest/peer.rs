@@ -84,14 +84,11 @@ fn cut(object: &Object, policy: FaultPolicy) -> Verdict {
         return Err(Outcome::NotHere(format!("the system keeps a mapped file whole: {error}")));
     }
     let mut bytes = vec![0; 2 * page];
-    let started = Instant::now();
-    let read = map.read_at(page / 2, &mut bytes);
-    let took = started.elapsed();
     let gone = |result: mmf::Result<()>, done: usize| {
         let expected = ErrorKind::Fault { offset: page, done };
         result.is_err_and(|error| *error.kind() == expected)
     };
-    ensure(gone(read, page / 2), "a read tells at which byte the file ends")?;
+    ensure(gone(map.read_at(page / 2, &mut bytes), page / 2), "a read tells at which byte the file ends")?;
     ensure(gone(map.write_at(page - 10, &bytes), 10), "a write tells at which byte the file ends")?;
     ensure(gone(map.fill(page..2 * page, 1), 0), "a fill tells at which byte the file ends")?;
     if policy == FaultPolicy::Trap {
@@ -99,6 +96,9 @@ fn cut(object: &Object, policy: FaultPolicy) -> Verdict {
         ensure(gone(loaded.map(drop), 0), "an atomic operation tells that its byte is gone")?;
     }
     ensure(map.read_at(0, &mut bytes[..page]).is_ok(), "the bytes before the end can still be read")?;
+    let started = Instant::now();
+    ensure(gone(map.read_at(page, &mut bytes[..8]), 0), "a read after the file's end does nothing")?;
+    let took = started.elapsed();
     Ok(format!("{:.1} µs a fault", took.as_secs_f64() * 1e6))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mmf::{Name, Scope};
 
 use super::Verdict;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, INTERRUPTED, Result};
 use crate::system;
 
 pub(super) struct Place(Arc<Leftovers>);
@@ -31,7 +31,7 @@ impl Place {
         let leftovers = Arc::clone(&self.0);
         system::on_interrupt(move |_| {
             leftovers.remove();
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED);
         })
         .map_err(|error| Failure::io("listen for", "interrupts", error))
     }

@@ -1,0 +1,119 @@
+//! `mmf bench`: what the operations cost on this very machine, in a few seconds.
+
+mod measure;
+mod pairs;
+mod ping;
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use mmf::{Mapping, Name};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use measure::{Pair, Plan, rate, size, time};
+
+/// Measures what the operations cost on this machine
+///
+/// Copies and atomic operations are shown beside the same without guard and checks; all figures are medians, those of two
+/// columns taken in turns. It takes a few seconds. An idle machine gives the best figures.
+#[derive(clap::Args)]
+pub(crate) struct BenchArgs {
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Answers the process that measures the way there and back
+    #[arg(long, hide = true, value_name = "NAME")]
+    answer: Option<String>,
+}
+
+const PLAN: Plan = Plan { pairs: 31, sample: Duration::from_micros(500) };
+
+const SIZES: [usize; 6] = [8, 64, 1 << 10, 16 << 10, 1 << 20, 32 << 20];
+
+pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
+    if let Some(name) = args.answer {
+        return Ok(ping::answer(&name)?);
+    }
+    let rows = rows()?;
+    let text = if args.json { json_of(&rows)? } else { text_of(&rows) };
+    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// One figure.
+struct Row {
+    what: String,
+    /// How many bytes are moved, where that is the point.
+    bytes: Option<usize>,
+    took: Took,
+}
+
+enum Took {
+    Beside(Pair),
+    Alone(f64),
+    /// This system cannot do it, and why.
+    Not(String),
+}
+
+fn rows() -> io::Result<Vec<Row>> {
+    let most = SIZES.into_iter().max().unwrap_or(0);
+    let map = Mapping::options().size(most as u64).prefault(true).anonymous()?;
+    let mut buffer = vec![1; most];
+    let mut rows = Vec::new();
+    for len in SIZES {
+        let read = pairs::Copy { map: &map, buffer: &mut buffer, at: 0, from: 0, len }.read(PLAN)?;
+        let write = pairs::Copy { map: &map, buffer: &mut buffer, at: 0, from: 0, len }.write(PLAN)?;
+        rows.push(Row { what: format!("read_at {}", size(len)), bytes: Some(len), took: Took::Beside(read) });
+        rows.push(Row { what: format!("write_at {}", size(len)), bytes: Some(len), took: Took::Beside(write) });
+    }
+    let row = |what: &str, took| Row { what: what.to_owned(), bytes: None, took };
+    rows.push(row("load, 8 bytes", Took::Beside(pairs::load(PLAN, &map)?)));
+    rows.push(row("fetch_add, 8 bytes", Took::Beside(pairs::fetch_add(PLAN, &map)?)));
+    let name = Name::local(format!("mmf-bench-{}", std::process::id()))?;
+    rows.push(row("create a named page, and drop it", Took::Alone(pairs::create(PLAN, &name)?)));
+    rows.push(row("open a named page, and drop it", Took::Alone(pairs::open(PLAN, &name)?)));
+    let fault = pairs::fault(PLAN).map_or_else(|error| Took::Not(error.to_string()), Took::Alone);
+    rows.push(row("catch a fault (the file was truncated)", fault));
+    rows.push(row("to another process and back, by a word", Took::Alone(ping::round_trip(PLAN, &name)?)));
+    Ok(rows)
+}
+
+fn text_of(rows: &[Row]) -> String {
+    let mut lines = vec![format!("{:<40}{:>12}{:>12}{:>14}{:>12}", "", "mmf", "GB/s", "without guard", "its speed")];
+    for Row { what, bytes, took } in rows {
+        let speed = |time| bytes.map_or(String::new(), |bytes| rate(bytes, time).replace(" GB/s", ""));
+        lines.push(match took {
+            Took::Beside(pair) => format!(
+                "{what:<40}{:>12}{:>12}{:>14}{:>12}",
+                time(pair.ours),
+                speed(pair.ours),
+                time(pair.theirs),
+                format!("{:.2}", pair.speed),
+            ),
+            Took::Alone(took) => format!("{what:<40}{:>12}", time(*took)),
+            Took::Not(why) => format!("{what:<40}not here: {why}"),
+        });
+    }
+    lines.push(String::new());
+    lines.push(format!(
+        "Medians of {} runs in turns. Its speed: mmf's operation as a fraction of `ptr::copy_nonoverlapping` and of\n\
+         the standard library's atomics on the same memory, which check nothing and die of a page that is gone.",
+        PLAN.pairs
+    ));
+    lines.join("\n") + "\n"
+}
+
+fn json_of(rows: &[Row]) -> io::Result<String> {
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|Row { what, bytes, took }| match took {
+            Took::Beside(pair) => json!({
+                "what": what, "bytes": bytes, "nanoseconds": pair.ours,
+                "nanoseconds_without_guard": pair.theirs, "speed": pair.speed,
+            }),
+            Took::Alone(took) => json!({ "what": what, "nanoseconds": took }),
+            Took::Not(why) => json!({ "what": what, "error": why }),
+        })
+        .collect();
+    Ok(serde_json::to_string_pretty(&json!({ "pairs": PLAN.pairs, "rows": rows }))? + "\n")
+}
