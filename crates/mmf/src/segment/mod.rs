@@ -5,7 +5,7 @@ mod participants;
 
 pub(crate) use participants::Participant;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind, Holder, Result};
@@ -29,6 +29,7 @@ pub(crate) struct Segment {
     pub(crate) changes: Queue,
     /// Taken at the first lock or wait.
     participant: OnceLock<Participant>,
+    attaching: Mutex<()>,
     /// Forks that this process had behind it when this was made.
     forks: u32,
     /// The last field: the cells above point into it.
@@ -106,7 +107,7 @@ impl Segment {
         // SAFETY: as above.
         let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE) }?;
         let forks = sys::forks();
-        Ok(Segment { header, lock, len, version, changes, participant: OnceLock::new(), forks, map })
+        Ok(Segment { header, lock, len, version, changes, participant: OnceLock::new(), attaching: Mutex::new(()), forks, map })
     }
 
     /// This handle as a participant, attached now if it was not.
@@ -122,8 +123,12 @@ impl Segment {
         if self.map.access() != Access::ReadWrite {
             return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
         }
+        // One thread attaches; the others take what it got.
+        let _attaching = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(participant) = self.participant.get() {
+            return Ok(participant);
+        }
         let attached = Participant::attach(self)?;
-        // Another thread may have been first; then ours leaves again.
         Ok(self.participant.get_or_init(|| attached))
     }
 
