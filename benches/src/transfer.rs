@@ -10,7 +10,7 @@ use crate::consumer::{FLAG, Header};
 use crate::machine::second_level_cache;
 use crate::measure::{Pair, rate, size, time};
 use crate::report::{Row, Table};
-use crate::ring::{DATA, Ring, produce, sum};
+use crate::ring::{DATA, Ring, produce, produce_past_caches, sum};
 use crate::transport::{self, Outlet, Way, line};
 use crate::{Effort, measure};
 
@@ -53,7 +53,7 @@ impl Drop for Peer {
 /// One way of getting the bytes over.
 struct Candidate {
     peer: usize,
-    title: &'static str,
+    title: String,
     kind: Kind,
     chunk: usize,
     /// Nanoseconds of each transfer.
@@ -63,8 +63,8 @@ struct Candidate {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Stream,
-    /// A ring of so many bytes.
-    Ring(usize),
+    /// A ring of so many bytes. If they are produced there, by stores that pass by the caches or not.
+    Ring(usize, bool),
 }
 
 /// What is sent, and what becomes of it.
@@ -87,13 +87,18 @@ pub(crate) fn run(effort: Effort) -> io::Result<Vec<Table>> {
         peers.push(Peer::start(way.word(), way)?);
     }
     let cache = second_level_cache();
-    let ring = |chunk| Candidate { peer: 0, title: "ring", kind: Kind::Ring(cache), chunk, samples: Vec::new() };
-    let object = |chunk| Candidate { title: "object", kind: Kind::Ring(total), ..ring(chunk) };
-    let chunks = [cache / 32, cache / 16, cache / 8];
+    let chunk = (cache / 16).min(total / 16);
+    let ring = |bytes: usize, past_caches| {
+        let bytes = bytes.min(total);
+        let how = if past_caches { ", stored past the caches" } else { "" };
+        let kept = if bytes == total { ", all kept" } else { "" };
+        let title = format!("ring of {}{kept}{how}", size(bytes));
+        Candidate { peer: 0, title, kind: Kind::Ring(bytes, past_caches), chunk, samples: Vec::new() }
+    };
     let usual = || {
         Way::ALL.into_iter().zip(1..).flat_map(|(way, peer)| {
-            let title = way.title();
-            CHUNKS.map(|chunk| Candidate { peer, title, kind: Kind::Stream, chunk, samples: Vec::new() })
+            let title = way.title().to_owned();
+            CHUNKS.map(|chunk| Candidate { peer, title: title.clone(), kind: Kind::Stream, chunk, samples: Vec::new() })
         })
     };
     let mut source = vec![0; total];
@@ -101,16 +106,16 @@ pub(crate) fn run(effort: Effort) -> io::Result<Vec<Table>> {
     let rest = sum(&source[8..]);
     let mut load = Load { total, look: false, source, rest, round: 0 };
 
-    let mut candidates: Vec<Candidate> = chunks.map(ring).into_iter().chain(usual()).collect();
+    let ours = [ring(4 * cache, false), ring(16 * cache, false), ring(total, false)];
+    let mut candidates: Vec<Candidate> = ours.into_iter().chain(usual()).collect();
     measure(effort, &map, &mut peers, &mut candidates, &mut load)?;
-    let copied = compare(&candidates, total, "ring", 1.3, "at least 1.3 x");
+    let copied = compare(&candidates, total, 1.3, "at least 1.3 x");
 
     load.look = true;
-    let mut candidates: Vec<Candidate> =
-        chunks.map(object).into_iter().chain(chunks.map(ring)).chain(usual()).collect();
+    let ours = [ring(4 * cache, false), ring(4 * cache, true), ring(total, false)];
+    let mut candidates: Vec<Candidate> = ours.into_iter().chain(usual()).collect();
     measure(effort, &map, &mut peers, &mut candidates, &mut load)?;
-    let mut placed = compare(&candidates, total, "object", 5.0, "at least 5 x");
-    placed.extend(compare(&candidates, total, "ring", 5.0, "at least 5 x"));
+    let placed = compare(&candidates, total, 5.0, "at least 5 x");
     let other = "the other";
     Ok(vec![
         Table { title: "To another process, copied in and out", other, rows: copied, notes: COPIED },
@@ -146,7 +151,7 @@ fn transfer(map: &Mapping, peer: &mut Peer, candidate: &Candidate, load: &mut Lo
     // Other bytes each time: what came before cannot pass for them.
     let first = round.wrapping_mul(0x9E37_79B9);
     load.source[..8].copy_from_slice(&first.to_le_bytes());
-    let slots = if let Kind::Ring(bytes) = kind { (bytes / chunk).max(2).min(total / chunk) } else { 1 };
+    let slots = if let Kind::Ring(bytes, _) = kind { (bytes / chunk).max(2).min(total / chunk) } else { 1 };
     let mut scratch = vec![1; if look { chunk } else { 0 }];
     let ring = Ring { map, chunk, slots };
     ring.reset()?;
@@ -162,8 +167,10 @@ fn transfer(map: &Mapping, peer: &mut Peer, candidate: &Candidate, load: &mut Lo
                 produce(&mut scratch, word);
                 peer.outlet.write_all(&scratch)?;
             }
-            (Kind::Ring(_), false) => ring.put(number, |place| Ok(map.write_at(place, bytes)?))?,
-            (Kind::Ring(_), true) => ring.put(number, |place| produce_in_place(map, place, chunk, word))?,
+            (Kind::Ring(..), false) => ring.put(number, |place| Ok(map.write_at(place, bytes)?))?,
+            (Kind::Ring(_, past_caches), true) => {
+                ring.put(number, |place| produce_in_place(map, place, chunk, word, past_caches))?;
+            }
         }
     }
     peer.hear("done")?;
@@ -177,47 +184,57 @@ fn transfer(map: &Mapping, peer: &mut Peer, candidate: &Candidate, load: &mut Lo
     Ok(took)
 }
 
-fn produce_in_place(map: &Mapping, place: usize, chunk: usize, first: u64) -> io::Result<()> {
+fn produce_in_place(map: &Mapping, place: usize, chunk: usize, first: u64, past_caches: bool) -> io::Result<()> {
     let start = map.as_mut_ptr()?;
     // SAFETY: every slot lies in the mapping: a ring has at most `total` bytes, which were made behind `DATA`.
     let slot = unsafe { start.add(place) };
     // SAFETY: the slot has `chunk` bytes, for the same reason; the peer leaves it alone from when it freed the slot until
     // `put` publishes it again.
-    produce(unsafe { std::slice::from_raw_parts_mut(slot, chunk) }, first);
+    let slot = unsafe { std::slice::from_raw_parts_mut(slot, chunk) };
+    if past_caches {
+        produce_past_caches(slot, first)
+    } else {
+        produce(slot, first)
+    }
     Ok(())
 }
 
-/// The best of ours beside the best of each way, the best of which the target is about.
-fn compare(candidates: &[Candidate], total: usize, ours: &str, least: f64, target: &'static str) -> Vec<Row> {
-    let best = |title: &str| {
-        let of_title = candidates.iter().filter(|candidate| candidate.title == title);
-        of_title.min_by(|a, b| median(a).total_cmp(&median(b)))
-    };
-    let Some(ours) = best(ours) else { return Vec::new() };
-    let mut others: Vec<&Candidate> = Way::ALL.into_iter().filter_map(|way| best(way.title())).collect();
-    others.sort_by(|a, b| median(a).total_cmp(&median(b)));
+/// The best of ours beside the best of each way, which the target is about; then the rest of ours beside the best way.
+fn compare(candidates: &[Candidate], total: usize, least: f64, target: &'static str) -> Vec<Row> {
+    let by_time = |a: &&Candidate, b: &&Candidate| median(a).total_cmp(&median(b));
+    let (mut ours, others): (Vec<&Candidate>, Vec<&Candidate>) =
+        candidates.iter().partition(|candidate| candidate.kind != Kind::Stream);
+    ours.sort_by(by_time);
+    let best = |way: Way| others.iter().copied().filter(|other| other.title == way.title()).min_by(by_time);
+    let mut others: Vec<&Candidate> = Way::ALL.into_iter().filter_map(best).collect();
+    others.sort_by(by_time);
     let figure = |candidate: &Candidate| {
         let took = median(candidate);
         format!("{}, {}, {} at a time", time(took), rate(total, took), size(candidate.chunk))
     };
-    let rows = others.into_iter().enumerate().map(|(place, other)| {
+    let beside = |ours: &Candidate, other: &Candidate| {
         let pair = Pair::of(&ours.samples, &other.samples);
-        let row = Row::speed(format!("{}, {} beside {}", size(total), ours.title, other.title), pair);
-        let row = Row { ours: figure(ours), theirs: figure(other), ..row };
-        if place == 0 { row.target(target, pair.speed >= least) } else { row }
-    });
-    rows.collect()
+        let row = Row::speed(format!("{}, {}; beside {}", size(total), ours.title, other.title), pair);
+        (Row { ours: figure(ours), theirs: figure(other), ..row }, pair.speed)
+    };
+    let mut rows = Vec::new();
+    let ([best, rest @ ..], [rival, slower @ ..]) = (&ours[..], &others[..]) else { return rows };
+    let (row, speed) = beside(best, rival);
+    rows.push(row.target(target, speed >= least));
+    rows.extend(slower.iter().map(|other| beside(best, other).0));
+    rows.extend(rest.iter().map(|ours| beside(ours, rival).0));
+    rows
 }
 
 fn median(candidate: &Candidate) -> f64 {
     measure::median(candidate.samples.clone())
 }
 
-const COPIED: &str = "From private memory of one process into private memory of another, 64 MiB on both sides, from the first move\n\
-    until the word is back that all is there; each at the best of three chunk sizes, the best other way first. mmf: `write_at` into\n\
-    a ring as large as the second-level cache, `read_at` out of it, two counters, waiting awake. The others: `write` and `read`,\n\
-    buffers enlarged. They put a waiting process to sleep, and find the peer's end out; mmf's ring burns its core while it waits.";
+const COPIED: &str = "From private memory of one process into private memory of another, the whole on both sides, from the first move until the\n\
+    word is back that all is there. Each other way at the best of three chunk sizes, mmf at the best of three sizes of its ring; the\n\
+    target is about the best of each. mmf: `write_at` into the ring, `read_at` out of it, two counters, waiting awake. The others: `write`\n\
+    and `read`, buffers enlarged. They put a waiting process to sleep and notice the peer's end; mmf's ring keeps its core busy.";
 
-const PLACED: &str = "One process makes the words, another reads and sums all of them. `object`: made and read where they stay, in\n\
-    64 MiB of a mapping; `ring`: in a ring as large as the second-level cache, in place too. The others: made in a buffer of\n\
-    the chunk's size, written, read into such a buffer, and summed there. They keep no more than the ring does.";
+const PLACED: &str = "One process makes the words, another reads and sums all of them, both where they lie in the mapping. The others: made in a\n\
+    buffer of the chunk's size, written, read into such a buffer, and summed there. They keep nothing; \"all kept\" has the whole in\n\
+    memory in the end. Which ring is best depends on whether the two cores share a cache.";
