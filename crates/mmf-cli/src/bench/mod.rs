@@ -4,6 +4,7 @@ mod measure;
 mod pairs;
 mod ping;
 
+use std::hint::black_box;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use mmf::{Mapping, Name};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use measure::{Pair, Plan, rate, size, time};
+use measure::{Pair, Plan, alone, rate, repeated, size, time};
 
 /// Measures what the operations cost on this machine
 ///
@@ -70,12 +71,35 @@ fn rows() -> io::Result<Vec<Row>> {
     rows.push(row("load, 8 bytes", Took::Beside(pairs::load(PLAN, &map)?)));
     rows.push(row("fetch_add, 8 bytes", Took::Beside(pairs::fetch_add(PLAN, &map)?)));
     let name = Name::local(format!("mmf-bench-{}", std::process::id()))?;
-    rows.push(row("create a named page, and drop it", Took::Alone(pairs::create(PLAN, &name)?)));
-    rows.push(row("open a named page, and drop it", Took::Alone(pairs::open(PLAN, &name)?)));
+    rows.push(row("create a named page, and drop it", Took::Alone(create(PLAN, &name)?)));
+    rows.push(row("open a named page, and drop it", Took::Alone(open(PLAN, &name)?)));
     let fault = pairs::fault(PLAN).map_or_else(|error| Took::Not(error.to_string()), Took::Alone);
     rows.push(row("catch a fault (the file was truncated)", fault));
     rows.push(row("to another process and back, by a word", Took::Alone(ping::round_trip(PLAN, &name)?)));
     Ok(rows)
+}
+
+/// To create a named page and drop it, in nanoseconds.
+fn create(plan: Plan, name: &Name) -> io::Result<f64> {
+    drop(Mapping::create_new(name, 4096)?);
+    Ok(alone(
+        plan,
+        repeated(|| {
+            let _ = black_box(Mapping::create_new(name, 4096));
+        }),
+    ))
+}
+
+/// To open a named page that exists and drop it, in nanoseconds.
+fn open(plan: Plan, name: &Name) -> io::Result<f64> {
+    let _held = Mapping::create_new(name, 4096)?;
+    drop(Mapping::open(name)?);
+    Ok(alone(
+        plan,
+        repeated(|| {
+            let _ = black_box(Mapping::open(name));
+        }),
+    ))
 }
 
 fn text_of(rows: &[Row]) -> String {
