@@ -11,8 +11,9 @@ else
     root="$PWD/target/debian-$oldest"
     compiler="$root/usr/bin/rustc"
     if [ ! -x "$compiler" ]; then
-        packages gcc libc6-dev
-        version=$(apt-cache madison rustc-web | awk -v oldest="$oldest." 'index($3, oldest) == 1 { print $3; exit }')
+        # What the compiler is linked against, and what it links with.
+        packages libllvm19 gcc libc6-dev
+        version=$(apt-cache madison rustc-web | awk -v oldest="$oldest." 'index($3, oldest) == 1 { version = $3 } END { print version }')
         [ -n "$version" ] || fail "neither rustup nor Debian has Rust $oldest"
         mkdir -p "$root"
         (cd "$root" &&

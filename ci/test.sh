@@ -5,6 +5,5 @@
 
 counted cargo test "$@"
 if cargo nextest --version >/dev/null 2>&1; then
-    # It says nothing of ignored tests unless it is told to run them; `counted` has seen that there are none.
     cargo nextest run --run-ignored all "$@"
 fi

@@ -1,1 +1,25 @@
-fn main() {}
+//! `mmf`: share memory between processes from the shell.
+
+mod bench;
+mod cli;
+mod demo;
+mod failure;
+mod object;
+mod output;
+mod size;
+mod system;
+mod verbs;
+
+use clap::Parser;
+
+fn main() {
+    let cli = cli::Cli::parse();
+    let code = match verbs::run(cli.verb) {
+        Ok(()) => 0,
+        Err(failure) => {
+            failure.report();
+            failure.code()
+        }
+    };
+    std::process::exit(code);
+}

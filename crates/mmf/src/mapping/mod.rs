@@ -220,7 +220,8 @@ impl Mapping {
             Growth::UpTo(_) | Growth::Unlimited => {}
         }
         let mut views = self.views();
-        if len > self.len() {
+        // The known length may be more than there is: somebody may have made the file shorter.
+        if len > self.len() || len as u64 > self.object.len()? {
             self.object.grow(len as u64)?;
             self.adopt(&mut views)?;
         }

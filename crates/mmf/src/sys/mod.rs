@@ -69,11 +69,9 @@ use unix as imp;
 #[cfg(windows)]
 use windows as imp;
 
-pub(crate) use imp::{
-    Object, View, check_exact, impl_handle_traits, list, page_size, sweep, unlink_exact,
-};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
+pub(crate) use imp::{Object, View, check_exact, impl_handle_traits, list, page_size, sweep, unlink_exact};
 
 use crate::spec::{Access, LargePages};
 

@@ -23,13 +23,7 @@
     not(all(
         target_pointer_width = "64",
         any(target_arch = "x86_64", target_arch = "aarch64"),
-        any(
-            target_os = "linux",
-            target_os = "android",
-            target_os = "macos",
-            target_os = "freebsd",
-            windows
-        )
+        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
     ))
 ))]
 mod portable;
@@ -176,11 +170,14 @@ pub(crate) trait Word: Copy {
     unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault>;
 }
 
-/// The smallest page of any system here: no piece that lies within one can be reached in part.
+/// The smallest page of any system here: what lies within one is there or not, as a whole.
 const PAGE: usize = 4096;
 
-/// [`copy`] by system calls. What the system did not do is tried again page by page, since it may stop early and
-/// count less than it copied.
+/// More than this at once Linux cuts short.
+const LONGEST: usize = 1 << 30;
+
+/// [`copy`] by system calls. The system may stop anywhere before a page that is gone, and count less than it
+/// copied; so from its first stop on it is asked page by page.
 ///
 /// # Safety
 ///
@@ -188,23 +185,18 @@ const PAGE: usize = 4096;
 #[inline(never)]
 unsafe fn in_pieces(dst: *mut u8, src: *const u8, len: usize) -> usize {
     let mut done = 0;
-    let mut piece = len;
+    let mut stopped = false;
     while done < len {
         let (to, from) = (dst.wrapping_add(done), src.wrapping_add(done));
+        let longest = if stopped { PAGE - (to.addr() % PAGE).max(from.addr() % PAGE) } else { LONGEST };
+        let piece = longest.min(len - done);
         // SAFETY: the piece is a part of the run that the caller speaks of.
         let copied = unsafe { syscalls::copy(to, from, piece) }.unwrap_or(0).min(piece);
         done += copied;
-        let next = PAGE - (to.addr() % PAGE).max(from.addr() % PAGE);
-        if copied == 0 && piece <= next {
+        if stopped && copied == 0 {
             break;
         }
-        if copied < piece || copied == 0 {
-            let (to, from) = (dst.addr() + done, src.addr() + done);
-            piece = PAGE - (to % PAGE).max(from % PAGE);
-        } else {
-            piece = len - done;
-        }
-        piece = piece.min(len - done);
+        stopped |= copied < piece;
     }
     len - done
 }

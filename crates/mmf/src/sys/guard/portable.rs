@@ -73,8 +73,7 @@ mod words {
                 unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
                     // SAFETY: the caller's promise.
                     let word = unsafe { <$atomic>::from_ptr(dst) };
-                    let (Ok(old) | Err(old)) =
-                        word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst);
+                    let (Ok(old) | Err(old)) = word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst);
                     Ok(old)
                 }
             }

@@ -20,9 +20,8 @@ pub(super) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) -> io::Resul
     // SAFETY: set once, before the program's first instruction.
     let task = unsafe { mach_task_self_ };
     // SAFETY: the system reads and writes only the two runs, which the caller allows.
-    let code = unsafe {
-        mach_vm_read_overwrite(task, src.addr() as u64, len as u64, dst.addr() as u64, &raw mut copied)
-    };
+    let code =
+        unsafe { mach_vm_read_overwrite(task, src.addr() as u64, len as u64, dst.addr() as u64, &raw mut copied) };
     match code {
         0 => Ok(len),
         code => Err(io::Error::other(format!("kern_return_t {code}"))),

@@ -15,11 +15,14 @@ use super::trap;
 
 /// Runs the test of that name alone in a process of its own, where it finds itself to be the child.
 fn child(test: &str, case: &str) -> ExitStatus {
-    Command::new(std::env::current_exe().unwrap())
+    let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--test-threads=1", "--nocapture"])
         .env(CASE, case)
-        .status()
-        .unwrap()
+        .output()
+        .unwrap();
+    // Shown only if the test fails.
+    print!("{case}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    output.status
 }
 
 /// What the parent asked of this process, if it is a child. A child that hangs dies.

@@ -150,6 +150,7 @@ fn landing(caught: &Caught) -> Option<usize> {
 
 /// Makes faults be caught in this process.
 pub(super) fn arm() -> Result<()> {
+    #[cfg(target_arch = "x86_64")]
     arch::tune();
     catcher::arm()
 }
@@ -189,9 +190,7 @@ macro_rules! word {
                 }
                 #[inline]
                 unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
-                    arch::call!($exchange, dst.cast(), current.into(), new.into())
-                        .result()
-                        .map(|value| value as Self)
+                    arch::call!($exchange, dst.cast(), current.into(), new.into()).result().map(|value| value as Self)
                 }
             }
         };

@@ -121,6 +121,10 @@ pub(super) fn mode_of(permissions: &Permissions) -> Result<Mode> {
 
 /// Makes the bytes from `from` to `to` exist, zeroed and allocated. Never shortens a file.
 pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
+    // The system counts with signed offsets, and would call it an invalid argument.
+    if i64::try_from(to).is_err() {
+        return Err(Errno::FBIG);
+    }
     match native::allocate(fd, from, to) {
         // The file system cannot allocate: set the length, under a lock, since two who grow could shorten.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => native::with_growth_lock(fd, || {

@@ -38,6 +38,8 @@ pub(super) fn open(path: &Path, spec: &Spec) -> Result<Object> {
     let flags = open_flags(spec.access) | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
         Errno::ISDIR => Error::unsupported("open", "mapping a directory"),
+        // A socket, or a device that nothing drives (`open(2)`).
+        Errno::NXIO => Error::unsupported("open", "mapping what is no regular file").with_source(errno.into()),
         errno => system("open")(errno),
     })?;
     check_demands(&fd, spec)?;

@@ -4,12 +4,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::birth::{Newborn, extend, size_to_make};
 use super::live::{Holders, Judged, Live, Patience, WARY, holders, remove_if_dead};
 use super::native::{self, LockKind};
-use super::object::{Object, check_demands, check_owner, info_of, open_flags, out_of_space};
-use super::scope::{Identity, Missing, ScopeDir, file_name};
+use super::object::{Object, check_demands, check_kind, check_owner, info_of, open_flags, out_of_space};
+use super::scope::{Identity, Missing, PREFIX, ScopeDir, file_name};
 use super::system;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
@@ -17,7 +18,7 @@ use crate::spec::{Listed, Spec, Swept};
 
 pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
     if name.scope() == Scope::Exact {
-        let fd = native::create_exact(&file_name(name), spec).map_err(out_of_space)?;
+        let fd = with_room(|| native::create_exact(&file_name(name), spec))?;
         return Object::new(fd, None, Some(native::exact_path(&file_name(name))), spec);
     }
     let dir = ScopeDir::open(name.scope(), Missing::Make)?;
@@ -38,14 +39,7 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
         return Err(Error::new(ErrorKind::Busy, "create"));
     };
     let size = size_to_make(spec)?;
-    match newborn.shape(size, spec) {
-        // The dead of the other scope lie in the same memory.
-        Err(error) if *error.kind() == ErrorKind::NoSpace => {
-            sweep()?;
-            newborn.shape(size, spec).map_err(out_of_space)?;
-        }
-        shaped => shaped?,
-    }
+    with_room(|| newborn.shape(size, spec))?;
     loop {
         match newborn.publish(&file) {
             Ok(()) => return Object::new(newborn.into_fd(), Some(live), location, spec),
@@ -58,6 +52,18 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
     }
 }
 
+/// Takes memory, where need be that of the dead, whose scope may be another: all lie in the same memory.
+pub(super) fn with_room<T>(take: impl Fn() -> Result<T>) -> Result<T> {
+    match take() {
+        Err(error) if *error.kind() == ErrorKind::NoSpace => {
+            // What cannot be swept leaves the error that there is.
+            let _ = sweep();
+            take().map_err(out_of_space)
+        }
+        taken => taken,
+    }
+}
+
 /// Whether the name can be taken, removing what the dead left; `false` where somebody is at it just now or where a
 /// dead object can only be made anew in place. `AlreadyExists` where one lives.
 fn is_free(dir: &ScopeDir, file: &str, name: &Name, spec: &Spec) -> Result<bool> {
@@ -67,6 +73,7 @@ fn is_free(dir: &ScopeDir, file: &str, name: &Name, spec: &Spec) -> Result<bool>
         Err(Errno::ACCESS) => return Err(taken(dir, file)),
         Err(errno) => return Err(in_the_way(errno)),
     };
+    check_kind(&rustix::fs::fstat(&look).map_err(system("create"))?)?;
     match holders(&look)? {
         Holders::Some => return Err(Error::new(ErrorKind::AlreadyExists, "create")),
         Holders::Maker => return Ok(false),
@@ -75,7 +82,16 @@ fn is_free(dir: &ScopeDir, file: &str, name: &Name, spec: &Spec) -> Result<bool>
     match remove_if_dead(dir, file, None)? {
         Judged::Removed { .. } => Ok(true),
         Judged::Alive => Ok(false),
-        Judged::Kept { .. } if name.scope() == Scope::Global && spec.allow_other_owners => Ok(false),
+        // Another owner would fare no better.
+        Judged::Kept { owner, why, .. } if owner == geteuid().as_raw() || why == Errno::ROFS => {
+            Err(system("create")(why))
+        }
+        // It may be written, though not removed.
+        Judged::Kept { why, .. }
+            if name.scope() == Scope::Global && spec.allow_other_owners && why != Errno::ACCESS =>
+        {
+            Ok(false)
+        }
         Judged::Kept { owner, why, .. } => {
             let owner = format!("user {owner}");
             let help = "it was left by a process that died; its owner, or root, removes it with `mmf rm --stale`";
@@ -144,9 +160,13 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
         // The hold needs a description of its own; one that can write can also remove the object at the end.
         let own = open(OFlags::RDWR).or_else(|_| open(OFlags::RDONLY));
         let stat = rustix::fs::fstat(&fd).map_err(system("open"))?;
-        check_owner(&stat, spec)?;
+        check_kind(&stat)?;
         if let Ok(own) = own {
-            match holders(&own)? {
+            let held_by = holders(&own)?;
+            if held_by != Holders::None {
+                check_owner(&stat, spec)?;
+            }
+            match held_by {
                 Holders::None => {
                     let _ = remove_if_dead(&dir, &file, Some(Identity::of(&stat)));
                     return Err(Error::new(ErrorKind::NotFound, "open")
@@ -199,6 +219,9 @@ pub(crate) fn check_exact(text: &str) -> Result<(), String> {
     }
     if rest.len() > native::EXACT_MAX {
         return Err(format!("it has {} bytes, and {} is this system's most", rest.len(), native::EXACT_MAX));
+    }
+    if rest.starts_with(PREFIX) {
+        return Err(format!("it begins with {PREFIX:?} as the files of the other scopes do, which are swept"));
     }
     match rest.chars().find(|c| matches!(c, '/' | '\0')) {
         Some(c) => Err(format!("it holds {c:?} after its beginning")),

@@ -15,7 +15,7 @@ use crate::spec::{Access, LargePages, ObjectInfo, Spec};
 pub(crate) struct Object {
     fd: OwnedFd,
     /// Held for its drop: the name lives as long as somebody's.
-    _live: Option<Live>,
+    live: Option<Live>,
     location: Option<String>,
 }
 
@@ -60,7 +60,7 @@ impl Object {
     pub(super) fn new(fd: OwnedFd, live: Option<Live>, location: Option<String>, spec: &Spec) -> Result<Object> {
         let flags = if spec.inheritable { FdFlags::empty() } else { FdFlags::CLOEXEC };
         rustix::io::fcntl_setfd(&fd, flags).map_err(system("open"))?;
-        Ok(Object { fd, _live: live, location })
+        Ok(Object { fd, live, location })
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
@@ -74,7 +74,9 @@ impl Object {
 
     pub(crate) fn grow(&self, len: u64) -> Result<()> {
         let now = self.len()?;
-        extend(self.fd.as_fd(), now, len).map_err(|errno| out_of_space(system("grow")(errno)))
+        let grow = || extend(self.fd.as_fd(), now, len).map_err(system("grow"));
+        // A file's disk has nothing to do with named memory.
+        if self.live.is_some() { named::with_room(grow) } else { grow().map_err(out_of_space) }
     }
 
     pub(crate) fn sync(&self) -> Result<()> {
@@ -118,9 +120,7 @@ pub(super) fn open_flags(access: Access) -> OFlags {
 /// What an existing object must meet; gives what is known of it.
 pub(super) fn check_demands(fd: impl AsFd, spec: &Spec) -> Result<Stat> {
     let stat = rustix::fs::fstat(fd).map_err(system("open"))?;
-    if !FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Err(Error::unsupported("open", "mapping what is no regular file or shared memory"));
-    }
+    check_kind(&stat)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     if let Some(wanted) = spec.size.filter(|wanted| *wanted > size) {
         let wanted = format!("{wanted} bytes at least");
@@ -138,6 +138,14 @@ pub(super) fn check_demands(fd: impl AsFd, spec: &Spec) -> Result<Stat> {
         return Err(Error::mismatch("its size", wanted, format!("{size} bytes")));
     }
     Ok(stat)
+}
+
+/// Refuses what has no bytes to map: a directory, a fifo, a device.
+pub(super) fn check_kind(stat: &Stat) -> Result<()> {
+    if FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Ok(());
+    }
+    Err(Error::unsupported("open", "mapping what is no regular file or shared memory"))
 }
 
 /// Refuses what belongs to neither this user nor root.

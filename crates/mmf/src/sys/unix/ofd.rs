@@ -1,5 +1,8 @@
 //! Open-file-description locks: on the live byte, and on the byte beside it for those who grow a file.
 
+// The constants' types differ between systems.
+#![allow(clippy::useless_conversion)]
+
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 

@@ -48,7 +48,11 @@ impl View {
             LargePages::Never => {}
             LargePages::Prefer => native::prefer_large_pages(address, total),
             // Dropped on failure, the view unmaps.
-            LargePages::Require => native::require_large_pages(address, total)?,
+            LargePages::Require => {
+                // What is reserved has no pages yet that could be made large.
+                let there = usize::try_from(object.len()?.saturating_sub(request.offset)).unwrap_or(usize::MAX);
+                native::require_large_pages(address, total.min(there))?;
+            }
         }
         Ok(view)
     }

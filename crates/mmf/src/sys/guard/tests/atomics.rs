@@ -19,85 +19,109 @@ macro_rules! number {
 }
 number!(u8 u16 u32 u64);
 
+/// An aligned word of a region that no reference covers.
+#[derive(Clone, Copy)]
+struct At<T>(*mut T);
+
+impl<T: Number> At<T> {
+    fn load(self) -> Result<T, Fault> {
+        // SAFETY: see the type.
+        unsafe { T::load(self.0) }
+    }
+    fn store(self, value: T) -> Result<(), Fault> {
+        // SAFETY: see the type.
+        unsafe { T::store(self.0, value) }
+    }
+    fn store_release(self, value: T) -> Result<(), Fault> {
+        // SAFETY: see the type.
+        unsafe { T::store_release(self.0, value) }
+    }
+    fn swap(self, value: T) -> Result<T, Fault> {
+        // SAFETY: see the type.
+        unsafe { T::swap(self.0, value) }
+    }
+    fn add(self, value: T) -> Result<T, Fault> {
+        // SAFETY: see the type.
+        unsafe { T::add(self.0, value) }
+    }
+    fn compare_exchange(self, current: T, new: T) -> Result<T, Fault> {
+        // SAFETY: see the type.
+        unsafe { T::compare_exchange(self.0, current, new) }
+    }
+}
+
 fn on_words_that_are_there<T: Number>() {
     let region = Region::new(STEP, STEP);
     // The word in the middle of three: the others show that no more than it is touched.
-    let base = region.base().cast::<T>();
-    let word = base.wrapping_add(1);
-    // SAFETY: the words are there, aligned, and this thread's.
-    unsafe {
-        base.write(T::MAX);
-        base.add(2).write(T::MAX);
-        assert_eq!(T::load(word), Ok(T::default()));
-        assert_eq!(T::store(word, T::of(7)), Ok(()));
-        assert_eq!(T::load(word), Ok(T::of(7)));
-        assert_eq!(T::swap(word, T::MAX), Ok(T::of(7)));
-        assert_eq!(T::add(word, T::of(3)), Ok(T::MAX));
-        assert_eq!(T::load(word), Ok(T::of(2)));
-        assert_eq!(T::compare_exchange(word, T::of(1), T::of(9)), Ok(T::of(2)));
-        assert_eq!(T::load(word), Ok(T::of(2)));
-        assert_eq!(T::compare_exchange(word, T::of(2), T::MAX), Ok(T::of(2)));
-        assert_eq!(T::compare_exchange(word, T::MAX, T::of(4)), Ok(T::MAX));
-        assert_eq!(T::store_release(word, T::of(5)), Ok(()));
-        assert_eq!(word.read(), T::of(5));
-        assert_eq!((base.read(), base.add(2).read()), (T::MAX, T::MAX));
-    }
+    let before = At(region.base().cast::<T>());
+    let (word, after) = (At(before.0.wrapping_add(1)), At(before.0.wrapping_add(2)));
+    before.store(T::MAX).unwrap();
+    after.store(T::MAX).unwrap();
+    assert_eq!(word.load(), Ok(T::default()));
+    assert_eq!(word.store(T::of(7)), Ok(()));
+    assert_eq!(word.load(), Ok(T::of(7)));
+    assert_eq!(word.swap(T::MAX), Ok(T::of(7)));
+    assert_eq!(word.add(T::of(3)), Ok(T::MAX));
+    assert_eq!(word.load(), Ok(T::of(2)));
+    assert_eq!(word.compare_exchange(T::of(1), T::of(9)), Ok(T::of(2)));
+    assert_eq!(word.load(), Ok(T::of(2)));
+    assert_eq!(word.compare_exchange(T::of(2), T::MAX), Ok(T::of(2)));
+    assert_eq!(word.compare_exchange(T::MAX, T::of(4)), Ok(T::MAX));
+    assert_eq!(word.store_release(T::of(5)), Ok(()));
+    // SAFETY: the word is there, and this thread's.
+    assert_eq!(unsafe { word.0.read() }, T::of(5));
+    assert_eq!((before.load(), after.load()), (Ok(T::MAX), Ok(T::MAX)));
 }
 
 fn on_words_that_are_gone<T: Number>() {
     guard::arm().unwrap();
     let region = Region::new(STEP, STEP);
-    let word = region.border().cast::<T>();
-    // SAFETY: the words are aligned; none is there, which is caught.
-    unsafe {
-        assert_eq!(T::load(word), Err(Fault));
-        assert_eq!(T::store(word, T::of(7)), Err(Fault));
-        assert_eq!(T::store_release(word, T::of(7)), Err(Fault));
-        assert_eq!(T::swap(word, T::of(7)), Err(Fault));
-        assert_eq!(T::add(word, T::of(7)), Err(Fault));
-        assert_eq!(T::compare_exchange(word, T::of(0), T::of(7)), Err(Fault));
-        let last = word.sub(1);
-        assert_eq!(T::swap(last, T::of(9)), Ok(T::default()));
-        assert_eq!(T::load(last), Ok(T::of(9)));
-    }
+    let word = At(region.border().cast::<T>());
+    assert_eq!(word.load(), Err(Fault));
+    assert_eq!(word.store(T::of(7)), Err(Fault));
+    assert_eq!(word.store_release(T::of(7)), Err(Fault));
+    assert_eq!(word.swap(T::of(7)), Err(Fault));
+    assert_eq!(word.add(T::of(7)), Err(Fault));
+    assert_eq!(word.compare_exchange(T::of(0), T::of(7)), Err(Fault));
+    let last = At(word.0.wrapping_sub(1));
+    assert_eq!(last.swap(T::of(9)), Ok(T::default()));
+    assert_eq!(last.load(), Ok(T::of(9)));
 }
 
 fn on_pages_that_are_read_only<T: Number>() {
     let region = Region::new(STEP, 0);
-    let word = region.base().cast::<T>();
-    // SAFETY: the word is there, aligned, and this thread's.
-    unsafe { word.write(T::of(5)) };
+    let word = At(region.base().cast::<T>());
+    word.store(T::of(5)).unwrap();
     region.make_read_only();
-    // SAFETY: the word is there and aligned.
-    assert_eq!(unsafe { T::load(word) }, Ok(T::of(5)));
+    assert_eq!(word.load(), Ok(T::of(5)));
 }
 
 fn counted_by_many<T: Number + Into<u64>>() {
     let region = Region::new(STEP, 0);
-    let address = region.base().addr();
+    let address = region.base().expose_provenance();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(move || {
-                let word = std::ptr::with_exposed_provenance_mut::<T>(address);
+                let count = At(std::ptr::with_exposed_provenance_mut::<T>(address));
+                let flag = At(count.0.wrapping_add(1));
                 for _ in 0..5000 {
-                    // SAFETY: the word is there, aligned, and used by atomic operations alone.
-                    unsafe { T::add(word, T::of(1)) }.unwrap();
-                    loop {
-                        // SAFETY: as above.
-                        let old = unsafe { T::load(word) }.unwrap();
-                        // SAFETY: as above; one more is stored as the sum of itself, which `add` has tested.
-                        let seen = unsafe { T::compare_exchange(word, old, old) }.unwrap();
-                        if seen == old {
-                            break;
-                        }
+                    // A lock made of the two operations that the count alone does not test.
+                    while flag.compare_exchange(T::of(0), T::of(1)) != Ok(T::of(0)) {
+                        std::hint::spin_loop();
                     }
+                    let plain = At(count.0.wrapping_add(2));
+                    let twice = plain.load().unwrap();
+                    plain.store_release(twice).unwrap();
+                    plain.add(T::of(1)).unwrap();
+                    assert_eq!(flag.swap(T::of(0)), Ok(T::of(1)));
+                    count.add(T::of(1)).unwrap();
                 }
             });
         }
     });
-    // SAFETY: as above.
-    let count: u64 = unsafe { T::load(region.base().cast()) }.unwrap().into();
-    assert_eq!(count, 20_000 & T::MAX.into());
+    let (count, plain) = (At(region.base().cast::<T>()), At(region.base().cast::<T>().wrapping_add(2)));
+    assert_eq!(count.load().unwrap().into(), 20_000 & T::MAX.into());
+    assert_eq!(plain.load(), count.load());
 }
 
 macro_rules! every_width {

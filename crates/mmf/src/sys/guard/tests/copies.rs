@@ -46,11 +46,7 @@ struct Room {
 impl Room {
     fn new(len: usize) -> Self {
         let whole = len + 4 * MARGIN;
-        Room {
-            source: (0..whole).map(|at| number(at, 1)).collect(),
-            found: vec![0; whole],
-            expected: vec![0; whole],
-        }
+        Room { source: (0..whole).map(|at| number(at, 1)).collect(), found: vec![0; whole], expected: vec![0; whole] }
     }
 }
 

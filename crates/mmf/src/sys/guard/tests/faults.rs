@@ -54,9 +54,7 @@ fn a_destination_that_ends_too_soon() {
             for distance in distances(len) {
                 let to = region.border().wrapping_sub(distance);
                 // SAFETY: the source is longer; what is not there of the destination is in the range.
-                unsafe {
-                    guard::fill(FaultPolicy::Trap, to, 0, distance, lo, hi);
-                }
+                unsafe { guard::fill(FaultPolicy::Trap, to, 0, distance, lo, hi) };
                 // SAFETY: as above.
                 let left = unsafe { guard::copy(FaultPolicy::Trap, to, source.as_ptr(), len, lo, hi) };
                 assert_eq!(left, len - distance, "{len} bytes, {distance} before the border");
@@ -146,15 +144,17 @@ fn a_fault_outside_the_range_is_not_swallowed() {
     guard::arm().unwrap();
     let (mine, theirs) = (Region::new(STEP, STEP), Region::new(STEP, STEP));
     let (lo, hi) = mine.range();
-    // SAFETY: this process shall die here.
-    unsafe {
-        match case.as_str() {
-            "copy from" => guard::copy(FaultPolicy::Trap, mine.base(), theirs.border(), 100, lo, hi),
-            "copy to" => guard::copy(FaultPolicy::Trap, theirs.border(), mine.base(), 100, lo, hi),
-            "fill" => guard::fill(FaultPolicy::Trap, theirs.border(), 1, 100, lo, hi),
-            _ => guard::copy(FaultPolicy::Unguarded, mine.base(), theirs.border(), 100, 0, usize::MAX),
-        };
-    }
+    let (here, gone) = (mine.base(), theirs.border());
+    match case.as_str() {
+        // SAFETY: this process shall die here.
+        "copy from" => unsafe { guard::copy(FaultPolicy::Trap, here, gone, 100, lo, hi) },
+        // SAFETY: this process shall die here.
+        "copy to" => unsafe { guard::copy(FaultPolicy::Trap, gone, here, 100, lo, hi) },
+        // SAFETY: this process shall die here.
+        "fill" => unsafe { guard::fill(FaultPolicy::Trap, gone, 1, 100, lo, hi) },
+        // SAFETY: this process shall die here.
+        _ => unsafe { guard::copy(FaultPolicy::Unguarded, here, gone, 100, 0, usize::MAX) },
+    };
     std::process::exit(0);
 }
 

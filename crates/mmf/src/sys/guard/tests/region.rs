@@ -35,18 +35,21 @@ impl Region {
     pub(super) fn number(&self, salt: usize) {
         for at in 0..self.here {
             // SAFETY: within the bytes that exist.
-            unsafe { self.base.add(at).write_volatile(number(at, salt)) };
+            unsafe { self.base.wrapping_add(at).write_volatile(number(at, salt)) };
         }
     }
 
     /// The bytes that exist, `distance` before the border and `len` long.
     pub(super) fn bytes(&self, distance: usize, len: usize) -> Vec<u8> {
         assert!(len <= distance && distance <= self.here);
+        let from = self.border().wrapping_sub(distance);
         // SAFETY: within the bytes that exist; no other thread has the region.
-        unsafe { std::slice::from_raw_parts(self.border().sub(distance), len) }.to_vec()
+        unsafe { std::slice::from_raw_parts(from, len) }.to_vec()
     }
 }
 
+/// A byte that tells where it stands.
+#[allow(clippy::cast_possible_truncation, reason = "any eight bits will do")]
 pub(super) fn number(at: usize, salt: usize) -> u8 {
     ((at + salt).wrapping_mul(0x9e37_79b9) >> 13) as u8
 }
@@ -95,8 +98,9 @@ fn map(here: usize, whole: usize) -> *mut u8 {
     assert!(!base.is_null());
     let mut old = 0;
     // SAFETY: the memory is ours.
-    let done =
-        unsafe { memory::VirtualProtect(base.byte_add(here), whole - here, memory::PAGE_NOACCESS, &raw mut old) };
+    let done = unsafe {
+        memory::VirtualProtect(base.wrapping_byte_add(here), whole - here, memory::PAGE_NOACCESS, &raw mut old)
+    };
     assert!(whole == here || done != 0);
     base.cast()
 }
@@ -107,8 +111,7 @@ impl Region {
     pub(super) fn make_read_only(&self) {
         let mut old = 0;
         // SAFETY: the region is ours.
-        let done =
-            unsafe { memory::VirtualProtect(self.base.cast(), self.here, memory::PAGE_READONLY, &raw mut old) };
+        let done = unsafe { memory::VirtualProtect(self.base.cast(), self.here, memory::PAGE_READONLY, &raw mut old) };
         assert_ne!(done, 0);
     }
 }

@@ -19,11 +19,13 @@ fn the_count_is_exact_on_both_sides() {
                 continue;
             }
             let at = region.border().wrapping_sub(distance);
-            let mut copy = vec![0; len];
-            // SAFETY: as many bytes in the array; the system reports what is not there.
-            let left = unsafe { guard::copy(FaultPolicy::SystemCalls, copy.as_mut_ptr(), at, len, 0, 0) };
-            assert_eq!(left, len - distance, "{len} bytes from {distance} before the border");
-            assert_eq!(copy[..distance], region.bytes(distance, distance));
+            if !forbidden_pages_can_be_read() {
+                let mut copy = vec![0; len];
+                // SAFETY: as many bytes in the array; the system reports what is not there.
+                let left = unsafe { guard::copy(FaultPolicy::SystemCalls, copy.as_mut_ptr(), at, len, 0, 0) };
+                assert_eq!(left, len - distance, "{len} bytes from {distance} before the border");
+                assert_eq!(copy[..distance], region.bytes(distance, distance));
+            }
 
             // SAFETY: the source is longer; the system reports what is not there.
             let left = unsafe { guard::copy(FaultPolicy::SystemCalls, at, source.as_ptr(), len, 0, 0) };
@@ -36,4 +38,18 @@ fn the_count_is_exact_on_both_sides() {
             assert!(region.bytes(distance, distance).iter().all(|&byte| byte == 0x77));
         }
     }
+}
+
+/// Wine reads by `ptrace`, to which the forbidden pages that stand for gone ones are open.
+fn forbidden_pages_can_be_read() -> bool {
+    #[cfg(windows)]
+    {
+        use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
+        // SAFETY: the name ends with a zero.
+        let ntdll = unsafe { GetModuleHandleA(c"ntdll".as_ptr().cast()) };
+        // SAFETY: a module that is never unloaded, and a name that ends with a zero.
+        unsafe { GetProcAddress(ntdll, c"wine_get_version".as_ptr().cast()) }.is_some()
+    }
+    #[cfg(not(windows))]
+    false
 }

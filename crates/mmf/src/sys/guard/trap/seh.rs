@@ -48,13 +48,8 @@ pub(super) unsafe extern "C" fn handle(
         let x = unsafe { context.Anonymous.X };
         (&mut context.Pc, x[4], x[5])
     };
-    let caught = Caught {
-        pc: *pc as usize,
-        address: record.ExceptionInformation[1],
-        blur: 1,
-        lo: lo as usize,
-        hi: hi as usize,
-    };
+    let caught =
+        Caught { pc: *pc as usize, address: record.ExceptionInformation[1], blur: 1, lo: lo as usize, hi: hi as usize };
     match landing(&caught) {
         Some(fixup) => {
             *pc = fixup as u64;

@@ -17,8 +17,8 @@ use std::sync::{Mutex, PoisonError};
 use super::{Caught, landing};
 use crate::error::{Error, Result};
 
-mod context;
 mod chain;
+mod context;
 
 #[cfg(not(target_os = "freebsd"))]
 const SIGNALS: [c_int; 1] = [libc::SIGBUS];
@@ -109,8 +109,7 @@ fn install(index: usize, signal: c_int) -> Result<()> {
     action.sa_sigaction = HANDLERS[generation] as usize;
     // A fault inside a handler of somebody else's must reach ours too, so it does not block itself. Where the
     // predecessor lets system calls go on after its signal, so do we.
-    action.sa_flags =
-        libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | (before.sa_flags & libc::SA_RESTART);
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | (before.sa_flags & libc::SA_RESTART);
     // SAFETY: sigemptyset has written the set.
     action.sa_mask = unsafe { mask.assume_init() };
     let mut replaced = MaybeUninit::<libc::sigaction>::uninit();
@@ -132,11 +131,7 @@ fn install(index: usize, signal: c_int) -> Result<()> {
 /// # Safety
 ///
 /// To be called by the system, or by another handler with what the system gave it.
-unsafe extern "C" fn handler<const GENERATION: usize>(
-    signal: c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut c_void,
-) {
+unsafe extern "C" fn handler<const GENERATION: usize>(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the system passes both, and they are this handler's until it returns.
     if unsafe { resume(info, context.cast()) } {
         return;
@@ -197,8 +192,9 @@ fn blur(info: &libc::siginfo_t) -> usize {
     if info.si_signo != libc::SIGBUS || info.si_code != libc::BUS_MCEERR_AR {
         return 1;
     }
+    let shift = ptr::from_ref(info).cast::<u8>().wrapping_add(SI_ADDR_LSB);
     // SAFETY: a siginfo_t has 128 bytes, and for this code the system fills in this one (sigaction(2)).
-    let shift = unsafe { ptr::from_ref(info).cast::<u8>().add(SI_ADDR_LSB).read() };
+    let shift = unsafe { shift.read() };
     1 << shift.min(40)
 }
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

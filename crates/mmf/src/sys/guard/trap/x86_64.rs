@@ -2,7 +2,7 @@
 //!
 //! All are leaves without a stack frame, called through an `asm!` that names the few registers they change.
 //! That spares Windows callers the saving of `xmm6` to `xmm15` around each call of an `extern "sysv64"`
-//! function. They touch `xmm0` to `xmm3` and `zmm16` to `zmm19` alone.
+//! function. They touch `ymm0` to `ymm3` and `ymm16` to `ymm19` alone.
 //!
 //! The fast part of a copy keeps `rdi`, `rsi` and `rdx` as they came, so that the fix-up can begin again from
 //! the start with `rep movsb`, whose registers tell after a fault exactly what is left. `r8` and `r9` hold
@@ -10,48 +10,77 @@
 
 use std::arch::asm;
 use std::arch::is_x86_feature_detected;
+use std::arch::x86_64::{__cpuid, __cpuid_count};
+use std::sync::OnceLock;
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 mod text;
 
-/// What the routines read to choose their way. The text knows the offsets. Zeros until [`tune`] ran.
+/// What the routines read to choose their way. The text knows the offsets.
 #[repr(C)]
 struct Tuning {
-    /// 0: SSE2. 1: AVX2. 2: AVX-512 with the registers from 16 on, which need no `vzeroupper`.
+    /// 0: SSE2. 1: AVX2. 2: AVX-512 with the registers from 16 on, which need no `vzeroupper`. Vectors of 64 bytes
+    /// gain nothing: Zen 4 splits them, and others slow their clock.
     vectors: AtomicU32,
-    /// Copies from here on look at the two limits below.
-    long_from: AtomicUsize,
-    /// Copies from `long_from` up to here are one `rep movsb`.
-    rep_until: AtomicUsize,
     /// Copies from here on pass by the caches.
     stream_from: AtomicUsize,
     /// Fills from here on are one `rep stosb`.
     fill_rep_from: AtomicUsize,
 }
 
-const _: () = assert!(std::mem::offset_of!(Tuning, long_from) == 8);
-const _: () = assert!(std::mem::offset_of!(Tuning, rep_until) == 16);
-const _: () = assert!(std::mem::offset_of!(Tuning, stream_from) == 24);
-const _: () = assert!(std::mem::offset_of!(Tuning, fill_rep_from) == 32);
+const _: () = assert!(std::mem::offset_of!(Tuning, stream_from) == 8);
+const _: () = assert!(std::mem::offset_of!(Tuning, fill_rep_from) == 16);
 
 static TUNING: Tuning = Tuning {
     vectors: AtomicU32::new(0),
-    long_from: AtomicUsize::new(usize::MAX),
-    rep_until: AtomicUsize::new(0),
     stream_from: AtomicUsize::new(usize::MAX),
     fill_rep_from: AtomicUsize::new(usize::MAX),
 };
 
 /// Chooses by what the processor has. Any mixture of old and new values is a correct choice.
 pub(super) fn tune() {
-    let vectors = if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-        2
-    } else {
-        u32::from(is_x86_feature_detected!("avx2"))
-    };
+    static CHOICE: OnceLock<(u32, usize)> = OnceLock::new();
+    let &(vectors, cache) = CHOICE.get_or_init(|| {
+        let wide = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512bw");
+        let vectors = if wide { 2 } else { u32::from(is_x86_feature_detected!("avx2")) };
+        (vectors, largest_cache())
+    });
+    // Below, the destination may still be in the cache when it is wanted.
+    let beyond_the_cache = cache / 4 * 3;
     TUNING.vectors.store(vectors, Ordering::Relaxed);
-    TUNING.long_from.store(usize::MAX, Ordering::Relaxed);
+    TUNING.stream_from.store(beyond_the_cache, Ordering::Relaxed);
+    TUNING.fill_rep_from.store(beyond_the_cache, Ordering::Relaxed);
+}
+
+/// The size in bytes of the largest cache that the processor tells of (`CPUID`: leaf 4 of Intel's, 0x8000001D of
+/// AMD's, which have the same form), or a middling one.
+#[allow(unused_unsafe, reason = "newer compilers call the instruction safe")]
+fn largest_cache() -> usize {
+    const USUAL: usize = 32 << 20;
+    // SAFETY: every processor of 64 bits has the instruction.
+    let extended = unsafe { __cpuid(0x8000_0000) }.eax;
+    let mut largest = 0;
+    for leaf in [4, 0x8000_001d] {
+        if leaf > 4 && extended < leaf {
+            continue;
+        }
+        for index in 0..8 {
+            // SAFETY: as above.
+            let cache = unsafe { __cpuid_count(leaf, index) };
+            if cache.eax & 0x1f == 0 {
+                break;
+            }
+            let (ways, parts, line) = (cache.ebx >> 22, (cache.ebx >> 12) & 0x3ff, cache.ebx & 0xfff);
+            let size =
+                [ways, parts, line, cache.ecx].into_iter().map(|less_one| u64::from(less_one) + 1).product::<u64>();
+            largest = largest.max(size);
+        }
+    }
+    match usize::try_from(largest) {
+        Ok(size) if size >= 1 << 20 => size,
+        _ => USUAL,
+    }
 }
 
 unsafe extern "C" {
@@ -151,18 +180,12 @@ pub(super) use call;
 pub(in crate::sys::guard) fn every_way(check: &mut dyn FnMut()) {
     tune();
     let best = TUNING.vectors.load(Ordering::Relaxed);
-    for vectors in 0..=best {
-        // Loops alone; `rep` from 300 bytes on; past the caches from 20,000 bytes on.
-        for (long_from, rep_until, stream_from, fill_rep_from) in [
-            (usize::MAX, 0, usize::MAX, usize::MAX),
-            (300, usize::MAX, usize::MAX, 300),
-            (300, 0, 20_000, usize::MAX),
-        ] {
+    // Loops alone; past the caches and `rep` as soon as they can.
+    for from in [usize::MAX, 300] {
+        for vectors in 0..=best {
             TUNING.vectors.store(vectors, Ordering::Relaxed);
-            TUNING.long_from.store(long_from, Ordering::Relaxed);
-            TUNING.rep_until.store(rep_until, Ordering::Relaxed);
-            TUNING.stream_from.store(stream_from, Ordering::Relaxed);
-            TUNING.fill_rep_from.store(fill_rep_from, Ordering::Relaxed);
+            TUNING.stream_from.store(from, Ordering::Relaxed);
+            TUNING.fill_rep_from.store(from, Ordering::Relaxed);
             check();
         }
     }

@@ -3,42 +3,77 @@
 
 use libc::ucontext_t;
 
-
 #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86_64"))]
 macro_rules! register {
-    ($context:expr, pc) => { (*$context).uc_mcontext.gregs[libc::REG_RIP as usize] };
-    ($context:expr, lo) => { (*$context).uc_mcontext.gregs[libc::REG_R8 as usize] };
-    ($context:expr, hi) => { (*$context).uc_mcontext.gregs[libc::REG_R9 as usize] };
+    ($context:expr, pc) => {
+        (*$context).uc_mcontext.gregs[libc::REG_RIP as usize]
+    };
+    ($context:expr, lo) => {
+        (*$context).uc_mcontext.gregs[libc::REG_R8 as usize]
+    };
+    ($context:expr, hi) => {
+        (*$context).uc_mcontext.gregs[libc::REG_R9 as usize]
+    };
 }
 #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "aarch64"))]
 macro_rules! register {
-    ($context:expr, pc) => { (*$context).uc_mcontext.pc };
-    ($context:expr, lo) => { (*$context).uc_mcontext.regs[4] };
-    ($context:expr, hi) => { (*$context).uc_mcontext.regs[5] };
+    ($context:expr, pc) => {
+        (*$context).uc_mcontext.pc
+    };
+    ($context:expr, lo) => {
+        (*$context).uc_mcontext.regs[4]
+    };
+    ($context:expr, hi) => {
+        (*$context).uc_mcontext.regs[5]
+    };
 }
 #[cfg(all(target_os = "macos", target_arch = "x86_64"))]
 macro_rules! register {
-    ($context:expr, pc) => { (*(*$context).uc_mcontext).__ss.__rip };
-    ($context:expr, lo) => { (*(*$context).uc_mcontext).__ss.__r8 };
-    ($context:expr, hi) => { (*(*$context).uc_mcontext).__ss.__r9 };
+    ($context:expr, pc) => {
+        (*(*$context).uc_mcontext).__ss.__rip
+    };
+    ($context:expr, lo) => {
+        (*(*$context).uc_mcontext).__ss.__r8
+    };
+    ($context:expr, hi) => {
+        (*(*$context).uc_mcontext).__ss.__r9
+    };
 }
 #[cfg(all(target_os = "macos", target_arch = "aarch64"))]
 macro_rules! register {
-    ($context:expr, pc) => { (*(*$context).uc_mcontext).__ss.__pc };
-    ($context:expr, lo) => { (*(*$context).uc_mcontext).__ss.__x[4] };
-    ($context:expr, hi) => { (*(*$context).uc_mcontext).__ss.__x[5] };
+    ($context:expr, pc) => {
+        (*(*$context).uc_mcontext).__ss.__pc
+    };
+    ($context:expr, lo) => {
+        (*(*$context).uc_mcontext).__ss.__x[4]
+    };
+    ($context:expr, hi) => {
+        (*(*$context).uc_mcontext).__ss.__x[5]
+    };
 }
 #[cfg(all(target_os = "freebsd", target_arch = "x86_64"))]
 macro_rules! register {
-    ($context:expr, pc) => { (*$context).uc_mcontext.mc_rip };
-    ($context:expr, lo) => { (*$context).uc_mcontext.mc_r8 };
-    ($context:expr, hi) => { (*$context).uc_mcontext.mc_r9 };
+    ($context:expr, pc) => {
+        (*$context).uc_mcontext.mc_rip
+    };
+    ($context:expr, lo) => {
+        (*$context).uc_mcontext.mc_r8
+    };
+    ($context:expr, hi) => {
+        (*$context).uc_mcontext.mc_r9
+    };
 }
 #[cfg(all(target_os = "freebsd", target_arch = "aarch64"))]
 macro_rules! register {
-    ($context:expr, pc) => { (*$context).uc_mcontext.mc_gpregs.gp_elr };
-    ($context:expr, lo) => { (*$context).uc_mcontext.mc_gpregs.gp_x[4] };
-    ($context:expr, hi) => { (*$context).uc_mcontext.mc_gpregs.gp_x[5] };
+    ($context:expr, pc) => {
+        (*$context).uc_mcontext.mc_gpregs.gp_elr
+    };
+    ($context:expr, lo) => {
+        (*$context).uc_mcontext.mc_gpregs.gp_x[4]
+    };
+    ($context:expr, hi) => {
+        (*$context).uc_mcontext.mc_gpregs.gp_x[5]
+    };
 }
 
 /// Gives the program counter, `lo` and `hi`.
@@ -46,6 +81,7 @@ macro_rules! register {
 /// # Safety
 ///
 /// The context is one that the system gave to a signal handler which has not returned.
+#[allow(clippy::cast_possible_truncation, reason = "the processors with routines have 64-bit registers")]
 pub(super) unsafe fn read(context: *const ucontext_t) -> (usize, usize, usize) {
     // SAFETY: the caller's promise.
     let pc = unsafe { register!(context, pc) };

@@ -1,0 +1,299 @@
+//! The command line, as `--help`, the completions and the man page tell it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use mmf::Permissions;
+
+use crate::failure::EXIT_CODES;
+use crate::object::{OBJECT_RULE, Object};
+use crate::size::{self, SIZE_RULE};
+use crate::verbs::selftest::Step;
+use crate::{bench, demo};
+
+/// Share memory between processes, by name or by file
+///
+/// What has a name lives as long as some process holds it open, on every system; what has a file lives in the file.
+#[derive(Parser)]
+#[command(name = "mmf", version, arg_required_else_help = true)]
+#[command(after_help = OBJECT_RULE, after_long_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}\n\n{EXIT_CODES}"))]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    Demo(demo::DemoArgs),
+    Hold(HoldArgs),
+    Ls(LsArgs),
+    Info(InfoArgs),
+    Read(ReadArgs),
+    Write(WriteArgs),
+    Dump(DumpArgs),
+    Cp(CpArgs),
+    Rm(RmArgs),
+    Bench(bench::BenchArgs),
+    Selftest(SelftestArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+/// Create an object and hold it until interrupted, or while a command runs
+///
+/// The object must not exist yet. It has zero bytes, all of them allocated, and this user alone may open it unless
+/// --permissions says otherwise. A name goes when the last process that holds it ends; a file stays, and so does what
+/// an `exact:` name means on Unix (until `mmf rm`).
+#[derive(Args)]
+#[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
+pub(crate) struct HoldArgs {
+    /// The object to create
+    #[arg(value_name = "NAME", value_parser = Object::parser())]
+    pub(crate) object: Object,
+    /// Bytes that it has; Windows rounds memory up to whole pages
+    #[arg(long, value_name = "N", value_parser = size::parse)]
+    pub(crate) size: u64,
+    /// Bytes that it may grow to; they cost nothing until then
+    #[arg(long, value_name = "N", value_parser = size::parse)]
+    pub(crate) reserve: Option<u64>,
+    /// Hold it in the background: print that process's id and return once the object exists
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Who may open it: `user`, `everyone`, `mode:0640` (Unix) or `sddl:TEXT` (Windows)
+    #[arg(long, value_name = "WHO", default_value = "user", value_parser = permissions)]
+    pub(crate) permissions: Permissions,
+    /// Whether it is made of large pages; `require` fails where there are none, and says what is missing
+    #[arg(long, value_name = "WHEN", default_value = "never")]
+    pub(crate) large_pages: LargePages,
+    /// Bring all pages in before anybody can wait for them
+    #[arg(long)]
+    pub(crate) prefault: bool,
+    /// This process is the background one; it reports to the one that started it
+    #[arg(long, hide = true)]
+    pub(crate) background: bool,
+    /// A command to run meanwhile; it finds the object in the variable MMF_OBJECT, and its exit code is passed on
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// List the named objects that live now
+///
+/// Sizes are exact where the output is no terminal. What dead processes left is removed on the way.
+#[derive(Args)]
+pub(crate) struct LsArgs {
+    /// Print a JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print exact sizes also on a terminal
+    #[arg(long)]
+    pub(crate) bytes: bool,
+}
+
+/// Tell what is known of an object
+#[derive(Args)]
+#[command(after_help = OBJECT_RULE)]
+pub(crate) struct InfoArgs {
+    /// The object to examine
+    #[arg(value_name = "OBJECT", value_parser = Object::parser())]
+    pub(crate) object: Object,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Accept a named object of another user
+    #[arg(long)]
+    pub(crate) any_owner: bool,
+}
+
+/// Copy an object's bytes to standard output or a file
+#[derive(Args)]
+#[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
+pub(crate) struct ReadArgs {
+    /// The object to read
+    #[arg(value_name = "OBJECT", value_parser = Object::parser())]
+    pub(crate) object: Object,
+    #[command(flatten)]
+    pub(crate) range: Range,
+    /// The file to write to, which is replaced; standard output unless given
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Accept a named object of another user
+    #[arg(long)]
+    pub(crate) any_owner: bool,
+}
+
+/// Copy standard input or a file into an object
+///
+/// What does not fit is an error that tells how much does; an object is never made longer or shorter.
+#[derive(Args)]
+#[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
+pub(crate) struct WriteArgs {
+    /// The object to write to
+    #[arg(value_name = "OBJECT", value_parser = Object::parser())]
+    pub(crate) object: Object,
+    /// The first byte to write
+    #[arg(long, value_name = "N", default_value = "0", value_parser = size::parse)]
+    pub(crate) offset: u64,
+    /// The file to read from; standard input unless given
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Return only once the bytes of a file are on its disk
+    #[arg(long)]
+    pub(crate) flush: bool,
+    /// Accept a named object of another user
+    #[arg(long)]
+    pub(crate) any_owner: bool,
+}
+
+/// Show an object's bytes in hexadecimal
+///
+/// Lines that repeat the one before are shown as one `*`.
+#[derive(Args)]
+#[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
+pub(crate) struct DumpArgs {
+    /// The object to show
+    #[arg(value_name = "OBJECT", value_parser = Object::parser())]
+    pub(crate) object: Object,
+    #[command(flatten)]
+    pub(crate) range: Range,
+    /// Accept a named object of another user
+    #[arg(long)]
+    pub(crate) any_owner: bool,
+}
+
+/// Copy an object or a file to an object or a file
+///
+/// A file that does not exist is created; one that is shorter grows; one that is longer is refused, since nothing is
+/// cut off. A name must exist and be large enough: `mmf hold` makes it.
+#[derive(Args)]
+#[command(after_help = OBJECT_RULE)]
+pub(crate) struct CpArgs {
+    /// What to copy
+    #[arg(value_name = "SRC", value_parser = Object::parser())]
+    pub(crate) source: Object,
+    /// Where to
+    #[arg(value_name = "DST", value_parser = Object::parser())]
+    pub(crate) target: Object,
+    /// Show no progress and no rate
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Accept named objects of another user
+    #[arg(long)]
+    pub(crate) any_owner: bool,
+}
+
+/// Remove what dead processes left, or an `exact:` name
+///
+/// Other names cannot be removed: they go with the last process that holds them. A file is removed as every file is.
+#[derive(Args)]
+#[command(after_help = OBJECT_RULE, group = ArgGroup::new("what").required(true))]
+#[group(skip)]
+pub(crate) struct RmArgs {
+    /// The `exact:` name to remove; processes that hold it keep their memory
+    #[arg(value_name = "OBJECT", group = "what", value_parser = Object::parser())]
+    pub(crate) object: Option<Object>,
+    /// Remove what dead processes left
+    #[arg(long, group = "what")]
+    pub(crate) stale: bool,
+    /// Print what was met as a JSON array
+    #[arg(long, requires = "stale")]
+    pub(crate) json: bool,
+}
+
+/// Try on this machine what mmf promises, and tell what works
+///
+/// Each line is ok, FAILED, or not here, with the reason. Nothing is left behind.
+#[derive(Args)]
+pub(crate) struct SelftestArgs {
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What this process does for the one that tests
+    #[arg(long, hide = true, num_args = 1, requires = "object")]
+    pub(crate) step: Option<Step>,
+    #[arg(hide = true, value_parser = Object::parser())]
+    pub(crate) object: Option<Object>,
+}
+
+/// Print a shell's completions
+///
+/// For bash: mmf completions bash > ~/.local/share/bash-completion/completions/mmf
+#[derive(Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell to complete for
+    pub(crate) shell: Shell,
+}
+
+/// Print the manual page, or write a page for each verb
+#[derive(Args)]
+pub(crate) struct ManArgs {
+    /// Write mmf.1, mmf-hold.1 and so on into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// A run of an object's bytes.
+#[derive(Args)]
+pub(crate) struct Range {
+    /// The first byte
+    #[arg(long, value_name = "N", default_value = "0", value_parser = size::parse)]
+    pub(crate) offset: u64,
+    /// How many bytes; up to the end unless given
+    #[arg(long, value_name = "N", value_parser = size::parse)]
+    pub(crate) length: Option<u64>,
+}
+
+/// The library's words, for clap.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LargePages {
+    Never,
+    Prefer,
+    Require,
+}
+
+impl From<LargePages> for mmf::LargePages {
+    fn from(large_pages: LargePages) -> Self {
+        match large_pages {
+            LargePages::Never => mmf::LargePages::Never,
+            LargePages::Prefer => mmf::LargePages::Prefer,
+            LargePages::Require => mmf::LargePages::Require,
+        }
+    }
+}
+
+fn permissions(text: &str) -> Result<Permissions, String> {
+    match text.split_once(':') {
+        None if text == "user" => Ok(Permissions::User),
+        None if text == "everyone" => Ok(Permissions::Everyone),
+        Some(("mode", mode)) => match u32::from_str_radix(mode, 8) {
+            Ok(bits) if bits <= 0o777 && !mode.starts_with('+') => Ok(Permissions::Mode(bits)),
+            _ => Err("a mode has up to four octal digits, at most 0777".to_owned()),
+        },
+        Some(("sddl", text)) => Ok(Permissions::Sddl(text.to_owned())),
+        _ => Err("it is one of `user`, `everyone`, `mode:0640` and `sddl:TEXT`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn permissions_are_words_or_the_system_s_own() {
+        assert_eq!(permissions("user"), Ok(Permissions::User));
+        assert_eq!(permissions("everyone"), Ok(Permissions::Everyone));
+        assert_eq!(permissions("mode:0640"), Ok(Permissions::Mode(0o640)));
+        assert_eq!(permissions("sddl:D:P(A;;GA;;;SY)"), Ok(Permissions::Sddl("D:P(A;;GA;;;SY)".to_owned())));
+        for bad in ["", "me", "mode:", "mode:+7", "mode:9", "mode:7777777", "0640"] {
+            assert!(permissions(bad).is_err(), "{bad}");
+        }
+    }
+}

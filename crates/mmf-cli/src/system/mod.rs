@@ -1,0 +1,18 @@
+//! What the systems do differently: the only place of the program that asks which one this is.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+pub(crate) use unix::*;
+#[cfg(windows)]
+pub(crate) use windows::*;
+
+/// Somebody wants this process to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupt {
+    /// It came from the terminal (Ctrl-C), which sends it to every process in the foreground.
+    pub(crate) to_all: bool,
+}

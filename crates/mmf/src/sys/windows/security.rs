@@ -1,0 +1,405 @@
+//! Who this user is, who owns an object, and who may open it.
+
+use std::ffi::c_void;
+use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::ptr::{self, NonNull};
+
+use windows_sys::Win32::Foundation::{ERROR_NO_TOKEN, ERROR_SUCCESS, HANDLE, LocalFree};
+use windows_sys::Win32::Security::Authorization::{
+    ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertSidToStringSidW,
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1, SE_FILE_OBJECT,
+    SE_KERNEL_OBJECT,
+};
+use windows_sys::Win32::Security::{
+    ACCESS_ALLOWED_ACE, ACL, CheckTokenMembership, DACL_SECURITY_INFORMATION, GENERIC_MAPPING, GetAce,
+    GetSecurityDescriptorDacl, GetTokenInformation, INHERIT_ONLY_ACE, LookupAccountSidW, MapGenericMask,
+    OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES, SetKernelObjectSecurity,
+    TOKEN_ACCESS_MASK, TOKEN_INFORMATION_CLASS, TOKEN_QUERY, TokenOwner, TokenSessionId, TokenUser,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    FILE_ALL_ACCESS, FILE_GENERIC_EXECUTE, FILE_GENERIC_READ, FILE_GENERIC_WRITE, STANDARD_RIGHTS_EXECUTE,
+    STANDARD_RIGHTS_READ, STANDARD_RIGHTS_WRITE,
+};
+use windows_sys::Win32::System::Memory::{
+    SECTION_ALL_ACCESS, SECTION_MAP_EXECUTE, SECTION_MAP_READ, SECTION_MAP_WRITE, SECTION_QUERY,
+};
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken};
+
+use super::{error, size32, wide};
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::Permissions;
+
+// https://learn.microsoft.com/windows/win32/secauthz/well-known-sids
+const SYSTEM: &str = "S-1-5-18";
+const ADMINISTRATORS: &str = "S-1-5-32-544";
+
+/// What the system gave with the duty to call `LocalFree`.
+struct Given(NonNull<c_void>);
+
+impl Given {
+    fn new<T>(given: *mut T) -> Option<Given> {
+        NonNull::new(given.cast()).map(Given)
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        // SAFETY: this is the only owner, and the function that gave it documents `LocalFree`.
+        unsafe { LocalFree(self.0.as_ptr()) };
+    }
+}
+
+/// Text that the system gave: UTF-16 up to a zero.
+fn text_of(given: &Given) -> String {
+    let start: *const u16 = given.0.as_ptr().cast_const().cast();
+    let mut units = Vec::new();
+    loop {
+        // SAFETY: the text ends in a zero, and all before this one were not it.
+        let at = unsafe { start.add(units.len()) };
+        // SAFETY: as above.
+        match unsafe { at.read() } {
+            0 => return String::from_utf16_lossy(&units),
+            unit => units.push(unit),
+        }
+    }
+}
+
+/// The token whose rights this thread has: the one it impersonates, or else the process's.
+pub(super) fn token(rights: TOKEN_ACCESS_MASK) -> Result<OwnedHandle> {
+    let mut token: HANDLE = ptr::null_mut();
+    // SAFETY: gives a constant that stands for this thread and needs no closing.
+    let thread = unsafe { GetCurrentThread() };
+    // SAFETY: `token` is writable.
+    let mut done = unsafe { OpenThreadToken(thread, rights, 1, &raw mut token) };
+    if done == 0 {
+        let failure = error::last("ask who this user is, to name");
+        if error::code_of(&failure) != ERROR_NO_TOKEN {
+            return Err(failure);
+        }
+        // SAFETY: as above, for this process.
+        let process = unsafe { GetCurrentProcess() };
+        // SAFETY: `token` is writable.
+        done = unsafe { OpenProcessToken(process, rights, &raw mut token) };
+    }
+    if done == 0 {
+        return Err(error::last("ask who this user is, to name"));
+    }
+    // SAFETY: just opened, and owned by nobody else.
+    Ok(unsafe { OwnedHandle::from_raw_handle(token) })
+}
+
+/// Room for any SID (68 bytes at most) and the pointer to it that precedes it, aligned for both.
+type TokenAnswer = [u64; 16];
+
+fn ask(token: &OwnedHandle, class: TOKEN_INFORMATION_CLASS, answer: &mut TokenAnswer) -> Result<()> {
+    let (mut len, room) = (0, size32::<TokenAnswer>());
+    let answer: *mut TokenAnswer = answer;
+    // SAFETY: `answer` is writable for as many bytes as the call is told.
+    match unsafe { GetTokenInformation(token.as_raw_handle(), class, answer.cast(), room, &raw mut len) } {
+        0 => Err(error::last("ask who this user is, to name")),
+        _ => Ok(()),
+    }
+}
+
+fn ask_sid(token: &OwnedHandle, class: TOKEN_INFORMATION_CLASS) -> Result<String> {
+    let mut answer: TokenAnswer = [0; 16];
+    ask(token, class, &mut answer)?;
+    // SAFETY: `TOKEN_USER` and `TOKEN_OWNER` both begin with a pointer to a SID, and `answer` is aligned for it.
+    let sid: PSID = unsafe { (&raw const answer).cast::<PSID>().read() };
+    // SAFETY: the system pointed it at a SID in `answer`, which has not moved.
+    unsafe { sid_text(sid) }
+}
+
+/// # Safety
+///
+/// `sid` points at a valid SID.
+unsafe fn sid_text(sid: PSID) -> Result<String> {
+    let mut text = ptr::null_mut();
+    // SAFETY: the caller vouches for `sid`; `text` is writable.
+    if unsafe { ConvertSidToStringSidW(sid, &raw mut text) } == 0 {
+        return Err(error::last("name the owner of"));
+    }
+    Ok(Given::new(text).as_ref().map(text_of).unwrap_or_default())
+}
+
+/// The user that this thread acts for.
+pub(super) struct User {
+    pub(super) sid: String,
+    /// Who owns what is made without naming an owner: the Administrators, for an elevated process.
+    default_owner: String,
+    pub(super) session: u32,
+}
+
+impl User {
+    pub(super) fn current() -> Result<User> {
+        let token = token(TOKEN_QUERY)?;
+        let mut session: TokenAnswer = [0; 16];
+        ask(&token, TokenSessionId, &mut session)?;
+        Ok(User {
+            sid: ask_sid(&token, TokenUser)?,
+            default_owner: ask_sid(&token, TokenOwner)?,
+            session: (session[0] & 0xffff_ffff) as u32,
+        })
+    }
+}
+
+/// What kind of object a descriptor is for: the same generic right means other things.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Section,
+    File,
+}
+
+impl Kind {
+    fn mapping(self) -> GENERIC_MAPPING {
+        match self {
+            Kind::Section => GENERIC_MAPPING {
+                GenericRead: STANDARD_RIGHTS_READ | SECTION_QUERY | SECTION_MAP_READ,
+                GenericWrite: STANDARD_RIGHTS_WRITE | SECTION_MAP_WRITE,
+                GenericExecute: STANDARD_RIGHTS_EXECUTE | SECTION_MAP_EXECUTE,
+                GenericAll: SECTION_ALL_ACCESS,
+            },
+            Kind::File => GENERIC_MAPPING {
+                GenericRead: FILE_GENERIC_READ,
+                GenericWrite: FILE_GENERIC_WRITE,
+                GenericExecute: FILE_GENERIC_EXECUTE,
+                GenericAll: FILE_ALL_ACCESS,
+            },
+        }
+    }
+}
+
+/// A security descriptor to make an object with, its generic rights turned into those of that kind of object, as the
+/// system itself does with it: so it can be compared with what an object has.
+pub(super) struct Descriptor(Given);
+
+impl Descriptor {
+    pub(super) fn new(permissions: &Permissions, kind: Kind) -> Result<Descriptor> {
+        // The owner is named, since an elevated process's objects would belong to the Administrators.
+        let sid = || User::current().map(|user| user.sid);
+        match permissions {
+            Permissions::User => {
+                let sid = sid()?;
+                Descriptor::parse(&format!("O:{sid}D:P(A;;GA;;;{sid})"), kind)
+            }
+            // All rights, since programs often ask for all of them to open. `WD` leaves out app containers.
+            Permissions::Everyone => Descriptor::parse(&format!("O:{}D:P(A;;GA;;;WD)(A;;GA;;;AC)", sid()?), kind),
+            Permissions::Sddl(text) => Descriptor::parse(text, kind),
+            Permissions::Mode(_) => Err(Error::unsupported("use", "a Unix mode on Windows; it takes SDDL text")),
+        }
+    }
+
+    pub(super) fn parse(text: &str, kind: Kind) -> Result<Descriptor> {
+        if text.contains('\0') {
+            return Err(Error::invalid("use", "the SDDL text holds a zero"));
+        }
+        let mut given: PSECURITY_DESCRIPTOR = ptr::null_mut();
+        let text_wide = wide(text);
+        // SAFETY: the text ends in a zero; `given` is writable; the length is not asked for.
+        let done = unsafe {
+            ConvertStringSecurityDescriptorToSecurityDescriptorW(
+                text_wide.as_ptr(),
+                SDDL_REVISION_1,
+                &raw mut given,
+                ptr::null_mut(),
+            )
+        };
+        let failure = error::last("use");
+        let Some(given) = Given::new(given).filter(|_| done != 0) else {
+            let reason = format!("{text:?} is no security descriptor in SDDL");
+            return Err(failure.with_kind(ErrorKind::InvalidInput { reason }));
+        };
+        let descriptor = Descriptor(given);
+        descriptor.map_generic_rights(text, kind)?;
+        Ok(descriptor)
+    }
+
+    fn map_generic_rights(&self, text: &str, kind: Kind) -> Result<()> {
+        let (mut present, mut defaulted, mut dacl) = (0, 0, ptr::null_mut::<ACL>());
+        // SAFETY: a valid descriptor; the three are writable.
+        let done = unsafe {
+            GetSecurityDescriptorDacl(self.0.0.as_ptr(), &raw mut present, &raw mut dacl, &raw mut defaulted)
+        };
+        if done == 0 {
+            return Err(error::last("use"));
+        }
+        if present == 0 {
+            // The system would then use a default that depends on the process.
+            let reason = format!("{text:?} names nobody who may open it: it has no D: part");
+            return Err(Error::invalid("use", reason));
+        }
+        if dacl.is_null() {
+            // `D:NO_ACCESS_CONTROL`: there are no rights to map.
+            return Ok(());
+        }
+        // SAFETY: it points into the descriptor, which lives.
+        let count = unsafe { (*dacl).AceCount };
+        let mapping = kind.mapping();
+        for index in 0..u32::from(count) {
+            let mut ace: *mut c_void = ptr::null_mut();
+            // SAFETY: a valid list; `ace` is writable.
+            if unsafe { GetAce(dacl, index, &raw mut ace) } == 0 {
+                return Err(error::last("use"));
+            }
+            // Every kind of entry that a DACL holds begins as this one: a header, then the mask.
+            let ace: *mut ACCESS_ALLOWED_ACE = ace.cast();
+            // SAFETY: the entry lies in the descriptor, which is ours alone.
+            let flags = unsafe { (*ace).Header.AceFlags };
+            // Rights that are only there to be inherited stay generic.
+            if u32::from(flags) & INHERIT_ONLY_ACE == 0 {
+                // SAFETY: as above.
+                let mask = unsafe { &raw mut (*ace).Mask };
+                // SAFETY: both are valid for the call.
+                unsafe { MapGenericMask(mask, &raw const mapping) };
+            }
+        }
+        Ok(())
+    }
+
+    /// For a function that makes an object. It borrows from this descriptor, and must not outlive it.
+    pub(super) fn attributes(&self) -> SECURITY_ATTRIBUTES {
+        SECURITY_ATTRIBUTES {
+            nLength: size32::<SECURITY_ATTRIBUTES>(),
+            lpSecurityDescriptor: self.0.0.as_ptr(),
+            bInheritHandle: 0,
+        }
+    }
+
+    /// Who may open it, as SDDL.
+    pub(super) fn dacl(&self) -> Result<String> {
+        dacl_text(&self.0)
+    }
+
+    /// Lets an object be opened as this descriptor says from now on.
+    pub(super) fn replace_dacl(&self, object: &OwnedHandle) -> Result<()> {
+        let object = object.as_raw_handle();
+        // SAFETY: a valid descriptor, which the call only reads.
+        match unsafe { SetKernelObjectSecurity(object, DACL_SECURITY_INFORMATION, self.0.0.as_ptr()) } {
+            0 => Err(error::last("set the permissions of")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn dacl_text(descriptor: &Given) -> Result<String> {
+    let mut text = ptr::null_mut();
+    // SAFETY: a valid descriptor; `text` is writable; the length is not asked for.
+    let done = unsafe {
+        ConvertSecurityDescriptorToStringSecurityDescriptorW(
+            descriptor.0.as_ptr(),
+            SDDL_REVISION_1,
+            DACL_SECURITY_INFORMATION,
+            &raw mut text,
+            ptr::null_mut(),
+        )
+    };
+    if done == 0 {
+        return Err(error::last("read the permissions of"));
+    }
+    Ok(Given::new(text).as_ref().map(text_of).unwrap_or_default())
+}
+
+/// Owner and DACL of an object.
+pub(super) struct Security {
+    descriptor: Given,
+    /// Points into the descriptor.
+    owner: PSID,
+}
+
+impl Security {
+    /// Needs `READ_CONTROL`. `None` where the system has noted no owner, as some file systems cannot.
+    pub(super) fn of(object: BorrowedHandle<'_>, kind: Kind) -> Result<Option<Security>> {
+        let object_type = match kind {
+            Kind::Section => SE_KERNEL_OBJECT,
+            Kind::File => SE_FILE_OBJECT,
+        };
+        let (mut owner, mut descriptor) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: `owner` and `descriptor` are writable; the other parts are not asked for.
+        let code = unsafe {
+            GetSecurityInfo(
+                object.as_raw_handle(),
+                object_type,
+                OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
+                &raw mut owner,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                &raw mut descriptor,
+            )
+        };
+        if code != ERROR_SUCCESS {
+            return Err(error::of_code("read the permissions of", code));
+        }
+        Ok(Given::new(descriptor).filter(|_| !owner.is_null()).map(|descriptor| Security { descriptor, owner }))
+    }
+
+    pub(super) fn dacl(&self) -> Result<String> {
+        dacl_text(&self.descriptor)
+    }
+
+    /// Whether it lets in whom a new object with this descriptor would: the entries, as the system wrote them down.
+    /// The flags before them tell how they came about.
+    pub(super) fn lets_in_as(&self, wanted: &Descriptor) -> Result<bool> {
+        let entries = |text: String| text.find('(').map_or(text.clone(), |start| text[start..].to_owned());
+        Ok(entries(self.dacl()?) == entries(wanted.dacl()?))
+    }
+
+    /// The owner's SID.
+    pub(super) fn owner(&self) -> Result<String> {
+        // SAFETY: the system pointed it at a SID in the descriptor, which lives as long as `self`.
+        unsafe { sid_text(self.owner) }
+    }
+
+    /// The owner's account, or the SID where no account has it.
+    pub(super) fn owner_account(&self) -> Result<String> {
+        // User and domain names have at most 256 units.
+        let (mut name, mut domain) = ([0u16; 260], [0u16; 260]);
+        let (mut name_len, mut domain_len, mut meaning) = (260, 260, 0);
+        // SAFETY: the SID lives as long as `self`; both buffers are writable for as many units as the call is told.
+        let done = unsafe {
+            LookupAccountSidW(
+                ptr::null(),
+                self.owner,
+                name.as_mut_ptr(),
+                &raw mut name_len,
+                domain.as_mut_ptr(),
+                &raw mut domain_len,
+                &raw mut meaning,
+            )
+        };
+        if done == 0 {
+            return self.owner();
+        }
+        let text = |units: &[u16], len: u32| String::from_utf16_lossy(units.get(..len as usize).unwrap_or_default());
+        let (name, domain) = (text(&name, name_len), text(&domain, domain_len));
+        Ok(if domain.is_empty() { name } else { format!("{domain}\\{name}") })
+    }
+
+    /// Refuses what belongs to neither this user nor the system itself.
+    pub(super) fn check_owner(&self) -> Result<()> {
+        let (user, owner) = (User::current()?, self.owner()?);
+        if owner == user.sid || owner == user.default_owner || owner == SYSTEM {
+            return Ok(());
+        }
+        // Only an elevated process is one of them: in any other the group is there to deny.
+        if owner == ADMINISTRATORS && self.owned_by_group_of_ours()? {
+            return Ok(());
+        }
+        Err(foreign(owner))
+    }
+
+    fn owned_by_group_of_ours(&self) -> Result<bool> {
+        let mut member = 0;
+        // SAFETY: no token means this thread's; the SID lives as long as `self`; `member` is writable.
+        match unsafe { CheckTokenMembership(ptr::null_mut(), self.owner, &raw mut member) } {
+            0 => Err(error::last("read the owner of")),
+            _ => Ok(member != 0),
+        }
+    }
+}
+
+/// The refusal of an object of somebody else.
+pub(super) fn foreign(owner: impl Into<String>) -> Error {
+    Error::new(ErrorKind::ForeignOwner { owner: owner.into() }, "open")
+        .with_help("allow other owners if that is who should have made it")
+}

@@ -1,0 +1,222 @@
+//! Views: address ranges that show a section's bytes.
+
+use std::os::windows::io::{AsRawHandle, OwnedHandle};
+use std::ptr::{self, NonNull};
+
+use windows_sys::Win32::Foundation::ERROR_INVALID_ADDRESS;
+use windows_sys::Win32::System::Memory::{
+    FlushViewOfFile, MEM_COMMIT, MEMORY_BASIC_INFORMATION, MEMORY_MAPPED_VIEW_ADDRESS, MapViewOfFileEx, PAGE_READWRITE,
+    PrefetchVirtualMemory, UnmapViewOfFile, VirtualAlloc, VirtualQuery, WIN32_MEMORY_RANGE_ENTRY,
+};
+use windows_sys::Win32::System::Threading::GetCurrentProcess;
+
+use super::object::Object;
+use super::section::Section;
+use super::{error, halves, page_size};
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{Access, FaultPolicy, LargePages};
+use crate::sys::{Place, guard};
+
+/// What was mapped, from its granule's first byte on. Unmapped when dropped.
+pub(super) struct Mapped {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it is an address range that this value owns; any thread may use and unmap it.
+unsafe impl Send for Mapped {}
+// SAFETY: its methods change no state that a second thread's call could meet half done: each is one system call.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// `offset` is a multiple of the section's granularity, and so is `address`; the range lies in the section.
+    pub(super) fn new(
+        section: &Section,
+        access: Access,
+        offset: u64,
+        len: usize,
+        address: Option<usize>,
+    ) -> Result<Mapped> {
+        let (high, low) = halves(offset);
+        let wanted = address.map_or(ptr::null(), ptr::without_provenance);
+        let handle = section.handle().as_raw_handle();
+        // SAFETY: a new range of the system's choosing, or at an address where nothing is, else the call fails.
+        let view = unsafe { MapViewOfFileEx(handle, section.map_rights(access), high, low, len, wanted) };
+        match NonNull::new(view.Value) {
+            Some(base) => Ok(Mapped { base: base.cast(), len }),
+            None => Err(error::last("map")),
+        }
+    }
+
+    /// Bytes from the start to the first page that is not committed.
+    pub(super) fn committed(&self) -> Result<usize> {
+        let mut done = 0;
+        while done < self.len {
+            let mut region = MEMORY_BASIC_INFORMATION::default();
+            let at = self.base.as_ptr().wrapping_add(done);
+            // SAFETY: `region` is writable for the bytes that the call is told; the address is only looked up.
+            let filled = unsafe { VirtualQuery(at.cast(), &raw mut region, size_of::<MEMORY_BASIC_INFORMATION>()) };
+            if filled == 0 {
+                return Err(error::last("measure"));
+            }
+            if region.State != MEM_COMMIT || region.RegionSize == 0 {
+                break;
+            }
+            done = done.saturating_add(region.RegionSize);
+        }
+        Ok(done.min(self.len))
+    }
+
+    /// Makes the pages of this range, which lies in the view, be there.
+    pub(super) fn commit(&self, offset: usize, len: usize) -> Result<()> {
+        let start = self.base.as_ptr().wrapping_add(offset);
+        // SAFETY: pages of this view, which is of a section of the pagefile and can be written; committing those
+        // that are there already changes nothing.
+        let done = unsafe { VirtualAlloc(start.cast(), len, MEM_COMMIT, PAGE_READWRITE) };
+        if done.is_null() { Err(error::last("get memory for")) } else { Ok(()) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        let view = MEMORY_MAPPED_VIEW_ADDRESS { Value: self.base.as_ptr().cast() };
+        // SAFETY: this value mapped it, and nobody else unmaps it; who uses its bytes borrows from an owner of it.
+        unsafe { UnmapViewOfFile(view) };
+    }
+}
+
+pub(crate) struct View {
+    /// The first byte asked for.
+    base: NonNull<u8>,
+    reach: usize,
+    /// Held for its drop; `None` where `reach` is 0.
+    _mapped: Option<Mapped>,
+    /// Whether there is something to flush, and a file to flush it to.
+    flushes: bool,
+    /// Held for its drop: without a handle the name would be free while the memory lives.
+    _section: Option<OwnedHandle>,
+}
+
+// SAFETY: `base` points into what `_mapped` owns; see there.
+unsafe impl Send for View {}
+// SAFETY: as above; the bytes themselves are only reached through raw pointers.
+unsafe impl Sync for View {}
+
+impl View {
+    pub(crate) fn map(object: &Object, place: &Place) -> Result<View> {
+        if place.reach == 0 {
+            return Ok(View::empty());
+        }
+        match object {
+            Object::Memory(section) => View::of_section(section, place),
+            Object::File(file) => match file.section(place.access)? {
+                Some(section) => View::of_section(&section, place),
+                None => Ok(View::empty()),
+            },
+        }
+    }
+
+    fn empty() -> View {
+        // Aligned for every word, and in no page that anybody can map.
+        let base = NonNull::<u64>::dangling().cast();
+        View { base, reach: 0, _mapped: None, flushes: false, _section: None }
+    }
+
+    fn of_section(section: &Section, place: &Place) -> Result<View> {
+        if place.large_pages == LargePages::Require && !section.has_large_pages() {
+            return Err(Error::unsupported("map", "large pages, in memory that was not created of them"));
+        }
+        let reach = section.size().saturating_sub(place.offset).min(place.reach as u64);
+        let granule = section.granularity();
+        let before = place.offset % granule as u64;
+        let too_long = |_| Error::new(ErrorKind::NoSpace, "map").with_help("this process has too few addresses for it");
+        let (reach, before) = (usize::try_from(reach).map_err(too_long)?, usize::try_from(before).map_err(too_long)?);
+        if reach == 0 {
+            return Ok(View::empty());
+        }
+        let mut len = before.saturating_add(reach);
+        if section.has_large_pages() {
+            len = len.checked_next_multiple_of(granule).unwrap_or(usize::MAX);
+        }
+        let address = place.base_address.map(|wanted| start_of(wanted, before, granule)).transpose()?;
+        let mapped = Mapped::new(section, place.access, place.offset - before as u64, len, address);
+        let mapped = mapped.map_err(|error| match place.base_address {
+            Some(wanted) if error::code_of(&error) == ERROR_INVALID_ADDRESS => {
+                refused(wanted, "something is there already, or no program may have it")
+            }
+            _ => error,
+        })?;
+        // SAFETY: `before` is less than what was mapped.
+        let base = unsafe { mapped.base.add(before) };
+        // A file's section has no name to keep, and would keep the file from being truncated no longer than the view.
+        let keep = if section.is_of_file() { None } else { Some(duplicate(section)?) };
+        let flushes = section.is_of_file() && place.access == Access::ReadWrite;
+        Ok(View { base, reach, _mapped: Some(mapped), flushes, _section: keep })
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    pub(crate) fn reach(&self) -> usize {
+        self.reach
+    }
+
+    pub(crate) fn flush(&self, offset: usize, len: usize) -> Result<()> {
+        let len = len.min(self.reach.saturating_sub(offset));
+        // A length of 0 would mean all.
+        if len == 0 || !self.flushes {
+            return Ok(());
+        }
+        // SAFETY: the range lies in this view; flushing changes no contents.
+        match unsafe { FlushViewOfFile(self.base().wrapping_add(offset).cast(), len) } {
+            0 => Err(error::last("flush")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn prefault(&self, len: usize) -> Result<()> {
+        let len = len.min(self.reach);
+        if len == 0 {
+            return Ok(());
+        }
+        // Reads a file in large pieces, but neither maps the pages nor makes memory's: so each is touched after it.
+        let range = WIN32_MEMORY_RANGE_ENTRY { VirtualAddress: self.base().cast(), NumberOfBytes: len };
+        // SAFETY: gives a constant that stands for this process.
+        let process = unsafe { GetCurrentProcess() };
+        // SAFETY: one entry, which lies in this view. It is advice: it fails, and does no harm, where it cannot be taken.
+        unsafe { PrefetchVirtualMemory(process, 1, &raw const range, 0) };
+        // Without routines for this processor the system looks at the pages.
+        let policy = if guard::arm().is_ok() { FaultPolicy::Trap } else { FaultPolicy::SystemCalls };
+        let start = self.base().addr();
+        let (end, page) = (start + len, page_size());
+        let (mut offset, mut byte) = (0, 0);
+        while offset < len {
+            let at = self.base().wrapping_add(offset);
+            // SAFETY: a byte of this view, whose page may be gone, and one on the stack.
+            if unsafe { guard::copy(policy, &raw mut byte, at, 1, start, end) } != 0 {
+                return Err(Error::new(ErrorKind::Fault { offset, done: offset }, "bring in the pages of"));
+            }
+            offset += page - (at.addr() % page);
+        }
+        Ok(())
+    }
+}
+
+/// Where the view has to begin for its first byte to be at `wanted`.
+fn start_of(wanted: usize, before: usize, granule: usize) -> Result<usize> {
+    match wanted.checked_sub(before).filter(|start| *start != 0 && start % granule == 0) {
+        Some(start) => Ok(start),
+        None => {
+            Err(refused(wanted, &format!("this offset's addresses are {before} more than a multiple of {granule}")))
+        }
+    }
+}
+
+fn refused(wanted: usize, why: &str) -> Error {
+    Error::invalid("map", format!("it cannot be mapped at address {wanted:#x}: {why}"))
+}
+
+fn duplicate(section: &Section) -> Result<OwnedHandle> {
+    section.handle().try_clone_to_owned().map_err(|source| error::classify("map", source))
+}

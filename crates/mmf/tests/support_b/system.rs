@@ -1,0 +1,176 @@
+//! What only tests ask of a Unix system.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// A user who owns nothing.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// Makes this process another user's, for good.
+pub(crate) fn become_user(uid: u32) {
+    // SAFETY: an empty list, of which nothing is read.
+    checked(unsafe { libc::setgroups(0, std::ptr::null()) });
+    // SAFETY: takes numbers only.
+    checked(unsafe { libc::setresgid(uid, uid, uid) });
+    // SAFETY: takes numbers only.
+    checked(unsafe { libc::setresuid(uid, uid, uid) });
+}
+
+/// The outcome of a call that gives -1 where it fails.
+#[track_caller]
+pub(crate) fn checked(outcome: libc::c_int) -> libc::c_int {
+    assert_ne!(outcome, -1, "{}", io::Error::last_os_error());
+    outcome
+}
+
+/// Gives this thread, and the processes it starts from now on, a `/dev/shm` of its own.
+#[cfg(target_os = "linux")]
+pub(crate) fn own_dev_shm(options: &str) {
+    own_mounts();
+    mount(Some(c"tmpfs"), c"/dev/shm", Some(c"tmpfs"), 0, options);
+}
+
+/// What this thread mounts from now on, others do not see.
+#[cfg(target_os = "linux")]
+pub(crate) fn own_mounts() {
+    // SAFETY: takes a number only; the namespace is this thread's alone.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWNS) });
+    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, "");
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn mount(what: Option<&CStr>, place: &CStr, kind: Option<&CStr>, flags: u64, options: &str) {
+    let text = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    let options = CString::new(options).expect("no zeros");
+    // SAFETY: each argument is null, where mount(2) allows that, or a string that ends with a zero.
+    checked(unsafe { libc::mount(text(what), place.as_ptr(), text(kind), flags, options.as_ptr().cast()) });
+}
+
+/// Makes a fifo.
+pub(crate) fn make_fifo(path: &Path) {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("no zeros");
+    // SAFETY: a string that ends with a zero.
+    checked(unsafe { libc::mkfifo(path.as_ptr(), 0o600) });
+}
+
+/// Takes the live byte of this file exclusively, as who makes or removes an object does; returns what holds it.
+#[cfg(target_os = "linux")]
+pub(crate) fn take_exclusively(path: &Path) -> File {
+    let file = File::options().read(true).write(true).open(path).expect("the file");
+    // SAFETY: plain integers, for which zeros are valid.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    (lock.l_start, lock.l_len) = (1 << 62, 1);
+    // SAFETY: the descriptor is open, and the command reads one `flock`.
+    checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) });
+    file
+}
+
+/// Interrupts this thread every so often, for as long as the process lives.
+pub(crate) fn interrupt_every(time: Duration) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: plain integers, for which zeros are valid: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+    // SAFETY: the handler does nothing, at any moment.
+    checked(unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) });
+    // SAFETY: takes nothing and cannot fail.
+    let this = unsafe { libc::pthread_self() };
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(time);
+            // SAFETY: the thread plays the peer's role, with which the process ends.
+            assert_eq!(unsafe { libc::pthread_kill(this, libc::SIGALRM) }, 0);
+        }
+    });
+}
+
+/// Takes away what was mounted there last.
+#[cfg(target_os = "linux")]
+pub(crate) fn unmount(place: &CStr) {
+    // SAFETY: a string that ends with a zero.
+    checked(unsafe { libc::umount2(place.as_ptr(), 0) });
+}
+
+/// A forked child; killed and waited for where a test forgets it.
+pub(crate) struct Child(libc::pid_t);
+
+/// Runs `child` in a copy of this process, which ends with the code that it gives, or 101 where it panics. Nothing of
+/// this process's is dropped there.
+pub(crate) fn fork(child: impl FnOnce() -> i32) -> Child {
+    // SAFETY: the child has this thread alone. What it calls takes no lock that another thread of a test's peer holds for
+    // longer than an instant, but the allocator's, which libc sees to.
+    let id = checked(unsafe { libc::fork() });
+    if id != 0 {
+        return Child(id);
+    }
+    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(101);
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(code) }
+}
+
+impl Child {
+    #[track_caller]
+    pub(crate) fn ends_with(mut self, code: i32) {
+        let status = self.wait();
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == code, "the child ended otherwise: {status:#x}");
+    }
+
+    #[track_caller]
+    pub(crate) fn dies_of(mut self, signal: i32) {
+        let status = self.wait();
+        assert!(
+            libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal,
+            "the child ended otherwise: {status:#x}"
+        );
+    }
+
+    /// Kills it.
+    #[track_caller]
+    pub(crate) fn dies(self) {
+        // SAFETY: a child of ours that was not waited for, so the number is its own.
+        checked(unsafe { libc::kill(self.0, libc::SIGKILL) });
+        self.dies_of(libc::SIGKILL);
+    }
+
+    fn wait(&mut self) -> i32 {
+        let mut status = 0;
+        // SAFETY: writes one number.
+        checked(unsafe { libc::waitpid(self.0, &raw mut status, 0) });
+        self.0 = 0;
+        status
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            // SAFETY: a child of ours that was not waited for, so the number is its own.
+            let _ = unsafe { libc::kill(self.0, libc::SIGKILL) };
+            self.wait();
+        }
+    }
+}
+
+/// Becomes another program, without arguments.
+pub(crate) fn exec(path: &CStr) -> i32 {
+    let arguments = [path.as_ptr(), std::ptr::null()];
+    // SAFETY: a string that ends with a zero, and a list of such that ends with null.
+    unsafe { libc::execv(path.as_ptr(), arguments.as_ptr()) };
+    panic!("{path:?} cannot be run: {}", io::Error::last_os_error())
+}
+
+pub(crate) fn sleep_for_ever() -> i32 {
+    loop {
+        // SAFETY: takes nothing.
+        unsafe { libc::pause() };
+    }
+}
