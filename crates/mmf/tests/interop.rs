@@ -165,6 +165,8 @@ mod unix {
 /// With `tests/interop/section.c`, built by whatever C compiler is there, at the path that MMF_SECTION tells.
 #[cfg(windows)]
 mod windows {
+    use mmf::MappingOptions;
+
     use super::*;
 
     fn section(arguments: &[&str]) -> Program {
@@ -174,6 +176,11 @@ mod windows {
 
     fn pages(size: usize) -> usize {
         size.next_multiple_of(mmf::page_size())
+    }
+
+    /// For what the C program made: Windows notes this user as its owner, Wine nobody.
+    fn theirs() -> MappingOptions {
+        Mapping::options().size(SIZE as u64).allow_other_owners(true)
     }
 
     fn exact() -> Name {
@@ -187,10 +194,10 @@ mod windows {
         let name = exact();
         let mut c = section(&["create", name.as_str(), &SIZE.to_string()]);
         c.says("ready");
-        let reader = Mapping::options().access(Access::ReadOnly).open(&name).unwrap();
+        let reader = theirs().access(Access::ReadOnly).open(&name).unwrap();
         assert_eq!(reader.len(), pages(SIZE));
         assert_eq!(reader.read_to_vec(0, 6).unwrap(), b"from C");
-        let map = Mapping::open_or_create(&name, SIZE as u64).unwrap();
+        let map = theirs().open_or_create(&name).unwrap();
         assert_eq!(map.read_to_vec(0, 6).unwrap(), b"from C", "a second object of that name");
         map.write_at(100, b"from mmf").unwrap();
         c.hears("look");
@@ -198,7 +205,7 @@ mod windows {
         c.ends();
         // Ours alone now keep it.
         drop(reader);
-        assert_eq!(Mapping::open(&name).unwrap().read_to_vec(100, 8).unwrap(), b"from mmf");
+        assert_eq!(theirs().open(&name).unwrap().read_to_vec(100, 8).unwrap(), b"from mmf");
         drop(map);
         assert_eq!(*Mapping::open(&name).unwrap_err().kind(), ErrorKind::NotFound);
     }
@@ -227,10 +234,10 @@ mod windows {
         let name = exact();
         let mut c = section(&["create", name.as_str(), &SIZE.to_string()]);
         c.says("ready");
-        let map = Mapping::open(&name).unwrap();
+        let map = theirs().open(&name).unwrap();
         c.dies();
         assert_eq!(map.read_to_vec(0, 6).unwrap(), b"from C");
-        drop(Mapping::open(&name).expect("ours holds it"));
+        drop(theirs().open(&name).expect("ours holds it"));
         drop(map);
         assert_eq!(*Mapping::open(&name).unwrap_err().kind(), ErrorKind::NotFound);
     }

@@ -97,9 +97,13 @@ fn fifty_make(_: &[&str]) {
             let said = race(&mut racers, &unique_name("race"));
             assert_one_object(&mut racers, &said);
         }
-        // The same name again and again, while the last of the round before still leave.
-        let name = unique_name("race");
+        // The same name again and again; on Windows somebody who lists what there is may hold the object of the round
+        // before for an instant, so there it is another name.
+        let mut name = unique_name("race");
         for _ in 0..5 {
+            if cfg!(windows) {
+                name = unique_name("race");
+            }
             let said = race(&mut racers, &name);
             assert_one_object(&mut racers, &said);
         }
@@ -155,8 +159,12 @@ fn a_creator_killed_as_soon_as_it_has_won_takes_nothing_from_the_others() {
 
 fn winners_killed(_: &[&str]) {
     tells(|| {
-        let name = unique_name("race");
+        let mut name = unique_name("race");
         for round in 0..15 {
+            // As above.
+            if cfg!(windows) {
+                name = unique_name("race");
+            }
             let mut racers = racers(10, "make");
             racers.iter_mut().for_each(|racer| racer.send(&name));
             release("start", &mut racers);
@@ -188,13 +196,18 @@ fn winners_killed(_: &[&str]) {
     });
 }
 
-/// Creates and drops a large object until it is killed.
+/// Creates and drops a large object until it is killed. Says when it begins, and each time it has made one.
 fn creator(args: &[&str]) {
     let name = Name::local(args[0]).unwrap();
-    peer::say("ready");
+    peer::say("begins");
     loop {
         match Mapping::create_new(&name, LARGE as u64) {
-            Ok(map) => drop(map),
+            Ok(map) => {
+                peer::say("made");
+                // So that it is also met complete.
+                std::thread::sleep(Duration::from_millis(1));
+                drop(map);
+            }
             Err(error) => assert_eq!(*error.kind(), ErrorKind::AlreadyExists, "{error}"),
         }
     }
@@ -238,7 +251,11 @@ fn creators_killed(_: &[&str]) {
         // Different moments of a creation each time, from the first to the last millisecond of one.
         for kill in 0..120_u64 {
             let mut creator = Peer::spawn("creator", &[&name]);
-            creator.expect("ready");
+            creator.expect("begins");
+            // Every other time it has made one before, however slow the machine is.
+            if kill % 2 == 1 {
+                creator.expect("made");
+            }
             let since = Instant::now();
             while since.elapsed() < Duration::from_micros(kill * 7919 % 40_000) {
                 std::hint::spin_loop();

@@ -3,9 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -62,15 +60,15 @@ pub(crate) fn make_fifo(path: &Path) {
 
 /// Takes the live byte of this file exclusively, as who makes or removes an object does; returns what holds it.
 #[cfg(target_os = "linux")]
-pub(crate) fn take_exclusively(path: &Path) -> File {
-    let file = File::options().read(true).write(true).open(path).expect("the file");
+pub(crate) fn take_exclusively(path: &Path) -> std::fs::File {
+    let file = std::fs::File::options().read(true).write(true).open(path).expect("the file");
     // SAFETY: plain integers, for which zeros are valid.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as i16;
-    lock.l_whence = libc::SEEK_SET as i16;
+    lock.l_type = libc::F_WRLCK.try_into().expect("a small number");
+    lock.l_whence = libc::SEEK_SET.try_into().expect("a small number");
     (lock.l_start, lock.l_len) = (1 << 62, 1);
     // SAFETY: the descriptor is open, and the command reads one `flock`.
-    checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) });
+    checked(unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_OFD_SETLK, &raw const lock) });
     file
 }
 

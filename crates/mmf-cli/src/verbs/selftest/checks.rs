@@ -40,13 +40,11 @@ pub(super) const ALL: &[Check] = &[
     Check { name: "large pages or nothing", run: |place| large_pages(place, LargePages::Require) },
 ];
 
-/// What the system's settings or this user's rights do not allow is not mmf's failure.
+/// What this user's rights do not allow is not mmf's failure.
 fn lacking(error: mmf::Error) -> Outcome {
     match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::NoSpace | ErrorKind::Unsupported { .. } => {
-            Outcome::NotHere(error.to_string())
-        }
-        _ => Outcome::Fails(error.to_string()),
+        ErrorKind::PermissionDenied => Outcome::NotHere(error.to_string()),
+        _ => error.into(),
     }
 }
 

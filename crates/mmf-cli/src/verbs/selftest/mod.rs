@@ -29,7 +29,8 @@ type Verdict<T = String, E = Outcome> = std::result::Result<T, E>;
 impl From<mmf::Error> for Outcome {
     fn from(error: mmf::Error) -> Self {
         match error.kind() {
-            mmf::ErrorKind::Unsupported { .. } => Outcome::NotHere(error.to_string()),
+            // A full disk or /dev/shm is not mmf's failure either.
+            mmf::ErrorKind::Unsupported { .. } | mmf::ErrorKind::NoSpace => Outcome::NotHere(error.to_string()),
             _ => Outcome::Fails(error.to_string()),
         }
     }

@@ -32,10 +32,11 @@ macro_rules! entry {
         concat!(".globl ", label!($name), "\n", hide!($name), label!($name), ":\n")
     };
 }
+// A symbol of its own would let the linker move or drop what follows it: the block is one piece.
 #[cfg(target_vendor = "apple")]
 macro_rules! hide {
     ($name:expr) => {
-        concat!(".private_extern ", label!($name), "\n")
+        concat!(".private_extern ", label!($name), "\n.alt_entry ", label!($name), "\n")
     };
 }
 #[cfg(all(unix, not(target_vendor = "apple")))]
@@ -64,7 +65,21 @@ macro_rules! end {
         ".seh_handler {handler}, @except\n.seh_endproc"
     };
 }
-#[cfg(unix)]
+#[cfg(target_vendor = "apple")]
+macro_rules! begin {
+    () => {
+        concat!(
+            ".globl ",
+            label!("begin"),
+            "\n.private_extern ",
+            label!("begin"),
+            "\n",
+            label!("begin"),
+            ":\n.cfi_startproc"
+        )
+    };
+}
+#[cfg(all(unix, not(target_vendor = "apple")))]
 macro_rules! begin {
     () => {
         concat!(entry!("begin"), ".cfi_startproc")
