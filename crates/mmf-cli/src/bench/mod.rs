@@ -103,7 +103,7 @@ fn open(plan: Plan, name: &Name) -> io::Result<f64> {
 }
 
 fn text_of(rows: &[Row]) -> String {
-    let mut lines = vec![format!("{:<40}{:>12}{:>12}{:>14}{:>12}", "", "mmf", "GB/s", "without guard", "its speed")];
+    let mut lines = vec![format!("{:<40}{:>12}{:>12}{:>14}{:>12}", "", "mmf", "GB/s", "without guard", "beside it")];
     for Row { what, bytes, took } in rows {
         let speed = |time| bytes.map_or(String::new(), |bytes| rate(bytes, time).replace(" GB/s", ""));
         lines.push(match took {
@@ -112,7 +112,8 @@ fn text_of(rows: &[Row]) -> String {
                 time(pair.ours),
                 speed(pair.ours),
                 time(pair.theirs),
-                format!("{:.2}", pair.speed),
+                // What takes a few nanoseconds has no speed worth the name.
+                if pair.theirs < 10.0 { format!("{:+.2} ns", pair.more) } else { format!("{:.2} x", pair.speed) },
             ),
             Took::Alone(took) => format!("{what:<40}{:>12}", time(*took)),
             Took::Not(why) => format!("{what:<40}not here: {why}"),
@@ -120,8 +121,9 @@ fn text_of(rows: &[Row]) -> String {
     }
     lines.push(String::new());
     lines.push(format!(
-        "Medians of {} runs in turns. Its speed: mmf's operation as a fraction of `ptr::copy_nonoverlapping` and of\n\
-         the standard library's atomics on the same memory, which check nothing and die of a page that is gone.",
+        "Medians of {} runs in turns. Without guard: `ptr::copy_nonoverlapping` and the standard library's atomics on the\n\
+         same memory, which check nothing and die of a page that is gone. Beside it: how fast mmf is, 1 being as fast,\n\
+         or how much longer it takes.",
         PLAN.pairs
     ));
     lines.join("\n") + "\n"
@@ -133,7 +135,7 @@ fn json_of(rows: &[Row]) -> io::Result<String> {
         .map(|Row { what, bytes, took }| match took {
             Took::Beside(pair) => json!({
                 "what": what, "bytes": bytes, "nanoseconds": pair.ours,
-                "nanoseconds_without_guard": pair.theirs, "speed": pair.speed,
+                "nanoseconds_without_guard": pair.theirs, "speed": pair.speed, "nanoseconds_more": pair.more,
             }),
             Took::Alone(took) => json!({ "what": what, "nanoseconds": took }),
             Took::Not(why) => json!({ "what": what, "error": why }),

@@ -71,6 +71,7 @@ impl Copy<'_> {
 /// The first word of a mapping, as the compiler's atomic.
 fn first_word(map: &Mapping) -> io::Result<&AtomicU64> {
     map.load::<u64>(0, Ordering::Relaxed)?;
+    #[allow(clippy::cast_ptr_alignment, reason = "the load above is refused where it is not aligned")]
     let word = map.as_mut_ptr()?.cast::<AtomicU64>();
     // SAFETY: the load has shown that there is an aligned word, which lives as long as the borrow of the mapping; a word
     // that is only used atomically may be shared.
