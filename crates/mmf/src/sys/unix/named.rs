@@ -9,7 +9,7 @@ use super::birth::{Newborn, extend, size_to_make};
 use super::live::{Holders, Judged, Live, Patience, WARY, holders, remove_if_dead};
 use super::native::{self, LockKind};
 use super::object::{Object, check_demands, check_owner, info_of, open_flags, out_of_space};
-use super::scope::{Identity, Missing, ScopeDir, file_name};
+use super::scope::{Identity, Missing, PREFIX, ScopeDir, file_name};
 use super::system;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
@@ -112,6 +112,10 @@ fn revive(dir: &ScopeDir, file: &str, name: &Name, spec: &Spec) -> Result<Option
     let (Ok(fd), Ok(own)) = (open(), open()) else { return Ok(None) };
     let stat = check_demands(&own, &Spec { size: None, ..spec.clone() })?;
     let identity = Identity::of(&stat);
+    if stat.st_nlink != 1 {
+        // Something else's file, which somebody has linked here to have it emptied.
+        return Ok(None);
+    }
     if native::lock(own.as_fd(), LockKind::Exclusive).is_err()
         || !dir.holds(file, identity)
         || rustix::fs::fstat(&fd).map(|stat| Identity::of(&stat)) != Ok(identity)
@@ -200,6 +204,10 @@ pub(crate) fn check_exact(text: &str) -> Result<(), String> {
     if rest.len() > native::EXACT_MAX {
         return Err(format!("it has {} bytes, and {} is this system's most", rest.len(), native::EXACT_MAX));
     }
+    if rest.starts_with(PREFIX) {
+        // It has no live byte, so the next sweep would remove it.
+        return Err(format!("what begins with {PREFIX} is an object of the scope `Global`"));
+    }
     match rest.chars().find(|c| matches!(c, '/' | '\0')) {
         Some(c) => Err(format!("it holds {c:?} after its beginning")),
         None => Ok(()),
@@ -214,8 +222,8 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
             let look = rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | WARY, Mode::empty());
             let alive = match &look {
                 Ok(look) => holders(look)? != Holders::None,
-                // Somebody's whom we may not ask.
-                Err(Errno::ACCESS) => true,
+                // Somebody's whom we may not ask, or who has a lease on it.
+                Err(Errno::ACCESS | Errno::AGAIN) => true,
                 Err(_) => false,
             };
             let stat = rustix::fs::statat(&dir.fd, &*file, AtFlags::SYMLINK_NOFOLLOW);

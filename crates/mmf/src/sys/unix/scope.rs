@@ -13,7 +13,8 @@ use super::system;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
 
-const PREFIX: &str = "mmf.";
+/// What the files of named objects begin with.
+pub(super) const PREFIX: &str = "mmf.";
 
 /// The directory of a scope, open.
 pub(super) struct ScopeDir {
