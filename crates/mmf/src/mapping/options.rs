@@ -232,7 +232,12 @@ impl MappingOptions {
                 ));
             }
         }
-        Ok(())
+        // Before anything is created that a failure would leave behind.
+        match self.policy {
+            FaultPolicy::Trap => sys::guard::arm(),
+            FaultPolicy::SystemCalls => sys::guard::probe_system_calls(),
+            FaultPolicy::Unguarded => Ok(()),
+        }
     }
 
     fn check_creation(&self, source: Option<&Source>) -> Result<()> {
@@ -254,11 +259,6 @@ impl MappingOptions {
     }
 
     fn map(&self, object: Object, source: Option<Source>) -> Result<Mapping> {
-        match self.policy {
-            FaultPolicy::Trap => sys::guard::arm()?,
-            FaultPolicy::SystemCalls => sys::guard::probe_system_calls()?,
-            FaultPolicy::Unguarded => {}
-        }
         let size = object.len()?;
         let is_file = matches!(source, Some(Source::File(_)));
         let (offset, len, growth) = match self.part {

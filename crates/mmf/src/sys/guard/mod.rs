@@ -83,7 +83,7 @@ pub(crate) struct Fault;
 ///   [`FaultPolicy::Trap`], lie in `lo..hi`.
 /// - Nobody holds a reference to the destination, or an exclusive one to the source, where others may write
 ///   at the same time they do so as shared memory allows: no reference of this process covers such bytes.
-/// - The two do not overlap at these addresses.
+/// - Where the two overlap, the caller can do with any of the bytes that either held.
 #[inline]
 pub(crate) unsafe fn copy(
     policy: FaultPolicy,

@@ -96,13 +96,22 @@ pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Err
     if to - from >= LARGE && is_memory(fd) && to - from > memory_available().unwrap_or(u64::MAX) {
         return Err(Errno::NOSPC);
     }
-    loop {
-        match rustix::fs::fallocate(fd, FallocateFlags::empty(), from, to - from) {
-            Err(Errno::INTR) => {}
-            result => return result,
+    // A signal takes back all that a call has allocated, so after one it is asked for less at a time: a timer could
+    // else keep it from ever getting done.
+    let (mut at, mut step) = (from, to - from);
+    while at < to {
+        let piece = step.min(to - at);
+        match rustix::fs::fallocate(fd, FallocateFlags::empty(), at, piece) {
+            Ok(()) => at += piece,
+            Err(Errno::INTR) => step = (piece / 2).max(LEAST_PIECE),
+            Err(errno) => return Err(errno),
         }
     }
+    Ok(())
 }
+
+/// What is allocated faster than signals come.
+const LEAST_PIECE: u64 = 1 << 20;
 
 /// From here on it is asked whether there is so much memory: a memfd has no limit of its own and a tmpfs one that may
 /// be as large as the machine, so that allocating what is not there ends with the kernel killing processes.

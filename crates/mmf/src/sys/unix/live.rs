@@ -126,8 +126,9 @@ pub(super) enum Judged {
 pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, expected: Option<Identity>) -> Result<Judged> {
     let look = match rustix::fs::openat(&dir.fd, file_name, OFlags::RDONLY | WARY, Mode::empty()) {
         Ok(look) => look,
-        // Gone already, or nothing that this user may judge.
-        Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO) => return Ok(Judged::Alive),
+        // Gone already, or nothing that this user may judge; `AGAIN`: its owner has a lease on it (`F_SETLEASE`), and so
+        // could stop every sweep.
+        Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO | Errno::AGAIN) => return Ok(Judged::Alive),
         Err(errno) => return Err(system("judge")(errno)),
     };
     let stat = rustix::fs::fstat(&look).map_err(system("judge"))?;
@@ -162,7 +163,8 @@ pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, expected: Option<I
 fn lockable(dir: &ScopeDir, file_name: &str, look: &OwnedFd, stat: &rustix::fs::Stat) -> Result<OwnedFd, Errno> {
     let open = || rustix::fs::openat(&dir.fd, file_name, OFlags::RDWR | WARY, Mode::empty());
     match open() {
-        Err(Errno::ACCESS) if stat.st_uid == rustix::process::geteuid().as_raw() => {
+        // Another link may be the name of something else of this user's, put here by somebody to have its mode changed.
+        Err(Errno::ACCESS) if stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_nlink == 1 => {
             rustix::fs::fchmod(look, Mode::RUSR | Mode::WUSR)?;
             open()
         }

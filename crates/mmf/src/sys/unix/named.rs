@@ -128,6 +128,10 @@ fn revive(dir: &ScopeDir, file: &str, name: &Name, spec: &Spec) -> Result<Option
     let (Ok(fd), Ok(own)) = (open(), open()) else { return Ok(None) };
     let stat = check_demands(&own, &Spec { size: None, ..spec.clone() })?;
     let identity = Identity::of(&stat);
+    if stat.st_nlink != 1 {
+        // Something else's file, which somebody has linked here to have it emptied.
+        return Ok(None);
+    }
     if native::lock(own.as_fd(), LockKind::Exclusive).is_err()
         || !dir.holds(file, identity)
         || rustix::fs::fstat(&fd).map(|stat| Identity::of(&stat)) != Ok(identity)
@@ -237,8 +241,8 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
             let look = rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | WARY, Mode::empty());
             let alive = match &look {
                 Ok(look) => holders(look)? != Holders::None,
-                // Somebody's whom we may not ask.
-                Err(Errno::ACCESS) => true,
+                // Somebody's whom we may not ask, or who has a lease on it.
+                Err(Errno::ACCESS | Errno::AGAIN) => true,
                 Err(_) => false,
             };
             let stat = rustix::fs::statat(&dir.fd, &*file, AtFlags::SYMLINK_NOFOLLOW);
