@@ -185,7 +185,7 @@ pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo:
     left
 }
 
-/// Calls an atomic routine: a word's address and two operands in, a [`Fetched`](crate::sys::guard::Fetched) out.
+/// Calls an atomic routine: a word's address and two operands in, a `Fetched` out.
 macro_rules! call {
     ($routine:path, $word:expr, $a:expr, $b:expr) => {{
         let (word, a, b): (*mut u8, u64, u64) = ($word, $a, $b);
@@ -202,7 +202,7 @@ macro_rules! call {
                 out("rax") value,
             );
         }
-        $crate::sys::guard::Fetched { value, fault }
+        $crate::sys::guard::trap::Fetched { value, fault }
     }};
 }
 pub(super) use call;
