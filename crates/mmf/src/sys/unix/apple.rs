@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 pub(super) use super::ofd::{LockKind, lock, lock_owner, with_growth_lock};
@@ -13,6 +14,8 @@ use crate::error::{Error, Result};
 
 pub(super) const SHARED_DIR: &str = "/tmp";
 pub(super) const NO_SPACE_HELP: &str = "see `df /tmp`";
+/// What `fstat` calls shared memory: nothing, the kernel fills in no type (`pshm_stat` in XNU's `posix_shm.c`).
+pub(super) const SHM_TYPE: FileType = FileType::Unknown;
 /// `PSHMNAMLEN` less the slash.
 pub(super) const EXACT_MAX: usize = 30;
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
 
 pub(super) use super::shm::{create_exact, exact_path, open_exact, unlink_exact};
@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 
 pub(super) const SHARED_DIR: &str = "/tmp";
 pub(super) const NO_SPACE_HELP: &str = "see `df /tmp`";
+/// What `fstat` calls shared memory that is no file in a directory.
+pub(super) const SHM_TYPE: FileType = FileType::RegularFile;
 pub(super) const EXACT_MAX: usize = 255;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{FallocateFlags, FileType, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::birth::{Newborn, size_to_make};
@@ -60,6 +60,9 @@ pub(super) fn link_unnamed(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &str) 
 pub(super) fn rename_new(dir: BorrowedFd<'_>, from: &str, to: &str) -> Result<(), Errno> {
     rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE)
 }
+
+/// What `fstat` calls shared memory that is no file in a directory.
+pub(super) const SHM_TYPE: FileType = FileType::RegularFile;
 
 /// The longest text of an exact name: a file's name without the slash.
 pub(super) const EXACT_MAX: usize = 255;

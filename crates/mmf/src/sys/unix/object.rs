@@ -118,7 +118,8 @@ pub(super) fn open_flags(access: Access) -> OFlags {
 /// What an existing object must meet; gives what is known of it.
 pub(super) fn check_demands(fd: impl AsFd, spec: &Spec) -> Result<Stat> {
     let stat = rustix::fs::fstat(fd).map_err(system("open"))?;
-    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if !kind.is_file() && kind != native::SHM_TYPE {
         return Err(Error::unsupported("open", "mapping what is no regular file or shared memory"));
     }
     let size = u64::try_from(stat.st_size).unwrap_or(0);
