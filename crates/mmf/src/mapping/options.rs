@@ -128,7 +128,8 @@ impl MappingOptions {
     /// [`ErrorKind::AlreadyExists`]; [`ErrorKind::InvalidInput`] for memory without a [`size`](Self::size) or
     /// [`reserve`](Self::reserve), and for options that contradict each other; [`ErrorKind::NoSpace`];
     /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`] where a dead object of another user
-    /// cannot be removed; [`ErrorKind::Unsupported`] for options that this system does not have.
+    /// cannot be removed; [`ErrorKind::Busy`] where a process that makes or removes one of that name does not finish;
+    /// [`ErrorKind::Unsupported`] for options that this system does not have.
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
         self.check_creation(Some(&source))
@@ -143,6 +144,7 @@ impl MappingOptions {
     ///
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Mismatch`] where it is not what the options demand;
     /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::InvalidInput`];
+    /// [`ErrorKind::Busy`] where a process that makes or removes it does not finish;
     /// [`ErrorKind::Unsupported`] for a directory or a device.
     pub fn open(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
