@@ -116,3 +116,14 @@ fn an_exact_name_is_none_that_sweeping_judges() {
     let error = Name::exact(format!("/mmf.{}", unique_name("exact"))).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::InvalidName { .. }), "{error}");
 }
+
+/// An object made in two steps for its reserve had the owner that the process gives what it makes, which for an elevated
+/// one is a group.
+#[test]
+fn memory_with_a_reserve_has_the_same_owner_as_memory_without() {
+    let (plain, reserved) = (unique_name("plain"), unique_name("reserved"));
+    let plain = Mapping::create_new(Name::local(plain).unwrap(), PAGE as u64).unwrap();
+    let options = Mapping::options().size(PAGE as u64).reserve(1 << 20);
+    let reserved = options.create_new(Name::local(reserved).unwrap()).unwrap();
+    assert_eq!(reserved.info().unwrap().owner, plain.info().unwrap().owner);
+}

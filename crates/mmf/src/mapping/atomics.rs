@@ -160,13 +160,7 @@ impl Mapping {
     }
 
     #[inline]
-    fn exchange_for<T: Atom>(
-        &self,
-        offset: usize,
-        current: T,
-        new: T,
-        doing: &'static str,
-    ) -> Result<Result<T, T>> {
+    fn exchange_for<T: Atom>(&self, offset: usize, current: T, new: T, doing: &'static str) -> Result<Result<T, T>> {
         let dst = self.writable_word::<T>(offset, doing)?;
         // SAFETY: `writable_word` checked that the word lies in the view, is aligned and may be written.
         let previous = unsafe { Word::compare_exchange(dst, current.to_word(), new.to_word()) };

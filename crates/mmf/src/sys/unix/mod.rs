@@ -2,6 +2,7 @@
 
 mod birth;
 mod file;
+mod forks;
 mod live;
 mod named;
 mod object;

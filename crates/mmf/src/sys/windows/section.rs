@@ -95,7 +95,7 @@ impl Section {
             return Section::new(handle, spec);
         };
         // Nobody may open it before its first bytes are there. If this process dies first, it is gone.
-        let unfinished = Descriptor::parse(UNFINISHED, Kind::Section)?;
+        let unfinished = Descriptor::parse(&format!("{}{UNFINISHED}", descriptor.owner()?), Kind::Section)?;
         // One granule more than asked for: see `commit`.
         let reserve = reserve.saturating_add(granularity() as u64);
         let handle = make(name, reserve, SEC_RESERVE, &unfinished)?;
