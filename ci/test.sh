@@ -3,6 +3,9 @@
 # there, each in a process of its own.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# What the ignored tests need: other languages' programs, and tools that change users and mounts.
+packages python3 ruby util-linux
+
 counted cargo test "$@"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --run-ignored all "$@"

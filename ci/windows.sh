@@ -7,4 +7,9 @@ ci/windows-setup.sh
 . ci/wine.sh
 wine_up
 foreign x86_64-pc-windows-gnu
+# A program in C whose memory the tests open, and which opens theirs.
+mkdir -p target
+x86_64-w64-mingw32-gcc -O2 -o target/section.exe crates/mmf/tests/interop/section.c
+MMF_SECTION=$(wine winepath -w "$PWD/target/section.exe" 2>/dev/null | tr -d '\r')
+export MMF_SECTION
 counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" "$@"

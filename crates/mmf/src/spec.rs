@@ -54,7 +54,8 @@ pub enum LargePages {
     Never,
     /// Where the system has them to give, else ordinary ones.
     Prefer,
-    /// Or fail: the error names the privilege or the setting that is missing.
+    /// Or fail: the error names the privilege or the setting that is missing. What is grown later is of large pages
+    /// where the system sees fit.
     Require,
 }
 

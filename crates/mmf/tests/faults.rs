@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 
 use common::{pattern, stories};
-use mmf::{Access, Error, ErrorKind, FaultPolicy, Mapping, page_size};
+use mmf::{Error, ErrorKind, FaultPolicy, Mapping, page_size};
 use testkit::TempDir;
 
 #[test]
@@ -65,12 +65,14 @@ struct Bench {
     buffer: RefCell<Vec<u8>>,
 }
 
+type Arrived = fn(&Bench, usize, usize) -> Vec<u8>;
+
 /// Moves bytes between the bench's mapping and somewhere else.
 struct Copying {
     name: &'static str,
     run: fn(&Bench, usize, usize) -> Outcome,
     /// The bytes that it moved, as they arrived; `None` where they are lost with the error.
-    arrived: Option<fn(&Bench, usize, usize) -> Vec<u8>>,
+    arrived: Option<Arrived>,
     into_mapping: bool,
 }
 

@@ -133,9 +133,9 @@ fn parent_first(_: &[&str]) {
             looker.does("write 0 \u{1}");
             looker.does("drop");
             if killed {
-                child.dies()
+                child.dies();
             } else {
-                child.ends_with(0)
+                child.ends_with(0);
             }
             looker.is_refused(&format!("open {name}"), &ErrorKind::NotFound);
             assert_eq!(looker.does(&format!("listed {name}")), "false");

@@ -192,7 +192,7 @@ fn winners_killed(_: &[&str]) {
             racers.into_iter().for_each(Peer::finish);
         }
         // Nothing is stuck.
-        drop(Mapping::open_or_create(&Name::local(&name).unwrap(), SIZE as u64).unwrap());
+        drop(Mapping::open_or_create(Name::local(name).unwrap(), SIZE as u64).unwrap());
     });
 }
 
@@ -267,7 +267,7 @@ fn creators_killed(_: &[&str]) {
         let opened: u32 = looker.expect_line().parse().unwrap();
         assert!(opened > 0, "it was never open while somebody looked: nothing was tested");
         looker.finish();
-        let map = Mapping::create_new(&Name::local(&name).unwrap(), LARGE as u64).expect("nothing is stuck");
+        let map = Mapping::create_new(Name::local(name).unwrap(), LARGE as u64).expect("nothing is stuck");
         assert_eq!(map.len(), LARGE);
     });
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mmf::{ErrorKind, Mapping, Name};
+use mmf::{ErrorKind, Mapping};
 
 use super::measure::{Pair, Plan, alone, pairs, repeated};
 
@@ -71,6 +71,7 @@ impl Copy<'_> {
 /// The first word of a mapping, as the compiler's atomic.
 fn first_word(map: &Mapping) -> io::Result<&AtomicU64> {
     map.load::<u64>(0, Ordering::Relaxed)?;
+    #[allow(clippy::cast_ptr_alignment, reason = "the load above is refused where it is not aligned")]
     let word = map.as_mut_ptr()?.cast::<AtomicU64>();
     // SAFETY: the load has shown that there is an aligned word, which lives as long as the borrow of the mapping; a word
     // that is only used atomically may be shared.
@@ -99,29 +100,6 @@ pub(crate) fn fetch_add(plan: Plan, map: &Mapping) -> io::Result<Pair> {
         black_box(black_box(word).fetch_add(1, Ordering::AcqRel));
     });
     Ok(pairs(plan, ours, theirs))
-}
-
-/// To create a named page and drop it, in nanoseconds.
-pub(crate) fn create(plan: Plan, name: &Name) -> io::Result<f64> {
-    drop(Mapping::create_new(name, 4096)?);
-    Ok(alone(
-        plan,
-        repeated(|| {
-            let _ = black_box(Mapping::create_new(name, 4096));
-        }),
-    ))
-}
-
-/// To open a named page that exists and drop it, in nanoseconds.
-pub(crate) fn open(plan: Plan, name: &Name) -> io::Result<f64> {
-    let _held = Mapping::create_new(name, 4096)?;
-    drop(Mapping::open(name)?);
-    Ok(alone(
-        plan,
-        repeated(|| {
-            let _ = black_box(Mapping::open(name));
-        }),
-    ))
 }
 
 /// To read a page that its file no longer has and get the error, in nanoseconds. Fails on a system that does not let a

@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::failure::Failure;
+use crate::size;
 use transport::Way;
 
 /// Shares bytes with reader processes through a named mapping, and compares it with the usual ways
@@ -29,7 +30,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     readers: u8,
     /// How much is shared, as 1000000 or 256M; of a file its first bytes [default: 256M, or the whole file]
-    #[arg(long, value_name = "N", value_parser = parse_size)]
+    #[arg(long, value_name = "N", value_parser = some_bytes)]
     size: Option<u64>,
     /// Print the figures as JSON
     #[arg(long)]
@@ -141,34 +142,17 @@ impl fmt::Display for Part {
     }
 }
 
-/// A number of bytes, with a binary unit if wanted: `4096`, `64K`, `256M`, `256MiB`, `1G`.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        unit => return Err(format!("`{unit}` is no unit; use K, M or G")),
-    };
-    let number: u64 = digits.parse().map_err(|_| format!("`{digits}` is no number"))?;
-    let bytes = number.checked_mul(1 << shift).ok_or("it is too large")?;
-    if bytes == 0 { Err("there must be something to share".to_owned()) } else { Ok(bytes) }
+/// There must be something to share.
+fn some_bytes(text: &str) -> Result<u64, String> {
+    match size::parse(text)? {
+        0 => Err("there must be something to share".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [("1", 1), ("4096b", 4096), ("64K", 65536), ("256MiB", 256 << 20), ("3gb", 3 << 30)] {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for bad in ["", "0", "M", "-1", "1.5G", "12Q", "99999999999G", "1 M", "ä"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_part_survives_the_command_line() {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Route;
 use super::conductor::Measured;
 use super::sender::Outcome;
+use crate::size::human;
 
 /// What became of one way.
 struct Row {
@@ -59,8 +60,8 @@ impl Story {
 
     fn source(&self) -> String {
         match &self.file {
-            Some(path) => format!("{} of {}", bytes(self.size), path.display()),
-            None => format!("{} of made bytes", bytes(self.size)),
+            Some(path) => format!("{} of {}", human(self.size), path.display()),
+            None => format!("{} of made bytes", human(self.size)),
         }
     }
 }
@@ -104,7 +105,7 @@ fn write_text(text: &mut String, story: &Story) -> std::fmt::Result {
     let readers = mapping.readers.len();
     writeln!(text, "Sharing {} with {}.", story.source(), count(readers, "reader process", "reader processes"))?;
     if story.size < story.wanted && story.file.is_none() {
-        writeln!(text, "(There is no room for {} here.)", bytes(story.wanted))?;
+        writeln!(text, "(There is no room for {} here.)", human(story.wanted))?;
     }
     let ids: Vec<String> = mapping.readers.iter().take(4).map(u64::to_string).collect();
     let more = if readers > ids.len() { ", ..." } else { "" };
@@ -129,15 +130,15 @@ fn write_text(text: &mut String, story: &Story) -> std::fmt::Result {
                     &format!("{:.1}", rate(outcome)),
                     &format!("{:.1}", story.ratio(outcome)),
                     &time(outcome.summing),
-                    &bytes(outcome.reader_memory),
-                    &bytes(outcome.memory),
+                    &human(outcome.reader_memory),
+                    &human(outcome.memory),
                 ],
             )?,
         }
     }
     writeln!(text)?;
     let runs = if story.rounds == 1 { "one run".to_owned() } else { format!("the median of {} runs", story.rounds) };
-    let chunk = bytes(super::data::CHUNK as u64);
+    let chunk = human(super::data::CHUNK as u64);
     writeln!(
         text,
         "time: from the word to go until the last reader has reported its checksum; {runs}. Before it, in every\n\
@@ -188,15 +189,6 @@ pub(super) fn json(story: &Story) -> io::Result<String> {
 
 fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
-}
-
-fn bytes(bytes: u64) -> String {
-    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) if bytes % unit == 0 => format!("{} {name}", bytes / unit),
-        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
-        None => count(bytes.try_into().unwrap_or(0), "byte", "bytes"),
-    }
 }
 
 fn time(time: Duration) -> String {

@@ -96,11 +96,16 @@ impl Mapping {
         if matches!(ordering, Ordering::Release | Ordering::AcqRel) {
             return Err(self.bad_ordering("load", ordering));
         }
-        let src = self.locate(offset, size_of::<T>(), "load")?;
-        let src = self.word::<T>(src, offset, "load")?;
+        self.load_for(offset, "load")
+    }
+
+    #[inline]
+    fn load_for<T: Atom>(&self, offset: usize, doing: &'static str) -> Result<T> {
+        let src = self.locate(offset, size_of::<T>(), doing)?;
+        let src = self.word::<T>(src, offset, doing)?;
         // SAFETY: `locate` and `word` checked that the word lies in the view and is aligned; a fault is reported.
         let loaded = unsafe { Word::load(src) };
-        self.seen(loaded, offset, "load")
+        self.seen(loaded, offset, doing)
     }
 
     /// Stores a word.
@@ -151,10 +156,15 @@ impl Mapping {
         if matches!(failure, Ordering::Release | Ordering::AcqRel) {
             return Err(self.bad_ordering("compare and exchange", failure));
         }
-        let dst = self.writable_word::<T>(offset, "compare and exchange")?;
+        self.exchange_for(offset, current, new, "compare and exchange")
+    }
+
+    #[inline]
+    fn exchange_for<T: Atom>(&self, offset: usize, current: T, new: T, doing: &'static str) -> Result<Result<T, T>> {
+        let dst = self.writable_word::<T>(offset, doing)?;
         // SAFETY: `writable_word` checked that the word lies in the view, is aligned and may be written.
         let previous = unsafe { Word::compare_exchange(dst, current.to_word(), new.to_word()) };
-        let previous: T = self.seen(previous, offset, "compare and exchange")?;
+        let previous: T = self.seen(previous, offset, doing)?;
         Ok(if previous == current { Ok(previous) } else { Err(previous) })
     }
 
@@ -182,9 +192,10 @@ impl Mapping {
     }
 
     fn fetch_with<T: Atom>(&self, offset: usize, change: impl Fn(T) -> T) -> Result<T> {
-        let mut current = self.load::<T>(offset, Ordering::Relaxed)?;
+        let doing = "change";
+        let mut current = self.load_for::<T>(offset, doing)?;
         loop {
-            match self.compare_exchange(offset, current, change(current), Ordering::SeqCst, Ordering::Relaxed)? {
+            match self.exchange_for(offset, current, change(current), doing)? {
                 Ok(previous) => return Ok(previous),
                 Err(previous) => current = previous,
             }

@@ -85,7 +85,8 @@ impl Mapping {
 
     /// Copies the range to `offset` of another mapping, without a stop in this process's memory.
     ///
-    /// Where both are views of the same bytes and the ranges overlap, the result is any mixture of old and new.
+    /// Where both are views of the same bytes and the ranges overlap, the target's may end as any of the bytes that either
+    /// range held.
     ///
     /// # Errors
     ///
@@ -109,17 +110,19 @@ impl Mapping {
         // One policy must guard both sides: the stricter.
         let policy = self.policy.stricter(target.policy);
         // SAFETY: both ranges were checked to lie in their views, the target's may be written, and a fault at
-        // either address is one of ours.
+        // either address is one of ours. If they overlap, the mixture is what this function promises.
         let left = unsafe { guard::copy(policy, dst, src, len, 0, usize::MAX) };
         if left == 0 {
             return Ok(());
         }
         let done = len - left;
-        let mut byte = [0];
-        // The source's fault shows again; if it does not, the target's page is the one that is gone.
-        match self.read_at(from + done, &mut byte) {
-            Err(_) => Err(self.fault("copy", from, done)),
-            Ok(()) => Err(target.fault("copy", offset, done)),
+        // The source's fault shows again; if it does not, the target's page is the one that is gone. This mapping's own
+        // policy may be the laxer.
+        let (mut byte, at) = (0, src.wrapping_add(done));
+        // SAFETY: at least one byte of the source was left, and `byte` is one.
+        match unsafe { guard::copy(policy, &raw mut byte, at, 1, at.addr(), at.addr() + 1) } {
+            0 => Err(target.fault("copy", offset, done)),
+            _ => Err(self.fault("copy", from, done)),
         }
     }
 }

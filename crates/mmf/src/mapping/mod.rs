@@ -224,7 +224,8 @@ impl Mapping {
         }
         match self.growth {
             Growth::Fixed => return Err(Error::unsupported("grow", "growing a part; grow the whole")),
-            Growth::UpTo(most) if len > most => {
+            // What a peer has made already is no question of this mapping's reserve.
+            Growth::UpTo(most) if len > most.max(self.len()) => {
                 let reason = format!("{len} bytes pass the {most} that were reserved");
                 return Err(Error::invalid("grow", reason).with_help("reserve more when it is created"));
             }
@@ -242,7 +243,8 @@ impl Mapping {
     /// Asks the system how long the object is now, and gives the length that can be reached.
     ///
     /// Needed only by those who want to know: an access past the known length asks by itself. An object that became
-    /// shorter keeps its known length; what is gone is an [`ErrorKind::Fault`].
+    /// shorter keeps its known length; what is gone is an [`ErrorKind::Fault`]. A copy-on-write mapping follows as far as
+    /// its [`reserve`](MappingOptions::reserve), since farther on it would have to be mapped anew, without its changes.
     ///
     /// # Errors
     ///
@@ -256,21 +258,41 @@ impl Mapping {
 
     /// Takes up the object's present length, with a new view where the last does not reach it.
     fn adopt(&self, views: &mut Vec<View>) -> Result<()> {
-        let now = usize::try_from(self.object.len()?).unwrap_or(usize::MAX);
+        // No slice may be longer.
+        let now = usize::try_from(self.object.len()?).unwrap_or(usize::MAX).min(isize::MAX as usize);
         if now <= self.len() {
             return Ok(());
         }
         let reach = views.last().map_or(0, View::reach);
         let mut end = now;
-        if reach < now {
-            let place = Place { reach: now, base_address: None, ..self.place };
-            let view = View::map(&self.object, &place)?;
+        if self.access == Access::CopyOnWrite {
+            // A new view would show the object's bytes in place of those that were changed here.
+            end = end.min(reach);
+        } else if reach < now {
+            let view = self.farther(now, reach)?;
             end = end.min(view.reach());
+            if end <= self.len() {
+                // It became shorter meanwhile, and others may be about to use the length that is known.
+                return Ok(());
+            }
             self.base.store(view.base(), Ordering::Relaxed);
             views.push(view);
         }
         self.len.store(end, Ordering::Release);
         Ok(())
+    }
+
+    /// A view that reaches `now`; twice as far as the last where that can be had, since each is kept to the end, and a
+    /// process may have only so many (`vm.max_map_count`).
+    fn farther(&self, now: usize, reach: usize) -> Result<View> {
+        let map = |reach| View::map(&self.object, &Place { reach, base_address: None, ..self.place });
+        let twice = reach.saturating_mul(2).min(isize::MAX as usize);
+        if twice > now {
+            if let Ok(view) = map(twice) {
+                return Ok(view);
+            }
+        }
+        map(now)
     }
 
     /// Hands changed bytes to the system, which writes them to the file when it sees fit. Other processes see changes

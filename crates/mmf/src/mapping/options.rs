@@ -138,10 +138,12 @@ impl MappingOptions {
     /// [`ErrorKind::AlreadyExists`]; [`ErrorKind::InvalidInput`] for memory without a [`size`](Self::size) or
     /// [`reserve`](Self::reserve), and for options that contradict each other; [`ErrorKind::NoSpace`];
     /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`] where a dead object of another user
-    /// cannot be removed; [`ErrorKind::Unsupported`] for options that this system does not have.
+    /// cannot be removed; [`ErrorKind::Busy`] where a process that makes or removes one of that name does not finish;
+    /// [`ErrorKind::Unsupported`] for options that this system does not have.
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
         self.check_creation(Some(&source))
+            .and_then(|()| self.rehearse(matches!(source, Source::File(_))))
             .and_then(|()| Object::create(&source, &self.spec))
             .and_then(|object| self.map(object, Some(source.clone())))
             .map_err(|error| error.on(&source))
@@ -153,6 +155,7 @@ impl MappingOptions {
     ///
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Mismatch`] where it is not what the options demand;
     /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::InvalidInput`];
+    /// [`ErrorKind::Busy`] where a process that makes or removes it does not finish;
     /// [`ErrorKind::Unsupported`] for a directory or a device.
     pub fn open(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
@@ -183,6 +186,7 @@ impl MappingOptions {
                 Err(error) if *error.kind() == ErrorKind::NotFound => {}
                 result => return result,
             }
+            self.rehearse(matches!(source, Source::File(_)))?;
             match Object::create(source, &self.spec) {
                 Err(error) if *error.kind() == ErrorKind::AlreadyExists => lost = Some(error),
                 result => return result,
@@ -242,7 +246,12 @@ impl MappingOptions {
                 ));
             }
         }
-        Ok(())
+        // Before anything is created that a failure would leave behind.
+        match self.policy {
+            FaultPolicy::Trap => sys::guard::arm(),
+            FaultPolicy::SystemCalls => sys::guard::probe_system_calls(),
+            FaultPolicy::Unguarded => Ok(()),
+        }
     }
 
     fn check_creation(&self, source: Option<&Source>) -> Result<()> {
@@ -263,14 +272,27 @@ impl MappingOptions {
         Ok(())
     }
 
-    fn map(&self, object: Object, source: Option<Source>) -> Result<Mapping> {
-        match self.policy {
-            FaultPolicy::Trap => sys::guard::arm()?,
-            FaultPolicy::SystemCalls => sys::guard::probe_system_calls()?,
-            FaultPolicy::Unguarded => {}
+    /// Tries whether the view of what is about to be created can be had, with memory that nobody else sees: once
+    /// an object has its name, a failure would leave it behind.
+    fn rehearse(&self, is_file: bool) -> Result<()> {
+        let large = self.spec.reserve.is_some_and(|reserve| reserve >= WORTH_A_TRIAL);
+        if self.part.is_none() && self.base_address.is_none() && !large {
+            return Ok(());
         }
-        let size = object.len()?;
-        let is_file = matches!(source, Some(Source::File(_)));
+        let place = self.shape(self.spec.size.unwrap_or(0), None, is_file)?.place;
+        // Any view that lies like this one in the system's granules.
+        let place = Place { offset: place.offset % GRANULE, large_pages: LargePages::Never, ..place };
+        let reserve = Some((place.reach as u64).saturating_add(GRANULE));
+        let stand_in = Object::anonymous(&Spec { access: self.spec.access, reserve, ..Spec::default() })?;
+        match View::map(&stand_in, &place) {
+            Err(error) if *error.kind() == ErrorKind::NoSpace => Err(error
+                .with_help("this process has no room for so many bytes at its addresses; ask for less, or map a part")),
+            tried => tried.map(drop),
+        }
+    }
+
+    /// Where the view of an object of this size lies, and how it may grow.
+    fn shape(&self, size: u64, max_len: Option<u64>, is_file: bool) -> Result<Shape> {
         let (offset, len, growth) = match self.part {
             Some((from, to)) => {
                 let to = to.unwrap_or(size.max(from));
@@ -282,7 +304,7 @@ impl MappingOptions {
             }
             None if is_file => (0, size, Growth::Unlimited),
             None => {
-                let most = self.spec.reserve.unwrap_or(size).min(object.max_len().unwrap_or(u64::MAX));
+                let most = self.spec.reserve.unwrap_or(size).min(max_len.unwrap_or(u64::MAX));
                 (0, size, Growth::UpTo(address_space(most)?))
             }
         };
@@ -298,6 +320,12 @@ impl MappingOptions {
             large_pages: self.spec.large_pages,
             base_address: self.base_address,
         };
+        Ok(Shape { len, growth, place })
+    }
+
+    fn map(&self, object: Object, source: Option<Source>) -> Result<Mapping> {
+        let is_file = matches!(source, Some(Source::File(_)));
+        let Shape { len, growth, place } = self.shape(object.len()?, object.max_len(), is_file)?;
         let view = View::map(&object, &place)?;
         if self.prefault {
             view.prefault(len)?;
@@ -314,6 +342,18 @@ impl MappingOptions {
             object,
         })
     }
+}
+
+/// What a view begins at a multiple of, on every system here.
+const GRANULE: u64 = 64 << 10;
+/// Reserves from here on are tried before an object is created with them: smaller ones fail only where nothing works,
+/// and a size is allocated, which tells more.
+const WORTH_A_TRIAL: u64 = 1 << 30;
+
+struct Shape {
+    len: usize,
+    growth: Growth,
+    place: Place,
 }
 
 /// A length that this process can address.

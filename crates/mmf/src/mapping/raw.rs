@@ -4,9 +4,9 @@ use super::Mapping;
 use crate::error::Result;
 
 impl Mapping {
-    /// The address of the first byte. It is good for [`len`](Mapping::len) bytes until the mapping is dropped; where there
-    /// are none, it is dangling. After a [`grow`](Mapping::grow) the mapping may begin elsewhere, while this address
-    /// stays good for the bytes it had.
+    /// The address of the first byte. It is good, until the mapping is dropped, for as many bytes as [`len`](Mapping::len)
+    /// gave *before* it was asked for; where there are none, it is dangling. After a [`grow`](Mapping::grow), by any
+    /// thread, the mapping may begin elsewhere, while this address stays good for the bytes it had.
     ///
     /// What is reached through it is not guarded, and any process may change it at any moment.
     #[must_use]

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use mmf::Access;
 use testkit::Peer;
 
 use super::*;

@@ -70,8 +70,10 @@ extern "C" fn passes_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         // Two handlers that call each other for ever.
         end_of_host();
     }
-    // SAFETY: written before this handler was installed.
-    let before = unsafe { (*BEFORE.0.get()).assume_init() };
+    // SAFETY: written before this handler was installed, and not since.
+    let before = unsafe { BEFORE.0.get().read() };
+    // SAFETY: likewise.
+    let before = unsafe { before.assume_init() };
     assert_ne!(before.sa_flags & libc::SA_SIGINFO, 0, "mmf's, which has it");
     // SAFETY: with SA_SIGINFO the address is that of a function with three arguments.
     let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =

@@ -62,15 +62,6 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::spec::FaultPolicy;
 
-/// What an atomic routine returns, in two registers.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fetched {
-    pub(crate) value: u64,
-    /// Not 0: it faulted.
-    pub(crate) fault: u64,
-}
-
 /// A page is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault;
@@ -83,7 +74,7 @@ pub(crate) struct Fault;
 ///   [`FaultPolicy::Trap`], lie in `lo..hi`.
 /// - Nobody holds a reference to the destination, or an exclusive one to the source, where others may write
 ///   at the same time they do so as shared memory allows: no reference of this process covers such bytes.
-/// - The two do not overlap at these addresses.
+/// - Where the two overlap, the caller can do with any of the bytes that either held.
 #[inline]
 pub(crate) unsafe fn copy(
     policy: FaultPolicy,
@@ -142,13 +133,6 @@ pub(crate) fn probe_system_calls() -> Result<()> {
         Ok(5) if copy == source => Ok(()),
         Ok(_) => Err(Error::unsupported("copy by system calls", "this system's copies are incomplete")),
         Err(source) => Err(Error::unsupported("copy by system calls", syscalls::NEEDS).with_source(source)),
-    }
-}
-
-impl Fetched {
-    #[inline]
-    fn result(self) -> Result<u64, Fault> {
-        if self.fault == 0 { Ok(self.value) } else { Err(Fault) }
     }
 }
 

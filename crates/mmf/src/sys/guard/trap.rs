@@ -113,7 +113,7 @@ use x86_64 as arch;
 pub(super) use arch::every_way;
 pub(super) use arch::{copy, fill};
 
-use super::{Fault, Fetched, Word};
+use super::{Fault, Word};
 use crate::error::Result;
 
 // Data to the compiler, so that no linker puts a thunk in place of an address.
@@ -168,6 +168,22 @@ pub(super) fn arm() -> Result<()> {
     #[cfg(target_arch = "x86_64")]
     arch::tune();
     catcher::arm()
+}
+
+/// What an atomic routine returns, in two registers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Fetched {
+    value: u64,
+    /// Not 0: it faulted.
+    fault: u64,
+}
+
+impl Fetched {
+    #[inline]
+    fn result(self) -> Result<u64, Fault> {
+        if self.fault == 0 { Ok(self.value) } else { Err(Fault) }
+    }
 }
 
 macro_rules! word {

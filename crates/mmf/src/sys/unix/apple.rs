@@ -3,16 +3,20 @@
 //! `shm_open` itself would not do for the other scopes: its names have 31 bytes, cannot be listed or locked, and its
 //! objects cannot grow.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
-pub(super) use super::ofd::{LockKind, lock, lock_owner, with_growth_lock};
+pub(super) use super::ofd::{LockKind, lock, lock_owner, unlock, with_growth_lock};
 pub(super) use super::shm::{create_exact, exact_path, open_exact, unlink_exact};
 use crate::error::{Error, Result};
 
 pub(super) const SHARED_DIR: &str = "/tmp";
 pub(super) const NO_SPACE_HELP: &str = "see `df /tmp`";
+/// What `fstat` calls shared memory: nothing, the kernel fills in no type (`pshm_stat` in XNU's `posix_shm.c`).
+pub(super) const SHM_TYPE: FileType = FileType::Unknown;
 /// `PSHMNAMLEN` less the slash.
 pub(super) const EXACT_MAX: usize = 30;
 
@@ -25,7 +29,7 @@ pub(super) fn unnamed(_dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
     Ok(None)
 }
 
-pub(super) fn link_unnamed(_fd: BorrowedFd<'_>, _dir: BorrowedFd<'_>, _name: &str) -> Result<(), Errno> {
+pub(super) fn link_unnamed(_fd: BorrowedFd<'_>, _dir: BorrowedFd<'_>, _name: &OsStr) -> Result<(), Errno> {
     Err(Errno::NOSYS)
 }
 
@@ -34,7 +38,7 @@ pub(super) fn reopen(_fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 /// Renames within a directory, or `EXIST` where the new name is taken (`renameatx_np(2)`).
-pub(super) fn rename_new(dir: BorrowedFd<'_>, from: &str, to: &str) -> Result<(), Errno> {
+pub(super) fn rename_new(dir: BorrowedFd<'_>, from: &str, to: &OsStr) -> Result<(), Errno> {
     rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE)
 }
 

@@ -1,5 +1,6 @@
 //! Atomic creation: a file gets its size, its rights and its contents before it gets its name.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
@@ -71,7 +72,7 @@ impl<'dir> Newborn<'dir> {
     }
 
     /// Gives it its name, or `EXIST` where that is taken; then it can be tried again.
-    pub(super) fn publish(&mut self, name: &str) -> Result<(), Errno> {
+    pub(super) fn publish(&mut self, name: &OsStr) -> Result<(), Errno> {
         let Some(temporary) = &self.temporary else {
             return native::link_unnamed(self.fd.as_fd(), self.dir, name);
         };

@@ -1,8 +1,9 @@
 //! FreeBSD and its kin: files in the directory for temporary ones, `flock`, `shm_open` for exact names.
 
+use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
 
 pub(super) use super::shm::{create_exact, exact_path, open_exact, unlink_exact};
@@ -10,6 +11,8 @@ use crate::error::{Error, Result};
 
 pub(super) const SHARED_DIR: &str = "/tmp";
 pub(super) const NO_SPACE_HELP: &str = "see `df /tmp`";
+/// What `fstat` calls shared memory that is no file in a directory.
+pub(super) const SHM_TYPE: FileType = FileType::RegularFile;
 pub(super) const EXACT_MAX: usize = 255;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,12 @@ pub(super) fn lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<(), Errno> {
         LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
     };
     rustix::fs::flock(fd, operation)
+}
+
+/// Gives the lock up for every copy of the description.
+pub(super) fn unlock(fd: BorrowedFd<'_>) {
+    // It fails only for what holds no lock.
+    let _ = rustix::fs::flock(fd, FlockOperation::Unlock);
 }
 
 /// There is no way to ask, so it tries; whoever is refused for that moment tries again.
@@ -52,7 +61,7 @@ pub(super) fn unnamed(_dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
     Ok(None)
 }
 
-pub(super) fn link_unnamed(_fd: BorrowedFd<'_>, _dir: BorrowedFd<'_>, _name: &str) -> Result<(), Errno> {
+pub(super) fn link_unnamed(_fd: BorrowedFd<'_>, _dir: BorrowedFd<'_>, _name: &OsStr) -> Result<(), Errno> {
     Err(Errno::NOSYS)
 }
 
@@ -61,7 +70,7 @@ pub(super) fn reopen(_fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 /// There is no rename that refuses to replace; the caller links instead.
-pub(super) fn rename_new(_dir: BorrowedFd<'_>, _from: &str, _to: &str) -> Result<(), Errno> {
+pub(super) fn rename_new(_dir: BorrowedFd<'_>, _from: &str, _to: &OsStr) -> Result<(), Errno> {
     Err(Errno::NOSYS)
 }
 

@@ -14,8 +14,8 @@ use crate::spec::{LargePages, Spec};
 
 pub(super) fn create(path: &Path, spec: &Spec) -> Result<Object> {
     refuse_large_pages(spec)?;
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Err(Error::invalid("create", "the path does not end in a file's name in UTF-8"));
+    let Some(name) = path.file_name() else {
+        return Err(Error::invalid("create", "the path does not end in a file's name"));
     };
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -1,8 +1,9 @@
 //! Linux: tmpfs, `O_TMPFILE`, memfd, open-file-description locks.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{FallocateFlags, FileType, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::birth::{Newborn, size_to_make};
@@ -21,7 +22,7 @@ pub(super) const SHARED_DIR: &str = "/dev/shm";
 pub(super) const NO_SPACE_HELP: &str =
     "see `df /dev/shm`; a container gives it 64 MiB unless started with a larger --shm-size";
 
-pub(super) use super::ofd::{LockKind, lock, lock_owner, with_growth_lock};
+pub(super) use super::ofd::{LockKind, lock, lock_owner, unlock, with_growth_lock};
 
 /// The commands of open-file-description locks ([`fcntl_locking(2)`]).
 ///
@@ -52,14 +53,17 @@ pub(super) fn unnamed(dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
 }
 
 /// Names a file that has none; `EXIST` where the name is taken.
-pub(super) fn link_unnamed(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+pub(super) fn link_unnamed(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     rustix::fs::linkat(rustix::fs::CWD, proc_path(fd), dir, name, rustix::fs::AtFlags::SYMLINK_FOLLOW)
 }
 
 /// Renames within a directory, or `EXIST` where the new name is taken (`renameat2(2)`).
-pub(super) fn rename_new(dir: BorrowedFd<'_>, from: &str, to: &str) -> Result<(), Errno> {
+pub(super) fn rename_new(dir: BorrowedFd<'_>, from: &str, to: &OsStr) -> Result<(), Errno> {
     rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE)
 }
+
+/// What `fstat` calls shared memory that is no file in a directory.
+pub(super) const SHM_TYPE: FileType = FileType::RegularFile;
 
 /// The longest text of an exact name: a file's name without the slash.
 pub(super) const EXACT_MAX: usize = 255;
@@ -71,7 +75,7 @@ pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<OwnedFd> {
     let dir = ScopeDir::open(Scope::Exact, Missing::Report)?;
     let mut newborn = Newborn::in_dir(dir.fd.as_fd())?;
     newborn.shape(size_to_make(spec)?, spec)?;
-    newborn.publish(file).map_err(|errno| Error::system("create", errno.into()))?;
+    newborn.publish(file.as_ref()).map_err(|errno| Error::system("create", errno.into()))?;
     Ok(newborn.into_fd())
 }
 
@@ -96,13 +100,22 @@ pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Err
     if to - from >= LARGE && is_memory(fd) && to - from > memory_available().unwrap_or(u64::MAX) {
         return Err(Errno::NOSPC);
     }
-    loop {
-        match rustix::fs::fallocate(fd, FallocateFlags::empty(), from, to - from) {
-            Err(Errno::INTR) => {}
-            result => return result,
+    // A signal takes back all that a call has allocated, so after one it is asked for less at a time: a timer could
+    // else keep it from ever getting done.
+    let (mut at, mut step) = (from, to - from);
+    while at < to {
+        let piece = step.min(to - at);
+        match rustix::fs::fallocate(fd, FallocateFlags::empty(), at, piece) {
+            Ok(()) => at += piece,
+            Err(Errno::INTR) => step = (piece / 2).max(LEAST_PIECE),
+            Err(errno) => return Err(errno),
         }
     }
+    Ok(())
 }
+
+/// What is allocated faster than signals come.
+const LEAST_PIECE: u64 = 1 << 20;
 
 /// From here on it is asked whether there is so much memory: a memfd has no limit of its own and a tmpfs one that may
 /// be as large as the machine, so that allocating what is not there ends with the kernel killing processes.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::forks;
 use super::native::{self, LockKind};
 use super::scope::{Identity, Missing, ScopeDir, file_name};
 use super::system;
@@ -78,11 +79,14 @@ pub(super) struct Live {
     identity: Identity,
     /// A forked child shares the description: it must neither unlock nor judge.
     process: rustix::process::Pid,
+    /// The count of forks when it was taken.
+    forks: u32,
 }
 
 impl Live {
     /// Takes hold through a description that is this hold's own; `None` where somebody has the byte exclusively.
     pub(super) fn hold(fd: OwnedFd, name: &Name) -> Result<Option<Live>> {
+        let forks = forks::made();
         match native::lock(fd.as_fd(), LockKind::Shared) {
             Ok(()) => {}
             Err(Errno::AGAIN | Errno::ACCESS) => return Ok(None),
@@ -90,7 +94,7 @@ impl Live {
         }
         let identity = Identity::of(&rustix::fs::fstat(&fd).map_err(system("hold"))?);
         let process = rustix::process::getpid();
-        Ok(Some(Live { fd: Some(fd), name: name.clone(), identity, process }))
+        Ok(Some(Live { fd: Some(fd), name: name.clone(), identity, process, forks }))
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -100,10 +104,16 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        drop(self.fd.take());
+        let fd = self.fd.take();
         if rustix::process::getpid() != self.process {
             return;
         }
+        // Without a fork nobody holds the object by this description; but a process that another thread is just
+        // starting has a copy of it for a moment, which would look like life.
+        if let Some(fd) = fd.as_ref().filter(|_| self.forks == forks::made()) {
+            native::unlock(fd.as_fd());
+        }
+        drop(fd);
         // What cannot be removed now is swept by whoever creates or lists next.
         if let Ok(dir) = ScopeDir::open(self.name.scope(), Missing::Report) {
             let _ = remove_if_dead(&dir, &file_name(&self.name), Some(self.identity));
@@ -126,8 +136,9 @@ pub(super) enum Judged {
 pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, expected: Option<Identity>) -> Result<Judged> {
     let look = match rustix::fs::openat(&dir.fd, file_name, OFlags::RDONLY | WARY, Mode::empty()) {
         Ok(look) => look,
-        // Gone already, or nothing that this user may judge.
-        Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO) => return Ok(Judged::Alive),
+        // Gone already, or nothing that this user may judge; `AGAIN`: its owner has a lease on it (`F_SETLEASE`), and so
+        // could stop every sweep.
+        Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO | Errno::AGAIN) => return Ok(Judged::Alive),
         Err(errno) => return Err(system("judge")(errno)),
     };
     let stat = rustix::fs::fstat(&look).map_err(system("judge"))?;
@@ -162,9 +173,13 @@ pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, expected: Option<I
 fn lockable(dir: &ScopeDir, file_name: &str, look: &OwnedFd, stat: &rustix::fs::Stat) -> Result<OwnedFd, Errno> {
     let open = || rustix::fs::openat(&dir.fd, file_name, OFlags::RDWR | WARY, Mode::empty());
     match open() {
-        Err(Errno::ACCESS) if stat.st_uid == rustix::process::geteuid().as_raw() => {
+        // Another link may be the name of something else of this user's, put here by somebody to have its mode changed.
+        Err(Errno::ACCESS) if stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_nlink == 1 => {
             rustix::fs::fchmod(look, Mode::RUSR | Mode::WUSR)?;
-            open()
+            let opened = open();
+            // Back at once: the description keeps its right, and somebody may just have taken hold of the object.
+            let _ = rustix::fs::fchmod(look, Mode::from_raw_mode(stat.st_mode));
+            opened
         }
         opened => opened,
     }

@@ -2,6 +2,7 @@
 
 mod birth;
 mod file;
+mod forks;
 mod identity;
 mod live;
 mod named;

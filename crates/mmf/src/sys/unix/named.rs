@@ -1,6 +1,7 @@
 //! Named objects: who makes, opens, lists and removes them.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -39,10 +40,31 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
         return Err(Error::new(ErrorKind::Busy, "create"));
     };
     let size = size_to_make(spec)?;
-    with_room(|| newborn.shape(size, spec))?;
+    let mut turn = None;
+    if let Err(error) = with_room(|| newborn.shape(size, spec)) {
+        if *error.kind() != ErrorKind::NoSpace {
+            return Err(error);
+        }
+        // Others may be making the same object, each with memory of its own. One by one, there may be enough for one.
+        turn = Some(dir.take_turn());
+        let mut tries = 0..20;
+        loop {
+            is_free(&dir, &file, name, spec)?;
+            match with_room(|| newborn.shape(size, spec)) {
+                // Those who have not come to take turns yet may still hold what they will give back.
+                Err(error) if *error.kind() == ErrorKind::NoSpace && tries.next().is_some() => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                shaped => break shaped?,
+            }
+        }
+    }
     loop {
-        match newborn.publish(&file) {
-            Ok(()) => return Object::new(newborn.into_fd(), Some(live), location, spec),
+        match newborn.publish(file.as_ref()) {
+            Ok(()) => {
+                drop(turn);
+                return Object::new(newborn.into_fd(), Some(live), location, spec);
+            }
             Err(Errno::EXIST) => {
                 is_free(&dir, &file, name, spec)?;
                 patience.wait("create")?;
@@ -128,6 +150,10 @@ fn revive(dir: &ScopeDir, file: &str, name: &Name, spec: &Spec) -> Result<Option
     let (Ok(fd), Ok(own)) = (open(), open()) else { return Ok(None) };
     let stat = check_demands(&own, &Spec { size: None, ..spec.clone() })?;
     let identity = Identity::of(&stat);
+    if stat.st_nlink != 1 {
+        // Something else's file, which somebody has linked here to have it emptied.
+        return Ok(None);
+    }
     if native::lock(own.as_fd(), LockKind::Exclusive).is_err()
         || !dir.holds(file, identity)
         || rustix::fs::fstat(&fd).map(|stat| Identity::of(&stat)) != Ok(identity)
@@ -237,8 +263,8 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
             let look = rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | WARY, Mode::empty());
             let alive = match &look {
                 Ok(look) => holders(look)? != Holders::None,
-                // Somebody's whom we may not ask.
-                Err(Errno::ACCESS) => true,
+                // Somebody's whom we may not ask, or who has a lease on it.
+                Err(Errno::ACCESS | Errno::AGAIN) => true,
                 Err(_) => false,
             };
             let stat = rustix::fs::statat(&dir.fd, &*file, AtFlags::SYMLINK_NOFOLLOW);

@@ -147,7 +147,8 @@ pub(super) fn check_demands(fd: impl AsFd, spec: &Spec) -> Result<Stat> {
 
 /// Refuses what has no bytes to map: a directory, a fifo, a device.
 pub(super) fn check_kind(stat: &Stat) -> Result<()> {
-    if FileType::from_raw_mode(stat.st_mode).is_file() {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind.is_file() || kind == native::SHM_TYPE {
         return Ok(());
     }
     Err(Error::unsupported("open", "mapping what is no regular file or shared memory"))

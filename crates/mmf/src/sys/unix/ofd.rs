@@ -66,6 +66,12 @@ pub(super) fn lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<(), Errno> {
     command(fd, OFD_SETLK, &mut byte(LIVE, kind.into()))
 }
 
+/// Gives the live byte up for every copy of the description.
+pub(super) fn unlock(fd: BorrowedFd<'_>) {
+    // It fails only for what holds no lock.
+    let _ = command(fd, OFD_SETLK, &mut byte(LIVE, libc::F_UNLCK.into()));
+}
+
 /// Who else holds the live byte, seen from this description.
 pub(super) fn lock_owner(fd: BorrowedFd<'_>) -> Result<Option<LockKind>, Errno> {
     let mut probe = byte(LIVE, libc::F_WRLCK.into());

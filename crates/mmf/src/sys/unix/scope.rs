@@ -5,9 +5,10 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::live::Patience;
 use super::native::SHARED_DIR;
 use super::system;
 use crate::error::{Error, ErrorKind, Result};
@@ -65,6 +66,17 @@ impl ScopeDir {
             return Err(Error::new(ErrorKind::ForeignOwner { owner }, "open").on(path).with_help(squatted));
         }
         Ok(ScopeDir { fd, scope, path })
+    }
+
+    /// Waits a second at most until nobody else has the turn, and then has it if it can. Dropped, the turn ends.
+    pub(super) fn take_turn(&self) -> Option<OwnedFd> {
+        // A description of its own, for the lock to end with.
+        let fd = rustix::fs::openat(&self.fd, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut patience = Patience::new();
+        while rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
+            patience.wait("create").ok()?;
+        }
+        Some(fd)
     }
 
     /// For people to read.

@@ -20,7 +20,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
-use super::section::{Section, create_mapping};
+use super::section::{Section, check_countable, create_mapping};
 use super::security::{Descriptor, Kind};
 use super::{error, wide};
 use crate::error::{Error, ErrorKind, Result};
@@ -48,9 +48,10 @@ impl File {
         let Some(directory) = path.parent() else {
             return Err(Error::invalid("create", "the path does not end in a file's name"));
         };
+        let size = spec.size.unwrap_or(0);
+        check_countable(size, "create")?;
         let permissions = spec.permissions.clone().unwrap_or_default();
         let newborn = Newborn::in_directory(directory, &Descriptor::new(&permissions, Kind::File)?)?;
-        let size = spec.size.unwrap_or(0);
         // On NTFS this takes the disk's space, and what was never written reads as zeros.
         newborn.file.set_len(size).map_err(|source| error::classify("create", source))?;
         Ok(File { file: newborn.publish(&path, spec.access)?, access: spec.access })

@@ -95,7 +95,7 @@ impl Section {
             return Section::new(handle, spec);
         };
         // Nobody may open it before its first bytes are there. If this process dies first, it is gone.
-        let unfinished = Descriptor::parse(UNFINISHED, Kind::Section)?;
+        let unfinished = Descriptor::parse(&format!("{}{UNFINISHED}", descriptor.owner()?), Kind::Section)?;
         // One granule more than asked for: see `commit`.
         let reserve = reserve.saturating_add(granularity() as u64);
         let handle = make(name, reserve, SEC_RESERVE, &unfinished)?;
@@ -322,6 +322,14 @@ fn make(name: Option<&str>, size: u64, flags: PAGE_PROTECTION_FLAGS, descriptor:
     made.map_err(|error| explain(error, name))
 }
 
+/// Refuses a size that passes every offset once it is rounded up, which the system would call an invalid argument.
+pub(super) fn check_countable(size: u64, doing: &'static str) -> Result<()> {
+    match size.checked_add(granularity() as u64).map(i64::try_from) {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(Error::new(ErrorKind::NoSpace, doing)),
+    }
+}
+
 /// `size` 0 is a file's own. What a name had before is given up again, and reported.
 pub(super) fn create_mapping(
     file: HANDLE,
@@ -331,6 +339,7 @@ pub(super) fn create_mapping(
     name: Option<&[u16]>,
 ) -> Result<OwnedHandle> {
     let doing = if file == INVALID_HANDLE_VALUE { "create" } else { "map" };
+    check_countable(size, doing)?;
     let (high, low) = halves(size);
     let name_ptr = name.map_or(ptr::null(), <[u16]>::as_ptr);
     // SAFETY: the file is open or the constant for none; attributes are null or valid, as all callers see to; the name

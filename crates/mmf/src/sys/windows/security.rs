@@ -13,8 +13,9 @@ use windows_sys::Win32::Security::Authorization::{
 use windows_sys::Win32::Security::{
     ACCESS_ALLOWED_ACE, ACL, CheckTokenMembership, DACL_SECURITY_INFORMATION, GENERIC_MAPPING, GetAce,
     GetSecurityDescriptorDacl, GetTokenInformation, INHERIT_ONLY_ACE, LookupAccountSidW, MapGenericMask,
-    OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES, SetKernelObjectSecurity,
-    TOKEN_ACCESS_MASK, TOKEN_INFORMATION_CLASS, TOKEN_QUERY, TokenOwner, TokenSessionId, TokenUser,
+    OBJECT_SECURITY_INFORMATION, OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES,
+    SetKernelObjectSecurity, TOKEN_ACCESS_MASK, TOKEN_INFORMATION_CLASS, TOKEN_QUERY, TokenOwner, TokenSessionId,
+    TokenUser,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_ALL_ACCESS, FILE_GENERIC_EXECUTE, FILE_GENERIC_READ, FILE_GENERIC_WRITE, STANDARD_RIGHTS_EXECUTE,
@@ -267,7 +268,12 @@ impl Descriptor {
 
     /// Who may open it, as SDDL.
     pub(super) fn dacl(&self) -> Result<String> {
-        dacl_text(&self.0)
+        text_of_part(&self.0, DACL_SECURITY_INFORMATION)
+    }
+
+    /// Who shall own it, as SDDL; empty where that is left to the system.
+    pub(super) fn owner(&self) -> Result<String> {
+        text_of_part(&self.0, OWNER_SECURITY_INFORMATION)
     }
 
     /// Lets an object be opened as this descriptor says from now on.
@@ -281,14 +287,14 @@ impl Descriptor {
     }
 }
 
-fn dacl_text(descriptor: &Given) -> Result<String> {
+fn text_of_part(descriptor: &Given, part: OBJECT_SECURITY_INFORMATION) -> Result<String> {
     let mut text = ptr::null_mut();
     // SAFETY: a valid descriptor; `text` is writable; the length is not asked for.
     let done = unsafe {
         ConvertSecurityDescriptorToStringSecurityDescriptorW(
             descriptor.0.as_ptr(),
             SDDL_REVISION_1,
-            DACL_SECURITY_INFORMATION,
+            part,
             &raw mut text,
             ptr::null_mut(),
         )
@@ -334,7 +340,7 @@ impl Security {
     }
 
     pub(super) fn dacl(&self) -> Result<String> {
-        dacl_text(&self.descriptor)
+        text_of_part(&self.descriptor, DACL_SECURITY_INFORMATION)
     }
 
     /// Whether it lets in whom a new object with this descriptor would: the entries, as the system wrote them down.

@@ -280,7 +280,7 @@ pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo:
     unsafe { mmf_0_1_guard_fill(dst, byte.into(), len, 0, lo, hi) }
 }
 
-/// Calls an atomic routine: a word's address and two operands in, a [`Fetched`](crate::sys::guard::Fetched) out.
+/// Calls an atomic routine: a word's address and two operands in, a `Fetched` out.
 macro_rules! call {
     ($routine:path, $word:expr, $a:expr, $b:expr) => {{
         let (word, a, b): (*mut u8, u64, u64) = ($word, $a, $b);

@@ -2,7 +2,8 @@
 //!
 //! All are leaves without a stack frame, called through an `asm!` that names the few registers they change.
 //! That spares Windows callers the saving of `xmm6` to `xmm15` around each call of an `extern "sysv64"`
-//! function. They touch `ymm0` to `ymm3` and `ymm16` to `ymm19` alone.
+//! function. They touch `ymm0` to `ymm3` and `ymm16` to `ymm19` alone, but for `vzeroupper`, which clears the
+//! upper half of every register up to `ymm15`: see `call_long`.
 //!
 //! The fast part of a copy keeps `rdi`, `rsi` and `rdx` as they came, so that the fix-up can begin again from
 //! the start with `rep movsb`, whose registers tell after a fault exactly what is left. `r8` and `r9` hold
@@ -88,19 +89,47 @@ unsafe extern "C" {
     fn mmf_0_1_guard_fill();
 }
 
+/// Calls a routine that may end in `vzeroupper`. A caller that was compiled for AVX may hold whole vectors in any
+/// register, so all are named as changed. On Windows that would have the lower halves of `xmm6` to `xmm15` saved, which
+/// the routines leave alone; there the functions that use this are never inlined, and the calling convention
+/// says the same: the lower halves are kept and the upper are not.
+macro_rules! call_long {
+    ($($operands:tt)*) => {{
+        #[cfg(windows)]
+        asm!("call {routine}", $($operands)*);
+        #[cfg(not(windows))]
+        asm!(
+            "call {routine}",
+            $($operands)*
+            out("xmm4") _,
+            out("xmm5") _,
+            out("xmm6") _,
+            out("xmm7") _,
+            out("xmm8") _,
+            out("xmm9") _,
+            out("xmm10") _,
+            out("xmm11") _,
+            out("xmm12") _,
+            out("xmm13") _,
+            out("xmm14") _,
+            out("xmm15") _,
+        );
+    }};
+}
+
 /// See [`copy`](crate::sys::guard::copy).
 ///
 /// # Safety
 ///
 /// As there.
-#[inline]
+#[cfg_attr(not(windows), inline)]
+#[cfg_attr(windows, inline(never))]
 pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize, lo: usize, hi: usize) -> usize {
     let left;
     // SAFETY: the routine reads `len` bytes at `src` and writes as many at `dst`, which the caller allows. It
     // follows the register use named here, in its fix-ups too, and leaves the stack alone.
     unsafe {
-        asm!(
-            "call {routine}",
+        call_long!(
             routine = sym mmf_0_1_guard_copy,
             inout("rdi") dst => _,
             inout("rsi") src => _,
@@ -129,13 +158,13 @@ pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usiz
 /// # Safety
 ///
 /// As there.
-#[inline]
+#[cfg_attr(not(windows), inline)]
+#[cfg_attr(windows, inline(never))]
 pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
     let left;
     // SAFETY: as in `copy`; nothing is read.
     unsafe {
-        asm!(
-            "call {routine}",
+        call_long!(
             routine = sym mmf_0_1_guard_fill,
             inout("rdi") dst => _,
             in("rsi") u64::from(byte),
@@ -147,13 +176,16 @@ pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo:
             out("r10") _,
             out("r11") _,
             out("xmm0") _,
+            out("xmm1") _,
+            out("xmm2") _,
+            out("xmm3") _,
             out("xmm16") _,
         );
     }
     left
 }
 
-/// Calls an atomic routine: a word's address and two operands in, a [`Fetched`](crate::sys::guard::Fetched) out.
+/// Calls an atomic routine: a word's address and two operands in, a `Fetched` out.
 macro_rules! call {
     ($routine:path, $word:expr, $a:expr, $b:expr) => {{
         let (word, a, b): (*mut u8, u64, u64) = ($word, $a, $b);
@@ -170,7 +202,7 @@ macro_rules! call {
                 out("rax") value,
             );
         }
-        $crate::sys::guard::Fetched { value, fault }
+        $crate::sys::guard::trap::Fetched { value, fault }
     }};
 }
 pub(super) use call;
@@ -190,4 +222,50 @@ pub(in crate::sys::guard) fn every_way(check: &mut dyn FnMut()) {
         }
     }
     tune();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::arch::x86_64::{__m256i, _mm256_add_epi64, _mm256_loadu_si256, _mm256_storeu_si256};
+    use std::ptr;
+
+    use super::*;
+
+    /// A caller that was compiled for AVX2 and keeps its vectors in registers. What it gives is right only if
+    /// their upper halves outlive the routines; an unoptimised build keeps none there.
+    #[target_feature(enable = "avx2")]
+    fn sum_around(work: impl Fn(), numbers: &[[u64; 4]; 16]) -> [u64; 4] {
+        // SAFETY: each has 32 bytes, at any alignment.
+        let vectors: [__m256i; 16] =
+            std::array::from_fn(|at| unsafe { _mm256_loadu_si256(numbers[at].as_ptr().cast()) });
+        work();
+        let mut sum = vectors[0];
+        for vector in &vectors[1..] {
+            sum = _mm256_add_epi64(sum, *vector);
+        }
+        let mut out = [0; 4];
+        // SAFETY: 32 bytes, at any alignment.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sum) };
+        out
+    }
+
+    #[test]
+    fn a_callers_vectors_outlive_the_routines() {
+        if !is_x86_feature_detected!("avx2") {
+            return;
+        }
+        let numbers: [[u64; 4]; 16] = std::array::from_fn(|at| [at as u64 + 1; 4]);
+        let (source, mut target) = ([7_u8; 500], [0_u8; 500]);
+        let target = ptr::from_mut(&mut target).cast::<u8>();
+        every_way(&mut || {
+            // SAFETY: both arrays have 500 bytes.
+            let copied = || assert_eq!(unsafe { copy(target, source.as_ptr(), 500, usize::MAX, 0) }, 0);
+            // SAFETY: as above.
+            let filled = || assert_eq!(unsafe { fill(target, 1, 500, usize::MAX, 0) }, 0);
+            // SAFETY: the processor has AVX2.
+            assert_eq!(unsafe { sum_around(copied, &numbers) }, [136; 4]);
+            // SAFETY: as above.
+            assert_eq!(unsafe { sum_around(filled, &numbers) }, [136; 4]);
+        });
+    }
 }

@@ -1,0 +1,105 @@
+//! The speed of mmf, beside the system's own ways and other crates. `docs/benchmarks.md` tells what each row means.
+
+mod calls;
+mod consumer;
+mod copies;
+mod machine;
+#[path = "../../crates/mmf-cli/src/bench/measure.rs"]
+mod measure;
+#[path = "../../crates/mmf-cli/src/bench/pairs.rs"]
+mod pairs;
+mod peers;
+mod report;
+mod ring;
+mod transfer;
+#[path = "../../crates/mmf-cli/src/demo/transport/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the demo uses all of it")]
+mod transport;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use measure::Plan;
+use report::Table;
+
+/// How much is done.
+#[derive(Clone, Copy)]
+struct Effort {
+    plan: Plan,
+    /// Bytes that go to another process.
+    transfer: usize,
+    /// The largest copy.
+    largest: usize,
+}
+
+/// Enough for figures.
+const FULL: Effort =
+    Effort { plan: Plan { pairs: 41, sample: Duration::from_millis(2) }, transfer: 64 << 20, largest: 256 << 20 };
+
+/// Enough to see that all of it runs.
+const QUICK: Effort =
+    Effort { plan: Plan { pairs: 3, sample: Duration::from_micros(20) }, transfer: 4 << 20, largest: 1 << 20 };
+
+type Group = (&'static str, fn(Effort) -> io::Result<Vec<Table>>);
+
+const GROUPS: [Group; 6] = [
+    ("copies", copies::run),
+    ("atomics", calls::atomics),
+    ("reserve", calls::reserve),
+    ("fault", calls::fault),
+    ("transfer", transfer::run),
+    ("peers", peers::run),
+];
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mmf-benches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> io::Result<()> {
+    if let [first, source] = args {
+        if first == consumer::FLAG {
+            return consumer::run(source);
+        }
+    }
+    let mut effort = FULL;
+    let mut wanted = Vec::new();
+    for arg in args {
+        match arg.as_str() {
+            "--quick" | "--test" => effort = QUICK,
+            // Cargo says so to every benchmark.
+            "--bench" | "all" => {}
+            name => match GROUPS.iter().find(|(group, _)| *group == name) {
+                Some(group) => wanted.push(*group),
+                None => return Err(usage(name)),
+            },
+        }
+    }
+    if wanted.is_empty() {
+        wanted = GROUPS.to_vec();
+    }
+    // The second core first: without one, the peer would stand in the way of this process.
+    let pinned = machine::pin(consumer::CORE) && machine::pin(0);
+    println!("{}", machine::describe(effort.plan.pairs, pinned));
+    for (_, group) in wanted {
+        for table in group(effort)? {
+            println!("{table}");
+        }
+    }
+    Ok(())
+}
+
+fn usage(name: &str) -> io::Error {
+    let groups: Vec<&str> = GROUPS.iter().map(|(group, _)| *group).collect();
+    let text = format!("there is no `{name}`; there are: all {} --quick", groups.join(" "));
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
