@@ -234,7 +234,10 @@ impl Lock {
         loop {
             let ticket = wait.ticket(&self.queue, me)?;
             let passing = if wait.is_long() { HURRY } else { 0 };
+            // A reader that counts itself and has to take that back would wake all who sleep.
+            let open = self.word.load()? & (WRITER | (HURRY & !passing)) == 0;
             let got = match mode {
+                _ if !open => None,
                 Mode::Read => self.try_read(me, passing)?,
                 Mode::Write => self.enter(me, passing)?,
             };
@@ -313,13 +316,15 @@ struct Wait {
     spins: u32,
     since: Option<Instant>,
     sleep: Duration,
+    /// When it was last asked whether who is in the way lives, or when the wait began.
+    asked: Option<Instant>,
     /// Who was in the way, and since when without a break.
     blocker: Option<(usize, Instant)>,
 }
 
 impl Wait {
     fn new(deadline: Option<Instant>) -> Wait {
-        Wait { deadline, spins: 0, since: None, sleep: FIRST_SLEEP, blocker: None }
+        Wait { deadline, spins: 0, since: None, sleep: FIRST_SLEEP, asked: None, blocker: None }
     }
 
     fn is_long(&self) -> bool {
@@ -366,13 +371,15 @@ impl Wait {
         };
         let Some(ticket) = ticket else { return Ok(()) };
         queue.sleep(ticket, self.sleep.min(left));
-        // Nobody woke us for the whole sleep: does who is in the way still live?
-        if queue.is_still(ticket)? {
+        // However often others wake us meanwhile, who is in the way may be dead.
+        let asked = *self.asked.get_or_insert(now);
+        if asked.elapsed() >= self.sleep {
             if let Some(slot) = blocker {
                 reap(slot).map_err(Refused::Failed)?;
             }
+            self.asked = Some(Instant::now());
+            self.sleep = (self.sleep * 2).min(LAST_SLEEP);
         }
-        self.sleep = (self.sleep * 2).min(LAST_SLEEP);
         Ok(())
     }
 }

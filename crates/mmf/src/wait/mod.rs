@@ -32,7 +32,7 @@ pub(crate) struct Queue {
 }
 
 /// The state of a queue before a condition was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     seq: u32,
     rings: Rings,
@@ -95,10 +95,5 @@ impl Queue {
         self.seq.add(1)?;
         self.bells.ring(self.seq.address(), slots);
         Ok(())
-    }
-
-    /// Whether the queue has not moved since the ticket.
-    pub(crate) fn is_still(&self, ticket: Ticket) -> Result<bool, Fault> {
-        Ok(self.seq.load()? == ticket.seq)
     }
 }
