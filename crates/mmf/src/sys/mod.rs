@@ -110,12 +110,12 @@ use unix as imp;
 #[cfg(windows)]
 use windows as imp;
 
+pub(crate) use imp::{
+    Bells, Object, Rings, Tokens, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id,
+    sweep, unlink_exact,
+};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
-pub(crate) use imp::{
-    Bells, Object, Rings, Tokens, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sweep,
-    unlink_exact,
-};
 
 use crate::spec::{Access, LargePages};
 

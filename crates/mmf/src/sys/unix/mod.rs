@@ -30,14 +30,14 @@ mod wait;
 mod wait;
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
+mod ofd;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod shm;
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 mod token;
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios")))]
 #[path = "token_none.rs"]
 mod token;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
-mod ofd;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod shm;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[path = "linux.rs"]

@@ -10,7 +10,8 @@ pub(crate) struct Tokens(Infallible);
 
 impl Tokens {
     pub(crate) fn new(_object: &Object, _id: &[u8; 16]) -> Result<Tokens> {
-        let what = "taking part in a segment, which needs locks on bytes that belong to open files, as Linux and macOS have";
+        let what =
+            "taking part in a segment, which needs locks on bytes that belong to open files, as Linux and macOS have";
         Err(Error::unsupported("attach to", what))
     }
 
