@@ -34,13 +34,15 @@ mod slots;
 
 pub(crate) use slots::{FREE, Slots, USED};
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::mapping::{Cell, Mapping};
 use crate::segment::layout::at;
+use crate::sys::Bells;
 use crate::sys::guard::Fault;
-use crate::wait::Queue;
+use crate::wait::{Queue, Ticket};
 
 const WRITER: u64 = 0xffff;
 const HURRY: u64 = 1 << 16;
@@ -102,14 +104,14 @@ impl Lock {
     /// # Safety
     ///
     /// As [`Mapping::cell`].
-    pub(crate) unsafe fn new(map: &Mapping) -> Result<Lock> {
+    pub(crate) unsafe fn new(map: &Mapping, bells: &Arc<Bells>) -> Result<Lock> {
         Ok(Lock {
             // SAFETY: the caller's promise, passed on.
             word: unsafe { map.cell(at::LOCK) }?,
             // SAFETY: the caller's promise, passed on.
             dirty: unsafe { map.cell(at::DIRTY) }?,
             // SAFETY: the caller's promise, passed on.
-            queue: unsafe { Queue::new(map, at::LOCK_QUEUE) }?,
+            queue: unsafe { Queue::new(map, at::LOCK_QUEUE, bells) }?,
             // SAFETY: the caller's promise, passed on.
             slots: unsafe { Slots::new(map) }?,
         })
@@ -230,9 +232,12 @@ impl Lock {
     fn wait(&self, mode: Mode, me: usize, deadline: Option<Instant>, reap: Reap<'_>) -> Result<Held, Refused> {
         let mut wait = Wait::new(deadline);
         loop {
-            let ticket = self.queue.ticket()?;
+            let ticket = wait.ticket(&self.queue, me)?;
             let passing = if wait.is_long() { HURRY } else { 0 };
+            // A reader that counts itself and has to take that back would wake all who sleep.
+            let open = self.word.load()? & (WRITER | (HURRY & !passing)) == 0;
             let got = match mode {
+                _ if !open => None,
                 Mode::Read => self.try_read(me, passing)?,
                 Mode::Write => self.enter(me, passing)?,
             };
@@ -254,7 +259,7 @@ impl Lock {
     fn drain(&self, me: usize, held: Held, deadline: Option<Instant>, reap: Reap<'_>) -> Result<Held, Refused> {
         let mut wait = Wait::new(deadline);
         loop {
-            let outcome = self.drain_once(&mut wait, reap);
+            let outcome = self.drain_once(me, &mut wait, reap);
             match outcome {
                 Ok(true) => return Ok(held),
                 Ok(false) => {}
@@ -267,8 +272,8 @@ impl Lock {
         }
     }
 
-    fn drain_once(&self, wait: &mut Wait, reap: Reap<'_>) -> Result<bool, Refused> {
-        let ticket = self.queue.ticket()?;
+    fn drain_once(&self, me: usize, wait: &mut Wait, reap: Reap<'_>) -> Result<bool, Refused> {
+        let ticket = wait.ticket(&self.queue, me)?;
         let Some(reader) = self.slots.reader_but(None)? else { return Ok(true) };
         wait.once(&self.queue, ticket, Some(reader), reap)?;
         Ok(false)
@@ -311,23 +316,31 @@ struct Wait {
     spins: u32,
     since: Option<Instant>,
     sleep: Duration,
+    /// When it was last asked whether who is in the way lives, or when the wait began.
+    asked: Option<Instant>,
     /// Who was in the way, and since when without a break.
     blocker: Option<(usize, Instant)>,
 }
 
 impl Wait {
     fn new(deadline: Option<Instant>) -> Wait {
-        Wait { deadline, spins: 0, since: None, sleep: FIRST_SLEEP, blocker: None }
+        Wait { deadline, spins: 0, since: None, sleep: FIRST_SLEEP, asked: None, blocker: None }
     }
 
     fn is_long(&self) -> bool {
         self.since.is_some_and(|since| since.elapsed() >= HURRY_AFTER)
     }
 
+    /// What the sleep that comes next needs; none while there is none to come, since others would then wake one who does
+    /// not sleep.
+    fn ticket(&self, queue: &Queue, me: usize) -> Result<Option<Ticket>, Fault> {
+        if self.spins < SPINS { Ok(None) } else { queue.ticket(me).map(Some) }
+    }
+
     fn once(
         &mut self,
         queue: &Queue,
-        ticket: crate::wait::Ticket,
+        ticket: Option<Ticket>,
         blocker: Option<usize>,
         reap: Reap<'_>,
     ) -> Result<(), Refused> {
@@ -356,17 +369,17 @@ impl Wait {
             Some(deadline) => deadline - now,
             None => LAST_SLEEP,
         };
-        if self.spins < SPINS {
-            return Ok(());
-        }
+        let Some(ticket) = ticket else { return Ok(()) };
         queue.sleep(ticket, self.sleep.min(left));
-        // Nobody woke us for the whole sleep: does who is in the way still live?
-        if queue.is_still(ticket)? {
+        // However often others wake us meanwhile, who is in the way may be dead.
+        let asked = *self.asked.get_or_insert(now);
+        if asked.elapsed() >= self.sleep {
             if let Some(slot) = blocker {
                 reap(slot).map_err(Refused::Failed)?;
             }
+            self.asked = Some(Instant::now());
+            self.sleep = (self.sleep * 2).min(LAST_SLEEP);
         }
-        self.sleep = (self.sleep * 2).min(LAST_SLEEP);
         Ok(())
     }
 }

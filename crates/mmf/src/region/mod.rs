@@ -197,14 +197,14 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`]; [`ErrorKind::Fault`].
+    /// [`ErrorKind::Timeout`]; [`ErrorKind::Full`] where too many handles take part; [`ErrorKind::Fault`].
     pub fn wait_changed(&self, since: u64, deadline: Instant) -> Result<u64> {
-        let can_write = self.segment.map.access() == Access::ReadWrite;
+        let me = match self.segment.map.access() {
+            Access::ReadWrite => Some(self.segment.participant("wait for")?.slot()),
+            Access::ReadOnly | Access::CopyOnWrite => None,
+        };
         loop {
-            let ticket = match can_write {
-                true => Some(self.segment.or_gone(self.segment.changes.ticket(), "wait for")?),
-                false => None,
-            };
+            let ticket = me.map(|me| self.segment.or_gone(self.segment.changes.ticket(me), "wait for")).transpose()?;
             let version = self.version()?;
             if version != since {
                 return Ok(version);

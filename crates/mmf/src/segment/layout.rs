@@ -40,11 +40,13 @@ pub(crate) mod at {
     /// A queue: those who wait for a change.
     pub(crate) const CHANGE_QUEUE: usize = 2304;
 
-    // In a queue:
+    // In a queue, which has 64 bytes:
     /// `u32`: moved by every wake-up.
     pub(crate) const QUEUE_SEQ: usize = 0;
     /// `u32`: not 0 if somebody may sleep.
-    pub(crate) const QUEUE_SLEEPERS: usize = 4;
+    pub(crate) const QUEUE_FLAG: usize = 4;
+    /// `[u64; 4]`: a bit per slot that may sleep.
+    pub(crate) const QUEUE_SLEEPERS: usize = 8;
 
     // In a slot:
     /// `u32`: 0 free, 1 in use.

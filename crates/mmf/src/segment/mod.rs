@@ -5,7 +5,7 @@ mod participants;
 
 pub(crate) use participants::Participant;
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind, Holder, Result};
@@ -27,6 +27,8 @@ pub(crate) struct Segment {
     /// Moved by every change, odd while one is under way.
     pub(crate) version: Cell<u64>,
     pub(crate) changes: Queue,
+    /// How this handle's participant and its peers wake each other.
+    bells: Arc<sys::Bells>,
     /// Taken at the first lock or wait.
     participant: OnceLock<Participant>,
     attaching: Mutex<()>,
@@ -97,17 +99,19 @@ impl Segment {
             return Err(Error::mismatch("its kind", text(kind), text(header.kind)));
         }
         map.set_growth(usize::try_from(header.capacity).unwrap_or(usize::MAX));
+        let bells = Arc::new(sys::Bells::new(&header.id));
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
         // `participant`, which refuses read-only mappings.
-        let lock = unsafe { Lock::new(&map) }?;
+        let lock = unsafe { Lock::new(&map, &bells) }?;
         // SAFETY: as above.
         let len = unsafe { map.cell(at::LEN) }?;
         // SAFETY: as above.
         let version = unsafe { map.cell(at::VERSION) }?;
         // SAFETY: as above.
-        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE) }?;
+        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, &bells) }?;
         let forks = sys::forks();
-        Ok(Segment { header, lock, len, version, changes, participant: OnceLock::new(), attaching: Mutex::new(()), forks, map })
+        let (participant, attaching) = (OnceLock::new(), Mutex::new(()));
+        Ok(Segment { header, lock, len, version, changes, bells, participant, attaching, forks, map })
     }
 
     /// This handle as a participant, attached now if it was not.
@@ -123,8 +127,8 @@ impl Segment {
         if self.map.access() != Access::ReadWrite {
             return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
         }
-        // One thread attaches; the others take what it got.
-        let _attaching = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
+        // One thread attaches, and the others that came meanwhile find it done.
+        let _one = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(participant) = self.participant.get() {
             return Ok(participant);
         }

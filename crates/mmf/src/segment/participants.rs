@@ -21,6 +21,8 @@ impl Participant {
                 continue;
             }
             let participant = Participant { tokens, slot };
+            // Before anything tells others that somebody may sleep here.
+            segment.bells.hang(segment.map.object(), slot);
             segment.or_gone(participant.move_in(segment), "attach to")?;
             return Ok(participant);
         }

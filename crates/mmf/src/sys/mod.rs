@@ -55,6 +55,47 @@
 //! page_size() -> usize
 //! ```
 //!
+//! [`Tokens`]: which participants of a segment live, whatever user or namespace of process ids they run in.
+//!
+//! ```text
+//! Tokens::new(&Object, id: &[u8; 16]) -> Result<Tokens> for one handle; `id` is the segment's; takes none yet
+//! Tokens::take(&self, slot) -> Result<bool>             has it from now on; false: somebody has it, or blocks it
+//! Tokens::give(&self, slot)
+//! Tokens::is_alive(&self, slot) -> Result<bool>         somebody else has it
+//! Tokens::seize(&self, slot) -> Result<Option<Seized>>  has it until the result is dropped; None: somebody has it
+//! ```
+//!
+//! - *A token dies with its process*, at the latest when the system has released all that the process had, and with nothing
+//!   less: a stopped process keeps it, and a process id that is used again proves nothing. Handles are apart from each
+//!   other also within a process; a forked child has none of its parent's.
+//! - *One has it*, or nobody. Two who seize at once may both be refused, and for that moment see life where there is none;
+//!   neither is for long, and both ask again.
+//! - `is_alive` needs no right but those that the handle has. That a peer may block a slot which nobody has is the
+//!   system's to prevent where it can; it costs that slot, and what its dead owner held, no more.
+//!
+//! [`Bells`]: how those who sleep on a segment's words are woken, across processes.
+//!
+//! ```text
+//! Bells::new(id: &[u8; 16]) -> Bells                    for one handle; asks the system nothing
+//! Bells::hang(&self, &Object, slot)                     once, when the slot's token was taken: it can be rung for
+//! Bells::listen(&self) -> Rings                         taken before one makes it known that one may sleep
+//! Bells::sleep(&self, word: *const u32, expected: u32, Rings, timeout)
+//! Bells::ring(&self, word: *const u32, slots: [u64; 4]) wakes the sleepers of these slots: a bit each
+//! ```
+//!
+//! - *No ring is lost*: where `word` is not `expected` any more, or somebody rang for the sleeper's slot after its `listen`,
+//!   a sleep ends at once; one of the two is what the system looks at. So who rings has moved the word before.
+//! - A sleep also ends for no reason, and at the timeout at the latest, give or take the system's timer (16 ms on Windows).
+//! - Where the system refuses a bell, sleeps only end at their timeouts, which callers keep short.
+//!
+//! Who and where this is:
+//!
+//! ```text
+//! forks() -> u32                                        moves in a forked child; handles made before are its parent's
+//! boot() -> Boot
+//! random_id() -> Result<[u8; 16]>                       fit to be kept secret
+//! ```
+//!
 //! [`guard`]: copies and atomic operations that return when a page is gone.
 
 pub(crate) mod guard;
@@ -69,14 +110,21 @@ use unix as imp;
 #[cfg(windows)]
 use windows as imp;
 
+pub(crate) use imp::{
+    Bells, Object, Rings, Tokens, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id,
+    sweep, unlink_exact,
+};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
-pub(crate) use imp::{
-    Object, Tokens, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sleep, sweep,
-    unlink_exact, wake_all,
-};
 
 use crate::spec::{Access, LargePages};
+
+/// Which start of which machine: of 16 bytes each, zeros where the system does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Boot {
+    pub(crate) machine: [u8; 16],
+    pub(crate) boot: [u8; 16],
+}
 
 /// Where a view shall be.
 #[derive(Clone, Copy, Debug)]

@@ -1,62 +1,99 @@
 //! Wait queues: sleep until somebody wakes, without a lost wake-up, an unbounded sleep or a poll while nobody waits.
+//!
+//! Who sleeps, in this order: takes a ticket (reads `seq`, sets its slot's bit in `sleepers`, sets `flag`), looks at its
+//! condition again, and sleeps with a bound. Who wakes has changed the condition before, and if `flag` is set: clears
+//! it, takes the bits, moves `seq`, and rings for those slots. All of it is sequentially consistent.
+//!
+//! No wake-up is lost: a sleeper that saw the old condition had set `flag` before the condition changed, so the waker
+//! finds it set, unless another waker cleared it in between. That one takes the bits after it clears the flag, so
+//! whoever takes the sleeper's bit does so, and moves `seq` and rings, after the sleeper's ticket.
+//!
+//! What the dead leave costs little: a waker that dies on its way leaves sleepers to their bound, a sleeper that dies leaves
+//! a bit for which nobody answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::mapping::{Cell, Mapping};
 use crate::segment::layout::at;
-use crate::sys;
 use crate::sys::guard::Fault;
+use crate::sys::{Bells, Rings};
 
 /// A queue in shared memory.
 pub(crate) struct Queue {
-    /// Moved by every wake-up; who sleeps, sleeps on its not moving.
+    /// Moved by every wake-up.
     seq: Cell<u32>,
-    sleepers: Cell<u32>,
+    /// Whether somebody may sleep: one word for those who have nobody to wake.
+    flag: Cell<u32>,
+    /// A bit per slot that may sleep.
+    sleepers: [Cell<u64>; 4],
+    bells: Arc<Bells>,
 }
 
 /// The state of a queue before a condition was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(u32);
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    seq: u32,
+    rings: Rings,
+}
 
 impl Queue {
     /// # Safety
     ///
     /// As [`Mapping::cell`].
-    pub(crate) unsafe fn new(map: &Mapping, offset: usize) -> Result<Queue> {
+    pub(crate) unsafe fn new(map: &Mapping, offset: usize, bells: &Arc<Bells>) -> Result<Queue> {
+        // SAFETY: the caller's promise, passed on.
+        let word = |n: usize| unsafe { map.cell(offset + at::QUEUE_SLEEPERS + 8 * n) };
         Ok(Queue {
             // SAFETY: the caller's promise, passed on.
             seq: unsafe { map.cell(offset + at::QUEUE_SEQ) }?,
             // SAFETY: the caller's promise, passed on.
-            sleepers: unsafe { map.cell(offset + at::QUEUE_SLEEPERS) }?,
+            flag: unsafe { map.cell(offset + at::QUEUE_FLAG) }?,
+            sleepers: [word(0)?, word(1)?, word(2)?, word(3)?],
+            bells: Arc::clone(bells),
         })
     }
 
-    /// To be taken before the condition is looked at: a wake-up after this ends the sleep before it begins.
-    pub(crate) fn ticket(&self) -> Result<Ticket, Fault> {
-        let ticket = Ticket(self.seq.load()?);
-        self.sleepers.swap(1)?;
+    /// To be taken by slot `me` before the condition is looked at: a wake-up after this ends the sleep before it begins.
+    pub(crate) fn ticket(&self, me: usize) -> Result<Ticket, Fault> {
+        let ticket = Ticket { seq: self.seq.load()?, rings: self.bells.listen() };
+        let (word, bit) = (&self.sleepers[me / 64 % 4], 1 << (me % 64));
+        let mut bits = word.load()?;
+        while bits & bit == 0 {
+            let seen = word.compare_exchange(bits, bits | bit)?;
+            if seen == bits {
+                break;
+            }
+            bits = seen;
+        }
+        self.flag.swap(1)?;
         Ok(ticket)
     }
 
     /// Sleeps until a wake-up that came after the ticket, for `timeout` at the most; also wakes for no reason.
     /// Those who wake others may die in between, so a timeout is always given and the condition looked at again.
     pub(crate) fn sleep(&self, ticket: Ticket, timeout: Duration) {
-        sys::sleep(self.seq.address(), ticket.0, timeout);
+        self.bells.sleep(self.seq.address(), ticket.seq, ticket.rings, timeout);
     }
 
     /// Wakes all who sleep, if anybody does.
+    #[inline]
     pub(crate) fn wake_all(&self) -> Result<(), Fault> {
-        if self.sleepers.load()? != 0 {
-            self.sleepers.swap(0)?;
-            self.seq.add(1)?;
-            sys::wake_all(self.seq.address());
-        }
-        Ok(())
+        if self.flag.load()? != 0 { self.ring() } else { Ok(()) }
     }
 
-    /// Whether the queue has not moved since the ticket.
-    pub(crate) fn is_still(&self, ticket: Ticket) -> Result<bool, Fault> {
-        Ok(self.seq.load()? == ticket.0)
+    #[cold]
+    fn ring(&self) -> Result<(), Fault> {
+        self.flag.swap(0)?;
+        let mut slots = [0; 4];
+        for (slots, word) in slots.iter_mut().zip(&self.sleepers) {
+            if word.load()? != 0 {
+                *slots = word.swap(0)?;
+            }
+        }
+        self.seq.add(1)?;
+        self.bells.ring(self.seq.address(), slots);
+        Ok(())
     }
 }

@@ -1,11 +1,6 @@
 //! Which machine, which boot, which process this is.
 
-/// Which start of which machine: of 16 bytes each, zeros where the system does not tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Boot {
-    pub(crate) machine: [u8; 16],
-    pub(crate) boot: [u8; 16],
-}
+use crate::sys::Boot;
 
 /// [`machine-id(5)`](https://man7.org/linux/man-pages/man5/machine-id.5.html) and
 /// `/proc/sys/kernel/random/boot_id` ([`proc_sys_kernel(5)`](https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html)).

@@ -1,5 +1,6 @@
 //! Unix: objects are files, named ones in a directory that lies in memory where the system has one.
 
+mod bells;
 mod birth;
 mod file;
 mod forks;
@@ -8,15 +9,36 @@ mod live;
 mod named;
 mod object;
 mod scope;
-mod token;
 mod view;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
 #[path = "wait_linux.rs"]
+mod wait;
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+#[path = "wait_apple.rs"]
+mod wait;
+#[cfg(target_os = "freebsd")]
+#[path = "wait_freebsd.rs"]
+mod wait;
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "macos",
+    target_os = "ios",
+    target_os = "freebsd"
+)))]
+#[path = "wait_poll.rs"]
 mod wait;
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 mod ofd;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod shm;
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
+mod token;
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios")))]
+#[path = "token_none.rs"]
+mod token;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[path = "linux.rs"]
@@ -30,12 +52,12 @@ mod native;
 
 pub use std::os::fd::{BorrowedFd as BorrowedHandle, OwnedFd as OwnedHandle};
 
+pub(crate) use bells::{Bells, Rings};
 pub(crate) use identity::{boot, random_id};
 pub(crate) use named::{check_exact, list, sweep, unlink_exact};
 pub(crate) use object::Object;
 pub(crate) use token::{Tokens, forks};
 pub(crate) use view::View;
-pub(crate) use wait::{sleep, wake_all};
 
 use rustix::io::Errno;
 

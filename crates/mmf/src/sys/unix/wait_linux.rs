@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Sleeps while the word is `expected`, until `wake_all`, for `timeout` at the most; also wakes for no reason.
 /// A word that is gone wakes at once: its next load tells.
-pub(crate) fn sleep(word: *const u32, expected: u32, timeout: Duration) {
+pub(super) fn sleep(word: *const u32, expected: u32, timeout: Duration) {
     let timeout = libc::timespec {
         tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
@@ -14,7 +14,7 @@ pub(crate) fn sleep(word: *const u32, expected: u32, timeout: Duration) {
 }
 
 /// Wakes whoever sleeps on the word, in every process.
-pub(crate) fn wake_all(word: *const u32) {
+pub(super) fn wake_all(word: *const u32) {
     // SAFETY: the kernel checks the address itself and changes nothing.
     unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, i32::MAX) };
 }

@@ -1,6 +1,7 @@
 //! Files as objects.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
@@ -53,7 +54,8 @@ impl File {
         let permissions = spec.permissions.clone().unwrap_or_default();
         let newborn = Newborn::in_directory(directory, &Descriptor::new(&permissions, Kind::File)?)?;
         // On NTFS this takes the disk's space, and what was never written reads as zeros.
-        newborn.file.set_len(size).map_err(|source| error::classify("create", source))?;
+        let filled = newborn.file.set_len(size).and_then(|()| (&newborn.file).write_all(&spec.first_bytes));
+        filled.map_err(|source| error::classify("create", source))?;
         Ok(File { file: newborn.publish(&path, spec.access)?, access: spec.access })
     }
 

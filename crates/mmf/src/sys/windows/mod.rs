@@ -2,8 +2,11 @@
 //!
 //! A name dies with the last handle even while views stay mapped, so views of memory keep a handle of their own.
 
+mod bells;
 mod error;
+mod event;
 mod file;
+mod identity;
 mod names;
 mod object;
 mod privilege;
@@ -11,12 +14,16 @@ mod section;
 mod security;
 #[cfg(test)]
 mod tests;
+mod token;
 mod view;
 
 pub use std::os::windows::io::{BorrowedHandle, OwnedHandle};
 
+pub(crate) use bells::{Bells, Rings};
+pub(crate) use identity::{boot, forks, random_id};
 pub(crate) use names::{check_exact, list, sweep, unlink_exact};
 pub(crate) use object::Object;
+pub(crate) use token::Tokens;
 pub(crate) use view::View;
 
 use std::ffi::OsStr;

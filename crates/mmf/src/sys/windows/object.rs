@@ -12,7 +12,7 @@ use super::section::Section;
 use super::security::{Descriptor, Kind, Security, foreign};
 use crate::error::{Error, Result};
 use crate::name::{Name, Source};
-use crate::spec::{LargePages, ObjectInfo, Spec};
+use crate::spec::{LargePages, ObjectInfo, Permissions, Spec};
 
 pub(crate) enum Object {
     Memory(Section),
@@ -144,6 +144,12 @@ impl Object {
         Security::of(self.handle(), self.kind())?.ok_or_else(|| {
             Error::unsupported("read the permissions of", "an object that the system has noted no owner of")
         })
+    }
+
+    /// Of an event that all who may write this object may set. Where it is not known who that is, its maker alone.
+    pub(super) fn ringers(&self) -> Result<Descriptor> {
+        Descriptor::of_ringers(self.handle(), self.kind())
+            .or_else(|_| Descriptor::new(&Permissions::User, Kind::Section))
     }
 
     fn inherit(self, spec: &Spec) -> Result<Object> {

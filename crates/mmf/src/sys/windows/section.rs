@@ -89,20 +89,44 @@ impl Section {
         }
         let permissions = spec.permissions.clone().unwrap_or_default();
         let descriptor = Descriptor::new(&permissions, Kind::Section)?;
-        let reserve = spec.reserve.filter(|_| growable);
-        let Some(reserve) = reserve else {
-            let handle = make(name, size, SEC_COMMIT, &descriptor)?;
-            return Section::new(handle, spec);
+        let Some(reserve) = spec.reserve.filter(|_| growable) else {
+            return Section::finished(size, SEC_COMMIT, &descriptor, name, spec);
         };
-        // Nobody may open it before its first bytes are there. If this process dies first, it is gone.
-        let unfinished = Descriptor::parse(&format!("{}{UNFINISHED}", descriptor.owner()?), Kind::Section)?;
         // One granule more than asked for: see `commit`.
         let reserve = reserve.saturating_add(granularity() as u64);
-        let handle = make(name, reserve, SEC_RESERVE, &unfinished)?;
+        Section::finished(reserve, SEC_RESERVE, &descriptor, name, spec)
+    }
+
+    /// A new section, which nobody may open before its first bytes are there. If this process dies first, it is gone.
+    fn finished(
+        size: u64,
+        flags: PAGE_PROTECTION_FLAGS,
+        descriptor: &Descriptor,
+        name: Option<&str>,
+        spec: &Spec,
+    ) -> Result<Section> {
+        if flags & SEC_RESERVE == 0 && spec.first_bytes.is_empty() {
+            return Section::new(make(name, size, flags, descriptor)?, spec);
+        }
+        let unfinished = Descriptor::parse(&format!("{}{UNFINISHED}", descriptor.owner()?), Kind::Section)?;
+        let handle = make(name, size, flags, &unfinished)?;
         let section = Section::new(handle, &Spec { access: Access::ReadWrite, ..spec.clone() })?;
-        section.commit(0, size)?;
+        if flags & SEC_RESERVE != 0 {
+            section.commit(0, spec.size.unwrap_or(0))?;
+        }
+        section.begin_with(&spec.first_bytes)?;
         descriptor.replace_dacl(&section.handle)?;
         Ok(Section { access: spec.access, ..section })
+    }
+
+    /// Writes what it begins with. Only for one that nobody else has open.
+    fn begin_with(&self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let len = bytes.len().next_multiple_of(self.granularity());
+        let view = Mapped::new(self, Access::ReadWrite, 0, len.min(usize::try_from(self.size).unwrap_or(len)), None)?;
+        view.begin_with(bytes)
     }
 
     fn of_large_pages(name: Option<&str>, size: u64, spec: &Spec) -> Result<Section> {
@@ -117,8 +141,7 @@ impl Section {
         };
         let permissions = spec.permissions.clone().unwrap_or_default();
         let descriptor = Descriptor::new(&permissions, Kind::Section)?;
-        let handle = make(name, size, SEC_COMMIT | SEC_LARGE_PAGES, &descriptor).map_err(privilege::explain)?;
-        Section::new(handle, spec)
+        Section::finished(size, SEC_COMMIT | SEC_LARGE_PAGES, &descriptor, name, spec).map_err(privilege::explain)
     }
 
     /// With its owner and permissions, where it has any that this user may read.
@@ -371,7 +394,7 @@ fn open_with(name: &[u16], rights: u32) -> Result<OwnedHandle> {
 fn is_unfinished(name: &[u16]) -> bool {
     let seen = || -> Result<bool> {
         let handle = open_with(name, READ_CONTROL)?;
-        let unfinished = Descriptor::parse(UNFINISHED, Kind::Section)?;
+        let unfinished = Descriptor::parse(&format!("{}{UNFINISHED}", descriptor.owner()?), Kind::Section)?;
         match Security::of(handle.as_handle(), Kind::Section)? {
             Some(seen) => seen.lets_in_as(&unfinished),
             None => Ok(false),

@@ -4,27 +4,29 @@ use std::ffi::c_void;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr::{self, NonNull};
 
-use windows_sys::Win32::Foundation::{ERROR_NO_TOKEN, ERROR_SUCCESS, HANDLE, LocalFree};
+use windows_sys::Win32::Foundation::{ERROR_NO_TOKEN, ERROR_SUCCESS, GENERIC_ALL, GENERIC_WRITE, HANDLE, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
     ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertSidToStringSidW,
     ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1, SE_FILE_OBJECT,
-    SE_KERNEL_OBJECT,
+    SE_KERNEL_OBJECT, SE_OBJECT_TYPE,
 };
 use windows_sys::Win32::Security::{
     ACCESS_ALLOWED_ACE, ACL, CheckTokenMembership, DACL_SECURITY_INFORMATION, GENERIC_MAPPING, GetAce,
     GetSecurityDescriptorDacl, GetTokenInformation, INHERIT_ONLY_ACE, LookupAccountSidW, MapGenericMask,
     OBJECT_SECURITY_INFORMATION, OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES,
-    SetKernelObjectSecurity, TOKEN_ACCESS_MASK, TOKEN_INFORMATION_CLASS, TOKEN_QUERY, TokenOwner, TokenSessionId,
-    TokenUser,
+    SECURITY_DESCRIPTOR, SetKernelObjectSecurity, TOKEN_ACCESS_MASK, TOKEN_INFORMATION_CLASS, TOKEN_QUERY, TokenOwner,
+    TokenSessionId, TokenUser,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_ALL_ACCESS, FILE_GENERIC_EXECUTE, FILE_GENERIC_READ, FILE_GENERIC_WRITE, STANDARD_RIGHTS_EXECUTE,
-    STANDARD_RIGHTS_READ, STANDARD_RIGHTS_WRITE,
+    FILE_ALL_ACCESS, FILE_GENERIC_EXECUTE, FILE_GENERIC_READ, FILE_GENERIC_WRITE, FILE_WRITE_DATA,
+    STANDARD_RIGHTS_EXECUTE, STANDARD_RIGHTS_READ, STANDARD_RIGHTS_WRITE, SYNCHRONIZE,
 };
 use windows_sys::Win32::System::Memory::{
     SECTION_ALL_ACCESS, SECTION_MAP_EXECUTE, SECTION_MAP_READ, SECTION_MAP_WRITE, SECTION_QUERY,
 };
-use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken};
+use windows_sys::Win32::System::Threading::{
+    EVENT_MODIFY_STATE, GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken,
+};
 
 use super::{error, size32, wide};
 use crate::error::{Error, ErrorKind, Result};
@@ -152,6 +154,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    fn object_type(self) -> SE_OBJECT_TYPE {
+        match self {
+            Kind::Section => SE_KERNEL_OBJECT,
+            Kind::File => SE_FILE_OBJECT,
+        }
+    }
+
     fn mapping(self) -> GENERIC_MAPPING {
         match self {
             Kind::Section => GENERIC_MAPPING {
@@ -211,11 +220,49 @@ impl Descriptor {
             return Err(failure.with_kind(ErrorKind::InvalidInput { reason }));
         };
         let descriptor = Descriptor(given);
-        descriptor.map_generic_rights(text, kind)?;
+        let mapping = kind.mapping();
+        let mapped = descriptor.change_rights(|mut rights| {
+            // SAFETY: both are valid for the call.
+            unsafe { MapGenericMask(&raw mut rights, &raw const mapping) };
+            rights
+        });
+        if mapped? {
+            return Ok(descriptor);
+        }
+        // The system would then use a default that depends on the process.
+        let reason = format!("{text:?} names nobody who may open it: it has no D: part");
+        Err(Error::invalid("use", reason))
+    }
+
+    /// For an event that those may set who may write an object. Needs `READ_CONTROL`.
+    pub(super) fn of_ringers(object: BorrowedHandle<'_>, kind: Kind) -> Result<Descriptor> {
+        let mut descriptor = ptr::null_mut();
+        // SAFETY: `descriptor` is writable; the other parts are not asked for.
+        let code = unsafe {
+            GetSecurityInfo(
+                object.as_raw_handle(),
+                kind.object_type(),
+                DACL_SECURITY_INFORMATION,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                &raw mut descriptor,
+            )
+        };
+        let Some(given) = Given::new(descriptor).filter(|_| code == ERROR_SUCCESS) else {
+            return Err(error::of_code("read the permissions of", code));
+        };
+        let descriptor = Descriptor(given);
+        // One bit for both kinds of objects.
+        const _: () = assert!(SECTION_MAP_WRITE == FILE_WRITE_DATA);
+        let write = SECTION_MAP_WRITE | GENERIC_WRITE | GENERIC_ALL;
+        descriptor.change_rights(|rights| if rights & write == 0 { 0 } else { SYNCHRONIZE | EVENT_MODIFY_STATE })?;
         Ok(descriptor)
     }
 
-    fn map_generic_rights(&self, text: &str, kind: Kind) -> Result<()> {
+    /// Changes the rights in each entry of the DACL; whether it has one.
+    fn change_rights(&self, change: impl Fn(u32) -> u32) -> Result<bool> {
         let (mut present, mut defaulted, mut dacl) = (0, 0, ptr::null_mut::<ACL>());
         // SAFETY: a valid descriptor; the three are writable.
         let done = unsafe {
@@ -225,17 +272,14 @@ impl Descriptor {
             return Err(error::last("use"));
         }
         if present == 0 {
-            // The system would then use a default that depends on the process.
-            let reason = format!("{text:?} names nobody who may open it: it has no D: part");
-            return Err(Error::invalid("use", reason));
+            return Ok(false);
         }
         if dacl.is_null() {
-            // `D:NO_ACCESS_CONTROL`: there are no rights to map.
-            return Ok(());
+            // `D:NO_ACCESS_CONTROL`: there are no rights to change.
+            return Ok(true);
         }
         // SAFETY: it points into the descriptor, which lives.
         let count = unsafe { (*dacl).AceCount };
-        let mapping = kind.mapping();
         for index in 0..u32::from(count) {
             let mut ace: *mut c_void = ptr::null_mut();
             // SAFETY: a valid list; `ace` is writable.
@@ -249,12 +293,16 @@ impl Descriptor {
             // Rights that are only there to be inherited stay generic.
             if u32::from(flags) & INHERIT_ONLY_ACE == 0 {
                 // SAFETY: as above.
-                let mask = unsafe { &raw mut (*ace).Mask };
-                // SAFETY: both are valid for the call.
-                unsafe { MapGenericMask(mask, &raw const mapping) };
+                let rights = unsafe { &mut (*ace).Mask };
+                *rights = change(*rights);
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// It lives as long as `self`.
+    pub(super) fn as_ptr(&self) -> *const SECURITY_DESCRIPTOR {
+        self.0.0.as_ptr().cast()
     }
 
     /// For a function that makes an object. It borrows from this descriptor, and must not outlive it.
@@ -315,16 +363,12 @@ pub(super) struct Security {
 impl Security {
     /// Needs `READ_CONTROL`. `None` where the system has noted no owner, as some file systems cannot.
     pub(super) fn of(object: BorrowedHandle<'_>, kind: Kind) -> Result<Option<Security>> {
-        let object_type = match kind {
-            Kind::Section => SE_KERNEL_OBJECT,
-            Kind::File => SE_FILE_OBJECT,
-        };
         let (mut owner, mut descriptor) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: `owner` and `descriptor` are writable; the other parts are not asked for.
         let code = unsafe {
             GetSecurityInfo(
                 object.as_raw_handle(),
-                object_type,
+                kind.object_type(),
                 OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
                 &raw mut owner,
                 ptr::null_mut(),

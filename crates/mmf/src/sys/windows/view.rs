@@ -75,6 +75,18 @@ impl Mapped {
         let done = unsafe { VirtualAlloc(start.cast(), len, MEM_COMMIT, PAGE_READWRITE) };
         if done.is_null() { Err(error::last("get memory for")) } else { Ok(()) }
     }
+
+    /// Copies `bytes`, no more than there are, to the start of a view that can be written and that nobody else has yet.
+    pub(super) fn begin_with(&self, bytes: &[u8]) -> Result<()> {
+        let (start, len) = (self.base.as_ptr(), bytes.len().min(self.len));
+        // Without routines for this processor the system copies.
+        let policy = if guard::arm().is_ok() { FaultPolicy::Trap } else { FaultPolicy::SystemCalls };
+        // SAFETY: the bytes lie in this view, which is no part of `bytes`; no reference points into it.
+        match unsafe { guard::copy(policy, start, bytes.as_ptr(), len, start.addr(), start.addr() + self.len) } {
+            0 => Ok(()),
+            left => Err(Error::new(ErrorKind::Fault { offset: len - left, done: len - left }, "create")),
+        }
+    }
 }
 
 impl Drop for Mapped {

@@ -1,0 +1,38 @@
+//! Systems whose locks on bytes belong to processes and not to open files: one handle's closing would give up the tokens
+//! of all others in its process, so there are none.
+
+use std::convert::Infallible;
+
+use super::object::Object;
+use crate::error::{Error, Result};
+
+pub(crate) struct Tokens(Infallible);
+
+impl Tokens {
+    pub(crate) fn new(_object: &Object, _id: &[u8; 16]) -> Result<Tokens> {
+        let what =
+            "taking part in a segment, which needs locks on bytes that belong to open files, as Linux and macOS have";
+        Err(Error::unsupported("attach to", what))
+    }
+
+    pub(crate) fn take(&self, _slot: usize) -> Result<bool> {
+        match self.0 {}
+    }
+
+    pub(crate) fn give(&self, _slot: usize) {
+        match self.0 {}
+    }
+
+    pub(crate) fn is_alive(&self, _slot: usize) -> Result<bool> {
+        match self.0 {}
+    }
+
+    pub(crate) fn seize(&self, _slot: usize) -> Result<Option<Infallible>> {
+        match self.0 {}
+    }
+}
+
+/// No handle here has anything that a forked child could take from its parent.
+pub(crate) fn forks() -> u32 {
+    0
+}
