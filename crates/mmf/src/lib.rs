@@ -39,7 +39,7 @@ mod wait;
 pub use error::{Error, ErrorKind, Holder, Result};
 pub use mapping::{Atom, Cursor, Mapping, MappingOptions, list, sweep};
 pub use name::{Name, Scope, Source};
-pub use region::{LockError, Plain, ReadGuard, Region, RegionOptions, WriteGuard};
+pub use region::{LockError, Participant, Plain, ReadGuard, Region, RegionOptions, RegionStatus, WriteGuard};
 pub use spec::{Access, FaultPolicy, LargePages, Listed, ObjectInfo, Permissions, Swept};
 pub use sys::{BorrowedHandle, OwnedHandle};
 

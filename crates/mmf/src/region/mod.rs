@@ -3,9 +3,11 @@
 mod guards;
 mod held;
 mod options;
+mod status;
 
 pub use guards::{LockError, Plain, ReadGuard, WriteGuard};
 pub use options::RegionOptions;
+pub use status::{Participant, RegionStatus};
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};

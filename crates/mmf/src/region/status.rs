@@ -1,0 +1,74 @@
+//! Who takes part in a region, and how it stands.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Region, held};
+use crate::error::Result;
+
+/// How a region stands at one moment, for people and for monitoring; the next moment it may differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionStatus {
+    /// Bytes of contents.
+    pub len: u64,
+    /// Bytes that the contents may grow to.
+    pub capacity: u64,
+    /// The version that [`Region::version`] tells.
+    pub version: u64,
+    /// Whether a writer died or panicked with a change half made.
+    pub poisoned: bool,
+    /// When it was created, by the clock of that machine.
+    pub created: SystemTime,
+    /// The handles that have locked or waited and have neither been dropped nor been noticed as dead.
+    pub participants: Vec<Participant>,
+}
+
+/// A handle that takes part in a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Participant {
+    /// Its process id, as it knows it.
+    pub process: u32,
+    /// When it joined.
+    pub since: SystemTime,
+    /// Whether it has the write lock, or has stepped forward for it and waits for readers to leave.
+    pub writing: bool,
+    /// How many of its threads have a read lock.
+    pub reading: u32,
+}
+
+impl Region {
+    /// How the region stands. Takes no lock and no place among the participants.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault); [`ErrorKind::Damaged`](crate::ErrorKind::Damaged).
+    pub fn status(&self) -> Result<RegionStatus> {
+        let segment = &self.segment;
+        let doing = "examine";
+        let slots = segment.lock.slots();
+        let writer = segment.or_gone(segment.lock.writer(), doing)?;
+        let mut participants = Vec::new();
+        for slot in segment.or_gone(slots.occupied(), doing)? {
+            let Some(words) = slots.get(slot) else { continue };
+            participants.push(Participant {
+                process: segment.or_gone(words.process.load(), doing)?,
+                since: since_1970(segment.or_gone(words.since.load(), doing)?),
+                writing: writer == Some(slot),
+                reading: segment.or_gone(slots.read_locks(slot), doing)?,
+            });
+        }
+        Ok(RegionStatus {
+            len: held::len(segment, doing)? as u64,
+            capacity: self.capacity(),
+            version: self.version()?,
+            poisoned: self.is_poisoned()?,
+            created: since_1970(segment.header.created),
+            participants,
+        })
+    }
+}
+
+fn since_1970(nanoseconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds)
+}
