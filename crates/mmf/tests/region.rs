@@ -4,17 +4,66 @@
 
 use std::time::{Duration, Instant};
 
-use mmf::{Access, ErrorKind, LockError, Mapping, Name, Region};
-use testkit::{Peer, Watchdog, unique_name};
+use mmf::{Access, ErrorKind, LockError, Mapping, Name, Region, Source};
+use testkit::{Peer, TempDir, Watchdog, unique_name};
 
-testkit::peers! { writer, dies_inside, dies_reading, churn }
+testkit::peers! { writer, dies_inside, dies_reading, churn, turns }
 
-fn name() -> Name {
-    Name::local(unique_name("region")).unwrap()
+/// Where a story's region is, as peers are told it.
+struct Place {
+    text: String,
+    _dir: Option<TempDir>,
+}
+
+impl Place {
+    fn named() -> Place {
+        Place { text: format!("name:{}", unique_name("region")), _dir: None }
+    }
+
+    fn in_file() -> Place {
+        let dir = TempDir::new();
+        Place { text: format!("file:{}", dir.join("region").display()), _dir: Some(dir) }
+    }
+
+    fn source(&self) -> Source {
+        source(&self.text)
+    }
+}
+
+fn source(text: &str) -> Source {
+    match text.split_once(':').unwrap() {
+        ("file", path) => Source::File(path.into()),
+        (_, name) => Name::local(name).unwrap().into(),
+    }
+}
+
+/// Each story twice.
+macro_rules! stories {
+    ($($story:ident),+ $(,)?) => {
+        mod named {
+            $(#[test] fn $story() { super::$story(&super::Place::named()); })+
+        }
+        mod in_a_file {
+            $(#[test] fn $story() { super::$story(&super::Place::in_file()); })+
+        }
+    };
+}
+stories! {
+    what_one_process_sets_another_reads_at_its_length,
+    a_change_wakes_who_waits_for_it,
+    a_change_wakes_every_thread_that_waits_for_it,
+    two_processes_pass_a_turn,
+    a_writer_that_dies_leaves_its_lock_and_poison,
+    a_reader_that_dies_costs_nobody_anything,
+    a_panic_under_a_write_guard_poisons,
+    taking_it_twice_in_a_thread_is_an_error,
+    contents_grow_to_the_capacity_and_everybody_sees_it,
+    a_raw_mapping_is_no_region,
+    deaths_at_random_moments_lose_nothing,
 }
 
 fn writer(args: &[&str]) {
-    let region = Region::open(Name::local(args[0]).unwrap()).unwrap();
+    let region = Region::open(source(args[0])).unwrap();
     while let Some(line) = testkit::peer::hear() {
         region.write().unwrap().set(line.as_bytes()).unwrap();
         testkit::peer::say("written");
@@ -22,7 +71,7 @@ fn writer(args: &[&str]) {
 }
 
 fn dies_inside(args: &[&str]) {
-    let region = Region::open(Name::local(args[0]).unwrap()).unwrap();
+    let region = Region::open(source(args[0])).unwrap();
     let mut guard = region.write().unwrap();
     guard.write_at(0, b"half").unwrap();
     testkit::peer::say("inside");
@@ -30,19 +79,17 @@ fn dies_inside(args: &[&str]) {
 }
 
 fn dies_reading(args: &[&str]) {
-    let region = Region::open(Name::local(args[0]).unwrap()).unwrap();
+    let region = Region::open(source(args[0])).unwrap();
     let _guard = region.read().unwrap();
     testkit::peer::say("inside");
     testkit::peer::hear();
 }
 
-#[test]
-fn what_one_process_sets_another_reads_at_its_length() {
+fn what_one_process_sets_another_reads_at_its_length(place: &Place) {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
-    let name = name();
-    let region = Region::create_new(&name, 1 << 20).unwrap();
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
     assert!(region.read().unwrap().is_empty().unwrap());
-    let mut peer = Peer::spawn("writer", &[name.as_str()]);
+    let mut peer = Peer::spawn("writer", &[&place.text]);
     for text in ["hello", "hi"] {
         let before = region.version().unwrap();
         peer.send(text);
@@ -50,17 +97,15 @@ fn what_one_process_sets_another_reads_at_its_length() {
         assert_eq!(region.to_vec().unwrap(), text.as_bytes());
         assert_ne!(region.version().unwrap(), before);
     }
-    let watcher = Region::options().access(Access::ReadOnly).open(&name).unwrap();
+    let watcher = Region::options().access(Access::ReadOnly).open(place.source()).unwrap();
     assert_eq!(watcher.to_vec().unwrap(), b"hi");
     peer.finish();
 }
 
-#[test]
-fn a_change_wakes_who_waits_for_it() {
+fn a_change_wakes_who_waits_for_it(place: &Place) {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
-    let name = name();
-    let region = Region::create_new(&name, 1 << 20).unwrap();
-    let mut peer = Peer::spawn("writer", &[name.as_str()]);
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
+    let mut peer = Peer::spawn("writer", &[&place.text]);
     let since = region.version().unwrap();
     peer.send("news");
     let version = region.wait_changed(since, Instant::now() + testkit::DEADLINE).unwrap();
@@ -72,13 +117,67 @@ fn a_change_wakes_who_waits_for_it() {
     peer.finish();
 }
 
-#[test]
-fn a_writer_that_dies_leaves_its_lock_and_poison() {
+fn a_change_wakes_every_thread_that_waits_for_it(place: &Place) {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
-    let name = name();
-    let region = Region::create_new(&name, 1 << 20).unwrap();
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
+    let mut peer = Peer::spawn("writer", &[&place.text]);
+    for round in 0..20 {
+        let since = region.version().unwrap();
+        std::thread::scope(|scope| {
+            let wait = || region.wait_changed(since, Instant::now() + testkit::DEADLINE).unwrap();
+            let waiting: Vec<_> = (0..5).map(|_| scope.spawn(wait)).collect();
+            peer.send(round);
+            for thread in waiting {
+                assert!(thread.join().unwrap() > since);
+            }
+        });
+        peer.expect("written");
+    }
+    peer.finish();
+}
+
+/// Makes every odd number of the count even, until it is as high as it shall be.
+fn turns(args: &[&str]) {
+    let region = Region::open(source(args[0])).unwrap();
+    take_turns(&region, 1, args[1].parse().unwrap());
+}
+
+/// Counts on whenever it is this one's turn, sleeping until it is.
+fn take_turns(region: &Region, mine: u64, most: u64) {
+    loop {
+        let since = region.version().unwrap();
+        let turn = region.read().unwrap().get::<u64>(0).unwrap();
+        if turn >= most {
+            return;
+        }
+        if turn % 2 == mine {
+            region.write().unwrap().put(0, turn + 1).unwrap();
+        } else {
+            region.wait_changed(since, Instant::now() + testkit::DEADLINE).unwrap();
+        }
+    }
+}
+
+fn two_processes_pass_a_turn(place: &Place) {
+    const TURNS: u64 = 2000;
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let region = Region::create_new(place.source(), 4096).unwrap();
+    region.write().unwrap().put(0, 0_u64).unwrap();
+    let peer = Peer::spawn("turns", &[&place.text, &TURNS.to_string()]);
+    take_turns(&region, 0, 2);
+    let since = Instant::now();
+    take_turns(&region, 0, TURNS);
+    // A wake-up that is lost costs 50 ms; were every tenth, it would be 10 s.
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    println!("{:.0} round trips/s", TURNS as f64 / 2.0 / since.elapsed().as_secs_f64());
+    peer.finish();
+}
+
+fn a_writer_that_dies_leaves_its_lock_and_poison(place: &Place) {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
     region.write().unwrap().set(b"whole").unwrap();
-    let mut peer = Peer::spawn("dies_inside", &[name.as_str()]);
+    let mut peer = Peer::spawn("dies_inside", &[&place.text]);
     peer.expect("inside");
     let LockError::Failed(error) = region.read_for(Duration::from_millis(50)).err().unwrap() else { panic!("locked") };
     let ErrorKind::Timeout { holder: Some(holder) } = error.kind() else { panic!("{error}") };
@@ -98,12 +197,10 @@ fn a_writer_that_dies_leaves_its_lock_and_poison() {
     assert_eq!(region.to_vec().unwrap(), b"mended");
 }
 
-#[test]
-fn a_reader_that_dies_costs_nobody_anything() {
+fn a_reader_that_dies_costs_nobody_anything(place: &Place) {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
-    let name = name();
-    let region = Region::create_new(&name, 1 << 20).unwrap();
-    let mut peer = Peer::spawn("dies_reading", &[name.as_str()]);
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
+    let mut peer = Peer::spawn("dies_reading", &[&place.text]);
     peer.expect("inside");
     assert!(region.try_write().is_err());
     peer.kill();
@@ -111,10 +208,8 @@ fn a_reader_that_dies_costs_nobody_anything() {
     assert!(!region.is_poisoned().unwrap());
 }
 
-#[test]
-fn a_panic_under_a_write_guard_poisons() {
-    let name = name();
-    let region = Region::create_new(&name, 4096).unwrap();
+fn a_panic_under_a_write_guard_poisons(place: &Place) {
+    let region = Region::create_new(place.source(), 4096).unwrap();
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut guard = region.write().unwrap();
         guard.set(b"x").unwrap();
@@ -123,11 +218,9 @@ fn a_panic_under_a_write_guard_poisons() {
     assert!(matches!(region.read(), Err(LockError::Poisoned(_))));
 }
 
-#[test]
-fn taking_it_twice_in_a_thread_is_an_error() {
-    let name = name();
-    let region = Region::create_new(&name, 4096).unwrap();
-    let other = Region::open(&name).unwrap();
+fn taking_it_twice_in_a_thread_is_an_error(place: &Place) {
+    let region = Region::create_new(place.source(), 4096).unwrap();
+    let other = Region::open(place.source()).unwrap();
     let guard = region.read().unwrap();
     for again in [region.read().err().unwrap(), other.read().err().unwrap()] {
         let LockError::Failed(error) = again else { panic!("locked") };
@@ -137,11 +230,9 @@ fn taking_it_twice_in_a_thread_is_an_error() {
     assert!(other.write().is_ok());
 }
 
-#[test]
-fn contents_grow_to_the_capacity_and_everybody_sees_it() {
-    let name = name();
-    let region = Region::create_new(&name, 1 << 20).unwrap();
-    let other = Region::open(&name).unwrap();
+fn contents_grow_to_the_capacity_and_everybody_sees_it(place: &Place) {
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
+    let other = Region::open(place.source()).unwrap();
     let big = vec![7; 1 << 20];
     other.write().unwrap().set(&big).unwrap();
     assert_eq!(region.to_vec().unwrap(), big);
@@ -150,16 +241,14 @@ fn contents_grow_to_the_capacity_and_everybody_sees_it() {
     assert_eq!(region.to_vec().unwrap(), big);
 }
 
-#[test]
-fn a_raw_mapping_is_no_region() {
-    let name = name();
-    let _raw = Mapping::create_new(&name, 1 << 16).unwrap();
-    assert!(matches!(Region::open(&name).err().unwrap().kind(), ErrorKind::NotASegment { .. }));
+fn a_raw_mapping_is_no_region(place: &Place) {
+    let _raw = Mapping::create_new(place.source(), 1 << 16).unwrap();
+    assert!(matches!(Region::open(place.source()).err().unwrap().kind(), ErrorKind::NotASegment { .. }));
 }
 
 /// Reads and writes a pair that must agree, until it is killed.
 fn churn(args: &[&str]) {
-    let region = Region::open(Name::local(args[0]).unwrap()).unwrap();
+    let region = Region::open(source(args[0])).unwrap();
     let mut turn = u64::from(std::process::id());
     testkit::peer::say("up");
     loop {
@@ -188,33 +277,35 @@ fn churn(args: &[&str]) {
     }
 }
 
-#[test]
-fn deaths_at_random_moments_lose_nothing() {
+fn deaths_at_random_moments_lose_nothing(place: &Place) {
+    const PEERS: usize = 4;
+    const KILLS: usize = 120;
     let _watchdog = Watchdog::start(testkit::DEADLINE * 4);
-    let name = name();
-    let region = Region::create_new(&name, 4096).unwrap();
+    let region = Region::create_new(place.source(), 4096).unwrap();
     region.write().unwrap().set(&[0; 16]).unwrap();
     let spawn = || {
-        let mut peer = Peer::spawn("churn", &[name.as_str()]);
+        let mut peer = Peer::spawn("churn", &[&place.text]);
         peer.expect("up");
         peer
     };
-    let mut peers: Vec<Peer> = (0..6).map(|_| spawn()).collect();
-    let mut last = 0;
-    for round in 0..300_usize {
-        let mut victim = std::mem::replace(&mut peers[round % 6], spawn());
+    let mut peers: Vec<Peer> = (0..PEERS).map(|_| spawn()).collect();
+    let (mut last, mut longest) = (0, Duration::ZERO);
+    for round in 0..KILLS {
+        let mut victim = std::mem::replace(&mut peers[round % PEERS], spawn());
         victim.kill();
-        if round % 10 == 9 {
-            let guard = match region.read() {
-                Ok(guard) | Err(LockError::Poisoned(guard)) => guard,
-                Err(LockError::Failed(error)) => panic!("{error}"),
-            };
-            let now = guard.get::<u64>(0).unwrap();
-            assert!(now >= last, "{now} {last}");
-            last = now;
-        }
+        let since = Instant::now();
+        let guard = match region.read() {
+            Ok(guard) | Err(LockError::Poisoned(guard)) => guard,
+            Err(LockError::Failed(error)) => panic!("{error}"),
+        };
+        longest = longest.max(since.elapsed());
+        let now = guard.get::<u64>(0).unwrap();
+        assert!(now >= last, "{now} {last}");
+        last = now;
     }
-    assert!(last > 300, "{last} writes");
+    println!("{last} writes, longest wait {longest:?}");
+    assert!(last > KILLS as u64, "{last} writes");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
     for mut peer in peers {
         peer.kill();
     }

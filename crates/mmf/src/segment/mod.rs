@@ -127,8 +127,8 @@ impl Segment {
         if self.map.access() != Access::ReadWrite {
             return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
         }
-        // One thread attaches, and the others that came meanwhile find it done.
-        let _one = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
+        // One thread attaches; the others take what it got.
+        let _attaching = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(participant) = self.participant.get() {
             return Ok(participant);
         }
