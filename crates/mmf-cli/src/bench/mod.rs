@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use measure::{Pair, Plan, alone, rate, repeated, size, time};
 
-/// Measures what the operations cost on this machine
+/// Measure what the operations cost on this machine
 ///
 /// Copies and atomic operations are shown beside the same without guard and checks; all figures are medians, those of two
 /// columns taken in turns. It takes a few seconds. An idle machine gives the best figures.

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::size;
 use transport::Way;
 
-/// Shares bytes with reader processes through a named mapping, and compares it with the usual ways
+/// Share bytes with reader processes through a named mapping, and compare it with the usual ways
 ///
 /// One process shares the bytes with all readers: through a named mapping, a pipe each, a Unix socket (on Windows a named
 /// pipe) each, and a TCP connection within this machine each. Every reader takes a checksum over all of them.

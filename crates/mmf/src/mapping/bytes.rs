@@ -13,7 +13,8 @@ impl Mapping {
     /// # Errors
     ///
     /// [`ErrorKind::OutOfBounds`]; [`ErrorKind::Fault`], and then `buf` holds the bytes before the page that is gone.
-    #[inline]
+    // Always: what is around a small copy costs more than the copy, and the compiler finds it too long to inline.
+    #[inline(always)]
     pub fn read_at(&self, offset: usize, buf: &mut [u8]) -> Result<()> {
         self.read_raw(offset, buf.as_mut_ptr(), buf.len())
     }
@@ -45,7 +46,7 @@ impl Mapping {
     }
 
     /// `to` must be good for `len` bytes of writing, and be no part of a mapping that could lose them.
-    #[inline]
+    #[inline(always)]
     fn read_raw(&self, offset: usize, to: *mut u8, len: usize) -> Result<()> {
         let src = self.locate(offset, len, "read")?;
         // SAFETY: `locate` checked that the source lies in the view, which lives as long as `self`; a page of it that is
@@ -60,7 +61,7 @@ impl Mapping {
     ///
     /// [`ErrorKind::OutOfBounds`]; [`ErrorKind::ReadOnly`]; [`ErrorKind::Fault`], and then the bytes before the page that is
     /// gone were written.
-    #[inline]
+    #[inline(always)]
     pub fn write_at(&self, offset: usize, data: &[u8]) -> Result<()> {
         let dst = self.locate_writable(offset, data.len(), "write")?;
         // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long as `self` and may be

@@ -348,7 +348,7 @@ impl Mapping {
     }
 
     /// The address of `len` bytes at `offset`, checked once, here.
-    #[inline]
+    #[inline(always)]
     fn locate(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
         let size = self.len.load(Ordering::Acquire);
         if offset <= size && len <= size - offset {
@@ -359,6 +359,7 @@ impl Mapping {
 
     /// Somebody else may have made the object longer.
     #[cold]
+    #[inline(never)]
     fn locate_beyond(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
         let size = self.refresh()?;
         if offset <= size && len <= size - offset {
@@ -368,12 +369,19 @@ impl Mapping {
     }
 
     /// As `locate`, for those who will write.
-    #[inline]
+    #[inline(always)]
     fn locate_writable(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
         if self.access == Access::ReadOnly {
-            return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
+            return Err(self.read_only(doing));
         }
         self.locate(offset, len, doing)
+    }
+
+    /// Apart, so that the way past it stays short enough to be inlined.
+    #[cold]
+    #[inline(never)]
+    fn read_only(&self, doing: &'static str) -> Error {
+        self.name_it(Error::new(ErrorKind::ReadOnly, doing))
     }
 
     /// A range as offset and length, within the mapping.
@@ -397,6 +405,7 @@ impl Mapping {
     }
 
     #[cold]
+    #[inline(never)]
     pub(crate) fn fault(&self, doing: &'static str, offset: usize, done: usize) -> Error {
         let error = Error::new(ErrorKind::Fault { offset: offset + done, done }, doing);
         self.name_it(error).with_help("was its file truncated, or the memory or disk behind it exhausted?")

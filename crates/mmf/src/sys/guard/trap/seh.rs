@@ -48,6 +48,7 @@ pub(super) unsafe extern "C" fn handle(
         let x = unsafe { context.Anonymous.X };
         (&mut context.Pc, x[4], x[5])
     };
+    #[allow(clippy::cast_possible_truncation, reason = "this module is for processors with 64 bits")]
     let caught =
         Caught { pc: *pc as usize, address: record.ExceptionInformation[1], blur: 1, lo: lo as usize, hi: hi as usize };
     match landing(&caught) {

@@ -233,15 +233,21 @@ mod tests {
 
     /// A caller that was compiled for AVX2 and keeps its vectors in registers. What it gives is right only if
     /// their upper halves outlive the routines; an unoptimised build keeps none there.
+    ///
+    /// # Safety
+    ///
+    /// The processor has AVX2.
     #[target_feature(enable = "avx2")]
-    fn sum_around(work: impl Fn(), numbers: &[[u64; 4]; 16]) -> [u64; 4] {
+    #[allow(unused_unsafe, reason = "newer compilers let such a function call such intrinsics")]
+    unsafe fn sum_around(work: impl Fn(), numbers: &[[u64; 4]; 16]) -> [u64; 4] {
         // SAFETY: each has 32 bytes, at any alignment.
         let vectors: [__m256i; 16] =
             std::array::from_fn(|at| unsafe { _mm256_loadu_si256(numbers[at].as_ptr().cast()) });
         work();
         let mut sum = vectors[0];
         for vector in &vectors[1..] {
-            sum = _mm256_add_epi64(sum, *vector);
+            // SAFETY: this function is compiled for AVX2.
+            sum = unsafe { _mm256_add_epi64(sum, *vector) };
         }
         let mut out = [0; 4];
         // SAFETY: 32 bytes, at any alignment.
