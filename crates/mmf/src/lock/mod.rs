@@ -78,6 +78,29 @@ impl From<Fault> for Refused {
     }
 }
 
+/// Until when to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// Do not wait.
+    Now,
+    /// For so long. The clock is asked only by those who wait.
+    After(Duration),
+    At(Instant),
+    Forever,
+}
+
+impl Until {
+    /// `None` is for ever, as is what no clock can tell.
+    pub(crate) fn deadline(self) -> Option<Instant> {
+        match self {
+            Until::Now => Some(Instant::now()),
+            Until::After(timeout) => Instant::now().checked_add(timeout),
+            Until::At(deadline) => Some(deadline),
+            Until::Forever => None,
+        }
+    }
+}
+
 /// How the lock was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -123,23 +146,23 @@ impl Lock {
 
     /// Takes a read lock for slot `me`. Released by [`unlock_read`](Lock::unlock_read).
     #[inline]
-    pub(crate) fn read(&self, me: usize, deadline: Option<Instant>, reap: Reap<'_>) -> Result<Held, Refused> {
+    pub(crate) fn read(&self, me: usize, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
         match self.try_read(me, 0)? {
             Some(held) => Ok(held),
-            None => self.wait(Mode::Read, me, deadline, reap),
+            None => self.wait(Mode::Read, me, until, reap),
         }
     }
 
     /// Takes the write lock for slot `me`. Released by [`unlock_write`](Lock::unlock_write).
     #[inline]
-    pub(crate) fn write(&self, me: usize, deadline: Option<Instant>, reap: Reap<'_>) -> Result<Held, Refused> {
+    pub(crate) fn write(&self, me: usize, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
         if let Some(held) = self.enter(me, 0)? {
-            if self.slots.reader_but(None)?.is_none() {
+            if self.slots.reader()?.is_none() {
                 return Ok(held);
             }
-            return self.drain(me, held, deadline, reap);
+            return self.drain(me, held, until.deadline(), reap);
         }
-        self.wait(Mode::Write, me, deadline, reap)
+        self.wait(Mode::Write, me, until, reap)
     }
 
     /// `passing`: [`HURRY`] if this participant has waited long enough to pass it, else 0.
@@ -169,7 +192,8 @@ impl Lock {
     /// Enters the word as the writer; readers may still be inside.
     #[inline]
     fn enter(&self, me: usize, passing: u64) -> Result<Option<Held>, Fault> {
-        let mut word = self.word.load()?;
+        // Mostly it is free; a wrong guess tells what is there.
+        let mut word = 0;
         while word & (WRITER | (HURRY & !passing)) == 0 {
             let seen = self.word.compare_exchange(word, (word & !HURRY) | writer(me))?;
             if seen == word {
@@ -196,9 +220,9 @@ impl Lock {
     }
 
     #[inline]
-    pub(crate) fn unlock_write(&self, poison: bool) -> Result<(), Fault> {
+    pub(crate) fn unlock_write(&self, me: usize, poison: bool) -> Result<(), Fault> {
         let poison = if poison { POISON } else { 0 };
-        self.change(|word| (word & !WRITER) | poison)?;
+        self.change_from(writer(me), |word| (word & !WRITER) | poison)?;
         self.queue.wake_all()
     }
 
@@ -215,9 +239,13 @@ impl Lock {
         Ok(slot_of(self.word.load()?))
     }
 
-    #[inline]
     fn change(&self, new: impl Fn(u64) -> u64) -> Result<(), Fault> {
-        let mut word = self.word.load()?;
+        self.change_from(self.word.load()?, new)
+    }
+
+    /// Changes the word, which is guessed to be `word`.
+    #[inline]
+    fn change_from(&self, mut word: u64, new: impl Fn(u64) -> u64) -> Result<(), Fault> {
         loop {
             let seen = self.word.compare_exchange(word, new(word))?;
             if seen == word {
@@ -229,7 +257,9 @@ impl Lock {
 
     /// The long way in.
     #[cold]
-    fn wait(&self, mode: Mode, me: usize, deadline: Option<Instant>, reap: Reap<'_>) -> Result<Held, Refused> {
+    #[inline(never)]
+    fn wait(&self, mode: Mode, me: usize, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
+        let deadline = until.deadline();
         let mut wait = Wait::new(deadline);
         loop {
             let ticket = wait.ticket(&self.queue, me)?;
@@ -256,6 +286,7 @@ impl Lock {
 
     /// In the word already: waits until the readers that were inside have left.
     #[cold]
+    #[inline(never)]
     fn drain(&self, me: usize, held: Held, deadline: Option<Instant>, reap: Reap<'_>) -> Result<Held, Refused> {
         let mut wait = Wait::new(deadline);
         loop {
@@ -274,7 +305,7 @@ impl Lock {
 
     fn drain_once(&self, me: usize, wait: &mut Wait, reap: Reap<'_>) -> Result<bool, Refused> {
         let ticket = wait.ticket(&self.queue, me)?;
-        let Some(reader) = self.slots.reader_but(None)? else { return Ok(true) };
+        let Some(reader) = self.slots.reader()? else { return Ok(true) };
         wait.once(&self.queue, ticket, Some(reader), reap)?;
         Ok(false)
     }

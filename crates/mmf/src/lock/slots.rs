@@ -58,15 +58,15 @@ impl Slots {
         &self.slots[slot].readers
     }
 
-    /// A slot that holds read locks, other than `but`.
+    /// A slot that holds read locks.
     #[inline]
-    pub(super) fn reader_but(&self, but: Option<usize>) -> Result<Option<usize>, Fault> {
+    pub(super) fn reader(&self) -> Result<Option<usize>, Fault> {
         for (n, word) in self.occupied.iter().enumerate() {
             let mut bits = word.load()?;
             while bits != 0 {
                 let slot = n * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
-                if Some(slot) != but && self.slots[slot].readers.load()? != 0 {
+                if self.slots[slot].readers.load()? != 0 {
                     return Ok(Some(slot));
                 }
             }

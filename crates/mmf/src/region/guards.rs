@@ -169,7 +169,7 @@ impl<'a> WriteGuard<'a> {
             segment.end_version()?;
             segment.lock.mark_clean()?;
         }
-        segment.lock.unlock_write(poison)?;
+        segment.lock.unlock_write(self.slot, poison)?;
         if self.changing { segment.changes.wake_all() } else { Ok(()) }
     }
 

@@ -1,6 +1,6 @@
 //! What is done with the bytes: by those who hold the lock, and by those who only look.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -69,42 +69,60 @@ pub(super) fn set_len(segment: &Segment, len: usize, doing: &'static str) -> Res
     segment.or_gone(segment.len.store(len as u64), doing)
 }
 
+/// The locks that one thread can have at the same time.
+const MOST: usize = 64;
+
+/// The segments that a thread has locked, by their ids. Without a destructor, so that reaching it costs nothing.
+struct Marks {
+    ids: [Cell<u128>; MOST],
+    count: Cell<usize>,
+}
+
 thread_local! {
-    /// The segments that this thread has locked, by their ids.
-    static MINE: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    static MINE: Marks = const { Marks { ids: [const { Cell::new(0) }; MOST], count: Cell::new(0) } };
 }
 
 /// A mark that this thread has a segment's lock; dropped with the lock.
-pub(super) struct Mine([u8; 16]);
+pub(super) struct Mine(u128);
 
 impl Mine {
     /// `Deadlock` if this thread has it already, by whichever handle.
     #[inline]
     pub(super) fn mark(segment: &Segment, doing: &'static str) -> Result<Mine> {
-        let id = segment.header.id;
-        let twice = MINE.with(|mine| match mine.try_borrow_mut() {
-            Ok(mut mine) if !mine.contains(&id) => {
-                mine.push(id);
-                false
+        let id = u128::from_ne_bytes(segment.header.id);
+        let marked = MINE.with(|mine| {
+            let count = mine.count.get();
+            if count == MOST || mine.ids[..count].iter().any(|known| known.get() == id) {
+                return false;
             }
-            _ => true,
+            mine.ids[count].set(id);
+            mine.count.set(count + 1);
+            true
         });
-        if twice {
-            let error = segment.name_it(Error::new(ErrorKind::Deadlock, doing));
-            return Err(error.with_help("drop the guard that this thread has, or use that one"));
+        if marked { Ok(Mine(id)) } else { Err(Mine::refused(segment, doing)) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(segment: &Segment, doing: &'static str) -> Error {
+        if MINE.with(|mine| mine.count.get()) == MOST {
+            let error = segment.name_it(Error::new(ErrorKind::Full, doing));
+            return error.with_help(format!("a thread can have {MOST} locks at a time"));
         }
-        Ok(Mine(id))
+        let error = segment.name_it(Error::new(ErrorKind::Deadlock, doing));
+        error.with_help("drop the guard that this thread has, or use that one")
     }
 }
 
 impl Drop for Mine {
+    #[inline]
     fn drop(&mut self) {
-        // A thread that is ending has no list any more, and no guards either.
-        let _ = MINE.try_with(|mine| {
-            if let Ok(mut mine) = mine.try_borrow_mut() {
-                if let Some(at) = mine.iter().rposition(|id| *id == self.0) {
-                    mine.swap_remove(at);
-                }
+        MINE.with(|mine| {
+            let last = mine.count.get().saturating_sub(1);
+            // Mostly the last; else the last takes its place.
+            if let Some(at) = mine.ids[..=last].iter().rposition(|id| id.get() == self.0) {
+                mine.ids[at].set(mine.ids[last].get());
+                mine.count.set(last);
             }
         });
     }

@@ -85,7 +85,7 @@ impl Region {
     }
 
     fn usual(&self) -> Until {
-        self.timeout.map_or(Until::Forever, Until::after)
+        self.timeout.map_or(Until::Forever, Until::After)
     }
 
     /// Locks for reading. Other readers may be inside at the same time.
@@ -115,7 +115,7 @@ impl Region {
     ///
     /// As [`read`](Region::read).
     pub fn read_for(&self, timeout: Duration) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::after(timeout))
+        ReadGuard::lock(self, Until::After(timeout))
     }
 
     /// As [`read`](Region::read), waiting until `deadline`.
@@ -151,7 +151,7 @@ impl Region {
     ///
     /// As [`read`](Region::read).
     pub fn write_for(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::after(timeout))
+        WriteGuard::lock(self, Until::After(timeout))
     }
 
     /// As [`write`](Region::write), waiting until `deadline`.

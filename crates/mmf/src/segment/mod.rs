@@ -6,9 +6,10 @@ mod participants;
 pub(crate) use participants::Participant;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Holder, Result};
+pub(crate) use crate::lock::Until;
 use crate::lock::{Held, Lock, Refused};
 use crate::mapping::{Cell, Mapping};
 use crate::name::Source;
@@ -36,30 +37,6 @@ pub(crate) struct Segment {
     forks: u32,
     /// The last field: the cells above point into it.
     pub(crate) map: Mapping,
-}
-
-/// Until when to wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Until {
-    /// Do not wait.
-    Now,
-    At(Instant),
-    Forever,
-}
-
-impl Until {
-    /// A timeout from now on; one that no clock can tell is for ever.
-    pub(crate) fn after(timeout: Duration) -> Until {
-        Instant::now().checked_add(timeout).map_or(Until::Forever, Until::At)
-    }
-
-    pub(crate) fn deadline(self) -> Option<Instant> {
-        match self {
-            Until::Now => Some(Instant::now()),
-            Until::At(deadline) => Some(deadline),
-            Until::Forever => None,
-        }
-    }
 }
 
 impl Segment {
@@ -138,13 +115,13 @@ impl Segment {
 
     pub(crate) fn read_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
         let me = self.participant(doing)?.slot();
-        let held = self.lock.read(me, until.deadline(), &|slot| self.reap(slot));
+        let held = self.lock.read(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
     pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
         let me = self.participant(doing)?.slot();
-        let held = self.lock.write(me, until.deadline(), &|slot| self.reap(slot));
+        let held = self.lock.write(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
@@ -188,7 +165,7 @@ impl Segment {
                 });
                 let kind = match until {
                     Until::Now => ErrorKind::WouldBlock,
-                    Until::At(_) | Until::Forever => ErrorKind::Timeout { holder },
+                    Until::After(_) | Until::At(_) | Until::Forever => ErrorKind::Timeout { holder },
                 };
                 self.name_it(Error::new(kind, doing))
             }
