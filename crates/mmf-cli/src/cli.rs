@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -11,7 +12,7 @@ use crate::failure::EXIT_CODES;
 use crate::object::{OBJECT_RULE, Object};
 use crate::size::{self, SIZE_RULE};
 use crate::verbs::selftest::Step;
-use crate::{bench, demo};
+use crate::{bench, demo, time};
 
 /// Share memory between processes, by name or by file
 ///
@@ -32,6 +33,7 @@ pub(crate) enum Verb {
     Info(InfoArgs),
     Read(ReadArgs),
     Write(WriteArgs),
+    Watch(WatchArgs),
     Dump(DumpArgs),
     Cp(CpArgs),
     Rm(RmArgs),
@@ -43,8 +45,9 @@ pub(crate) enum Verb {
 
 /// Create an object and hold it until interrupted, or while a command runs
 ///
-/// The object must not exist yet. It has zero bytes, all of them allocated, and this user alone may open it unless
-/// --permissions says otherwise. A name goes when the last process that holds it ends; a file stays, and so does what
+/// The object must not exist yet. It is raw memory of zero bytes, all of them allocated, or with --region an empty
+/// region: contents of any length up to a capacity, behind a lock. This user alone may open it unless --permissions
+/// says otherwise. A name goes when the last process that holds it ends; a file stays, and so does what
 /// an `exact:` name means on Unix (until `mmf rm`).
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
@@ -53,9 +56,15 @@ pub(crate) struct HoldArgs {
     #[arg(value_name = "NAME", value_parser = Object::parser())]
     pub(crate) object: Object,
     /// Bytes that it has; Windows rounds memory up to whole pages
-    #[arg(long, value_name = "N", value_parser = size::parse)]
-    pub(crate) size: u64,
-    /// Bytes that it may grow to; they cost nothing until then
+    #[arg(long, value_name = "N", value_parser = size::parse, required_unless_present = "region")]
+    pub(crate) size: Option<u64>,
+    /// Make a region; its contents have the length of what was written, so it takes a capacity and no size
+    #[arg(long, requires = "capacity", conflicts_with_all = ["size", "reserve", "large_pages", "prefault"])]
+    pub(crate) region: bool,
+    /// Bytes that a region's contents may grow to; they cost nothing until then
+    #[arg(long, value_name = "N", value_parser = size::parse, requires = "region")]
+    pub(crate) capacity: Option<u64>,
+    /// Bytes that raw memory may grow to; they cost nothing until then
     #[arg(long, value_name = "N", value_parser = size::parse)]
     pub(crate) reserve: Option<u64>,
     /// Hold it in the background: print that process's id and return once the object exists
@@ -80,7 +89,8 @@ pub(crate) struct HoldArgs {
 
 /// List the named objects that live now
 ///
-/// Sizes are exact where the output is no terminal. What dead processes left is removed on the way.
+/// Sizes are exact where the output is no terminal. The kind is `raw`, `region`, `segment` for what another release of
+/// mmf made, or `?` where this user may not look. What dead processes left is removed on the way.
 #[derive(Args)]
 pub(crate) struct LsArgs {
     /// Print a JSON array
@@ -92,6 +102,9 @@ pub(crate) struct LsArgs {
 }
 
 /// Tell what is known of an object
+///
+/// Of a region also who takes part in it, and who has its lock. A process that died stays in the list until another one
+/// wants a lock or a place, and only then the region is known to be poisoned.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct InfoArgs {
@@ -107,6 +120,10 @@ pub(crate) struct InfoArgs {
 }
 
 /// Copy an object's bytes to standard output or a file
+///
+/// A region gives its contents, copied under its lock. Those of a poisoned region, which a writer left half changed, are
+/// given too, with a warning and the exit code 1. Where this user may only read, a region is copied without the lock
+/// until no writer came between, and a poisoned one is refused.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 pub(crate) struct ReadArgs {
@@ -118,29 +135,57 @@ pub(crate) struct ReadArgs {
     /// The file to write to, which is replaced; standard output unless given
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Accept a named object of another user
-    #[arg(long)]
-    pub(crate) any_owner: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 /// Copy standard input or a file into an object
 ///
-/// What does not fit is an error that tells how much does; an object is never made longer or shorter.
+/// What does not fit is an error that tells how much does; raw memory and files are never made longer or shorter.
+///
+/// The contents of a region are replaced by what was given, under its lock, which is taken once all was read; with
+/// --offset they are changed from there on, and lengthened if need be. Replacing the contents of a poisoned region, which
+/// a writer left half changed, clears the poison; changing a part of them is refused. A segment that this release does
+/// not know is written to with --raw only.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 pub(crate) struct WriteArgs {
     /// The object to write to
     #[arg(value_name = "OBJECT", value_parser = Object::parser())]
     pub(crate) object: Object,
-    /// The first byte to write
-    #[arg(long, value_name = "N", default_value = "0", value_parser = size::parse)]
-    pub(crate) offset: u64,
+    /// The first byte to write: 0 unless given, and of a region then all is replaced
+    #[arg(long, value_name = "N", value_parser = size::parse)]
+    pub(crate) offset: Option<u64>,
     /// The file to read from; standard input unless given
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Return only once the bytes of a file are on its disk
     #[arg(long)]
     pub(crate) flush: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Print a line for each change of a region as it comes
+///
+/// A line tells the version, the length of the contents and the time. Changes that come faster than they are printed
+/// share a line. While it watches, this process holds the region too. The exit code is 0 once --count lines were printed,
+/// and where no count was asked for once --timeout is over; 1 where that is over before; 130 after Ctrl-C.
+#[derive(Args)]
+#[command(after_help = OBJECT_RULE)]
+pub(crate) struct WatchArgs {
+    /// The region to watch
+    #[arg(value_name = "OBJECT", value_parser = Object::parser())]
+    pub(crate) object: Object,
+    /// End after this many lines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = time::seconds)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print each line as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Accept a named object of another user
     #[arg(long)]
     pub(crate) any_owner: bool,
@@ -148,7 +193,7 @@ pub(crate) struct WriteArgs {
 
 /// Show an object's bytes in hexadecimal
 ///
-/// Lines that repeat the one before are shown as one `*`.
+/// Lines that repeat the one before are shown as one `*`. A region shows its contents, as `mmf read` gives them.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 pub(crate) struct DumpArgs {
@@ -157,15 +202,16 @@ pub(crate) struct DumpArgs {
     pub(crate) object: Object,
     #[command(flatten)]
     pub(crate) range: Range,
-    /// Accept a named object of another user
-    #[arg(long)]
-    pub(crate) any_owner: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 /// Copy an object or a file to an object or a file
 ///
 /// A file that does not exist is created; one that is shorter grows; one that is longer is refused, since nothing is
-/// cut off. A name must exist and be large enough: `mmf hold` makes it.
+/// cut off. A name must exist and be large enough: `mmf hold` makes it. Of a region the contents are copied, and those of
+/// a region to copy to are replaced, each under its lock; a poisoned region is no source, and as a target is not poisoned
+/// any more.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct CpArgs {
@@ -178,6 +224,8 @@ pub(crate) struct CpArgs {
     /// Show no progress and no rate
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
     /// Accept named objects of another user
     #[arg(long)]
     pub(crate) any_owner: bool,
@@ -231,6 +279,27 @@ pub(crate) struct ManArgs {
     /// Write mmf.1, mmf-hold.1 and so on into this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// Which bytes of an object are meant, and what may stand in the way.
+#[derive(Args)]
+pub(crate) struct Reach {
+    /// Mean the bytes as they are, header and all and without a lock, where the object is a region or another segment
+    #[arg(long)]
+    pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+    /// Accept a named object of another user
+    #[arg(long)]
+    pub(crate) any_owner: bool,
+}
+
+/// How long others are waited for.
+#[derive(Args)]
+pub(crate) struct Patience {
+    /// Wait this long for the lock of a region; the error names the process that has it
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = time::seconds)]
+    pub(crate) timeout: Duration,
 }
 
 /// A run of an object's bytes.

@@ -8,6 +8,7 @@ mod object;
 mod output;
 mod size;
 mod system;
+mod time;
 mod verbs;
 
 use clap::Parser;

@@ -3,9 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use mmf::{Access, ErrorKind, Mapping, MappingOptions, Name, Scope, Source};
+use mmf::{Access, ErrorKind, Mapping, Name, Region, Scope, Source};
 
 use crate::failure::{Failure, Result};
 use crate::system;
@@ -19,6 +20,29 @@ always decides:
   name:TEXT    a name among this user's programs
   global:TEXT  a name among all users' programs
   exact:TEXT   the system's own spelling: exact:/psm_1234, exact:Local\\MumbleLink";
+
+/// What every segment of mmf's begins with, whatever its version, as `docs/format.md` has it.
+const SEGMENT_MAGIC: [u8; 8] = *b"\x8Dmmf\r\n\x1A\n";
+
+/// What an object turned out to be.
+pub(crate) enum Opened {
+    /// Bytes without a header.
+    Raw(Box<Mapping>),
+    Region(Box<Region>),
+    /// A segment that this release cannot use, and why.
+    Unusable(mmf::Error),
+}
+
+impl Opened {
+    /// A word for people and programs.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Opened::Raw(_) => "raw",
+            Opened::Region(_) => "region",
+            Opened::Unusable(_) => "segment",
+        }
+    }
+}
 
 /// Something to open or create: a named object or a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +82,11 @@ impl Object {
             _ if system::is_path(text) => Ok(Object(Source::File(text.into()))),
             _ => named(Scope::Local, text),
         }
+    }
+
+    /// A name that was found.
+    pub(crate) fn named(name: Name) -> Object {
+        Object(Source::Named(name))
     }
 
     pub(crate) fn source(&self) -> &Source {
@@ -103,21 +132,48 @@ impl Object {
         system::quote(text)
     }
 
-    /// Opens what exists, with advice where that fails.
+    /// Opens the bytes of what exists, with advice where that fails.
     pub(crate) fn open(&self, access: Access, any_owner: bool) -> Result<Mapping> {
-        self.open_to_hold(access, any_owner, "1M")
+        self.open_bytes(access, any_owner).map_err(|error| self.advise_opener(error, "--size 1M"))
     }
 
-    /// As `open`; the advice names the size that is needed.
-    pub(crate) fn open_to_hold(&self, access: Access, any_owner: bool, size: &str) -> Result<Mapping> {
-        Mapping::options()
-            .access(access)
-            .allow_other_owners(any_owner)
-            .open(&self.0)
-            .map_err(|error| self.advise_opener(error, size))
+    fn open_bytes(&self, access: Access, any_owner: bool) -> mmf::Result<Mapping> {
+        Mapping::options().access(access).allow_other_owners(any_owner).open(&self.0)
     }
 
-    fn advise_opener(&self, error: mmf::Error, size: &str) -> Failure {
+    /// Opens what exists as what it is. A region waits for its lock as long as `timeout`.
+    pub(crate) fn open_as_is(&self, access: Access, any_owner: bool, timeout: Duration) -> mmf::Result<Opened> {
+        let options = Region::options().access(access).allow_other_owners(any_owner).timeout(Some(timeout));
+        match options.open(&self.0) {
+            Ok(region) => Ok(Opened::Region(Box::new(region))),
+            Err(error) => match error.kind() {
+                ErrorKind::NotASegment { .. } => {
+                    let map = self.open_bytes(access, any_owner)?;
+                    let magic = SEGMENT_MAGIC.len();
+                    let segment = map.len() >= magic && map.read_to_vec(0, magic)? == SEGMENT_MAGIC;
+                    Ok(if segment { Opened::Unusable(error) } else { Opened::Raw(Box::new(map)) })
+                }
+                // Nothing but its kind was asked for.
+                ErrorKind::Mismatch { .. } => Ok(Opened::Unusable(error)),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Opens what exists to read it: a region so that its lock can be taken, if this user may write to it.
+    pub(crate) fn open_to_read(&self, any_owner: bool, timeout: Duration) -> mmf::Result<Opened> {
+        let opened = self.open_as_is(Access::ReadOnly, any_owner, timeout)?;
+        if let Opened::Region(_) = opened {
+            // Whatever stands against writing does not stand against reading.
+            if let Ok(opened @ Opened::Region(_)) = self.open_as_is(Access::ReadWrite, any_owner, timeout) {
+                return Ok(opened);
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Adds advice to what was said when this was opened; `holding` are the options of `hold` that would make one.
+    pub(crate) fn advise_opener(&self, error: mmf::Error, holding: &str) -> Failure {
         let foreign = matches!(error.kind(), ErrorKind::ForeignOwner { .. });
         let missing = *error.kind() == ErrorKind::NotFound;
         let failure = Failure::from(error);
@@ -130,22 +186,20 @@ impl Object {
                     let path = system::quote(format!("./{}", name.as_str()));
                     return failure.hint(format!("there is a file of that name here; try: {path}"));
                 }
-                failure.hint(format!("try: mmf hold {} --size {size}", self.typed())).hint("see: mmf ls")
+                failure.hint(format!("try: mmf hold {} {holding}", self.typed())).hint("see: mmf ls")
             }
             _ => failure,
         }
     }
 
-    /// Creates what does not exist, with advice where that fails.
-    pub(crate) fn create(&self, options: &MappingOptions) -> Result<Mapping> {
-        options.create_new(&self.0).map_err(|error| {
-            let exists = *error.kind() == ErrorKind::AlreadyExists;
-            let failure = Failure::from(error);
-            match exists {
-                true => failure.hint(format!("see: mmf info {}", self.typed())),
-                false => failure,
-            }
-        })
+    /// Adds advice to what was said when this was created.
+    pub(crate) fn advise_creator(&self, error: mmf::Error) -> Failure {
+        let exists = *error.kind() == ErrorKind::AlreadyExists;
+        let failure = Failure::from(error);
+        match exists {
+            true => failure.hint(format!("see: mmf info {}", self.typed())),
+            false => failure,
+        }
     }
 }
 

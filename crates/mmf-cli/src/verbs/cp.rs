@@ -4,23 +4,47 @@ use std::io::{self, IsTerminal};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use mmf::{Access, ErrorKind, Mapping};
+use mmf::{Access, ErrorKind, Mapping, Region};
 
+use super::contents::replace;
 use crate::cli::CpArgs;
 use crate::failure::{EXISTS, FAILED, Failure, Result};
-use crate::object::Object;
+use crate::object::{Object, Opened};
 use crate::output::note;
 use crate::size::human;
 
 /// Bytes between two looks at the progress bar.
 const STRIDE: usize = 8 << 20;
 
+/// What is copied: raw memory in place, or a copy of what a region has.
+enum Origin {
+    Raw(Box<Mapping>),
+    Contents(Vec<u8>),
+}
+
+impl Origin {
+    fn len(&self) -> usize {
+        match self {
+            Origin::Raw(map) => map.len(),
+            Origin::Contents(bytes) => bytes.len(),
+        }
+    }
+}
+
+enum Target {
+    Raw(Box<Mapping>),
+    Region(Box<Region>),
+}
+
 pub(crate) fn run(args: CpArgs) -> Result<()> {
-    let source = args.source.open(Access::ReadOnly, args.any_owner)?;
-    let (target, created) = open_target(&args, &source)?;
+    let source = open_source(&args)?;
+    let (target, created) = open_target(&args, source.len())?;
     let bar = progress(&args, source.len());
     let started = Instant::now();
-    let result = copy(&source, &target, &bar);
+    let result = match &target {
+        Target::Raw(map) => copy(&source, map, &bar),
+        Target::Region(region) => copy_in(&source, region),
+    };
     bar.finish_and_clear();
     if let Err(failure) = result {
         if let Some(path) = created.then(|| args.target.path()).flatten() {
@@ -37,47 +61,83 @@ pub(crate) fn run(args: CpArgs) -> Result<()> {
     Ok(())
 }
 
-/// The target, large enough, and whether it was made just now.
-fn open_target(args: &CpArgs, source: &Mapping) -> Result<(Mapping, bool)> {
-    let (object, wanted) = (&args.target, source.len());
-    if object.path().is_none() {
-        let map = object.open_to_hold(Access::ReadWrite, args.any_owner, &wanted.to_string())?;
-        if map.len() < wanted {
-            let message = format!("{object} has {} bytes, but {} has {wanted}", map.len(), args.source);
-            return Err(Failure::new(FAILED, message).hint("nothing was written"));
-        }
-        return Ok((map, false));
-    }
-    match Mapping::options().open(object.source()) {
-        Err(error) if *error.kind() == ErrorKind::NotFound => {
-            Ok((object.create(&Mapping::options().size(wanted as u64))?, true))
-        }
-        Err(error) => Err(error.into()),
-        Ok(map) if map.len() > wanted => Err(too_long(object, &map, args, wanted)),
-        Ok(map) => {
-            map.grow(wanted)?;
-            Ok((map, false))
+fn open_source(args: &CpArgs) -> Result<Origin> {
+    let object = &args.source;
+    let opened = object.open_to_read(args.any_owner, args.patience.timeout);
+    match opened.map_err(|error| object.advise_opener(error, "--size 1M"))? {
+        Opened::Raw(map) => Ok(Origin::Raw(map)),
+        Opened::Region(region) => Ok(Origin::Contents(region.to_vec()?)),
+        Opened::Unusable(error) => {
+            Err(Failure::from(error).hint(format!("for its bytes as they are, try: mmf read --raw {}", object.typed())))
         }
     }
 }
 
-fn too_long(object: &Object, map: &Mapping, args: &CpArgs, wanted: usize) -> Failure {
-    let message = format!("{object} has {} bytes already, but {} has {wanted}", map.len(), args.source);
+/// The target, large enough, and whether it was made just now.
+fn open_target(args: &CpArgs, wanted: usize) -> Result<(Target, bool)> {
+    let object = &args.target;
+    let is_file = object.path().is_some();
+    let map = match object.open_as_is(Access::ReadWrite, args.any_owner, args.patience.timeout) {
+        Err(error) if is_file && *error.kind() == ErrorKind::NotFound => {
+            let created = Mapping::options().size(wanted as u64).create_new(object.source());
+            return Ok((Target::Raw(Box::new(created.map_err(|error| object.advise_creator(error))?)), true));
+        }
+        Err(error) => return Err(object.advise_opener(error, &format!("--size {wanted}"))),
+        Ok(Opened::Unusable(error)) => {
+            return Err(Failure::from(error)
+                .hint(format!("nothing was written; to write over its bytes: mmf write --raw {}", object.typed())));
+        }
+        Ok(Opened::Region(region)) if region.capacity() < wanted as u64 => {
+            return Err(too_small(args, wanted, &format!("room for {} bytes", region.capacity())));
+        }
+        Ok(Opened::Region(region)) => return Ok((Target::Region(region), false)),
+        Ok(Opened::Raw(map)) => map,
+    };
+    match map.len() {
+        len if is_file && len > wanted => Err(too_long(object, len, args, wanted)),
+        len if !is_file && len < wanted => Err(too_small(args, wanted, &format!("{len} bytes"))),
+        _ => {
+            if is_file {
+                map.grow(wanted)?;
+            }
+            Ok((Target::Raw(map), false))
+        }
+    }
+}
+
+fn too_small(args: &CpArgs, wanted: usize, has: &str) -> Failure {
+    let message = format!("{} has {has}, but {} has {wanted}", args.target, args.source);
+    Failure::new(FAILED, message).hint("nothing was written")
+}
+
+fn too_long(object: &Object, len: usize, args: &CpArgs, wanted: usize) -> Failure {
+    let message = format!("{object} has {len} bytes already, but {} has {wanted}", args.source);
     Failure::new(EXISTS, message)
         .hint("nothing was written, since its last bytes would stay behind the copy; remove it first, or")
         .hint(format!("try: mmf read {} -o {}", args.source.typed(), object.typed()))
 }
 
-fn copy(source: &Mapping, target: &Mapping, bar: &ProgressBar) -> Result<()> {
+fn copy(source: &Origin, target: &Mapping, bar: &ProgressBar) -> Result<()> {
     let len = source.len();
     let mut at = 0;
     while at < len {
         let step = STRIDE.min(len - at);
-        source.copy_to(at..at + step, target, at)?;
+        match source {
+            Origin::Raw(map) => map.copy_to(at..at + step, target, at)?,
+            Origin::Contents(bytes) => target.write_at(at, &bytes[at..at + step])?,
+        }
         at += step;
         bar.inc(step as u64);
     }
     Ok(())
+}
+
+/// A source that fails half way leaves the contents as they were.
+fn copy_in(source: &Origin, target: &Region) -> Result<()> {
+    match source {
+        Origin::Raw(map) => replace(target, &map.read_to_vec(0, map.len())?),
+        Origin::Contents(bytes) => replace(target, bytes),
+    }
 }
 
 fn progress(args: &CpArgs, len: usize) -> ProgressBar {

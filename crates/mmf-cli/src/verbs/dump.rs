@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use mmf::Access;
-
-use super::{for_chunks, resolve};
+use super::contents::Contents;
 use crate::cli::DumpArgs;
 use crate::failure::Result;
 use crate::output::print;
@@ -16,10 +14,11 @@ const LINE: usize = 16;
 const ENOUGH: usize = 1 << 16;
 
 pub(crate) fn run(args: DumpArgs) -> Result<()> {
-    let map = args.object.open(Access::ReadOnly, args.any_owner)?;
-    let range = resolve(&args.range, &map, &args.object)?;
+    let contents = Contents::open(&args.object, &args.reach, &args.range)?;
+    let (mut got, end) = contents.range();
     let mut page = Page::default();
-    let shown = for_chunks(&map, range, |at, bytes| {
+    let shown = contents.for_chunks(|at, bytes| {
+        got = at + bytes.len();
         for (i, line) in bytes.chunks(LINE).enumerate() {
             page.line(at + i * LINE, line);
             if page.text.len() >= ENOUGH {
@@ -29,8 +28,8 @@ pub(crate) fn run(args: DumpArgs) -> Result<()> {
         }
         Ok(())
     });
-    if shown.is_ok() {
-        page.offset(range.1);
+    if got == end {
+        page.offset(end);
         page.text.push('\n');
     }
     print(&page.text).and(shown)

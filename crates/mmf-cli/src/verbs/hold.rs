@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mmf::Mapping;
+use mmf::{Mapping, Region};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::HoldArgs;
@@ -24,29 +24,29 @@ const REPORT_MAX: u64 = 1 << 16;
 /// What the background process tells the one that started it, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 enum Report {
-    Ready { size: u64 },
+    Ready { held: String },
     Failed(Failure),
 }
 
 pub(crate) fn run(args: HoldArgs) -> Result<()> {
     match (args.detach, args.background) {
         (true, false) => start_background(&args),
-        (_, false) => hold(&args, |size| {
+        (_, false) => hold(&args, |held| {
             if args.command.is_empty() {
                 // It is held whether anybody reads this or not.
-                let _ = print(&format!("holding {} ({}); Ctrl-C ends it\n", args.object, human(size)));
+                let _ = print(&format!("holding {} ({held}); Ctrl-C ends it\n", args.object));
             }
             Ok(())
         }),
         (_, true) => {
-            let held = hold(&args, |size| {
+            let result = hold(&args, |held| {
                 if args.command.is_empty() {
                     // A directory that some process works in cannot be unmounted.
                     let _ = std::env::set_current_dir(Path::new("/"));
                 }
-                report(&Report::Ready { size })
+                report(&Report::Ready { held })
             });
-            match held {
+            match result {
                 // Nobody reads it if the object was held already.
                 Err(failure) => report(&Report::Failed(failure)).and(Err(Failure::silent(FAILED))),
                 Ok(()) => Ok(()),
@@ -63,16 +63,16 @@ fn report(report: &Report) -> Result<()> {
 }
 
 /// Creates the object, says so by `ready`, and holds it.
-fn hold(args: &HoldArgs, ready: impl FnOnce(u64) -> Result<()>) -> Result<()> {
+fn hold(args: &HoldArgs, ready: impl FnOnce(String) -> Result<()>) -> Result<()> {
     if args.background {
         system::leave_terminal().map_err(|error| Failure::io("leave", "the terminal", error))?;
     }
     // From before there is anything to clean up.
     let child = Arc::new(Mutex::new(None));
     let wishes = listen(Arc::clone(&child))?;
-    let map = create(args)?;
+    let held = create(args)?;
     let Some((program, arguments)) = args.command.split_first() else {
-        ready(map.len() as u64)?;
+        ready(held.about())?;
         // An error means that the listener is gone, and with it every way to end in order.
         let _ = wishes.recv();
         return Ok(());
@@ -94,7 +94,7 @@ fn hold(args: &HoldArgs, ready: impl FnOnce(u64) -> Result<()>) -> Result<()> {
     })?;
     *pid = Some(running.id());
     drop(pid);
-    let told = ready(map.len() as u64);
+    let told = ready(held.about());
     let status = running.wait();
     *lock(&child) = None;
     told?;
@@ -109,16 +109,44 @@ fn lock(child: &Mutex<Option<u32>>) -> MutexGuard<'_, Option<u32>> {
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn create(args: &HoldArgs) -> Result<Mapping> {
-    let mut options = Mapping::options()
-        .size(args.size)
-        .permissions(args.permissions.clone())
-        .large_pages(args.large_pages.into())
-        .prefault(args.prefault);
-    if let Some(reserve) = args.reserve {
-        options = options.reserve(reserve);
+/// What lives as long as this does.
+enum Held {
+    Raw(Box<Mapping>),
+    Region(Box<Region>),
+}
+
+impl Held {
+    /// For people.
+    fn about(&self) -> String {
+        match self {
+            Held::Raw(map) => human(map.len() as u64),
+            Held::Region(region) => format!("a region of up to {}", human(region.capacity())),
+        }
     }
-    args.object.create(&options)
+}
+
+fn create(args: &HoldArgs) -> Result<Held> {
+    let source = args.object.source();
+    let created = match (args.size, args.capacity) {
+        // The command line has one of the two, and no other option of raw memory beside a capacity.
+        (_, Some(capacity)) => Region::options()
+            .capacity(capacity)
+            .permissions(args.permissions.clone())
+            .create_new(source)
+            .map(|region| Held::Region(Box::new(region))),
+        (size, None) => {
+            let mut options = Mapping::options()
+                .size(size.unwrap_or(0))
+                .permissions(args.permissions.clone())
+                .large_pages(args.large_pages.into())
+                .prefault(args.prefault);
+            if let Some(reserve) = args.reserve {
+                options = options.reserve(reserve);
+            }
+            options.create_new(source).map(|map| Held::Raw(Box::new(map)))
+        }
+    };
+    created.map_err(|error| args.object.advise_creator(error))
 }
 
 /// Hears the wish to end. While a command runs, Ctrl-C is the command's own business, since the terminal sends it
@@ -145,14 +173,9 @@ fn start_background(args: &HoldArgs) -> Result<()> {
     system::detach(&mut command).map_err(cannot)?;
     let mut child = command.spawn().map_err(cannot)?;
     match child.stdout.take().and_then(read_report) {
-        Some(Report::Ready { size }) => {
+        Some(Report::Ready { held }) => {
             let pid = child.id();
-            note(&format!(
-                "process {pid} holds {} ({}); to end it: {}",
-                args.object,
-                human(size),
-                system::how_to_end(pid)
-            ));
+            note(&format!("process {pid} holds {} ({held}); to end it: {}", args.object, system::how_to_end(pid)));
             print(&format!("{pid}\n"))
         }
         Some(Report::Failed(failure)) => Err(failure),

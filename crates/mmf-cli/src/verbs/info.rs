@@ -1,12 +1,16 @@
 //! `mmf info`.
 
-use mmf::{Access, ErrorKind, Mapping};
+use std::fmt::Write as _;
+
+use mmf::{Access, ErrorKind, Mapping, Participant, Region, RegionStatus};
 use serde::Serialize;
 
 use crate::cli::InfoArgs;
 use crate::failure::Result;
+use crate::object::Opened;
 use crate::output::{Align, Table, print, print_json};
 use crate::size::human;
+use crate::time::utc;
 
 pub(crate) fn run(args: InfoArgs) -> Result<()> {
     let object = &args.object;
@@ -17,23 +21,32 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         Err(ErrorKind::PermissionDenied | ErrorKind::ReadOnly) => "read only",
         Err(_) => "read; writing fails",
     };
+    let opened = object.open_as_is(Access::ReadOnly, args.any_owner, Region::DEFAULT_TIMEOUT)?;
+    let (region, problem) = match &opened {
+        Opened::Raw(_) => (None, None),
+        Opened::Region(region) => (Some(region.status()?), None),
+        Opened::Unusable(error) => (None, Some(reason(error))),
+    };
     let info = map.info()?;
     let size = map.len() as u64;
     if args.json {
         return print_json(&About {
             object: object.to_string(),
+            kind: opened.kind(),
             size,
             page_size: mmf::page_size(),
             owner: info.owner,
             permissions: info.permissions,
             writable: writable.is_ok(),
             location: info.location,
+            problem,
+            region: region.as_ref().map(AboutRegion::from),
         });
     }
     let mut table = Table::new([("object", Align::Left), (&object.to_string(), Align::Left)]);
-    let exact = if size < 1024 { format!("{size} bytes") } else { format!("{size} bytes ({})", human(size)) };
     let mut tell = |what: &str, value: String| table.row([what.to_owned(), value]);
-    tell("size", exact);
+    tell("kind", opened.kind().to_owned());
+    tell("size", exact(size));
     tell("pages of", format!("{} bytes", mmf::page_size()));
     tell("owner", info.owner);
     tell("permissions", info.permissions);
@@ -41,17 +54,109 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
     if let Some(location) = info.location {
         tell("location", location);
     }
-    print(&table.text())
+    if let Some(problem) = problem {
+        tell("problem", problem);
+    }
+    if let Some(region) = &region {
+        tell("contents", exact(region.len));
+        tell("capacity", exact(region.capacity));
+        tell("version", region.version.to_string());
+        tell("poisoned", if region.poisoned { "yes: a writer left a change half made" } else { "no" }.to_owned());
+        tell("created", utc(region.created));
+        tell("participants", region.participants.len().to_string());
+    }
+    let mut text = table.text();
+    if let Some(region) = region.filter(|region| !region.participants.is_empty()) {
+        text.push('\n');
+        text += &participants(&region);
+    }
+    print(&text)
+}
+
+fn exact(size: u64) -> String {
+    if size < 1024 { format!("{size} bytes") } else { format!("{size} bytes ({})", human(size)) }
+}
+
+/// What the error is about, without what was tried on what.
+fn reason(error: &mmf::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotASegment { reason } => reason.clone(),
+        kind => kind.to_string(),
+    }
+}
+
+fn participants(region: &RegionStatus) -> String {
+    let mut table = Table::new([("PROCESS", Align::Right), ("SINCE", Align::Left), ("LOCK", Align::Left)]);
+    for participant in &region.participants {
+        table.row([participant.process.to_string(), utc(participant.since), lock(participant)]);
+    }
+    table.text()
+}
+
+fn lock(participant: &Participant) -> String {
+    let mut text = String::new();
+    if participant.writing {
+        text.push_str("writing ");
+    }
+    match participant.reading {
+        0 => {}
+        1 => text.push_str("reading"),
+        // Writing to a string cannot fail.
+        threads => drop(write!(text, "reading in {threads} threads")),
+    }
+    text
 }
 
 /// An object as JSON.
 #[derive(Serialize)]
 struct About {
     object: String,
+    kind: &'static str,
     size: u64,
     page_size: usize,
     owner: String,
     permissions: String,
     writable: bool,
     location: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<AboutRegion>,
+}
+
+#[derive(Serialize)]
+struct AboutRegion {
+    length: u64,
+    capacity: u64,
+    version: u64,
+    poisoned: bool,
+    created: String,
+    participants: Vec<AboutParticipant>,
+}
+
+#[derive(Serialize)]
+struct AboutParticipant {
+    process: u32,
+    since: String,
+    writing: bool,
+    reading: u32,
+}
+
+impl From<&RegionStatus> for AboutRegion {
+    fn from(status: &RegionStatus) -> Self {
+        let participant = |participant: &Participant| AboutParticipant {
+            process: participant.process,
+            since: utc(participant.since),
+            writing: participant.writing,
+            reading: participant.reading,
+        };
+        AboutRegion {
+            length: status.len,
+            capacity: status.capacity,
+            version: status.version,
+            poisoned: status.poisoned,
+            created: utc(status.created),
+            participants: status.participants.iter().map(participant).collect(),
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! `mmf ls`.
 
-use mmf::Listed;
+use mmf::{Access, Listed, Region};
 use serde::Serialize;
 
 use crate::cli::LsArgs;
 use crate::failure::Result;
+use crate::object::Object;
 use crate::output::{Align, Sizes, Table, print, print_json};
 
 pub(crate) fn run(args: LsArgs) -> Result<()> {
@@ -18,25 +19,34 @@ pub(crate) fn run(args: LsArgs) -> Result<()> {
     let sizes = Sizes::for_stdout(args.bytes);
     let mut table = Table::new([
         ("NAME", Align::Left),
+        ("KIND", Align::Left),
         ("SIZE", Align::Right),
         ("OWNER", Align::Left),
         ("PERMISSIONS", Align::Left),
     ]);
     for object in objects {
+        let kind = kind(&object).unwrap_or("?");
         let (owner, permissions) = match object.info {
             Some(info) => (info.owner, info.permissions),
             None => ("?".to_owned(), "?".to_owned()),
         };
         let size = object.size.map_or_else(|| "?".to_owned(), |size| sizes.show(size));
-        table.row([object.name.to_string(), size, owner, permissions]);
+        table.row([object.name.to_string(), kind.to_owned(), size, owner, permissions]);
     }
     print(&table.text())
+}
+
+/// What it is, where this user may look and it is still there.
+fn kind(listed: &Listed) -> Option<&'static str> {
+    let object = Object::named(listed.name.clone());
+    object.open_as_is(Access::ReadOnly, true, Region::DEFAULT_TIMEOUT).ok().map(|opened| opened.kind())
 }
 
 /// An object as JSON; `null` is what this user may not see.
 #[derive(Serialize)]
 struct Row {
     object: String,
+    kind: Option<&'static str>,
     size: Option<u64>,
     owner: Option<String>,
     permissions: Option<String>,
@@ -45,10 +55,12 @@ struct Row {
 
 impl From<Listed> for Row {
     fn from(listed: Listed) -> Self {
+        let kind = kind(&listed);
         let info = listed.info.unwrap_or_default();
         let known = |text: String| Some(text).filter(|text| !text.is_empty());
         Row {
             object: listed.name.to_string(),
+            kind,
             size: listed.size,
             owner: known(info.owner),
             permissions: known(info.permissions),

@@ -1,6 +1,7 @@
 //! What the program does, a file each.
 
 mod completions;
+mod contents;
 mod cp;
 mod dump;
 mod hold;
@@ -10,6 +11,7 @@ mod man;
 mod read;
 mod rm;
 pub(crate) mod selftest;
+mod watch;
 mod write;
 
 use mmf::{ErrorKind, Mapping};
@@ -29,6 +31,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
         Verb::Info(args) => info::run(args),
         Verb::Read(args) => read::run(args),
         Verb::Write(args) => write::run(args),
+        Verb::Watch(args) => watch::run(args),
         Verb::Dump(args) => dump::run(args),
         Verb::Cp(args) => cp::run(args),
         Verb::Rm(args) => rm::run(args),
@@ -62,9 +65,8 @@ fn for_chunks(
     Ok(())
 }
 
-/// Where a range begins and ends in a mapping, or why it does not.
-fn resolve(range: &Range, map: &Mapping, object: &dyn std::fmt::Display) -> Result<(usize, usize)> {
-    let size = map.len();
+/// Where a range begins and ends in `size` bytes, or why it does not.
+fn resolve(range: &Range, size: usize, object: &dyn std::fmt::Display) -> Result<(usize, usize)> {
     let from = usize::try_from(range.offset).ok().filter(|from| *from <= size);
     let Some(from) = from else {
         return Err(Failure::new(FAILED, format!("{object} has {size} bytes, and none at offset {}", range.offset)));

@@ -3,23 +3,20 @@
 use std::io::Write;
 use std::path::Path;
 
-use mmf::Access;
-
-use super::{for_chunks, resolve};
+use super::contents::Contents;
 use crate::cli::ReadArgs;
 use crate::failure::{Failure, Result, USAGE};
 use crate::output::{open_bytes, unwritten};
 
 pub(crate) fn run(args: ReadArgs) -> Result<()> {
-    let map = args.object.open(Access::ReadOnly, args.any_owner)?;
-    let range = resolve(&args.range, &map, &args.object)?;
+    let contents = Contents::open(&args.object, &args.reach, &args.range)?;
     if let (Some(from), Some(to)) = (args.object.path(), &args.output) {
         if is_same_file(from, to) {
             return Err(Failure::new(USAGE, format!("cannot replace {} by itself", from.display())));
         }
     }
     let (mut out, target) = open_bytes(args.output.as_deref())?;
-    for_chunks(&map, range, |_, bytes| out.write_all(bytes).map_err(|error| unwritten(error, &target)))
+    contents.for_chunks(|_, bytes| out.write_all(bytes).map_err(|error| unwritten(error, &target)))
 }
 
 /// What does not exist yet is no file.

@@ -4,29 +4,36 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use mmf::{Access, Mapping};
+use mmf::{Access, Mapping, Region};
 
 use super::CHUNK;
+use super::contents::{locked, replace};
 use crate::cli::WriteArgs;
 use crate::failure::{FAILED, Failure, Result};
+use crate::object::Opened;
 
 pub(crate) fn run(args: WriteArgs) -> Result<()> {
-    let (mut input, from, known) = open_input(args.input.as_deref())?;
-    let map = args.object.open(Access::ReadWrite, args.any_owner)?;
-    let size = map.len();
-    let start = usize::try_from(args.offset).ok().filter(|at| *at <= size);
-    let Some(start) = start else {
-        return Err(Failure::new(
-            FAILED,
-            format!("{} has {size} bytes, and none at offset {}", args.object, args.offset),
-        ));
-    };
-    let room = size - start;
-    if let Some(bytes) = known.filter(|bytes| *bytes > room as u64) {
-        let message = format!("{from} has {bytes} bytes, but {room} fit into {} at offset {start}", args.object);
-        return Err(Failure::new(FAILED, message).hint("nothing was written"));
+    let input = open_input(args.input.as_deref())?;
+    let reach = &args.reach;
+    if reach.raw {
+        return write_raw(&args, input, &args.object.open(Access::ReadWrite, reach.any_owner)?);
     }
-    let written = copy_in(&mut *input, &from, &map, start)?;
+    let opened = args.object.open_as_is(Access::ReadWrite, reach.any_owner, reach.patience.timeout);
+    match opened.map_err(|error| args.object.advise_opener(error, "--size 1M"))? {
+        Opened::Raw(map) => write_raw(&args, input, &map),
+        Opened::Region(region) => write_region(&args, input, region),
+        Opened::Unusable(error) => Err(Failure::from(error)
+            .hint("nothing was written, since that could destroy what other programs have there")
+            .hint("to write over its bytes all the same: --raw")),
+    }
+}
+
+fn write_raw(args: &WriteArgs, (mut input, from, known): Input, map: &Mapping) -> Result<()> {
+    let (start, room) = room(args, map.len() as u64, "bytes")?;
+    if let Some(bytes) = known.filter(|bytes| *bytes > room as u64) {
+        return Err(too_long(args, &from, bytes, start, room));
+    }
+    let written = copy_in(&mut *input, &from, map, start)?;
     if written == room && has_more(&mut *input, &from)? {
         let message = format!("{from} has more than the {room} bytes that fit into {} at offset {start}", args.object);
         return Err(Failure::new(FAILED, message).hint("those that fit were written"));
@@ -37,8 +44,58 @@ pub(crate) fn run(args: WriteArgs) -> Result<()> {
     Ok(())
 }
 
+fn write_region(args: &WriteArgs, (input, from, known): Input, region: Box<Region>) -> Result<()> {
+    let (start, room) = room(args, region.capacity(), "bytes of capacity")?;
+    if let Some(bytes) = known.filter(|bytes| *bytes > room as u64) {
+        return Err(too_long(args, &from, bytes, start, room));
+    }
+    // All of it, so that nobody waits for the lock while this waits for the input; a byte too many is enough to know.
+    let mut bytes = Vec::new();
+    input
+        .take((room as u64).saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::io("read", &from, error))?;
+    if bytes.len() > room {
+        let message = format!("{from} has more than the {room} bytes that fit into {} at offset {start}", args.object);
+        return Err(Failure::new(FAILED, message).hint("nothing was written"));
+    }
+    match args.offset {
+        None => replace(&region, &bytes)?,
+        Some(_) => match locked(region.write())? {
+            (mut guard, false) => guard.write_at(start, &bytes)?,
+            (_, true) => {
+                let message = format!("{} is poisoned: a writer died or panicked with a change half made", args.object);
+                return Err(Failure::new(FAILED, message)
+                    .hint("nothing was written; without --offset all is replaced, and the poison is cleared"));
+            }
+        },
+    }
+    if args.flush {
+        // What a view has changed is the file's own to flush once that view is gone.
+        drop(region);
+        args.object.open(Access::ReadWrite, args.reach.any_owner)?.sync(..)?;
+    }
+    Ok(())
+}
+
+/// Where the bytes go, and how many fit there.
+fn room(args: &WriteArgs, size: u64, of: &str) -> Result<(usize, usize)> {
+    let offset = args.offset.unwrap_or(0);
+    match size.checked_sub(offset).map(|room| (usize::try_from(offset), usize::try_from(room))) {
+        Some((Ok(start), Ok(room))) => Ok((start, room)),
+        _ => Err(Failure::new(FAILED, format!("{} has {size} {of}, and none at offset {offset}", args.object))),
+    }
+}
+
+fn too_long(args: &WriteArgs, from: &str, bytes: u64, start: usize, room: usize) -> Failure {
+    let message = format!("{from} has {bytes} bytes, but {room} fit into {} at offset {start}", args.object);
+    Failure::new(FAILED, message).hint("nothing was written")
+}
+
 /// Where bytes come from, what to call it, and how many they are, where that is known before.
-fn open_input(path: Option<&Path>) -> Result<(Box<dyn Read>, String, Option<u64>)> {
+type Input = (Box<dyn Read>, String, Option<u64>);
+
+fn open_input(path: Option<&Path>) -> Result<Input> {
     let Some(path) = path else {
         return Ok((Box::new(io::stdin().lock()), "standard input".to_owned(), None));
     };
