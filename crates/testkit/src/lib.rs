@@ -35,6 +35,7 @@ mod names;
 mod parent;
 pub mod peer;
 mod sys;
+pub mod torture;
 mod watchdog;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

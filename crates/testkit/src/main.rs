@@ -1,0 +1,60 @@
+//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit death`.
+
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
+
+use std::env;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use testkit::torture::{self, Torture};
+
+const USAGE: &str = "\
+usage: testkit torture [--kills N] [--processes N] [--seconds S] [--pace-us U]
+       testkit heirs [--kills N] [--resident BYTES]";
+
+fn main() -> ExitCode {
+    testkit::peer::enter(&[("worker", torture::worker), ("holder", torture::holder)]);
+    let args: Vec<String> = env::args().skip(1).collect();
+    let Some((verb, rest)) = args.split_first() else { return usage() };
+    let Some(number) = numbers(rest) else { return usage() };
+    let good = match verb.as_str() {
+        "torture" => Torture {
+            kills: number("kills", 10_000),
+            processes: usize::try_from(number("processes", 12)).expect("a small number"),
+            pace: Duration::from_micros(number("pace-us", 1000)),
+            limit: Duration::from_secs(number("seconds", 36_000)),
+        }
+        .run(),
+        "heirs" => {
+            let kills = usize::try_from(number("kills", 1000)).expect("a small number");
+            let waits = torture::inherit(kills, number("resident", 0)).waits;
+            let at = |share: usize| waits[(waits.len() - 1) * share / 1000];
+            println!(
+                "{kills} holders killed; from the kill to the lock: half below {:.3?}, 99 % below {:.3?}, worst {:.3?}",
+                at(500),
+                at(990),
+                at(1000)
+            );
+            true
+        }
+        _ => return usage(),
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+/// The options, each `--name number`, with what stands for one that was not given.
+fn numbers(args: &[String]) -> Option<impl Fn(&str, u64) -> u64> {
+    let mut given = Vec::new();
+    for pair in args.chunks(2) {
+        let [name, number] = pair else { return None };
+        given.push((name.strip_prefix("--")?.to_owned(), number.parse().ok()?));
+    }
+    Some(move |name: &str, usual: u64| {
+        given.iter().find(|(known, _)| known == name).map_or(usual, |(_, number)| *number)
+    })
+}

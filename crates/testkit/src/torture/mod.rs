@@ -1,0 +1,325 @@
+//! Death at random: processes that use one region in every way, and one that kills them, a kill a millisecond.
+//!
+//! Some of them, the witnesses, are never killed: who dies young cannot tell of a long wait.
+
+mod board;
+mod content;
+mod heirs;
+mod worker;
+
+pub use heirs::{Heirs, holder, inherit};
+pub use worker::worker;
+
+use std::env;
+use std::io::Write;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mmf::{LockError, Name, Region};
+
+use crate::{DEADLINE, LIFETIME, unique_name, wire};
+use board::{Board, State, Waits};
+use worker::{Random, STALL};
+
+const CAPACITY: u64 = 1 << 18;
+/// Kills between one region and the next: each begins small, so that it grows again.
+const GENERATION: u64 = 512;
+
+/// How long and with how many.
+#[derive(Clone, Copy, Debug)]
+pub struct Torture {
+    /// Kills.
+    pub kills: u64,
+    /// Processes that are killed; two more are not.
+    pub processes: usize,
+    /// Time between two kills, at the least.
+    pub pace: Duration,
+    /// When to stop before the last kill.
+    pub limit: Duration,
+}
+
+/// Processes that are never killed.
+const WITNESSES: usize = 2;
+
+impl Torture {
+    /// Does it and prints what came of it; whether nothing was violated.
+    ///
+    /// The binary must play the role [`worker`] by that name.
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses to start processes.
+    #[must_use]
+    pub fn run(&self) -> bool {
+        let mut run = Run::start(self);
+        let began = Instant::now();
+        while run.kills < self.kills && began.elapsed() < self.limit && run.board.get(board::VIOLATIONS) < 100 {
+            let tick = Instant::now();
+            run.kill_one();
+            thread::sleep(self.pace.saturating_sub(tick.elapsed()));
+        }
+        let time = began.elapsed();
+        run.end();
+        run.report(time);
+        run.board.get(board::VIOLATIONS) == 0
+    }
+}
+
+struct Worker {
+    child: Child,
+    /// Closed by this process's death, which ends the worker.
+    stdin: ChildStdin,
+}
+
+struct Run {
+    board: Board,
+    base: String,
+    region: Region,
+    generation: u64,
+    workers: Vec<Worker>,
+    victims: usize,
+    spares: Receiver<Worker>,
+    random: Random,
+    kills: u64,
+    in_lock: [u64; 4],
+    watch: Watch,
+}
+
+/// Whether anything is done at all.
+struct Watch {
+    done: u64,
+    since: Instant,
+    longest: Duration,
+}
+
+impl Run {
+    fn start(plan: &Torture) -> Run {
+        let base = unique_name("torture");
+        let board_name = format!("{base}-board");
+        let count = plan.processes + WITNESSES;
+        let board = Board::create(&Name::local(&board_name).expect("a name"), count);
+        let region = create(&base, 0);
+        let (send, spares) = mpsc::sync_channel(4);
+        let args = [board_name, base.clone()];
+        thread::spawn(move || while send.send(spawn(&args)).is_ok() {});
+        let watch = Watch { done: 0, since: Instant::now(), longest: Duration::ZERO };
+        let mut run = Run {
+            board,
+            base,
+            region,
+            generation: 0,
+            workers: Vec::new(),
+            victims: plan.processes,
+            spares,
+            random: Random::new(),
+            kills: 0,
+            in_lock: [0; 4],
+            watch,
+        };
+        for number in 0..count {
+            let worker = run.spare(number);
+            run.workers.push(worker);
+        }
+        run
+    }
+
+    /// One that has begun to work as this number.
+    fn spare(&self, number: usize) -> Worker {
+        let mut worker = match self.spares.recv_timeout(DEADLINE) {
+            Ok(worker) => worker,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("no process can be started"),
+        };
+        worker.stdin.write_all(format!("={number}\n").as_bytes()).expect("a worker that waits for its number");
+        worker
+    }
+
+    fn kill_one(&mut self) {
+        let number = self.random.below(self.victims);
+        let worker = &mut self.workers[number];
+        if let Ok(Some(status)) = worker.child.try_wait() {
+            self.board.complain(&format!("a worker ended by itself with {status}"));
+        }
+        worker.child.kill().expect("a child can be killed");
+        worker.child.wait().expect("a killed child ends");
+        // Now the system has released all that it had.
+        let state = self.board.state(number);
+        self.in_lock[state as usize] += 1;
+        if state != State::Out {
+            self.board.set(board::RELEASED, board::nanoseconds());
+            self.board.count(board::DEATHS);
+        }
+        self.board.say(number, State::Out);
+        self.kills += 1;
+        self.workers[number] = self.spare(number);
+        if self.kills % GENERATION == 0 {
+            self.next_generation();
+        }
+        self.look();
+    }
+
+    fn next_generation(&mut self) {
+        self.check_region();
+        let next = self.generation + 1;
+        self.board.reset_floor(next);
+        // The old one goes when the last worker has left it.
+        self.region = create(&self.base, next);
+        self.generation = next;
+        self.board.set(board::GENERATION, next);
+    }
+
+    /// Whether anything was done since the last look.
+    fn look(&mut self) {
+        let done = self.board.get(board::READS) + self.board.get(board::WRITES);
+        let still = self.watch.since.elapsed();
+        self.watch.longest = self.watch.longest.max(still);
+        if done != self.watch.done {
+            (self.watch.done, self.watch.since) = (done, Instant::now());
+        } else if still > STALL {
+            self.watch.since = Instant::now();
+            let status = self.region.status();
+            self.board.complain(&format!("nobody got a lock for {still:?}: {status:?}"));
+        }
+    }
+
+    /// That no places are lost.
+    fn check_region(&self) {
+        match self.region.status() {
+            Ok(status) if status.participants.len() <= self.workers.len() * 2 => {}
+            Ok(status) => self.board.complain(&format!("{} participants are left", status.participants.len())),
+            Err(error) => self.board.complain(&format!("no status: {error}")),
+        }
+    }
+
+    fn end(&mut self) {
+        self.board.set(board::STOP, 1);
+        for worker in &mut self.workers {
+            let since = Instant::now();
+            let status = loop {
+                match worker.child.try_wait() {
+                    Ok(Some(status)) => break Some(status),
+                    Ok(None) if since.elapsed() < DEADLINE => thread::sleep(Duration::from_millis(1)),
+                    _ => break None,
+                }
+            };
+            if !status.is_some_and(|status| status.success()) {
+                self.board.complain(&format!("a worker did not end well: {status:?}"));
+                let _ = worker.child.kill();
+                let _ = worker.child.wait();
+            }
+        }
+        self.check_region();
+        match self.region.write_for(STALL) {
+            Ok(_) | Err(LockError::Poisoned(_)) => {}
+            Err(LockError::Failed(error)) => self.board.complain(&format!("the lock is not to be had: {error}")),
+        }
+        let writers = self.in_lock[State::Writes as usize];
+        let recoveries = self.board.get(board::RECOVERIES);
+        if recoveries > writers {
+            self.board.complain(&format!("{recoveries} recoveries after the deaths of {writers} writers"));
+        }
+        // With the last handle the last region goes too.
+        self.region = create(&self.base, self.generation + 1);
+        self.region = create(&self.base, self.generation + 2);
+        let left = left_behind(&format!("{}-", self.base));
+        let own = [format!("{}-board", self.base), format!("{}-{}", self.base, self.generation + 2)];
+        for name in left.iter().filter(|name| !own.iter().any(|own| name.ends_with(own))) {
+            self.board.complain(&format!("{name} is left behind"));
+        }
+    }
+
+    fn report(&self, time: Duration) {
+        let count = |word| self.board.get(word);
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        println!(
+            "{} kills of {} processes in {time:.1?} ({:.0} a second), {build} build",
+            self.kills,
+            self.victims,
+            self.kills as f64 / time.as_secs_f64()
+        );
+        let [out, wanting, reading, writing] = self.in_lock;
+        println!("killed: {writing} writing, {reading} reading, {wanting} taking the lock, {out} elsewhere");
+        println!(
+            "{} reads, {} writes, {} reads without a lock ({} gave up), {} changes waited for",
+            count(board::READS),
+            count(board::WRITES),
+            count(board::GLANCES),
+            count(board::CONTENDED),
+            count(board::CHANGES)
+        );
+        println!(
+            "{} poisons seen, {} mended, {} grown far, {} opened anew, {} tries refused, {} regions",
+            count(board::POISONS),
+            count(board::RECOVERIES),
+            count(board::GROWN),
+            count(board::REOPENED),
+            count(board::REFUSED),
+            self.generation + 1
+        );
+        for (which, text) in [(Waits::All, "all waits"), (Waits::AfterDeath, "after a holder's death")] {
+            let (all, bounds) = self.board.shares(which, &[0.5, 0.99, 0.999, 0.9999]);
+            let text_of = |nanoseconds: u64| format!("{:.3?}", Duration::from_nanos(nanoseconds));
+            let bounds: Vec<String> = bounds.into_iter().map(text_of).collect();
+            println!(
+                "{text}: {all}; below {} (half), {} (99 %), {} (99.9 %), {} (99.99 %); worst {}",
+                bounds[0],
+                bounds[1],
+                bounds[2],
+                bounds[3],
+                text_of(self.board.worst(which))
+            );
+        }
+        println!("longest time in which nobody got a lock: {:.3?}", self.watch.longest);
+        println!("{} violations", count(board::VIOLATIONS));
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            let _ = worker.child.kill();
+            let _ = worker.child.wait();
+        }
+        // The spares see their lines closed when the channel goes, and end.
+    }
+}
+
+fn create(base: &str, generation: u64) -> Region {
+    let region = Region::create_new(worker::name(base, generation), CAPACITY).expect("a new region");
+    let bytes = content::make(0, 1, 100);
+    region.write().expect("a lock that nobody else knows").set(&bytes).expect("room for the first contents");
+    region
+}
+
+fn spawn(args: &[String]) -> Worker {
+    let mut command = Command::new(env::current_exe().expect("the path of this binary"));
+    let joined: String = args.iter().flat_map(|arg| [arg.as_str(), "\x1f"]).collect();
+    command
+        .args([wire::ENTRY, "--nocapture", "--test-threads=1"])
+        .env(wire::ROLE, "worker")
+        .env(wire::ARGS, joined)
+        .env(LIFETIME, "36000")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut child = command.spawn().expect("a process can be started");
+    let stdin = child.stdin.take().expect("stdin is piped");
+    Worker { child, stdin }
+}
+
+/// Named memory whose name holds this text.
+fn left_behind(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = mmf::list().expect("a list").iter().map(|object| object.name.to_string()).collect();
+    // What the list does not know of.
+    let mut look = vec![std::path::PathBuf::from("/dev/shm")];
+    while let Some(directory) = look.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => look.push(entry.path()),
+                _ => names.push(entry.path().display().to_string()),
+            }
+        }
+    }
+    names.retain(|name| name.contains(text));
+    names
+}
