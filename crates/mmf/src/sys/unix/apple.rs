@@ -63,6 +63,12 @@ pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Err
     Err(Errno::OPNOTSUPP)
 }
 
+/// Whether the file lies on a file system that other machines share (`statfs(2)`, `MNT_LOCAL`).
+pub(super) fn is_remote(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)] // the types differ between systems
+    Ok(rustix::fs::fstatfs(fd)?.f_flags as u64 & libc::MNT_LOCAL as u64 == 0)
+}
+
 /// A file that is never given a name.
 pub(super) fn anonymous() -> Result<OwnedFd> {
     super::unnamed_in_shared_dir()

@@ -138,6 +138,30 @@ fn memory_available() -> Option<u64> {
     Some((kib("MemAvailable")? + kib("SwapFree")?) << 10)
 }
 
+/// Whether the file lies on a file system that other machines share ([`statfs(2)`] lists the types).
+///
+/// [`statfs(2)`]: https://man7.org/linux/man-pages/man2/statfs.2.html
+pub(super) fn is_remote(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    const SHARED: [u32; 12] = [
+        0x6969,      // NFS
+        0x517b,      // SMB
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB 2
+        0x7375_7245, // Coda
+        0x5346_414f, // AFS
+        0x6b41_4653, // AFS of the kernel
+        0x00c3_6400, // Ceph
+        0x0102_1997, // 9P
+        0x0bd0_0bd0, // Lustre
+        0x0116_1970, // GFS2
+        0x7461_636f, // OCFS2
+    ];
+    let kind = rustix::fs::fstatfs(fd)?.f_type;
+    // The field's type differs between systems; the numbers have 32 bits.
+    #[allow(clippy::unnecessary_cast, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(SHARED.contains(&(kind as u32)))
+}
+
 /// Memory without a name, sealed so that nobody who gets the descriptor can shrink it ([`memfd_create(2)`]).
 ///
 /// [`memfd_create(2)`]: https://man7.org/linux/man-pages/man2/memfd_create.2.html

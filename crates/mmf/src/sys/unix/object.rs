@@ -97,6 +97,11 @@ impl Object {
         native::reopen(self.fd.as_fd()).map_err(system("open a second time"))
     }
 
+    /// Whether another machine may have it open, whose locks say nothing about the life of processes here.
+    pub(crate) fn is_remote(&self) -> Result<bool> {
+        native::is_remote(self.fd.as_fd()).map_err(system("examine"))
+    }
+
     pub(crate) fn handle(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -15,15 +15,15 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CREATE_NEW, CreateFileW, DELETE, FILE_ATTRIBUTE_NORMAL, FILE_DISPOSITION_INFO, FILE_INFO_BY_HANDLE_CLASS,
-    FILE_RENAME_INFO, FILE_SHARE_DELETE, FILE_SHARE_MODE, FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_TYPE_DISK,
-    FileDispositionInfo, FileRenameInfo, GetFileType, GetFinalPathNameByHandleW, ReOpenFile,
-    SetFileInformationByHandle,
+    FILE_REMOTE_PROTOCOL_INFO, FILE_RENAME_INFO, FILE_SHARE_DELETE, FILE_SHARE_MODE, FILE_SHARE_READ, FILE_SHARE_WRITE,
+    FILE_TYPE_DISK, FileDispositionInfo, FileRemoteProtocolInfo, FileRenameInfo, GetFileInformationByHandleEx,
+    GetFileType, GetFinalPathNameByHandleW, ReOpenFile, SetFileInformationByHandle,
 };
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
 use super::section::{Section, check_countable, create_mapping};
 use super::security::{Descriptor, Kind};
-use super::{error, wide};
+use super::{error, size32, wide};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{Access, Spec};
 
@@ -111,6 +111,25 @@ impl File {
             return Ok(());
         }
         self.file.sync_all().map_err(|source| error::classify("sync", source))
+    }
+
+    /// Whether it was reached through the network: for a local file there is nothing to ask, and asking fails
+    /// ([`FILE_REMOTE_PROTOCOL_INFO`]).
+    ///
+    /// [`FILE_REMOTE_PROTOCOL_INFO`]: https://learn.microsoft.com/windows/win32/api/winbase/ns-winbase-file_remote_protocol_info
+    pub(super) fn is_remote(&self) -> bool {
+        let mut info = FILE_REMOTE_PROTOCOL_INFO::default();
+        let handle = self.file.as_raw_handle();
+        // SAFETY: the handle is open, and `info` is writable and of the size that the call is told.
+        let told = unsafe {
+            GetFileInformationByHandleEx(
+                handle,
+                FileRemoteProtocolInfo,
+                (&raw mut info).cast(),
+                size32::<FILE_REMOTE_PROTOCOL_INFO>(),
+            )
+        };
+        told != 0
     }
 
     /// For one view; `None` where the file is empty.

@@ -96,6 +96,14 @@ impl Object {
         }
     }
 
+    /// Whether another machine may have it open, whose events say nothing about the life of processes here.
+    pub(crate) fn is_remote(&self) -> Result<bool> {
+        Ok(match self {
+            Object::Memory(_) => false,
+            Object::File(file) => file.is_remote(),
+        })
+    }
+
     pub(crate) fn sync(&self) -> Result<()> {
         match self {
             Object::Memory(section) if section.is_of_file() => {
