@@ -394,7 +394,7 @@ fn open_with(name: &[u16], rights: u32) -> Result<OwnedHandle> {
 fn is_unfinished(name: &[u16]) -> bool {
     let seen = || -> Result<bool> {
         let handle = open_with(name, READ_CONTROL)?;
-        let unfinished = Descriptor::parse(&format!("{}{UNFINISHED}", descriptor.owner()?), Kind::Section)?;
+        let unfinished = Descriptor::parse(UNFINISHED, Kind::Section)?;
         match Security::of(handle.as_handle(), Kind::Section)? {
             Some(seen) => seen.lets_in_as(&unfinished),
             None => Ok(false),
