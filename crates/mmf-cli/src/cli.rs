@@ -56,7 +56,7 @@ pub(crate) struct HoldArgs {
     #[arg(value_name = "NAME", value_parser = Object::parser())]
     pub(crate) object: Object,
     /// Bytes that it has; Windows rounds memory up to whole pages
-    #[arg(long, value_name = "N", value_parser = size::parse, required_unless_present = "region")]
+    #[arg(long, value_name = "N", value_parser = size::parse, required_unless_present_any = ["region", "capacity"])]
     pub(crate) size: Option<u64>,
     /// Make a region; its contents have the length of what was written, so it takes a capacity and no size
     #[arg(long, requires = "capacity", conflicts_with_all = ["size", "reserve", "large_pages", "prefault"])]

@@ -100,3 +100,18 @@ fn closed_outputs_are_no_panics() {
         held(&format!("{program} {verb} 2>&-")).exits(0);
     }
 }
+
+#[test]
+fn an_interrupted_watch_leaves_its_place() {
+    let name = unique_name("watch");
+    let region = mmf::Region::create_new(mmf::Name::local(&*name).unwrap(), 4096).unwrap();
+    let mut watcher = Running::start(["watch", &name]);
+    let started = std::time::Instant::now();
+    while region.status().unwrap().participants.is_empty() {
+        assert!(started.elapsed() < common::LIMIT, "nobody watches");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    signal("-INT", watcher.child.id());
+    assert_eq!(watcher.wait(), Some(130));
+    assert!(region.status().unwrap().participants.is_empty());
+}

@@ -25,7 +25,7 @@ impl Output {
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Output {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.text(), self.stderr);
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked at"), "{}", self.stderr);
         self
     }
 
