@@ -1,5 +1,7 @@
 //! Regions: locked bytes between processes that read, write and die.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed check is a failed test")]
+
 use std::time::{Duration, Instant};
 
 use mmf::{Access, ErrorKind, LockError, Mapping, Name, Region, Source};
