@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 pub(super) use super::ofd::{LockKind, lock, lock_owner, unlock, with_growth_lock};
@@ -24,7 +24,7 @@ pub(super) const EXACT_MAX: usize = 30;
 pub(super) const OFD_SETLK: libc::c_int = 90;
 pub(super) const OFD_GETLK: libc::c_int = 92;
 
-/// There are no files without a name here, so the two functions below are not reached.
+/// There are no files without a name here, so `link_unnamed` is not reached.
 pub(super) fn unnamed(_dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
     Ok(None)
 }
@@ -33,8 +33,14 @@ pub(super) fn link_unnamed(_fd: BorrowedFd<'_>, _dir: BorrowedFd<'_>, _name: &Os
     Err(Errno::NOSYS)
 }
 
-pub(super) fn reopen(_fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    Err(Errno::NOSYS)
+/// By its path (`fcntl(2)`, `F_GETPATH`), since a file under `/dev/fd` shares the description. `STALE` where the path is
+/// another file's by now.
+pub(super) fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let path = rustix::fs::getpath(fd)?;
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let again = rustix::fs::open(path, flags, Mode::empty())?;
+    let (known, found) = (rustix::fs::fstat(fd)?, rustix::fs::fstat(&again)?);
+    if (known.st_dev, known.st_ino) == (found.st_dev, found.st_ino) { Ok(again) } else { Err(Errno::STALE) }
 }
 
 /// Renames within a directory, or `EXIST` where the new name is taken (`renameatx_np(2)`).

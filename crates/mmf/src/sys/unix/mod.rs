@@ -62,8 +62,6 @@ pub(crate) use view::View;
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::spec::FaultPolicy;
-use crate::sys::guard;
 
 /// `sysconf(_SC_PAGESIZE)`.
 pub(crate) fn page_size() -> usize {
@@ -96,7 +94,11 @@ fn unnamed_in_shared_dir() -> crate::error::Result<OwnedHandle> {
 }
 
 /// Reads a byte of each page through the system, which reports the pages that are gone.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 fn touch(address: *mut u8, len: usize) -> Result<(), Errno> {
+    use crate::spec::FaultPolicy;
+    use crate::sys::guard;
+
     let mut byte = 0_u8;
     for at in (0..len).step_by(page_size()) {
         let src = address.wrapping_add(at);

@@ -93,6 +93,7 @@ impl Object {
     }
 
     /// A description of its own on the same file, to hold locks with.
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
     pub(super) fn second_description(&self) -> Result<OwnedFd> {
         native::reopen(self.fd.as_fd()).map_err(system("open a second time"))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Sleeps while the word is `expected`, until `wake_all`, for `timeout` at the most; also wakes for no reason.
 pub(super) fn sleep(word: *const u32, expected: u32, timeout: Duration) {
     let mut timeout = libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i32::MAX.into()),
         tv_nsec: timeout.subsec_nanos().into(),
     };
     let (word, expected) = (word.cast_mut().cast(), libc::c_ulong::from(expected));

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// A word that is gone wakes at once: its next load tells.
 pub(super) fn sleep(word: *const u32, expected: u32, timeout: Duration) {
     let timeout = libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i32::MAX.into()),
         tv_nsec: timeout.subsec_nanos().into(),
     };
     // SAFETY: the kernel checks the address itself, and reads the timeout, which is ours.

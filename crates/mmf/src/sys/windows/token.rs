@@ -14,11 +14,12 @@ use windows_sys::Win32::Foundation::{
     STATUS_ACCESS_DENIED, STATUS_OBJECT_NAME_COLLISION, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_TYPE_MISMATCH,
 };
 use windows_sys::Win32::Storage::FileSystem::SYNCHRONIZE;
+use windows_sys::Win32::System::Threading::EVENT_MODIFY_STATE;
 
 use super::error;
 use super::event::{self, Existing, Use};
 use super::object::Object;
-use super::security::{Descriptor, Kind};
+use super::security::{Descriptor, Kind, User};
 use crate::error::Result;
 
 /// One handle's tokens: its own, and those of the dead that it takes over for a moment.
@@ -46,7 +47,8 @@ impl Tokens {
 
     /// Whether somebody has the token of this slot.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
-        match event::open(&event::path(&self.id, Use::Token, slot), SYNCHRONIZE) {
+        // A right that an owner does not have unasked.
+        match event::open(&event::path(&self.id, Use::Token, slot), EVENT_MODIFY_STATE) {
             // Opened, it is an impostor's, who blocks the slot.
             Ok(_) | Err(STATUS_ACCESS_DENIED | STATUS_OBJECT_TYPE_MISMATCH) => Ok(true),
             Err(STATUS_OBJECT_NAME_NOT_FOUND) => Ok(false),
@@ -60,7 +62,8 @@ impl Tokens {
     }
 
     fn make(&self, slot: usize) -> Result<Option<OwnedHandle>> {
-        let nobody = Descriptor::parse("D:P", Kind::Section)?;
+        // The owner is named, as in all that this crate makes.
+        let nobody = Descriptor::parse(&format!("O:{}D:P", User::current()?.sid), Kind::Section)?;
         match event::make(&event::path(&self.id, Use::Token, slot), SYNCHRONIZE, &nobody, Existing::Refuse) {
             Ok(event) => Ok(Some(event)),
             Err(STATUS_OBJECT_NAME_COLLISION | STATUS_OBJECT_TYPE_MISMATCH) => Ok(None),

@@ -2,6 +2,7 @@
 
 mod files;
 mod memory;
+mod segments;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
