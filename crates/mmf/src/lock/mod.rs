@@ -195,10 +195,14 @@ impl Lock {
         self.dirty.store(0)
     }
 
+    /// Tells whoever comes next that a change is half made.
+    pub(crate) fn poison(&self) -> Result<(), Fault> {
+        self.change(|word| word | POISON)
+    }
+
     #[inline]
-    pub(crate) fn unlock_write(&self, poison: bool) -> Result<(), Fault> {
-        let poison = if poison { POISON } else { 0 };
-        self.change(|word| (word & !WRITER) | poison)?;
+    pub(crate) fn unlock_write(&self) -> Result<(), Fault> {
+        self.change(|word| word & !WRITER)?;
         self.queue.wake_all()
     }
 
