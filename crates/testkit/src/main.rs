@@ -10,12 +10,26 @@ use testkit::torture::{self, Torture};
 
 const USAGE: &str = "\
 usage: testkit torture [--kills N] [--processes N] [--seconds S] [--pace-us U]
-       testkit heirs [--kills N] [--resident BYTES]";
+       testkit heirs [--kills N] [--resident BYTES]
+       testkit death [--all | --samples N]";
 
 fn main() -> ExitCode {
     testkit::peer::enter(&[("worker", torture::worker), ("holder", torture::holder)]);
     let args: Vec<String> = env::args().skip(1).collect();
     let Some((verb, rest)) = args.split_first() else { return usage() };
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    if verb == "death" {
+        let deaths = match rest {
+            [all] if all == "--all" => testkit::death::Deaths::all(1000),
+            [samples, number] if samples == "--samples" => match number.parse() {
+                Ok(number) => testkit::death::Deaths::all(number),
+                Err(_) => return usage(),
+            },
+            [] => testkit::death::Deaths::all(100),
+            _ => return usage(),
+        };
+        return if deaths.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let Some(number) = numbers(rest) else { return usage() };
     let good = match verb.as_str() {
         "torture" => Torture {

@@ -28,7 +28,7 @@
 //! # Death
 //!
 //! Who waits longer than a millisecond asks whether the holders live, and clears the slot of one that does not
-//! ([`Lock::scrub`], under that slot's token). All of it can be done again, so a reaper may die as well.
+//! ([`Lock::condemn`] and [`Lock::scrub`], under that slot's token). All of it can be done again, so a reaper may die as well.
 
 mod slots;
 
@@ -219,10 +219,14 @@ impl Lock {
         self.dirty.store(0)
     }
 
+    /// Tells whoever comes next that a change is half made.
+    pub(crate) fn poison(&self) -> Result<(), Fault> {
+        self.change(|word| word | POISON)
+    }
+
     #[inline]
-    pub(crate) fn unlock_write(&self, me: usize, poison: bool) -> Result<(), Fault> {
-        let poison = if poison { POISON } else { 0 };
-        self.change_from(writer(me), |word| (word & !WRITER) | poison)?;
+    pub(crate) fn unlock_write(&self, me: usize) -> Result<(), Fault> {
+        self.change_from(writer(me), |word| word & !WRITER)?;
         self.queue.wake_all()
     }
 
@@ -316,12 +320,21 @@ impl Lock {
         self.queue.wake_all()
     }
 
-    /// Clears what a dead participant left. The caller has its token.
+    /// Poisons if this dead participant is in the word with a change half made, and tells whether it is. Nobody else comes
+    /// in before [`scrub`](Lock::scrub). The caller has its token.
+    pub(crate) fn condemn(&self, dead: usize) -> Result<bool, Fault> {
+        let half_made = self.writer()? == Some(dead) && self.dirty.load()? == tag(dead);
+        if half_made {
+            self.poison()?;
+        }
+        Ok(half_made)
+    }
+
+    /// Clears what a dead participant left, which was [condemned](Lock::condemn) before. The caller has its token.
     pub(crate) fn scrub(&self, dead: usize) -> Result<(), Fault> {
         self.slots.readers(dead).swap(0)?;
-        let poison = if self.dirty.load()? == tag(dead) { POISON } else { 0 };
-        self.change(|word| if word & WRITER == writer(dead) { (word & !WRITER) | poison } else { word })?;
-        // After the word, so that whoever does this again still knows of the poison.
+        self.change(|word| if word & WRITER == writer(dead) { word & !WRITER } else { word })?;
+        // After the word, so that whoever does this again still knows of the change.
         self.dirty.compare_exchange(tag(dead), 0)?;
         self.queue.wake_all()
     }

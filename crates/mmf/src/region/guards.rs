@@ -164,12 +164,15 @@ impl<'a> WriteGuard<'a> {
 
     fn end(&mut self) -> Result<(), crate::sys::guard::Fault> {
         let segment = &self.region.segment;
-        let poison = self.changing && std::thread::panicking() && !self.panicking;
         if self.changing {
+            if std::thread::panicking() && !self.panicking {
+                // Before anything tells others that the change is complete, or this process's death is no longer told.
+                segment.lock.poison()?;
+            }
             segment.end_version()?;
             segment.lock.mark_clean()?;
         }
-        segment.lock.unlock_write(self.slot, poison)?;
+        segment.lock.unlock_write(self.slot)?;
         if self.changing { segment.changes.wake_all() } else { Ok(()) }
     }
 

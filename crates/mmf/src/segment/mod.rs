@@ -145,7 +145,6 @@ impl Segment {
     /// A change begins: readers without a lock see an odd version until it ends.
     pub(crate) fn begin_version(&self) -> Result<(), Fault> {
         let version = self.version.load()?;
-        // It is odd already where a writer died inside.
         self.version.store(version | 1)?;
         // What is changed next must not be seen before that.
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);

@@ -32,10 +32,10 @@ impl Participant {
 
     /// Clears what the last owner left, and marks the slot used.
     fn move_in(&self, segment: &Segment) -> Result<(), crate::sys::guard::Fault> {
-        let (lock, slots) = (&segment.lock, segment.lock.slots());
+        let slots = segment.lock.slots();
         let Some(slot) = slots.get(self.slot) else { return Ok(()) };
         if slot.state.load()? != FREE {
-            lock.scrub(self.slot)?;
+            scrub(segment, self.slot)?;
         }
         slot.process.store(std::process::id())?;
         slot.since.store(nanoseconds_since_1970())?;
@@ -63,9 +63,19 @@ pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) ->
     }
     // Seized, nobody else clears it or moves in; if this process dies, the next does it all again.
     let Some(_seized) = participant.tokens.seize(slot)? else { return Ok(false) };
-    segment.or_gone(segment.lock.scrub(slot), "recover")?;
+    segment.or_gone(scrub(segment, slot), "recover")?;
     segment.or_gone(vacate(segment, slot), "recover")?;
     Ok(true)
+}
+
+/// Clears what a dead participant left. The caller has its token; if it dies as well, the next does it all again.
+fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {
+    if segment.lock.condemn(slot)? {
+        // Poisoned, the change is over as well: readers without a lock would wait for its end for ever.
+        segment.end_version()?;
+        segment.changes.wake_all()?;
+    }
+    segment.lock.scrub(slot)
 }
 
 fn vacate(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {

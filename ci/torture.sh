@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Death at random and at chosen instructions, more of it than the tests do. `ci/torture.sh 100000` kills that often.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+cargo build --release -p testkit
+timeout 900 target/release/testkit torture --kills "${1:-5000}"
+timeout 300 target/release/testkit heirs --kills 500

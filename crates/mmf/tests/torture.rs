@@ -1,0 +1,27 @@
+//! Deaths at random: a part of what `cargo run --release -p testkit -- torture` does.
+
+#![allow(clippy::unwrap_used, reason = "a failed check is a failed test")]
+
+use std::time::Duration;
+
+use testkit::torture::{Torture, worker};
+use testkit::{DEADLINE, LIFETIME, Peer, Watchdog};
+
+testkit::peers! { worker, torturer }
+
+fn torturer(_: &[&str]) {
+    let limit = Duration::from_secs(40);
+    let good = Torture { kills: 200, processes: 6, pace: Duration::from_millis(1), limit }.run();
+    testkit::peer::say(good);
+}
+
+#[test]
+fn deaths_at_random_violate_nothing() {
+    let _watchdog = Watchdog::start(DEADLINE * 6);
+    let mut peer = Peer::spawn_with("torturer", &[], |command| {
+        command.env(LIFETIME, "110");
+    });
+    let good = peer.expect_line_within(DEADLINE * 5);
+    assert_eq!(good, "true", "{}", peer.stderr());
+    peer.finish();
+}
