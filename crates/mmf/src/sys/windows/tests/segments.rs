@@ -23,7 +23,7 @@ fn memory() -> Object {
 
 #[test]
 fn what_is_created_begins_with_the_bytes_given() {
-    let bytes: Vec<u8> = (0..page_size() + 100).map(|n| (n % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..=250).cycle().take(page_size() + 100).collect();
     let size = 3 * page_size() as u64;
     let dir = testkit::TempDir::new();
     for (source, reserve, large_pages) in [
