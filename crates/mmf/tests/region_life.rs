@@ -8,15 +8,17 @@ mod clean;
 #[path = "support_b/system.rs"]
 mod system;
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clean::{story, tells};
-use mmf::{Access, ErrorKind, LockError, Name, Region};
+use mmf::{Access, ErrorKind, LockError, Name, Permissions, Region};
 use system::{fork, sleep_for_ever};
 use testkit::{Peer, Watchdog, unique_name};
 
 testkit::peers! {
-    forks, lock_survives_child, child_survives_parent, forker, holder, dier, full, handles
+    forks, lock_survives_child, child_survives_parent, forker, holder, dier, full, handles, namespaces, heir,
+    users, user, service
 }
 
 fn name() -> Name {
@@ -325,4 +327,120 @@ fn handles(args: &[&str]) {
         all.pop();
         testkit::peer::say("dropped");
     }
+}
+
+#[test]
+#[ignore = "needs root: makes a namespace of process ids"]
+fn processes_in_different_pid_namespaces_share_a_lock_and_survive_each_other() {
+    story("namespaces");
+}
+
+fn namespaces(_: &[&str]) {
+    tells(|| {
+        let name = name();
+        let region = Region::create_new(&name, 4096).unwrap();
+        for how in ["read", "half"] {
+            // Process 1 of its namespace; killed with it where it forgets.
+            let mut peer = Peer::spawn_with("holder", &[name.as_str(), how], in_a_namespace);
+            peer.expect("inside");
+            let ErrorKind::Timeout { holder: Some(holder) } = fails(region.write_for(Duration::from_millis(50))) else {
+                panic!("no holder")
+            };
+            assert_eq!(holder.process, 1, "as it knows itself");
+            // Nobody here is process 1 of there, and `unshare` takes it along.
+            peer.kill();
+            peer.wait();
+            let since = Instant::now();
+            let result = region.write();
+            assert_eq!(matches!(result, Err(LockError::Poisoned(_))), how == "half", "{:?}", result.err());
+            assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+        }
+        // And the other way round: who is in there recovers from a death out here.
+        region.clear_poison().unwrap();
+        let mut dead = inside(&name, "half");
+        dead.kill();
+        dead.wait();
+        let mut heir = Peer::spawn_with("heir", &[name.as_str()], in_a_namespace);
+        heir.expect("poison: half");
+        heir.finish();
+    });
+}
+
+/// Has a peer started as process 1 of a namespace, which dies with the one that this process starts.
+fn in_a_namespace(command: &mut Command) {
+    let mut outer = Command::new("unshare");
+    outer.args(["--pid", "--fork", "--kill-child"]).arg(command.get_program()).args(command.get_args());
+    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    *command = outer;
+}
+
+/// Takes the write lock, says how it was found, and lets it go.
+fn heir(args: &[&str]) {
+    let region = Region::open(Name::local(args[0]).unwrap()).unwrap();
+    let (found, guard) = match region.write() {
+        Ok(guard) => ("whole", guard),
+        Err(LockError::Poisoned(guard)) => ("poison", guard),
+        Err(LockError::Failed(error)) => panic!("{error}"),
+    };
+    testkit::peer::say(format!("{found}: {}", guard.to_vec().unwrap().escape_ascii()));
+}
+
+#[test]
+#[ignore = "needs root: becomes another user"]
+fn a_service_and_a_desktop_program_share_a_lock_and_survive_each_other() {
+    story("users");
+}
+
+fn users(_: &[&str]) {
+    tells(|| {
+        let name = Name::global(unique_name("users")).unwrap();
+        let options = Region::options().permissions(Permissions::Everyone).capacity(4096);
+        let service = options.create_new(&name).unwrap();
+        service.write().unwrap().set(b"of the service").unwrap();
+        let mut desktop = Peer::spawn("user", &[name.as_str()]);
+        desktop.expect("poison: false, of the service");
+        assert!(matches!(fails(service.write_for(Duration::from_millis(50))), ErrorKind::Timeout { .. }));
+        desktop.send("on");
+        desktop.expect("out");
+        assert_eq!(service.to_vec().unwrap(), b"of the desktop");
+
+        // Who may not open the other's process recovers what it left.
+        let mut dead = Peer::spawn("service", &[name.as_str()]);
+        dead.expect("inside");
+        dead.kill();
+        dead.wait();
+        desktop.send("again");
+        desktop.expect("poison: true, half the desktop");
+        desktop.kill();
+        desktop.wait();
+        assert!(matches!(service.write(), Err(LockError::Poisoned(_))));
+    });
+}
+
+/// Another user, who may not do anything to this test's processes.
+fn user(args: &[&str]) {
+    system::become_user(system::NOBODY);
+    let region = Region::options().allow_other_owners(true).open(Name::global(args[0]).unwrap()).unwrap();
+    loop {
+        let result = region.write();
+        let poisoned = matches!(result, Err(LockError::Poisoned(_)));
+        let mut guard = result.or_else(LockError::into_guard).unwrap();
+        let found = guard.to_vec().unwrap();
+        testkit::peer::say(format!("poison: {poisoned}, {}", found.escape_ascii()));
+        guard.set(b"of the desktop").unwrap();
+        testkit::peer::hear();
+        drop(guard);
+        testkit::peer::say("out");
+        testkit::peer::hear();
+    }
+}
+
+/// Dies with a change half made.
+fn service(args: &[&str]) {
+    let region = Region::open(Name::global(args[0]).unwrap()).unwrap();
+    let mut guard = region.write().unwrap();
+    guard.set(b"half the desktop").unwrap();
+    testkit::peer::say("inside");
+    testkit::peer::hear();
 }
