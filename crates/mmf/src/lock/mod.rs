@@ -267,7 +267,7 @@ impl Lock {
         let mut wait = Wait::new(deadline);
         loop {
             let ticket = wait.ticket(&self.queue, me)?;
-            let passing = if wait.is_long() { HURRY } else { 0 };
+            let passing = if wait.is_long() || wait.last_try { HURRY } else { 0 };
             // A reader that counts itself and has to take that back would wake all who sleep.
             let open = self.word.load()? & (WRITER | (HURRY & !passing)) == 0;
             let got = match mode {
@@ -360,6 +360,8 @@ struct Wait {
     spins: u32,
     since: Option<Instant>,
     sleep: Duration,
+    /// The deadline has passed, and nobody is in the way.
+    last_try: bool,
     /// When it was last asked whether who is in the way lives, or when the wait began.
     asked: Option<Instant>,
     /// Who was in the way, and since when without a break.
@@ -368,7 +370,7 @@ struct Wait {
 
 impl Wait {
     fn new(deadline: Option<Instant>) -> Wait {
-        Wait { deadline, spins: 0, since: None, sleep: FIRST_SLEEP, asked: None, blocker: None }
+        Wait { deadline, spins: 0, since: None, sleep: FIRST_SLEEP, last_try: false, asked: None, blocker: None }
     }
 
     fn is_long(&self) -> bool {
@@ -406,6 +408,9 @@ impl Wait {
         };
         let left = match self.deadline {
             Some(deadline) if deadline <= now => {
+                if self.tries_again(queue, blocker, reap)? {
+                    return Ok(());
+                }
                 let holder = self.blocker.map(|(slot, _)| slot);
                 let seen_for = self.blocker.map_or(Duration::ZERO, |(_, since)| now - since);
                 return Err(Refused::Timeout { holder, seen_for });
@@ -425,5 +430,23 @@ impl Wait {
             self.sleep = (self.sleep * 2).min(LAST_SLEEP);
         }
         Ok(())
+    }
+
+    /// Whether there is a reason to look once more though the deadline has passed. Who never waits long, because it
+    /// only tries, would otherwise never learn that a holder is dead, nor pass HURRY that nobody is left to take away.
+    fn tries_again(&mut self, queue: &Queue, blocker: Option<usize>, reap: Reap<'_>) -> Result<bool, Refused> {
+        match blocker {
+            Some(slot) => reap(slot).map_err(Refused::Failed),
+            None if self.last_try => Ok(false),
+            // Those for whom HURRY stands are woken first: if they live, they come, or ask for their places anew.
+            None if queue.is_awaited()? => {
+                queue.wake_all()?;
+                Ok(false)
+            }
+            None => {
+                self.last_try = true;
+                Ok(true)
+            }
+        }
     }
 }

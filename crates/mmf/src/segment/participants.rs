@@ -34,9 +34,8 @@ impl Participant {
     fn move_in(&self, segment: &Segment) -> Result<(), crate::sys::guard::Fault> {
         let slots = segment.lock.slots();
         let Some(slot) = slots.get(self.slot) else { return Ok(()) };
-        if slot.state.load()? != FREE {
-            scrub(segment, self.slot)?;
-        }
+        // Also where it was given up: a guard that was leaked still holds then.
+        scrub(segment, self.slot)?;
         slot.process.store(std::process::id())?;
         slot.since.store(nanoseconds_since_1970())?;
         slots.set_occupied(self.slot, true)?;

@@ -77,6 +77,11 @@ impl Queue {
         self.bells.sleep(self.seq.address(), ticket.seq, ticket.rings, timeout);
     }
 
+    /// Whether somebody may sleep.
+    pub(crate) fn is_awaited(&self) -> Result<bool, Fault> {
+        Ok(self.flag.load()? != 0)
+    }
+
     /// Wakes all who sleep, if anybody does.
     #[inline]
     pub(crate) fn wake_all(&self) -> Result<(), Fault> {

@@ -116,6 +116,11 @@ pub(crate) fn fork(child: impl FnOnce() -> i32) -> Child {
 }
 
 impl Child {
+    /// Its process id.
+    pub(crate) fn id(&self) -> libc::pid_t {
+        self.0
+    }
+
     #[track_caller]
     pub(crate) fn ends_with(mut self, code: i32) {
         let status = self.wait();

@@ -52,14 +52,11 @@ fn recover(path: &Path, scene: Scene, manner: Manner, name: &str) -> Result<(&'s
     let mut whole = scene.whole();
     whole.extend(["a", "b"].map(mended_by));
     let good = |bytes: &[u8], who: &str| {
-        let text = || {
-            format!(
-                "{who} sees {} bytes without a report: {:?}",
-                bytes.len(),
-                bytes[..bytes.len().min(60)].escape_ascii()
-            )
-        };
-        if whole.iter().any(|whole| whole == bytes) { Ok(()) } else { Err(text().replace('"', "'")) }
+        if whole.iter().any(|whole| whole == bytes) {
+            return Ok(());
+        }
+        let text = bytes[..bytes.len().min(60)].escape_ascii();
+        Err(format!("{who} sees {} bytes without a report: {text}", bytes.len()))
     };
     let told = |doing: &'static str| move |error: mmf::Error| format!("{doing}: {error}");
 

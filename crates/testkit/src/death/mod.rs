@@ -41,22 +41,22 @@ mod at {
 /// More instructions than any operation has.
 const ENDLESS: u64 = 3_000_000;
 
-/// How much of it is done.
+/// How much of it is done. All operations are led through, and all that they leave is recovered.
 #[derive(Clone, Copy, Debug)]
 pub struct Deaths {
     /// Real kills at instructions chosen at random, all operations together.
     pub samples: usize,
-    /// Real kills before and after each system call, or at every so manieth.
-    pub every: usize,
-    /// How many operations of those that there are, counted from the first.
-    pub operations: usize,
+    /// How many system calls of an operation are died at, before them and after.
+    pub calls: usize,
+    /// The most instructions of an operation that is died in for real: each time it is led there anew.
+    pub longest: u64,
 }
 
 impl Deaths {
-    /// All operations, each system call.
+    /// Each system call, and so many other instructions.
     #[must_use]
     pub fn all(samples: usize) -> Deaths {
-        Deaths { samples, every: 1, operations: SCENES.len() }
+        Deaths { samples, calls: usize::MAX, longest: ENDLESS }
     }
 
     /// Does it and prints what came of it; whether all went well.
@@ -67,10 +67,9 @@ impl Deaths {
     #[must_use]
     pub fn run(&self) -> bool {
         let mut run = Run::start();
-        let scenes = &SCENES[..self.operations.min(SCENES.len())];
-        for (number, scene) in scenes.iter().enumerate() {
-            let samples = self.samples / scenes.len() + usize::from(number < self.samples % scenes.len());
-            run.play(*scene, samples, self.every);
+        for (number, scene) in SCENES.iter().enumerate() {
+            let samples = self.samples / SCENES.len() + usize::from(number < self.samples % SCENES.len());
+            run.play(*scene, samples, self);
         }
         run.report();
         run.failures == 0
@@ -136,7 +135,7 @@ impl Run {
         self.dir.0.join(self.files.to_string())
     }
 
-    fn play(&mut self, scene: Scene, samples: usize, every: usize) {
+    fn play(&mut self, scene: Scene, samples: usize, plan: &Deaths) {
         let began = Instant::now();
         let walk = self.walk(scene);
         let mut seen = HashSet::new();
@@ -151,14 +150,16 @@ impl Run {
             }
         }
         let (kills, failures) = (self.kills, self.failures);
-        for step in walk.calls.iter().step_by(every) {
-            // Before it and after it.
-            self.kill_at(scene, step - 1);
-            self.kill_at(scene, *step);
-        }
-        for _ in 0..samples {
-            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            self.kill_at(scene, (self.random >> 33) % walk.steps.max(1));
+        if walk.steps <= plan.longest {
+            for step in walk.calls.iter().take(plan.calls) {
+                self.kill_at(scene, step - 1);
+                self.kill_at(scene, *step);
+            }
+            for _ in 0..samples {
+                self.random =
+                    self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                self.kill_at(scene, (self.random >> 33) % walk.steps.max(1));
+            }
         }
         println!(
             "{:<16} {:>7} steps, {:>3} system calls, {:>3} changes, {:>3} states, {:>4} kills, {} failures, {:.1?}",

@@ -1,0 +1,23 @@
+//! Death at every instruction: a part of what `cargo run --release -p testkit -- death --all` does.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+use testkit::death::Deaths;
+use testkit::{DEADLINE, LIFETIME, Peer, Watchdog};
+
+testkit::peers! { tracer }
+
+fn tracer(_: &[&str]) {
+    testkit::peer::say(Deaths { samples: 28, calls: 2, longest: 30_000 }.run());
+}
+
+#[test]
+fn whatever_a_dead_process_leaves_is_recovered() {
+    let _watchdog = Watchdog::start(DEADLINE * 9);
+    let mut tracer = Peer::spawn_with("tracer", &[], |command| {
+        command.env(LIFETIME, "160");
+    });
+    let good = tracer.expect_line_within(DEADLINE * 8);
+    assert_eq!(good, "true", "{}", tracer.stderr());
+    tracer.finish();
+}
