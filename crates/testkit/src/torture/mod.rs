@@ -46,7 +46,7 @@ const WITNESSES: usize = 2;
 impl Torture {
     /// Does it and prints what came of it; whether nothing was violated.
     ///
-    /// The binary must play the role [`worker`] by that name.
+    /// The binary must play the role [`worker()`] by that name.
     ///
     /// # Panics
     ///
