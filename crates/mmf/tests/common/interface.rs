@@ -1,10 +1,11 @@
 //! The operations that the sources of `Mapping` and `Cursor` declare, so that no test forgets one.
 
-const MODULES: [(&str, &str); 7] = [
+const MODULES: [(&str, &str); 8] = [
     ("mod", include_str!("../../src/mapping/mod.rs")),
     ("atomics", include_str!("../../src/mapping/atomics.rs")),
     ("bytes", include_str!("../../src/mapping/bytes.rs")),
     ("catalog", include_str!("../../src/mapping/catalog.rs")),
+    ("cell", include_str!("../../src/mapping/cell.rs")),
     ("cursor", include_str!("../../src/mapping/cursor.rs")),
     ("options", include_str!("../../src/mapping/options.rs")),
     ("raw", include_str!("../../src/mapping/raw.rs")),
