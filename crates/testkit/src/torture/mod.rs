@@ -131,7 +131,10 @@ impl Run {
             Ok(worker) => worker,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("no process can be started"),
         };
-        worker.stdin.write_all(format!("={number}\n").as_bytes()).expect("a worker that waits for its number");
+        worker
+            .stdin
+            .write_all(format!("{}{number}\n", char::from(wire::LINE)).as_bytes())
+            .expect("a worker that waits for its number");
         worker
     }
 
@@ -294,7 +297,7 @@ fn create(base: &str, generation: u64) -> Region {
 
 fn spawn(args: &[String]) -> Worker {
     let mut command = Command::new(env::current_exe().expect("the path of this binary"));
-    let joined: String = args.iter().flat_map(|arg| [arg.as_str(), "\x1f"]).collect();
+    let joined: String = args.iter().map(|arg| format!("{arg}{}", wire::ARG_END)).collect();
     command
         .args([wire::ENTRY, "--nocapture", "--test-threads=1"])
         .env(wire::ROLE, "worker")
