@@ -8,7 +8,7 @@ use testkit::{DEADLINE, LIFETIME, Peer, Watchdog};
 testkit::peers! { tracer }
 
 fn tracer(_: &[&str]) {
-    testkit::peer::say(Deaths { samples: 28, calls: 2, longest: 30_000 }.run());
+    testkit::peer::say(Deaths { samples: 14, calls: 1, longest: 60_000 }.run());
 }
 
 #[test]
