@@ -21,7 +21,7 @@ pub(crate) fn atomics(effort: Effort) -> io::Result<Vec<Table>> {
             Row::more("`load`, acquire", load).target("at most 2 ns more", load.more <= 2.0),
             Row::more("`fetch_add`, acquire and release", add).target("at most 2 ns more", add.more <= 2.0),
         ],
-        notes: "The other checks neither bounds nor alignment, and dies where a page is gone.\n",
+        notes: "The other checks neither bounds nor alignment, and dies where a page is gone.",
     }])
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn reserve(effort: Effort) -> io::Result<Vec<Table>> {
         title: "Reserve, map and drop",
         other: "mmf, 4 KiB",
         rows: vec![row("without a name", unnamed), row("named", named)],
-        notes: "Both are mmf: one page that can grow far, and one page that cannot grow.\n",
+        notes: "Both are mmf: one page that can grow far, and one page that cannot grow.",
     }])
 }
 
@@ -79,6 +79,6 @@ pub(crate) fn fault(effort: Effort) -> io::Result<Vec<Table>> {
         title: "A fault caught",
         other: "without guard",
         rows: vec![row],
-        notes: "From the call to the error, which names the object, the offset and what may have happened.\n",
+        notes: "From the call to the error, which names the object, the offset and what may have happened.",
     }])
 }

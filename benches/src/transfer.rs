@@ -86,7 +86,8 @@ pub(crate) fn run(effort: Effort) -> io::Result<Vec<Table>> {
     for way in Way::ALL {
         peers.push(Peer::start(way.word(), way)?);
     }
-    let cache = second_level_cache();
+    // Some are no power of two, and a transfer is a whole number of chunks.
+    let cache = 1_usize << second_level_cache().max(64 << 10).ilog2();
     let chunk = (cache / 16).min(total / 16);
     let ring = |bytes: usize, past_caches| {
         let bytes = bytes.min(total);

@@ -260,7 +260,7 @@ pub(crate) struct SelftestArgs {
     /// What this process does for the one that tests
     #[arg(long, hide = true, num_args = 1, requires = "object")]
     pub(crate) step: Option<Step>,
-    #[arg(hide = true, value_parser = Object::parser())]
+    #[arg(hide = true, requires = "step", value_parser = Object::parser())]
     pub(crate) object: Option<Object>,
 }
 

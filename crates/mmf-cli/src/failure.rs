@@ -28,6 +28,7 @@ Exit codes:
   4  it exists already
   5  not permitted, read-only, or it belongs to another user
   6  no memory or disk space left for it
+130  ended by Ctrl-C before its work was done
 `mmf hold ... -- COMMAND` exits as COMMAND does: 128 + n if signal n ended it,
 126 if it cannot be run, 127 if it is not found.";
 

@@ -44,7 +44,7 @@ fn scale_of(unit: &str) -> Option<u64> {
     }
 }
 
-/// A size for people: three digits at least, in powers of 1024.
+/// A size for people, in powers of 1024, with one decimal where it is no whole number.
 pub(crate) fn human(bytes: u64) -> String {
     let mut unit = 0;
     while unit + 1 < UNITS.len() && bytes >> (10 * (unit + 1)) != 0 {

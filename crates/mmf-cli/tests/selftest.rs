@@ -29,7 +29,7 @@ fn all_that_can_work_here_works_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn a_failure_is_told_and_counted() {
+fn what_keeps_the_checks_from_beginning_is_told() {
     // Nowhere to put a file: the checks cannot even begin.
     let dir = TempDir::new();
     let missing = dir.join("missing");

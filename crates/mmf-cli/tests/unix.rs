@@ -88,6 +88,16 @@ fn a_file_that_is_cut_off_while_it_is_read_is_an_error() {
 }
 
 #[test]
+fn a_file_is_not_read_onto_another_link_to_it() {
+    let dir = TempDir::new();
+    let (file, link) = (dir.join("data"), dir.join("link"));
+    fs::write(&file, "precious").unwrap();
+    fs::hard_link(&file, &link).unwrap();
+    mmf(["read", file.to_str().unwrap(), "-o", link.to_str().unwrap()]).exits(2).says("by itself");
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
 fn closed_outputs_are_no_panics() {
     let name = unique_name("full");
     let held = |script: &str| mmf(["hold", &name, "--size", "4M", "--", "sh", "-c", script]);
@@ -95,7 +105,9 @@ fn closed_outputs_are_no_panics() {
     for verb in ["ls", "info \"$MMF_OBJECT\"", "dump \"$MMF_OBJECT\"", "ls --json", "completions bash", "man", "--help"]
     {
         held(&format!("{program} {verb} >&-")).exits(0);
-        let code = held(&format!("{program} {verb} 2>/dev/null | true")).code;
+        // A pipeline's own status is that of its last command.
+        let status = format!("{{ {{ {program} {verb} 2>/dev/null; echo $? >&3; }} | true; }} 3>&1");
+        let code = held(&format!("exit $({status})")).code;
         assert_eq!(code, Some(0), "{verb}");
         held(&format!("{program} {verb} 2>&-")).exits(0);
     }

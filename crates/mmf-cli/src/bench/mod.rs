@@ -5,13 +5,14 @@ mod pairs;
 mod ping;
 
 use std::hint::black_box;
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use mmf::{Mapping, Name};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::output::print;
 use measure::{Pair, Plan, alone, rate, repeated, size, time};
 
 /// Measure what the operations cost on this machine
@@ -38,7 +39,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     }
     let rows = rows()?;
     let text = if args.json { json_of(&rows)? } else { text_of(&rows) };
-    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+    print(&text)
 }
 
 /// One figure.

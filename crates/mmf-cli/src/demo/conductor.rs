@@ -10,6 +10,8 @@ use super::sender::Outcome;
 use super::show::{self, Story};
 use super::transport::{alone, line};
 use super::{DemoArgs, Part, Route};
+use crate::failure::Failure;
+use crate::output::print;
 
 /// Enough that reading and writing dominate, little enough that a small machine has it.
 const SIZE: u64 = 256 << 20;
@@ -26,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// What became of one way.
 pub(super) type Measured = Result<Outcome, String>;
 
-pub(super) fn run(args: &DemoArgs) -> io::Result<()> {
+pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let wanted = match &args.file {
         Some(path) => of_file(path, args.size)?,
         None => args.size.unwrap_or(SIZE),
@@ -51,7 +53,7 @@ pub(super) fn run(args: &DemoArgs) -> io::Result<()> {
     progress("");
     let story = Story::new(args.file.as_deref(), wanted, size, outcomes)?;
     let text = if args.json { show::json(&story)? } else { show::text(&story) };
-    io::stdout().lock().write_all(text.as_bytes())
+    print(&text)
 }
 
 fn of_file(path: &Path, size: Option<u64>) -> io::Result<u64> {

@@ -128,7 +128,8 @@ fn create_what_fits(name: &Name, job: &Job) -> io::Result<Mapping> {
 }
 
 fn whole_pages(size: u64) -> u64 {
-    size.max(1).next_multiple_of(mmf::page_size() as u64)
+    // What no page can end is more than any system has, which then says so.
+    size.max(1).checked_next_multiple_of(mmf::page_size() as u64).unwrap_or(u64::MAX)
 }
 
 fn send(job: &Job, way: Way, children: &Children) -> io::Result<Outcome> {

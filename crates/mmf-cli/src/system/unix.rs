@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::thread;
 
@@ -68,6 +70,12 @@ fn is_ignored(signal: i32) -> io::Result<bool> {
     // SAFETY: the call succeeded and so has filled it.
     let action = unsafe { action.assume_init() };
     Ok(action.sa_sigaction == libc::SIG_IGN)
+}
+
+/// Whether both are one file, by whatever links. What does not exist yet is no file.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| path.metadata().map(|about| (about.dev(), about.ino()));
+    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Passes on to a child the wish that this process shall end.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::windows::io::{AsHandle, AsRawHandle, RawHandle};
 use std::os::windows::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::ptr;
 
@@ -49,6 +50,11 @@ pub(crate) fn raw_stdout() -> io::Result<File> {
 /// Calls `handler` on Ctrl-C, and when the console is closed. All processes of the console get either.
 pub(crate) fn on_interrupt(mut handler: impl FnMut(Interrupt) + Send + 'static) -> io::Result<()> {
     ctrlc::set_handler(move || handler(Interrupt { to_all: true })).map_err(io::Error::other)
+}
+
+/// Whether both are one file. What does not exist yet is no file, and what is mapped cannot be replaced by another name.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Nobody can ask this process alone to end, so there is no such wish to pass on.

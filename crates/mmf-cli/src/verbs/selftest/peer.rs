@@ -65,12 +65,15 @@ fn answer(object: &Object) -> Verdict {
 }
 
 fn hold(object: &Object) -> Result<()> {
-    let created = Mapping::create_new(object.source(), 4096);
-    let held = created.as_ref().map(|_| String::new()).map_err(|error| Outcome::Fails(error.to_string()));
-    tell(held)?;
-    // It ends when the one that tests closes its end, or dies.
-    let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-    Ok(())
+    match Mapping::create_new(object.source(), 4096) {
+        Err(error) => tell(Err(error.into())),
+        Ok(_held) => {
+            tell(Ok(String::new()))?;
+            // It ends when the one that tests closes its end, or dies.
+            let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+            Ok(())
+        }
+    }
 }
 
 fn cut(object: &Object, policy: FaultPolicy) -> Verdict {
