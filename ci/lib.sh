@@ -22,6 +22,9 @@ packages() {
     apt-get install -y -q --no-install-recommends "${missing[@]}" </dev/null
 }
 
+# Rust links with the system's C compiler, build scripts too.
+command -v cc >/dev/null || packages gcc libc6-dev
+
 # component NAME VERB: makes sure that cargo has this verb, which that part of rustup's toolchain brings.
 component() {
     cargo "$2" --version >/dev/null 2>&1 || rustup component add "$1" || fail "needs rustup's component $1"

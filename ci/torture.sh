@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Death at random and at chosen instructions, more of it than the tests do. `ci/torture.sh 100000` kills that often.
+# Death at random, and of holders whose lock somebody waits for, more of it than the tests do. `ci/torture.sh 100000` kills
+# that often.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 cargo build --release -p testkit

@@ -54,7 +54,7 @@ impl Asked {
         [Access::ReadWrite, Access::ReadOnly, Access::CopyOnWrite][usize::from(self.access % 3)]
     }
 
-    /// Guarded, since nothing here is taken away; plain access is compared too.
+    /// Plain access too: nothing here is taken away.
     fn policy(&self) -> FaultPolicy {
         [FaultPolicy::Trap, FaultPolicy::SystemCalls, FaultPolicy::Unguarded][usize::from(self.policy % 3)]
     }

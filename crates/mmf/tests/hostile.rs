@@ -234,18 +234,6 @@ fn a_name_dropped_while_another_thread_starts_a_process_is_free_at_once() {
     peer.finish();
 }
 
-#[test]
-fn an_exact_name_that_looks_like_one_of_ours_is_refused_or_never_judged() {
-    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
-    // What it names knows nothing of live bytes, so a sweep would take it for dead.
-    let text = format!("mmf.{}", unique_name("exact"));
-    let Ok(name) = Name::exact(text.as_str()) else { return };
-    drop(Mapping::create_new(&name, SIZE).unwrap());
-    mmf::sweep().unwrap();
-    assert!(Path::new("/dev/shm").join(&text).exists(), "{name} was swept, and exact names are not");
-    name.unlink().unwrap();
-}
-
 /// Each thing that can stand where the user's own directory belongs, in a `/dev/shm` where nobody else is disturbed.
 fn squatted(_: &[&str]) {
     own_dev_shm("mode=1777");

@@ -28,7 +28,7 @@ testkit::peers! {
     exact_names, zeros_again
 }
 
-/// Bytes of an object; no multiple of a page where the system can do that.
+/// Bytes of an object: whole pages, so that Windows gives exactly that length too.
 const SIZE: usize = 3 * 4096;
 
 fn fresh() -> Name {

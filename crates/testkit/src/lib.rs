@@ -23,8 +23,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! Nothing here waits without a bound, and nothing sleeps to let something happen: a test waits for a
-//! line of its peer, for its peer's end, or fails.
+//! Nothing here waits without a bound, and no outcome depends on a sleep: a test waits for a line of its
+//! peer, for its peer's end, or fails.
 //!
 //! What fails, fails by a panic that shows what each peer wrote to its stderr.
 

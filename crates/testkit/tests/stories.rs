@@ -132,10 +132,11 @@ fn assert_killed(status: ExitStatus) {
     assert!(!status.success());
 }
 
-fn listen() -> (TcpListener, String) {
+/// With a watchdog, since a peer that never connects is waited for without a deadline.
+fn listen() -> (TcpListener, String, Watchdog) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    (listener, address)
+    (listener, address, Watchdog::start(DEADLINE * 6))
 }
 
 /// Fails unless the process at the other end closes the connection, which only its end does.
@@ -209,7 +210,7 @@ fn the_wrong_line_no_line_and_one_line_too_many_are_failures() {
 
 #[test]
 fn a_killed_peer_is_dead() {
-    let (listener, address) = listen();
+    let (listener, address, _watchdog) = listen();
     let mut peer = Peer::spawn("connected", &[&address]);
     let (mut connection, _) = listener.accept().unwrap();
     peer.kill();
@@ -221,7 +222,7 @@ fn a_killed_peer_is_dead() {
 
 #[test]
 fn a_dropped_peer_is_dead() {
-    let (listener, address) = listen();
+    let (listener, address, _watchdog) = listen();
     let peer = Peer::spawn("connected", &[&address]);
     let (mut connection, _) = listener.accept().unwrap();
     drop(peer);
@@ -244,7 +245,7 @@ fn a_stopped_peer_goes_on_where_it_stood() {
 
 #[test]
 fn a_peer_dies_with_its_parent() {
-    let (listener, address) = listen();
+    let (listener, address, _watchdog) = listen();
     let mut parent = Peer::spawn("parent", &[&address]);
     let (mut grandchild, _) = listener.accept().unwrap();
     parent.kill();
@@ -262,7 +263,7 @@ fn a_peer_does_not_outlive_its_time() {
 
 #[test]
 fn a_watchdog_tells_what_hangs_and_ends_it() {
-    let (listener, address) = listen();
+    let (listener, address, _watchdog) = listen();
     let mut hanging = Peer::spawn("hanging", &[&address]);
     let (mut grandchild, _) = listener.accept().unwrap();
     assert!(!hanging.wait().success());
@@ -280,7 +281,7 @@ fn a_watchdog_that_was_dropped_is_quiet() {
 
 #[test]
 fn nobody_is_let_go_before_the_last_has_come() {
-    let (listener, address) = listen();
+    let (listener, address, _watchdog) = listen();
     let mut peers: Vec<Peer> = (0..3).map(|_| Peer::spawn("racer", &[&address])).collect();
     let mut connections: Vec<TcpStream> = (0..3).map(|_| listener.accept().unwrap().0).collect();
     thread::scope(|scope| {

@@ -15,10 +15,10 @@ pub(crate) const NOBODY: u32 = 65534;
 pub(crate) fn become_user(uid: u32) {
     // SAFETY: an empty list, of which nothing is read.
     checked(unsafe { libc::setgroups(0, std::ptr::null()) });
-    // SAFETY: takes numbers only.
-    checked(unsafe { libc::setresgid(uid, uid, uid) });
-    // SAFETY: takes numbers only.
-    checked(unsafe { libc::setresuid(uid, uid, uid) });
+    // SAFETY: takes a number only; root's call sets the saved id too (setgid(2)).
+    checked(unsafe { libc::setgid(uid) });
+    // SAFETY: takes a number only; as above (setuid(2)).
+    checked(unsafe { libc::setuid(uid) });
 }
 
 /// The outcome of a call that gives -1 where it fails.
@@ -172,6 +172,9 @@ pub(crate) fn exec(path: &CStr) -> i32 {
 }
 
 pub(crate) fn sleep_for_ever() -> i32 {
+    // Where a failing test leaves it alone, `SIGALRM` ends it, later than any test waits.
+    // SAFETY: takes a number only.
+    unsafe { libc::alarm(600) };
     loop {
         // SAFETY: takes nothing.
         unsafe { libc::pause() };
