@@ -35,7 +35,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
         if before % 2 == 0 {
             let len = len(segment, doing)?;
             segment.map.read_to(PAYLOAD, len, bytes)?;
-            // Loads do not move up before the copy: a guarded copy ends in a fence, and so does this load begin.
+            // The load that comes next must not be done before the copy's.
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
             if segment.or_gone(segment.version.load(), doing)? == before {
                 return Ok(());

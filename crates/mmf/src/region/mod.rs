@@ -236,8 +236,8 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read); [`ErrorKind::Poisoned`]; for a read-only handle [`ErrorKind::Contended`] where writers came
-    /// between until the timeout.
+    /// As [`read`](Region::read); [`ErrorKind::Poisoned`]; [`ErrorKind::Damaged`]; [`ErrorKind::NoSpace`] in this process; for a
+    /// read-only handle [`ErrorKind::Contended`] where writers came between until the timeout.
     pub fn to_vec(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.read_into(&mut bytes)?;
@@ -256,7 +256,7 @@ impl Region {
         held::read_unlocked(&self.segment, bytes, self.usual())
     }
 
-    /// Writes the contents to a stream, under the read lock: a dump.
+    /// Writes a [copy](Region::to_vec) of the contents to a stream: a dump. Nobody waits while it is written.
     ///
     /// # Errors
     ///
