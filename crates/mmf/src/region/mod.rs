@@ -95,7 +95,8 @@ impl Region {
     /// [`LockError::Poisoned`] with the guard; [`LockError::Failed`] with [`ErrorKind::Timeout`] after the handle's timeout,
     /// 10 seconds unless the options said otherwise; [`ErrorKind::Deadlock`] where this thread has the lock already;
     /// [`ErrorKind::ReadOnly`] for a read-only handle, which reads without the lock ([`to_vec`](Region::to_vec));
-    /// [`ErrorKind::Full`] where too many handles take part; [`ErrorKind::Fault`].
+    /// [`ErrorKind::Full`] where too many handles take part, or one thread has too many locks; [`ErrorKind::InvalidInput`] in a
+    /// forked child for its parent's handle; [`ErrorKind::Fault`].
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         ReadGuard::lock(self, self.usual())
     }
