@@ -68,7 +68,7 @@ pub enum FaultPolicy {
     /// process dies, in a thread that blocks `SIGBUS`.
     #[default]
     Trap,
-    /// The system copies and reports: `process_vm_readv` and `process_vm_writev` on Linux,
+    /// The system copies and reports: `process_vm_readv` on Linux,
     /// `mach_vm_read_overwrite` on macOS, `ReadProcessMemory` on Windows. No handler is installed. Every
     /// access is a system call, and atomic operations are [unsupported](crate::ErrorKind::Unsupported).
     SystemCalls,

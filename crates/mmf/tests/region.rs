@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed check is a failed test")]
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mmf::{Access, ErrorKind, LockError, Mapping, Name, Region, Source};
@@ -60,6 +61,7 @@ stories! {
     contents_grow_to_the_capacity_and_everybody_sees_it,
     a_raw_mapping_is_no_region,
     deaths_at_random_moments_lose_nothing,
+    a_writer_that_no_segment_has_keeps_nobody_out,
 }
 
 fn writer(args: &[&str]) {
@@ -313,5 +315,23 @@ fn deaths_at_random_moments_lose_nothing(place: &Place) {
     assert!(longest < Duration::from_secs(1), "{longest:?}");
     for mut peer in peers {
         peer.kill();
+    }
+}
+
+/// Whoever may write the object may write any number into the lock's word.
+fn a_writer_that_no_segment_has_keeps_nobody_out(place: &Place) {
+    // Where the format has the lock's word, and who has begun a change.
+    let (lock, dirty) = (2048, 2056);
+    let region = Region::create_new(place.source(), 1 << 16).unwrap();
+    let raw = Mapping::open(place.source()).unwrap();
+    for nobody in [257_u32, 1000, 0xffff] {
+        raw.store(lock, u64::from(nobody), Ordering::SeqCst).unwrap();
+        raw.store(dirty, 0_u32, Ordering::SeqCst).unwrap();
+        drop(region.write().unwrap());
+        drop(region.read().unwrap());
+        raw.store(lock, u64::from(nobody), Ordering::SeqCst).unwrap();
+        raw.store(dirty, nobody, Ordering::SeqCst).unwrap();
+        assert!(matches!(region.read(), Err(LockError::Poisoned(_))), "{nobody}");
+        region.clear_poison().unwrap();
     }
 }

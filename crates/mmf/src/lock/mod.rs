@@ -332,7 +332,10 @@ impl Lock {
 
     /// Clears what a dead participant left, which was [condemned](Lock::condemn) before. The caller has its token.
     pub(crate) fn scrub(&self, dead: usize) -> Result<(), Fault> {
-        self.slots.readers(dead).swap(0)?;
+        // The word is anybody's to write, and may name a slot that no segment has.
+        if let Some(slot) = self.slots.get(dead) {
+            slot.readers.swap(0)?;
+        }
         self.change(|word| if word & WRITER == writer(dead) { word & !WRITER } else { word })?;
         // After the word, so that whoever does this again still knows of the change.
         self.dirty.compare_exchange(tag(dead), 0)?;

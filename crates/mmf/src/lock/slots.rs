@@ -10,7 +10,7 @@ pub(crate) struct Slot {
     pub(crate) state: Cell<u32>,
     pub(crate) process: Cell<u32>,
     pub(crate) since: Cell<u64>,
-    readers: Cell<u32>,
+    pub(super) readers: Cell<u32>,
 }
 
 pub(crate) struct Slots {
@@ -90,7 +90,8 @@ impl Slots {
 
     /// Writers look at this slot from now on, or no longer.
     pub(crate) fn set_occupied(&self, slot: usize, yes: bool) -> Result<(), Fault> {
-        let (word, bit) = (&self.occupied[slot / 64], 1 << (slot % 64));
+        let Some(word) = self.occupied.get(slot / 64) else { return Ok(()) };
+        let bit = 1 << (slot % 64);
         let mut bits = word.load()?;
         loop {
             let seen = word.compare_exchange(bits, if yes { bits | bit } else { bits & !bit })?;

@@ -181,7 +181,7 @@ impl<'a> WriteGuard<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] past the capacity, and then nothing was changed; [`ErrorKind::NoSpace`];
-    /// [`ErrorKind::Fault`].
+    /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`].
     pub fn write_at(&mut self, offset: usize, data: &[u8]) -> Result<()> {
         let segment = &self.region.segment;
         let len = held::len(segment, "write")?;
@@ -301,7 +301,7 @@ macro_rules! reading {
             ///
             /// # Errors
             ///
-            /// [`ErrorKind::OutOfBounds`] past the end of the contents; [`ErrorKind::Fault`].
+            /// [`ErrorKind::OutOfBounds`] past the end of the contents; [`ErrorKind::Fault`]; [`ErrorKind::Damaged`].
             pub fn read_at(&self, offset: usize, buf: &mut [u8]) -> Result<()> {
                 let (size, len) = (self.len()?, buf.len());
                 if offset > size || len > size - offset {

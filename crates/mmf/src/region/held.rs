@@ -35,7 +35,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
         if before % 2 == 0 {
             let len = len(segment, doing)?;
             segment.map.read_to(PAYLOAD, len, bytes)?;
-            // Loads do not move up before the copy: a guarded copy ends in a fence, and so does this load begin.
+            // The load that comes next must not be done before the copy's.
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
             if segment.or_gone(segment.version.load(), doing)? == before {
                 return Ok(());
@@ -58,9 +58,11 @@ pub(super) fn make_room(segment: &Segment, len: usize) -> Result<()> {
         return Err(segment.name_it(Error::invalid(doing, reason)).with_help("give it more when it is created"));
     };
     if size > segment.map.len() {
-        // In large steps: each is a call of the system, and peers ask once for each.
+        // In large steps, where those can be had: each is a call of the system, and peers ask once for each.
         let wanted = size.max(segment.map.len().saturating_mul(2)).min(usize::try_from(capacity).unwrap_or(usize::MAX));
-        segment.map.grow(wanted)?;
+        if wanted == size || segment.map.grow(wanted).is_err() {
+            segment.map.grow(size)?;
+        }
     }
     Ok(())
 }

@@ -95,7 +95,8 @@ impl Region {
     /// [`LockError::Poisoned`] with the guard; [`LockError::Failed`] with [`ErrorKind::Timeout`] after the handle's timeout,
     /// 10 seconds unless the options said otherwise; [`ErrorKind::Deadlock`] where this thread has the lock already;
     /// [`ErrorKind::ReadOnly`] for a read-only handle, which reads without the lock ([`to_vec`](Region::to_vec));
-    /// [`ErrorKind::Full`] where too many handles take part; [`ErrorKind::Fault`].
+    /// [`ErrorKind::Full`] where too many handles take part, or one thread has too many locks; [`ErrorKind::InvalidInput`] in a
+    /// forked child for its parent's handle; [`ErrorKind::Fault`].
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         ReadGuard::lock(self, self.usual())
     }
@@ -236,8 +237,8 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read); [`ErrorKind::Poisoned`]; for a read-only handle [`ErrorKind::Contended`] where writers came
-    /// between until the timeout.
+    /// As [`read`](Region::read); [`ErrorKind::Poisoned`]; [`ErrorKind::Damaged`]; [`ErrorKind::NoSpace`] in this process; for a
+    /// read-only handle [`ErrorKind::Contended`] where writers came between until the timeout.
     pub fn to_vec(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.read_into(&mut bytes)?;
@@ -256,7 +257,7 @@ impl Region {
         held::read_unlocked(&self.segment, bytes, self.usual())
     }
 
-    /// Writes the contents to a stream, under the read lock: a dump.
+    /// Writes a [copy](Region::to_vec) of the contents to a stream: a dump. Nobody waits while it is written.
     ///
     /// # Errors
     ///

@@ -112,7 +112,6 @@ impl RegionOptions {
     }
 
     fn opening(&self) -> MappingOptions {
-        // The capacity is in the header, so address space for it is reserved by a second look.
         match &self.permissions {
             Some(permissions) => self.mapping.clone().permissions(permissions.clone()),
             None => self.mapping.clone(),

@@ -23,7 +23,7 @@ const CHECKSUM: usize = FIXED;
 
 /// What changes.
 pub(crate) mod at {
-    /// `[u8; 16]` machine, `[u8; 16]` boot: where the participants ran last.
+    /// `[u8; 16]` machine, `[u8; 16]` boot: where it was created.
     pub(crate) const BOOT: usize = 1024;
     /// `u64`: bytes of payload that are in use.
     pub(crate) const LEN: usize = 1088;
@@ -125,7 +125,7 @@ impl Header {
             return refuse("its header is damaged: the checksum differs".to_owned());
         }
         let name_len = u32_at(92) as usize;
-        let Some(name) = bytes.get(96..96 + name_len).filter(|name| name.len() <= NAME_MAX) else {
+        let Some(name) = bytes[96..96 + NAME_MAX].get(..name_len) else {
             return refuse("its name is longer than a header holds".to_owned());
         };
         let header = Header {

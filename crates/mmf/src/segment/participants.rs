@@ -69,12 +69,15 @@ pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) ->
 
 /// Clears what a dead participant left. The caller has its token; if it dies as well, the next does it all again.
 fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {
-    if segment.lock.condemn(slot)? {
+    let half_made = segment.lock.condemn(slot)?;
+    if half_made {
         // Poisoned, the change is over as well: readers without a lock would wait for its end for ever.
         segment.end_version()?;
-        segment.changes.wake_all()?;
     }
-    segment.lock.scrub(slot)
+    segment.lock.scrub(slot)?;
+    // Behind the exchanges of `scrub`: before them the store of the version may still be on its way while it is looked
+    // who sleeps, and a sleeper that saw the old one would be missed.
+    if half_made { segment.changes.wake_all() } else { Ok(()) }
 }
 
 fn vacate(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {

@@ -137,7 +137,7 @@ pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno
     }
 }
 
-fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+pub(super) fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
     let mut done = 0;
     while done < bytes.len() {
         match rustix::io::pwrite(fd, &bytes[done..], done as u64) {

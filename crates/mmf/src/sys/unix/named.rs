@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::birth::{Newborn, extend, size_to_make};
+use super::birth::{Newborn, extend, size_to_make, write_all};
 use super::live::{Holders, Judged, Live, Patience, WARY, holders, remove_if_dead};
 use super::native::{self, LockKind};
 use super::object::{Object, check_demands, check_kind, check_owner, info_of, open_flags, out_of_space};
@@ -162,6 +162,7 @@ fn revive(dir: &ScopeDir, file: &str, name: &Name, spec: &Spec) -> Result<Option
     }
     rustix::fs::ftruncate(&fd, 0).map_err(system("create"))?;
     extend(fd.as_fd(), 0, size_to_make(spec)?).map_err(|errno| out_of_space(system("create")(errno)))?;
+    write_all(&fd, &spec.first_bytes).map_err(system("create"))?;
     // The exclusive lock becomes a shared one in one step.
     Ok(Live::hold(own, name)?.map(|live| (fd, live)))
 }
