@@ -13,6 +13,8 @@ pub use worker::worker;
 use std::env;
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -81,6 +83,8 @@ struct Run {
     workers: Vec<Worker>,
     victims: usize,
     spares: Receiver<Worker>,
+    /// No more spares are needed.
+    ended: Arc<AtomicBool>,
     random: Random,
     kills: u64,
     in_lock: [u64; 4],
@@ -103,7 +107,9 @@ impl Run {
         let region = create(&base, 0);
         let (send, spares) = mpsc::sync_channel(4);
         let args = [board_name, base.clone()];
-        thread::spawn(move || while send.send(spawn(&args)).is_ok() {});
+        let ended = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&ended);
+        thread::spawn(move || while !until.load(Ordering::SeqCst) && send.send(spawn(&args)).is_ok() {});
         let watch = Watch { done: 0, since: Instant::now(), longest: Duration::ZERO };
         let mut run = Run {
             board,
@@ -113,6 +119,7 @@ impl Run {
             workers: Vec::new(),
             victims: plan.processes,
             spares,
+            ended,
             random: Random::new(),
             kills: 0,
             in_lock: [0; 4],
@@ -280,11 +287,16 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        for worker in &mut self.workers {
+        self.ended.store(true, Ordering::SeqCst);
+        let end = |worker: &mut Worker| {
             let _ = worker.child.kill();
             let _ = worker.child.wait();
+        };
+        self.workers.iter_mut().for_each(end);
+        // Until the thread that starts them is done: this process must not end while it starts one.
+        while let Ok(mut spare) = self.spares.recv() {
+            end(&mut spare);
         }
-        // The spares see their lines closed when the channel goes, and end.
     }
 }
 
