@@ -73,11 +73,14 @@ counted() {
     [ -z "${PASSED:-}" ] || echo "$passed" >>"$PASSED"
 }
 
-# run_and_sum COMMAND...: sets passed, failed and ignored.
+# run_and_sum COMMAND...: sets passed, failed and ignored. Shows the output by way of a file: a pipe would be waited for
+# until whatever the tests have left, under Wine a program killed while it starts, lets go of it.
 run_and_sum() {
-    local log
+    local log status=0
     log=$(mktemp)
-    "$@" 2>&1 | tee "$log"
+    "$@" >"$log" 2>&1 &
+    tail -n +1 -s 0.2 --pid=$! -f "$log" || true
+    wait $! || status=$?
     read -r passed failed ignored < <(awk '
         match($0, /test result: ok\. [0-9]+ passed; [0-9]+ failed; [0-9]+ ignored/) {
             split(substr($0, RSTART, RLENGTH), word, /[ ;]+/)
@@ -85,4 +88,5 @@ run_and_sum() {
         }
         END { print passed + 0, failed + 0, ignored + 0 }' "$log")
     rm -f "$log"
+    return $status
 }

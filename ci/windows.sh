@@ -12,4 +12,6 @@ mkdir -p target
 x86_64-w64-mingw32-gcc -O2 -o target/section.exe crates/mmf/tests/interop/section.c
 MMF_SECTION=$(wine winepath -w "$PWD/target/section.exe" 2>/dev/null | tr -d '\r')
 export MMF_SECTION
+# Wine can leave a program of the tests behind that was killed while it started.
+trap 'pkill -KILL -f "^Z:${PWD//\//.}.target.*peer_entry" || true' EXIT
 counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" "$@"
