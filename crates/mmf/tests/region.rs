@@ -265,10 +265,11 @@ fn churn(args: &[&str]) {
             assert!(poisoned || a == b, "{a} {b}");
             guard.put(0, a.max(b) + 1).unwrap();
             guard.put(8, a.max(b) + 1).unwrap();
-            drop(guard);
             if poisoned {
+                // With the lock in hand: what the next writer's death reports must not be cleared.
                 region.clear_poison().unwrap();
             }
+            drop(guard);
         } else {
             match region.read() {
                 Ok(guard) => assert_eq!(guard.get::<u64>(0).unwrap(), guard.get::<u64>(8).unwrap()),

@@ -173,7 +173,25 @@ impl Region {
         self.segment.or_gone(self.segment.lock.is_poisoned(), "examine")
     }
 
-    /// Declares the contents good again, as whoever has mended or replaced them does.
+    /// Declares the contents good again, as whoever has mended or replaced them does, with the write guard still in hand:
+    /// after it is dropped another writer may die, and that report would be cleared instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{LockError, Name, Region};
+    ///
+    /// let region = Region::create_new(Name::local(format!("mended-{}", std::process::id()))?, 4096)?;
+    /// match region.write() {
+    ///     Ok(mut guard) => guard.set(b"whole")?,
+    ///     Err(LockError::Poisoned(mut guard)) => {
+    ///         guard.set(b"mended")?;
+    ///         region.clear_poison()?;
+    ///     }
+    ///     Err(LockError::Failed(error)) => return Err(error),
+    /// }
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
