@@ -4,6 +4,7 @@ mod bench;
 mod cli;
 mod demo;
 mod failure;
+mod lifetime;
 mod object;
 mod output;
 mod size;

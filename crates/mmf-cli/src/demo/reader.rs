@@ -8,6 +8,7 @@ use mmf::{Access, Mapping, Name};
 use super::Taking;
 use super::data::{CHUNK, Checksum, read_full};
 use super::transport::{self, Way, peak_memory, say};
+use crate::lifetime::Bound;
 
 /// What a reader reports.
 pub(super) struct Report {
@@ -55,7 +56,10 @@ impl Ready {
 
 /// Reads what comes by a usual way, to its end.
 pub(super) fn read_stream(way: Way) -> io::Result<()> {
+    // Who should connect may have died.
+    let connecting = Bound::new(Duration::from_secs(30));
     let mut inlet = transport::inlet(way)?;
+    drop(connecting);
     say(&Ready { opening: Duration::ZERO, found: 0 }.line())?;
     summarize(|room| read_full(&mut inlet, room))
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::SelftestArgs;
 use crate::failure::{FAILED, Failure, Result};
+use crate::lifetime::Bound;
 use crate::output::{print, print_json};
 use place::Place;
 
@@ -49,6 +50,7 @@ fn ensure(holds: bool, promise: &str) -> Verdict<()> {
 
 pub(crate) fn run(args: SelftestArgs) -> Result<()> {
     if let (Some(step), Some(object)) = (args.step, &args.object) {
+        let _bound = Bound::new(Duration::from_secs(60));
         return peer::run(step, object);
     }
     let place = Place::new()?;

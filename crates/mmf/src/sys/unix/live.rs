@@ -153,6 +153,8 @@ pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, expected: Option<I
     let kept = |why| Ok(Judged::Kept { size, owner: stat.st_uid, why });
     let own = match lockable(dir, file_name, &look, &stat) {
         Ok(own) => own,
+        // Somebody else has just removed it.
+        Err(Errno::NOENT) => return Ok(Judged::Alive),
         Err(why) => return kept(why),
     };
     if rustix::fs::fstat(&own).is_ok_and(|stat| Identity::of(&stat) != identity)
