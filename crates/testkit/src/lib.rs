@@ -45,7 +45,7 @@ use std::time::Duration;
 
 pub use leak::LeakCheck;
 pub use names::{TempDir, unique_name};
-pub use parent::{Peer, release};
+pub use parent::{Peer, release, spawn};
 pub use watchdog::Watchdog;
 
 /// How long a test waits for a peer to say something or to end.

@@ -105,7 +105,7 @@ impl Peer {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         change(&mut command);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start the peer {role}: {error}"));
+        let mut child = spawn(&mut command).unwrap_or_else(|error| panic!("cannot start the peer {role}: {error}"));
 
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -437,4 +437,21 @@ pub(crate) fn kill_all() -> Vec<String> {
 /// The peers of this process that were not dropped.
 pub(crate) fn live() -> Vec<String> {
     lock(&LIVE).iter().map(|process| format!("the peer {} (process {})", process.role, process.id)).collect()
+}
+
+/// Starts a process. Wine now and then fails to (`ERROR_INTERNAL_ERROR`: the new process died before it ran), and does it
+/// when asked again.
+///
+/// # Errors
+///
+/// As [`Command::spawn`].
+pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    const INTERNAL_ERROR: i32 = 1359;
+    let mut tries = 0..5;
+    loop {
+        match command.spawn() {
+            Err(error) if cfg!(windows) && error.raw_os_error() == Some(INTERNAL_ERROR) && tries.next().is_some() => {}
+            started => return started,
+        }
+    }
 }

@@ -65,7 +65,8 @@ pub(crate) fn mmf_with<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>, input
 #[track_caller]
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
     let shown = format!("{command:?}");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect(&shown);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = testkit::spawn(command).expect(&shown);
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let input = input.to_vec();
     let written = thread::spawn(move || {
@@ -115,13 +116,9 @@ impl Running {
     /// Its standard input stays open.
     #[track_caller]
     pub(crate) fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Running {
-        let mut child = program()
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the program starts");
+        let mut command = program();
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = testkit::spawn(&mut command).expect("the program starts");
         let lines = lines(child.stdout.take().expect("stdout is piped"));
         Running { child, lines }
     }
