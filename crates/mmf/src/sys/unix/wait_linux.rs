@@ -6,8 +6,10 @@ use std::time::Duration;
 /// A word that is gone wakes at once: its next load tells.
 pub(super) fn sleep(word: *const u32, expected: u32, timeout: Duration) {
     let timeout = libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(i32::MAX.into()),
-        tv_nsec: timeout.subsec_nanos().into(),
+        // No sleep is as long as an hour, which fits whatever the field is.
+        tv_sec: timeout.as_secs().min(3600).try_into().unwrap_or_default(),
+        // Less than a billion, which fits 32 bits with a sign.
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
     };
     // SAFETY: the kernel checks the address itself, and reads the timeout, which is ours.
     unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, expected, &raw const timeout) };
