@@ -8,7 +8,7 @@ use super::Region;
 use super::held::{self, Mine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Segment, Until};
+use crate::segment::{Change, Segment, Until};
 
 /// Why a lock was not simply obtained.
 ///
@@ -157,23 +157,17 @@ impl<'a> WriteGuard<'a> {
             return Ok(());
         }
         let segment = &self.region.segment;
-        segment.or_gone(segment.lock.mark_dirty(self.slot), "write")?;
         self.changing = true;
-        segment.or_gone(segment.begin_version(), "write")
+        segment.or_gone(segment.begin_change(self.slot), "write")
     }
 
     fn end(&mut self) -> Result<(), crate::sys::guard::Fault> {
-        let segment = &self.region.segment;
-        if self.changing {
-            if std::thread::panicking() && !self.panicking {
-                // Before anything tells others that the change is complete, or this process's death is no longer told.
-                segment.lock.poison()?;
-            }
-            segment.end_version()?;
-            segment.lock.mark_clean()?;
-        }
-        segment.lock.unlock_write(self.slot)?;
-        if self.changing { segment.changes.wake_all() } else { Ok(()) }
+        let change = match self.changing {
+            false => Change::None,
+            true if std::thread::panicking() && !self.panicking => Change::HalfMade,
+            true => Change::Whole,
+        };
+        self.region.segment.write_unlock(self.slot, change)
     }
 
     /// Writes `data` at `offset`, which lengthens the contents where it passes their end; a gap reads as zeros.

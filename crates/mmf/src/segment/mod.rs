@@ -1,10 +1,13 @@
 //! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
 
 pub(crate) mod layout;
+#[cfg(all(test, loom))]
+mod models;
 mod participants;
 
 pub(crate) use participants::Participant;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -14,8 +17,8 @@ use crate::lock::{Held, Lock, Refused};
 use crate::mapping::{Cell, Mapping};
 use crate::name::Source;
 use crate::spec::Access;
-use crate::sys;
 use crate::sys::guard::Fault;
+use crate::sys::{self, fence};
 use crate::wait::Queue;
 use layout::{Header, Kind, PAYLOAD, at};
 
@@ -37,6 +40,14 @@ pub(crate) struct Segment {
     forks: u32,
     /// The last field: the cells above point into it.
     pub(crate) map: Mapping,
+}
+
+/// What was done under the write lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    None,
+    Whole,
+    HalfMade,
 }
 
 impl Segment {
@@ -143,16 +154,38 @@ impl Segment {
     }
 
     /// A change begins: readers without a lock see an odd version until it ends.
-    pub(crate) fn begin_version(&self) -> Result<(), Fault> {
+    fn begin_version(&self) -> Result<(), Fault> {
         let version = self.version.load()?;
         self.version.store(version | 1)?;
         // What is changed next must not be seen before that.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        fence(Ordering::Release);
         Ok(())
     }
 
+    /// Participant `me`, who has the write lock, is about to change something. From here until
+    /// [`write_unlock`](Self::write_unlock) its death leaves poison, and readers without a lock see that a change is under way.
+    pub(crate) fn begin_change(&self, me: usize) -> Result<(), Fault> {
+        self.lock.mark_dirty(me)?;
+        self.begin_version()
+    }
+
+    /// Participant `me` gives up the write lock.
+    pub(crate) fn write_unlock(&self, me: usize, change: Change) -> Result<(), Fault> {
+        if change == Change::HalfMade {
+            // Before anything tells others that the change is complete, or this process's death is no longer told.
+            self.lock.poison()?;
+        }
+        if change != Change::None {
+            self.end_version()?;
+            self.lock.mark_clean()?;
+        }
+        self.lock.unlock_write(me)?;
+        // Behind the exchange that unlocks: see `participants::scrub`.
+        if change == Change::None { Ok(()) } else { self.changes.wake_all() }
+    }
+
     /// The change is complete.
-    pub(crate) fn end_version(&self) -> Result<(), Fault> {
+    fn end_version(&self) -> Result<(), Fault> {
         let version = self.version.load()?;
         self.version.store((version | 1).wrapping_add(1))
     }

@@ -1,0 +1,228 @@
+//! What loom's models run on: shared words, bells, liveness tokens and a clock, whose every order of events loom goes
+//! through; and processes that die at a given step.
+//!
+//! A process is one of loom's threads, or several with the same number. A *step* is what others can see: a change of a
+//! word, a call for a token, a ring. From the step at which a process dies on nothing it does has any effect, and its
+//! loads fail, so that its code comes to an end. [`Process::bury`] then gives back its tokens, as the system does.
+//!
+//! Time is each thread's own, since loom does not know that a clock that all share makes them depend on each other: it moves
+//! by the bound of each sleep. A thread's first sleeps, as many as the model says, end at their bounds, however little others
+//! do meanwhile. Later ones have none, so that a lost wake-up is a deadlock, which loom finds; but after each burial the count
+//! begins anew, since a dead process wakes nobody.
+
+mod bells;
+mod tokens;
+
+pub(crate) use bells::{Bells, Rings};
+pub(crate) use tokens::Tokens;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::guard::{Fault, Word};
+
+/// How those who sleep are woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bell {
+    /// All who sleep on the word, if it is still as they knew it: as `futex` does.
+    Futex,
+    /// The threads of a slot, by an event that remembers one ring: as on Windows.
+    Event,
+}
+
+/// Slots that a model has.
+pub(crate) const SLOTS: usize = 4;
+
+/// The shared things of one run of a model.
+struct World {
+    words: Vec<(usize, Width)>,
+    bells: bells::State,
+    tokens: tokens::State,
+    /// How many of a thread's sleeps end at their bounds.
+    timeouts: u32,
+}
+
+pub(crate) enum Width {
+    Four(AtomicU32),
+    Eight(AtomicU64),
+}
+
+thread_local! {
+    // All of loom's threads run on one of the system's.
+    static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
+}
+
+/// One thread's part.
+#[derive(Default)]
+struct Me {
+    process: Cell<usize>,
+    /// Whose event it sleeps on.
+    slot: Cell<usize>,
+    /// Steps until it dies.
+    left: Cell<Option<u32>>,
+    dead: Cell<bool>,
+    time: Cell<Duration>,
+    /// Sleeps since time was last told to pass, and how often it was.
+    sleeps: Cell<u32>,
+    lapses: Cell<u32>,
+}
+
+loom::thread_local! {
+    static ME: Me = Me::default();
+}
+
+/// Whether any process died at a step, in any run since this was cleared.
+pub(crate) static STRUCK: AtomicBool = AtomicBool::new(false);
+
+/// Begins a run with these words, all zero: their offsets and widths in bytes. Some of them are slept on.
+pub(crate) fn begin(words: impl IntoIterator<Item = (usize, usize)>, slept_on: &[usize], bell: Bell, timeouts: u32) {
+    let word = |(offset, width)| match width {
+        4 => (offset, Width::Four(AtomicU32::new(0))),
+        _ => (offset, Width::Eight(AtomicU64::new(0))),
+    };
+    let words = words.into_iter().map(word).collect();
+    let bells = bells::State::new(bell, slept_on);
+    let world = World { words, bells, tokens: tokens::State::default(), timeouts };
+    WORLD.with(|cell| cell.replace(Some(Rc::new(world))));
+}
+
+/// Ends the run, while loom still knows of it.
+pub(crate) fn end() {
+    WORLD.with(|cell| cell.replace(None));
+}
+
+fn world() -> Rc<World> {
+    WORLD.with(|world| Rc::clone(world.borrow().as_ref().expect("a model begins with `begin`")))
+}
+
+fn me<R>(ask: impl FnOnce(&Me) -> R) -> R {
+    ME.with(ask)
+}
+
+/// This thread is one of that process from now on, which has the slot of that number unless it takes another, and dies at its step `dies_at`, counted from 1.
+pub(crate) fn become_process(number: usize, dies_at: Option<u32>) {
+    me(|me| {
+        me.process.set(number);
+        me.slot.set(number);
+        me.left.set(dies_at);
+        me.dead.set(false);
+    });
+}
+
+pub(crate) fn is_dead() -> bool {
+    me(|me| me.dead.get())
+}
+
+/// The system gives back what this thread's process had.
+pub(crate) fn bury() {
+    me(|me| me.dead.set(true));
+    tokens::release_all(me(|me| me.process.get()));
+    time_passes();
+}
+
+/// More time than any sleep takes.
+pub(crate) fn time_passes() {
+    world().bells.lapse();
+}
+
+/// Before something that others can see.
+pub(crate) fn step() -> Result<(), Fault> {
+    me(|me| {
+        if me.left.get() == Some(1) {
+            me.dead.set(true);
+            STRUCK.store(true, Ordering::Relaxed);
+        }
+        me.left.set(me.left.get().map(|left| left.saturating_sub(1)));
+    });
+    look()
+}
+
+/// Before something that others cannot see.
+pub(crate) fn look() -> Result<(), Fault> {
+    if is_dead() { Err(Fault) } else { Ok(()) }
+}
+
+pub(crate) fn now() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now) + me(|me| me.time.get())
+}
+
+/// A word that loom knows; `None` where the model has none, which then is zero for ever.
+pub(crate) fn with<A: Shared, R>(offset: usize, use_it: impl FnOnce(Option<&A>) -> R) -> R {
+    let world = world();
+    use_it(world.words.iter().find(|(at, _)| *at == offset).map(|(_, word)| A::of(word)))
+}
+
+/// What is in a word, for the model to judge by.
+pub(crate) fn peek<W: Bits>(offset: usize) -> W {
+    with(offset, |word: Option<&W::Atomic>| word.map_or(W::ZERO, |word| word.load(Ordering::Acquire)))
+}
+
+/// A number whose atomic loom has.
+pub(crate) trait Bits: Word {
+    const ZERO: Self;
+    type Atomic: Shared<Value = Self>;
+}
+
+/// Loom's atomics by one name.
+pub(crate) trait Shared: Sized {
+    type Value;
+    fn of(word: &Width) -> &Self;
+    fn load(&self, ordering: Ordering) -> Self::Value;
+    fn store(&self, value: Self::Value, ordering: Ordering);
+    fn swap(&self, value: Self::Value, ordering: Ordering) -> Self::Value;
+    fn fetch_add(&self, value: Self::Value, ordering: Ordering) -> Self::Value;
+    fn compare_exchange(
+        &self,
+        current: Self::Value,
+        new: Self::Value,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<Self::Value, Self::Value>;
+}
+
+macro_rules! bits {
+    ($word:ty, $atomic:ty, $width:ident) => {
+        impl Bits for $word {
+            const ZERO: Self = 0;
+            type Atomic = $atomic;
+        }
+        impl Shared for $atomic {
+            type Value = $word;
+            fn of(word: &Width) -> &Self {
+                match word {
+                    Width::$width(atomic) => atomic,
+                    _ => panic!("the word has another width"),
+                }
+            }
+            fn load(&self, ordering: Ordering) -> $word {
+                <$atomic>::load(self, ordering)
+            }
+            fn store(&self, value: $word, ordering: Ordering) {
+                <$atomic>::store(self, value, ordering);
+            }
+            fn swap(&self, value: $word, ordering: Ordering) -> $word {
+                <$atomic>::swap(self, value, ordering)
+            }
+            fn fetch_add(&self, value: $word, ordering: Ordering) -> $word {
+                <$atomic>::fetch_add(self, value, ordering)
+            }
+            fn compare_exchange(
+                &self,
+                current: $word,
+                new: $word,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$word, $word> {
+                <$atomic>::compare_exchange(self, current, new, success, failure)
+            }
+        }
+    };
+}
+bits!(u32, AtomicU32, Four);
+bits!(u64, AtomicU64, Eight);
