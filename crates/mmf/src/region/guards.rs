@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::marker::PhantomData;
 
-use super::Region;
 use super::held::{self, Mine};
 use crate::error::{Error, ErrorKind, Result};
+
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Segment, Until};
+use crate::segment::{Held, Seat, Segment, Until};
 
 /// Why a lock was not simply obtained.
 ///
@@ -91,89 +90,129 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// The lock for reading. Dropped, it is released.
 pub struct ReadGuard<'a> {
-    region: &'a Region,
-    slot: usize,
-    _mine: Mine,
-    /// The mark is this thread's, so the guard stays in it.
-    _here: PhantomData<*const ()>,
+    mine: Mine<'a>,
 }
 
 /// The lock for writing. Dropped, it is released, and others see what was changed; dropped by a panic, it leaves poison.
 pub struct WriteGuard<'a> {
-    region: &'a Region,
-    slot: usize,
-    changing: bool,
+    mine: Mine<'a>,
+    held: Held,
+    /// The version while a change is under way.
+    changing: Option<u64>,
     panicking: bool,
-    _mine: Mine,
-    _here: PhantomData<*const ()>,
 }
 
 impl<'a> ReadGuard<'a> {
-    pub(super) fn lock(region: &'a Region, until: Until) -> Result<Self, LockError<Self>> {
-        let segment = &region.segment;
-        let lock = || -> Result<(Self, bool)> {
-            let slot = segment.participant("lock")?.slot();
+    #[inline]
+    pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        if let Some(guard) = ReadGuard::at_once(segment) {
+            return guard.told();
+        }
+        ReadGuard::slowly(segment, until)
+    }
+
+    #[inline]
+    fn at_once(segment: &'a Segment) -> Option<Locked<Self>> {
+        let seat = segment.seat()?;
+        let mine = Mine::first(segment)?;
+        let held = segment.lock.try_read(seat).ok().flatten()?;
+        Some(Locked { guard: ReadGuard { mine }, held })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn slowly(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        let lock = || -> Result<Locked<Self>> {
+            // Before the mark, which a handle that only closes must not leave.
+            segment.participant("lock")?;
             let mine = Mine::mark(segment, "lock")?;
             let held = segment.read_lock(until, "lock")?;
-            Ok((ReadGuard { region, slot, _mine: mine, _here: PhantomData }, held.poisoned))
+            Ok(Locked { guard: ReadGuard { mine }, held })
         };
-        match lock().map_err(LockError::Failed)? {
-            (guard, false) => Ok(guard),
-            (guard, true) => Err(LockError::Poisoned(guard)),
-        }
+        lock().map_err(LockError::Failed)?.told()
+    }
+}
+
+/// A lock that was obtained, and how.
+struct Locked<G> {
+    guard: G,
+    held: Held,
+}
+
+impl<G> Locked<G> {
+    #[inline]
+    fn told(self) -> Result<G, LockError<G>> {
+        if self.held.is_poisoned() { Err(LockError::Poisoned(self.guard)) } else { Ok(self.guard) }
     }
 }
 
 impl Drop for ReadGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.region.segment.is_ours() {
+        // A forked child has no place: the lock is its parent's.
+        if let Some(seat) = self.mine.segment.seat() {
             // Where the page is gone, so is the lock.
-            let _ = self.region.segment.lock.unlock_read(self.slot);
+            let _ = self.mine.segment.lock.unlock_read(seat);
         }
     }
 }
 
 impl<'a> WriteGuard<'a> {
-    pub(super) fn lock(region: &'a Region, until: Until) -> Result<Self, LockError<Self>> {
-        let segment = &region.segment;
-        let lock = || -> Result<(Self, bool)> {
-            let slot = segment.participant("lock")?.slot();
+    #[inline]
+    pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        if let Some(guard) = WriteGuard::at_once(segment) {
+            return guard.told();
+        }
+        WriteGuard::slowly(segment, until)
+    }
+
+    #[inline]
+    fn at_once(segment: &'a Segment) -> Option<Locked<Self>> {
+        let seat = segment.seat()?;
+        let mine = Mine::first(segment)?;
+        let held = segment.lock.try_write(seat).ok().flatten()?;
+        Some(WriteGuard::new(mine, held))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn slowly(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        let lock = || -> Result<Locked<Self>> {
+            segment.participant("lock")?;
             let mine = Mine::mark(segment, "lock")?;
             let held = segment.write_lock(until, "lock")?;
-            let panicking = std::thread::panicking();
-            let guard = WriteGuard { region, slot, changing: false, panicking, _mine: mine, _here: PhantomData };
-            Ok((guard, held.poisoned))
+            Ok(WriteGuard::new(mine, held))
         };
-        match lock().map_err(LockError::Failed)? {
-            (guard, false) => Ok(guard),
-            (guard, true) => Err(LockError::Poisoned(guard)),
-        }
+        lock().map_err(LockError::Failed)?.told()
+    }
+
+    #[inline]
+    fn new(mine: Mine<'a>, held: Held) -> Locked<Self> {
+        Locked { guard: WriteGuard { mine, held, changing: None, panicking: std::thread::panicking() }, held }
     }
 
     /// From here until the drop this process's death leaves poison, and readers without a lock see that a change is
     /// under way.
+    #[inline]
     fn begin(&mut self) -> Result<()> {
-        if self.changing {
-            return Ok(());
+        if self.changing.is_none() {
+            let segment = self.mine.segment;
+            self.changing = Some(segment.or_gone(segment.begin_change(), "write")?);
         }
-        let segment = &self.region.segment;
-        segment.or_gone(segment.lock.mark_dirty(self.slot), "write")?;
-        self.changing = true;
-        segment.or_gone(segment.begin_version(), "write")
+        Ok(())
     }
 
-    fn end(&mut self) -> Result<(), crate::sys::guard::Fault> {
-        let segment = &self.region.segment;
-        if self.changing {
-            if std::thread::panicking() && !self.panicking {
-                // Before anything tells others that the change is complete, or this process's death is no longer told.
-                segment.lock.poison()?;
-            }
-            segment.end_version()?;
-            segment.lock.mark_clean()?;
+    #[inline]
+    fn end(&mut self, seat: &Seat) -> Result<(), crate::sys::guard::Fault> {
+        let segment = self.mine.segment;
+        let Some(odd) = self.changing else { return segment.lock.unlock_write(seat, self.held).map(drop) };
+        if std::thread::panicking() && !self.panicking {
+            // Before anything tells others that the change is complete, or this process's death is no longer told.
+            segment.lock.poison()?;
         }
-        segment.lock.unlock_write(self.slot)?;
-        if self.changing { segment.changes.wake_all() } else { Ok(()) }
+        segment.end_change(odd)?;
+        // The exchange stands between the store of the version and the look at who sleeps.
+        if segment.lock.unlock_write(seat, self.held)? { segment.changes.ring() } else { Ok(()) }
     }
 
     /// Writes `data` at `offset`, which lengthens the contents where it passes their end; a gap reads as zeros.
@@ -183,7 +222,7 @@ impl<'a> WriteGuard<'a> {
     /// [`ErrorKind::InvalidInput`] past the capacity, and then nothing was changed; [`ErrorKind::NoSpace`];
     /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`].
     pub fn write_at(&mut self, offset: usize, data: &[u8]) -> Result<()> {
-        let segment = &self.region.segment;
+        let segment = self.mine.segment;
         let len = held::len(segment, "write")?;
         let Some(end) = offset.checked_add(data.len()) else {
             return Err(segment.name_it(Error::invalid("write", "the end of the range overflows")));
@@ -203,7 +242,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn set(&mut self, data: &[u8]) -> Result<()> {
-        let segment = &self.region.segment;
+        let segment = self.mine.segment;
         held::make_room(segment, data.len())?;
         self.begin()?;
         segment.map.write_at(PAYLOAD, data)?;
@@ -216,7 +255,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn resize(&mut self, len: usize) -> Result<()> {
-        let segment = &self.region.segment;
+        let segment = self.mine.segment;
         let now = held::len(segment, "resize")?;
         held::make_room(segment, len)?;
         self.begin()?;
@@ -254,7 +293,7 @@ impl<'a> WriteGuard<'a> {
     /// shorter. That is so if every process that may open it uses it through this crate and is trusted.
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8]> {
         self.begin()?;
-        let segment = &self.region.segment;
+        let segment = self.mine.segment;
         let len = held::len(segment, "write")?;
         let base = segment.map.as_mut_ptr()?.wrapping_add(PAYLOAD);
         // SAFETY: `held::len` checked that so much is mapped, for as long as the region lives, which outlives this guard; the
@@ -264,10 +303,11 @@ impl<'a> WriteGuard<'a> {
 }
 
 impl Drop for WriteGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.region.segment.is_ours() {
+        if let Some(seat) = self.mine.segment.seat() {
             // Where the page is gone, so is the lock.
-            let _ = self.end();
+            let _ = self.end(seat);
         }
     }
 }
@@ -276,7 +316,7 @@ macro_rules! reading {
     ($guard:ident) => {
         impl $guard<'_> {
             fn segment(&self) -> &Segment {
-                &self.region.segment
+                self.mine.segment
             }
 
             /// How long the contents are: the length of what was written.

@@ -5,18 +5,19 @@ mod participants;
 
 pub(crate) use participants::Participant;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Holder, Result};
-pub(crate) use crate::lock::Until;
-use crate::lock::{Held, Lock, Refused};
+pub(crate) use crate::lock::{Held, Seat, Until};
+use crate::lock::{Lock, Refused, WATCHED};
 use crate::mapping::{Cell, Mapping};
 use crate::name::Source;
 use crate::spec::Access;
 use crate::sys;
 use crate::sys::guard::Fault;
-use crate::wait::Queue;
+use crate::wait::{Flag, Queue};
 use layout::{Header, Kind, PAYLOAD, at};
 
 /// A mapping with a header, a lock and participants.
@@ -84,13 +85,15 @@ impl Segment {
         let bells = Arc::new(sys::Bells::new(&header.id));
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
         // `participant`, which refuses read-only mappings.
-        let lock = unsafe { Lock::new(&map, &bells) }?;
+        let lock = unsafe { Lock::new(&map, layout::LOCK, &bells) }?;
         // SAFETY: as above.
         let len = unsafe { map.cell(at::LEN) }?;
         // SAFETY: as above.
         let version = unsafe { map.cell(at::VERSION) }?;
         // SAFETY: as above.
-        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, &bells) }?;
+        let watched = unsafe { Flag::new(&map, at::LOCK, WATCHED) }?;
+        // SAFETY: as above.
+        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
         let forks = sys::forks();
         let (participant, attaching) = (OnceLock::new(), Mutex::new(()));
         Ok(Segment { header, lock, len, version, changes, bells, participant, attaching, forks, map })
@@ -118,14 +121,20 @@ impl Segment {
         Ok(self.participant.get_or_init(|| attached))
     }
 
+    /// This handle's place, if it has one already. The usual way to a lock asks for no more.
+    #[inline]
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        if self.is_ours() { self.participant.get().map(Participant::seat) } else { None }
+    }
+
     pub(crate) fn read_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.slot();
+        let me = self.participant(doing)?.seat();
         let held = self.lock.read(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
     pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.slot();
+        let me = self.participant(doing)?.seat();
         let held = self.lock.write(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
     }
@@ -142,19 +151,21 @@ impl Segment {
         self.forks == sys::forks()
     }
 
-    /// A change begins: readers without a lock see an odd version until it ends.
-    pub(crate) fn begin_version(&self) -> Result<(), Fault> {
-        let version = self.version.load()?;
-        self.version.store(version | 1)?;
+    /// A change begins, by whoever has the lock: readers without one see an odd version until it ends, and its death
+    /// poisons. What the version is meanwhile.
+    #[inline]
+    pub(crate) fn begin_change(&self) -> Result<u64, Fault> {
+        let version = self.version.load()? | 1;
+        self.version.store(version)?;
         // What is changed next must not be seen before that.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-        Ok(())
+        std::sync::atomic::fence(Ordering::Release);
+        Ok(version)
     }
 
-    /// The change is complete.
-    pub(crate) fn end_version(&self) -> Result<(), Fault> {
-        let version = self.version.load()?;
-        self.version.store((version | 1).wrapping_add(1))
+    /// The change that made the version `odd` is complete.
+    #[inline]
+    pub(crate) fn end_change(&self, odd: u64) -> Result<(), Fault> {
+        self.version.store(odd.wrapping_add(1))
     }
 
     #[cold]
@@ -164,7 +175,7 @@ impl Segment {
             Refused::Failed(error) => self.name_it(error),
             Refused::Timeout { holder, seen_for } => {
                 let holder = holder.and_then(|slot| {
-                    let process = self.lock.slots().get(slot)?.process.load().ok()?;
+                    let process = self.process(slot).ok()?;
                     Some(Holder { process, held_for: seen_for })
                 });
                 let kind = match until {
@@ -174,6 +185,16 @@ impl Segment {
                 self.name_it(Error::new(kind, doing))
             }
         }
+    }
+
+    /// The process of a slot's participant, as it knows itself.
+    pub(crate) fn process(&self, slot: usize) -> Result<u32> {
+        self.map.load(layout::slot(slot, at::SLOT_PROCESS), Ordering::Relaxed)
+    }
+
+    /// When a slot's participant attached, in nanoseconds since 1970.
+    pub(crate) fn since(&self, slot: usize) -> Result<u64> {
+        self.map.load(layout::slot(slot, at::SLOT_SINCE), Ordering::Relaxed)
     }
 
     #[cold]
