@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 use crate::segment::layout::PAYLOAD;
 use crate::segment::{Held, Seat, Segment, Until};
+use crate::sys::guard::Fault;
 
 /// Why a lock was not simply obtained.
 ///
@@ -105,44 +106,42 @@ pub struct WriteGuard<'a> {
 impl<'a> ReadGuard<'a> {
     #[inline]
     pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        if let Some(guard) = ReadGuard::at_once(segment) {
-            return guard.told();
+        let Some(seat) = segment.seat() else { return ReadGuard::first(segment, until) };
+        let Some(mine) = Mine::first(segment) else { return ReadGuard::one_of_many(segment, until) };
+        match segment.lock.try_read(seat) {
+            Ok(Some(held)) => ReadGuard::told(mine, held),
+            Ok(None) | Err(Fault) => ReadGuard::wait(mine, until),
         }
-        ReadGuard::slowly(segment, until)
     }
 
-    #[inline]
-    fn at_once(segment: &'a Segment) -> Option<Locked<Self>> {
-        let seat = segment.seat()?;
-        let mine = Mine::first(segment)?;
-        let held = segment.lock.try_read(seat).ok().flatten()?;
-        Some(Locked { guard: ReadGuard { mine }, held })
-    }
-
+    /// This handle's first lock.
     #[cold]
     #[inline(never)]
-    fn slowly(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let lock = || -> Result<Locked<Self>> {
-            // Before the mark, which a handle that only closes must not leave.
-            segment.participant("lock")?;
-            let mine = Mine::mark(segment, "lock")?;
-            let held = segment.read_lock(until, "lock")?;
-            Ok(Locked { guard: ReadGuard { mine }, held })
-        };
-        lock().map_err(LockError::Failed)?.told()
+    fn first(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        segment.participant("lock").map_err(LockError::Failed)?;
+        ReadGuard::one_of_many(segment, until)
     }
-}
 
-/// A lock that was obtained, and how.
-struct Locked<G> {
-    guard: G,
-    held: Held,
-}
+    /// This thread has other locks.
+    #[cold]
+    #[inline(never)]
+    fn one_of_many(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        let mine = Mine::mark(segment, "lock").map_err(LockError::Failed)?;
+        ReadGuard::wait(mine, until)
+    }
 
-impl<G> Locked<G> {
+    /// Somebody is in the way, or was.
+    #[cold]
+    #[inline(never)]
+    fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
+        let held = mine.segment.read_lock(until, "lock").map_err(LockError::Failed)?;
+        ReadGuard::told(mine, held)
+    }
+
     #[inline]
-    fn told(self) -> Result<G, LockError<G>> {
-        if self.held.is_poisoned() { Err(LockError::Poisoned(self.guard)) } else { Ok(self.guard) }
+    fn told(mine: Mine<'a>, held: Held) -> Result<Self, LockError<Self>> {
+        let guard = ReadGuard { mine };
+        if held.is_poisoned() { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 }
 
@@ -160,35 +159,42 @@ impl Drop for ReadGuard<'_> {
 impl<'a> WriteGuard<'a> {
     #[inline]
     pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        if let Some(guard) = WriteGuard::at_once(segment) {
-            return guard.told();
+        let Some(seat) = segment.seat() else { return WriteGuard::first(segment, until) };
+        let Some(mine) = Mine::first(segment) else { return WriteGuard::one_of_many(segment, until) };
+        match segment.lock.try_write(seat) {
+            Ok(Some(held)) => WriteGuard::told(mine, held),
+            Ok(None) | Err(Fault) => WriteGuard::wait(mine, until),
         }
-        WriteGuard::slowly(segment, until)
     }
 
-    #[inline]
-    fn at_once(segment: &'a Segment) -> Option<Locked<Self>> {
-        let seat = segment.seat()?;
-        let mine = Mine::first(segment)?;
-        let held = segment.lock.try_write(seat).ok().flatten()?;
-        Some(WriteGuard::new(mine, held))
-    }
-
+    /// This handle's first lock.
     #[cold]
     #[inline(never)]
-    fn slowly(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let lock = || -> Result<Locked<Self>> {
-            segment.participant("lock")?;
-            let mine = Mine::mark(segment, "lock")?;
-            let held = segment.write_lock(until, "lock")?;
-            Ok(WriteGuard::new(mine, held))
-        };
-        lock().map_err(LockError::Failed)?.told()
+    fn first(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        segment.participant("lock").map_err(LockError::Failed)?;
+        WriteGuard::one_of_many(segment, until)
+    }
+
+    /// This thread has other locks.
+    #[cold]
+    #[inline(never)]
+    fn one_of_many(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        let mine = Mine::mark(segment, "lock").map_err(LockError::Failed)?;
+        WriteGuard::wait(mine, until)
+    }
+
+    /// Somebody is in the way, or was.
+    #[cold]
+    #[inline(never)]
+    fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
+        let held = mine.segment.write_lock(until, "lock").map_err(LockError::Failed)?;
+        WriteGuard::told(mine, held)
     }
 
     #[inline]
-    fn new(mine: Mine<'a>, held: Held) -> Locked<Self> {
-        Locked { guard: WriteGuard { mine, held, changing: None, panicking: std::thread::panicking() }, held }
+    fn told(mine: Mine<'a>, held: Held) -> Result<Self, LockError<Self>> {
+        let guard = WriteGuard { mine, held, changing: None, panicking: std::thread::panicking() };
+        if held.is_poisoned() { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 
     /// From here until the drop this process's death leaves poison, and readers without a lock see that a change is
@@ -203,7 +209,7 @@ impl<'a> WriteGuard<'a> {
     }
 
     #[inline]
-    fn end(&mut self, seat: &Seat) -> Result<(), crate::sys::guard::Fault> {
+    fn end(&mut self, seat: &Seat) -> Result<(), Fault> {
         let segment = self.mine.segment;
         let Some(odd) = self.changing else { return segment.lock.unlock_write(seat, self.held).map(drop) };
         if std::thread::panicking() && !self.panicking {
