@@ -41,6 +41,7 @@ mod readers;
 pub(crate) use readers::{Readers, Seat};
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -111,14 +112,16 @@ impl Until {
     }
 }
 
-/// How the lock was obtained: the word as it then was.
+/// How the lock was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held(u64);
+pub(crate) struct Held {
+    pub(crate) poisoned: bool,
+}
 
 impl Held {
     #[inline]
-    pub(crate) fn is_poisoned(self) -> bool {
-        self.0 & POISON != 0
+    fn of(word: u64) -> Held {
+        Held { poisoned: word & POISON != 0 }
     }
 }
 
@@ -195,17 +198,17 @@ impl Lock {
         self.wait(Mode::Read, me, until, reap)
     }
 
-    /// Takes the write lock if nothing at all is in the word. Released by [`unlock_write`](Lock::unlock_write).
+    /// Takes the write lock if nothing at all is in the word, and tells whether. Released by
+    /// [`unlock_write`](Lock::unlock_write).
     #[inline]
-    pub(crate) fn try_write(&self, me: &Seat) -> Result<Option<Held>, Fault> {
-        let seen = self.word.compare_exchange(0, me.tag())?;
-        Ok((seen == 0).then_some(Held(me.tag())))
+    pub(crate) fn try_write(&self, me: &Seat) -> Result<bool, Fault> {
+        Ok(self.word.compare_exchange(0, me.tag)? == 0)
     }
 
     /// The same whatever is in the word, waiting if need be.
     pub(crate) fn write(&self, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
         match self.enter(me, 0)? {
-            Some(held) => self.drain(me, held, until, reap),
+            Some(word) => self.drain(me, word, until, reap),
             None => self.wait(Mode::Write, me, until, reap),
         }
     }
@@ -216,7 +219,7 @@ impl Lock {
         let mut word = self.word.load()?;
         while word & (WRITER | (HURRY & !passing)) == 0 {
             if word & (me.group | HURRY) == me.group {
-                return Ok(Some(Held(word)));
+                return Ok(Some(Held::of(word)));
             }
             let seen = self.word.compare_exchange(word, (word & !HURRY) | me.group)?;
             if seen == word {
@@ -224,7 +227,7 @@ impl Lock {
                     // Others that were kept out may follow.
                     self.queue.wake_all()?;
                 }
-                return Ok(Some(Held(word)));
+                return Ok(Some(Held::of(word)));
             }
             word = seen;
         }
@@ -239,14 +242,14 @@ impl Lock {
         if word & WRITER != 0 && word & SLEEPERS != 0 { self.queue.ring() } else { Ok(()) }
     }
 
-    /// Enters the word as the writer; readers may still be inside.
-    fn enter(&self, me: &Seat, passing: u64) -> Result<Option<Held>, Fault> {
+    /// Enters the word as the writer, and gives it; readers may still be inside.
+    fn enter(&self, me: &Seat, passing: u64) -> Result<Option<u64>, Fault> {
         let mut word = self.word.load()?;
         while word & (WRITER | (HURRY & !passing)) == 0 {
-            let held = (word & !HURRY) | me.tag();
-            let seen = self.word.compare_exchange(word, held)?;
+            let entered = (word & !HURRY) | me.tag;
+            let seen = self.word.compare_exchange(word, entered)?;
             if seen == word {
-                return Ok(Some(Held(held)));
+                return Ok(Some(entered));
             }
             word = seen;
         }
@@ -260,29 +263,27 @@ impl Lock {
 
     /// Whether the word was [`WATCHED`].
     #[inline]
-    pub(crate) fn unlock_write(&self, me: &Seat, held: Held) -> Result<bool, Fault> {
+    pub(crate) fn unlock_write(&self, me: &Seat) -> Result<bool, Fault> {
+        let held = me.held.load(Ordering::Relaxed);
         // No reader is inside, and those to come say so anew.
-        let seen = self.word.compare_exchange(held.0, held.0 & !(WRITER | READERS))?;
-        let before = if seen == held.0 { seen } else { self.unlock_changed(me, seen)? };
-        if before & SLEEPERS != 0 {
-            self.queue.ring()?;
-        }
-        Ok(before & WATCHED != 0)
+        let seen = self.word.compare_exchange(held, held & !(WRITER | READERS))?;
+        if seen == held && held == me.tag { Ok(false) } else { self.unlock_more(me, held, seen) }
     }
 
-    /// Others have set bits since it was taken.
+    /// More than the writer is in the word, or was.
     #[cold]
     #[inline(never)]
-    fn unlock_changed(&self, me: &Seat, mut word: u64) -> Result<u64, Fault> {
+    fn unlock_more(&self, me: &Seat, mut held: u64, mut seen: u64) -> Result<bool, Fault> {
+        me.held.store(me.tag, Ordering::Relaxed);
         // Somebody who writes where he must not may have taken this one out.
-        while word & WRITER == me.tag() {
-            let seen = self.word.compare_exchange(word, word & !(WRITER | READERS))?;
-            if seen == word {
-                break;
-            }
-            word = seen;
+        while seen != held && seen & WRITER == me.tag {
+            held = seen;
+            seen = self.word.compare_exchange(held, held & !(WRITER | READERS))?;
         }
-        Ok(word)
+        if seen & SLEEPERS != 0 {
+            self.queue.ring()?;
+        }
+        Ok(seen & WATCHED != 0)
     }
 
     pub(crate) fn is_poisoned(&self) -> Result<bool, Fault> {
@@ -309,17 +310,18 @@ impl Lock {
             let passing = if wait.is_long() || wait.last_try { HURRY } else { 0 };
             // A reader that counts itself and has to take that back would wake all who sleep.
             let open = self.word.load()? & (WRITER | (HURRY & !passing)) == 0;
-            let got = match mode {
-                _ if !open => None,
-                Mode::Read => self.read_passing(me, passing)?,
-                Mode::Write => self.enter(me, passing)?,
-            };
-            match (got, mode) {
-                (Some(held), Mode::Read) => return Ok(held),
-                (Some(held), Mode::Write) => {
-                    return self.drain(me, held, deadline.map_or(Until::Forever, Until::At), reap);
+            match mode {
+                _ if !open => {}
+                Mode::Read => {
+                    if let Some(held) = self.read_passing(me, passing)? {
+                        return Ok(held);
+                    }
                 }
-                (None, _) => {}
+                Mode::Write => {
+                    if let Some(word) = self.enter(me, passing)? {
+                        return self.drain(me, word, deadline.map_or(Until::Forever, Until::At), reap);
+                    }
+                }
             }
             let writer = self.writer()?;
             if passing != 0 && writer.is_some() {
@@ -330,33 +332,36 @@ impl Lock {
     }
 
     /// In the word already: waits until the readers that were inside have left.
-    fn drain(&self, me: &Seat, held: Held, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
-        let drained = match self.readers.inside(groups(held)) {
+    fn drain(&self, me: &Seat, word: u64, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
+        let groups = (word & READERS) >> FIRST_READERS;
+        let drained = match self.readers.inside(groups) {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => self.drain_slowly(me, held, until.deadline(), reap),
+            Ok(Some(_)) => self.drain_slowly(me, groups, until.deadline(), reap),
             Err(Fault) => Err(Refused::Gone),
         };
         if drained.is_err() {
             // Nothing was changed; those who were kept out may go on.
             self.leave(me)?;
+        } else {
+            me.held.store(word, Ordering::Relaxed);
         }
-        drained.map(|()| held)
+        drained.map(|()| Held::of(word))
     }
 
     #[cold]
     #[inline(never)]
-    fn drain_slowly(&self, me: &Seat, held: Held, deadline: Option<Instant>, reap: Reap<'_>) -> Result<(), Refused> {
+    fn drain_slowly(&self, me: &Seat, groups: u64, deadline: Option<Instant>, reap: Reap<'_>) -> Result<(), Refused> {
         let mut wait = Wait::new(deadline);
         loop {
             let ticket = wait.ticket(&self.queue, me.slot)?;
-            let Some(reader) = self.readers.inside(groups(held))? else { return Ok(()) };
+            let Some(reader) = self.readers.inside(groups)? else { return Ok(()) };
             wait.once(&self.queue, ticket, Some(reader), reap)?;
         }
     }
 
     /// Takes `me` out of the word, if it is there.
     fn leave(&self, me: &Seat) -> Result<(), Fault> {
-        self.word.change(|word| if word & WRITER == me.tag() { word & !WRITER } else { word })?;
+        self.word.change(|word| if word & WRITER == me.tag { word & !WRITER } else { word })?;
         self.queue.wake_all()
     }
 
@@ -364,21 +369,15 @@ impl Lock {
     /// is half made: nobody else comes in before this.
     pub(crate) fn scrub(&self, dead: usize) -> Result<(), Fault> {
         self.readers.clear(dead)?;
-        let writer = u64::from(tag(dead));
+        let writer = tag(dead);
         self.word.change(|word| if word & WRITER == writer { word & !WRITER } else { word })?;
         self.queue.wake_all()
     }
 }
 
-/// The groups of slots of which some may hold read locks.
-fn groups(held: Held) -> u64 {
-    (held.0 & READERS) >> FIRST_READERS
-}
-
 /// A slot as it stands in shared memory: 0 is nobody.
-fn tag(slot: usize) -> u32 {
-    // Slots are counted in hundreds.
-    u32::try_from(slot + 1).unwrap_or(0)
+fn tag(slot: usize) -> u64 {
+    (slot as u64 + 1) & WRITER
 }
 
 fn slot_of(word: u64) -> Option<usize> {

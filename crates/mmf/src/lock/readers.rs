@@ -1,5 +1,7 @@
 //! Who holds read locks: a count per slot.
 
+use std::sync::atomic::AtomicU64;
+
 use super::{FIRST_READERS, Places, tag};
 use crate::error::Result;
 use crate::mapping::{Cell, Mapping};
@@ -12,21 +14,19 @@ const GROUP: usize = 64;
 /// A participant's own place.
 pub(crate) struct Seat {
     pub(super) slot: usize,
+    /// As it stands in the word.
+    pub(super) tag: u64,
     pub(super) readers: Cell<u32>,
     /// Its bit of READERS.
     pub(super) group: u64,
+    /// While it has the write lock, what is thought to be in the word: `tag` unless more was there when it was taken.
+    pub(super) held: AtomicU64,
 }
 
 impl Seat {
     #[inline]
     pub(crate) fn slot(&self) -> usize {
         self.slot
-    }
-
-    /// As it stands in the word.
-    #[inline]
-    pub(super) fn tag(&self) -> u64 {
-        u64::from(tag(self.slot))
     }
 }
 
@@ -52,7 +52,8 @@ impl Readers {
     /// The place of a participant that has taken this slot.
     pub(crate) fn seat(&self, slot: usize) -> Option<Seat> {
         let readers = self.counts.get(slot)?.clone();
-        Some(Seat { slot, readers, group: 1 << (FIRST_READERS + slot / GROUP) })
+        let tag = tag(slot);
+        Some(Seat { slot, tag, held: AtomicU64::new(tag), readers, group: 1 << (FIRST_READERS + slot / GROUP) })
     }
 
     /// A slot of these groups that holds read locks.

@@ -97,10 +97,6 @@ pub struct ReadGuard<'a> {
 /// The lock for writing. Dropped, it is released, and others see what was changed; dropped by a panic, it leaves poison.
 pub struct WriteGuard<'a> {
     mine: Mine<'a>,
-    held: Held,
-    /// The version while a change is under way.
-    changing: Option<u64>,
-    panicking: bool,
 }
 
 impl<'a> ReadGuard<'a> {
@@ -134,14 +130,14 @@ impl<'a> ReadGuard<'a> {
     #[cold]
     #[inline(never)]
     fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
-        let held = mine.segment.read_lock(until, "lock").map_err(LockError::Failed)?;
+        let held = mine.segment().read_lock(until, "lock").map_err(LockError::Failed)?;
         ReadGuard::told(mine, held)
     }
 
     #[inline]
     fn told(mine: Mine<'a>, held: Held) -> Result<Self, LockError<Self>> {
         let guard = ReadGuard { mine };
-        if held.is_poisoned() { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 }
 
@@ -149,9 +145,9 @@ impl Drop for ReadGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         // A forked child has no place: the lock is its parent's.
-        if let Some(seat) = self.mine.segment.seat() {
+        if let Some(seat) = self.mine.segment().seat() {
             // Where the page is gone, so is the lock.
-            let _ = self.mine.segment.lock.unlock_read(seat);
+            let _ = self.mine.segment().lock.unlock_read(seat);
         }
     }
 }
@@ -162,8 +158,8 @@ impl<'a> WriteGuard<'a> {
         let Some(seat) = segment.seat() else { return WriteGuard::first(segment, until) };
         let Some(mine) = Mine::first(segment) else { return WriteGuard::one_of_many(segment, until) };
         match segment.lock.try_write(seat) {
-            Ok(Some(held)) => WriteGuard::told(mine, held),
-            Ok(None) | Err(Fault) => WriteGuard::wait(mine, until),
+            Ok(true) => Ok(WriteGuard { mine }),
+            Ok(false) | Err(Fault) => WriteGuard::wait(mine, until),
         }
     }
 
@@ -187,38 +183,26 @@ impl<'a> WriteGuard<'a> {
     #[cold]
     #[inline(never)]
     fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
-        let held = mine.segment.write_lock(until, "lock").map_err(LockError::Failed)?;
-        WriteGuard::told(mine, held)
-    }
-
-    #[inline]
-    fn told(mine: Mine<'a>, held: Held) -> Result<Self, LockError<Self>> {
-        let guard = WriteGuard { mine, held, changing: None, panicking: std::thread::panicking() };
-        if held.is_poisoned() { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        let held = mine.segment().write_lock(until, "lock").map_err(LockError::Failed)?;
+        let guard = WriteGuard { mine };
+        if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 
     /// From here until the drop this process's death leaves poison, and readers without a lock see that a change is
     /// under way.
     #[inline]
     fn begin(&mut self) -> Result<()> {
-        if self.changing.is_none() {
-            let segment = self.mine.segment;
-            self.changing = Some(segment.or_gone(segment.begin_change(), "write")?);
-        }
-        Ok(())
+        let segment = self.mine.segment();
+        segment.or_gone(segment.begin_change(), "write")
     }
 
-    #[inline]
-    fn end(&mut self, seat: &Seat) -> Result<(), Fault> {
-        let segment = self.mine.segment;
-        let Some(odd) = self.changing else { return segment.lock.unlock_write(seat, self.held).map(drop) };
-        if std::thread::panicking() && !self.panicking {
-            // Before anything tells others that the change is complete, or this process's death is no longer told.
-            segment.lock.poison()?;
-        }
-        segment.end_change(odd)?;
+    /// What was changed is complete, or will never be.
+    #[inline(never)]
+    fn end(&self, seat: &Seat) -> Result<(), Fault> {
+        let segment = self.mine.segment();
+        segment.end_change()?;
         // The exchange stands between the store of the version and the look at who sleeps.
-        if segment.lock.unlock_write(seat, self.held)? { segment.changes.ring() } else { Ok(()) }
+        if segment.lock.unlock_write(seat)? { segment.changes.ring() } else { Ok(()) }
     }
 
     /// Writes `data` at `offset`, which lengthens the contents where it passes their end; a gap reads as zeros.
@@ -228,7 +212,7 @@ impl<'a> WriteGuard<'a> {
     /// [`ErrorKind::InvalidInput`] past the capacity, and then nothing was changed; [`ErrorKind::NoSpace`];
     /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`].
     pub fn write_at(&mut self, offset: usize, data: &[u8]) -> Result<()> {
-        let segment = self.mine.segment;
+        let segment = self.mine.segment();
         let len = held::len(segment, "write")?;
         let Some(end) = offset.checked_add(data.len()) else {
             return Err(segment.name_it(Error::invalid("write", "the end of the range overflows")));
@@ -248,7 +232,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn set(&mut self, data: &[u8]) -> Result<()> {
-        let segment = self.mine.segment;
+        let segment = self.mine.segment();
         held::make_room(segment, data.len())?;
         self.begin()?;
         segment.map.write_at(PAYLOAD, data)?;
@@ -261,7 +245,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn resize(&mut self, len: usize) -> Result<()> {
-        let segment = self.mine.segment;
+        let segment = self.mine.segment();
         let now = held::len(segment, "resize")?;
         held::make_room(segment, len)?;
         self.begin()?;
@@ -299,7 +283,7 @@ impl<'a> WriteGuard<'a> {
     /// shorter. That is so if every process that may open it uses it through this crate and is trusted.
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8]> {
         self.begin()?;
-        let segment = self.mine.segment;
+        let segment = self.mine.segment();
         let len = held::len(segment, "write")?;
         let base = segment.map.as_mut_ptr()?.wrapping_add(PAYLOAD);
         // SAFETY: `held::len` checked that so much is mapped, for as long as the region lives, which outlives this guard; the
@@ -311,9 +295,10 @@ impl<'a> WriteGuard<'a> {
 impl Drop for WriteGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(seat) = self.mine.segment.seat() {
+        let segment = self.mine.segment();
+        if let Some(seat) = segment.seat() {
             // Where the page is gone, so is the lock.
-            let _ = self.end(seat);
+            let _ = if segment.is_changing() { self.end(seat) } else { segment.lock.unlock_write(seat).map(drop) };
         }
     }
 }
@@ -322,7 +307,7 @@ macro_rules! reading {
     ($guard:ident) => {
         impl $guard<'_> {
             fn segment(&self) -> &Segment {
-                self.mine.segment
+                self.mine.segment()
             }
 
             /// How long the contents are: the length of what was written.

@@ -89,14 +89,18 @@ fn id(segment: &Segment) -> u128 {
     u128::from_ne_bytes(segment.header.id)
 }
 
-/// A mark that this thread has a segment's lock; dropped with the lock.
+/// A mark that this thread has a segment's lock. It stays in its thread.
 pub(super) struct Mine<'a> {
-    pub(super) segment: &'a Segment,
-    /// It is this thread's.
+    segment: &'a Segment,
     _here: PhantomData<*const ()>,
 }
 
 impl<'a> Mine<'a> {
+    #[inline]
+    fn new(segment: &'a Segment) -> Mine<'a> {
+        Mine { segment, _here: PhantomData }
+    }
+
     /// The mark, unless this thread has any: the usual case.
     #[inline]
     pub(super) fn first(segment: &'a Segment) -> Option<Mine<'a>> {
@@ -106,7 +110,7 @@ impl<'a> Mine<'a> {
             }
             mine.ids[0].set(id(segment));
             mine.count.set(1);
-            Some(Mine { segment, _here: PhantomData })
+            Some(Mine::new(segment))
         })
     }
 
@@ -116,26 +120,24 @@ impl<'a> Mine<'a> {
         let refused = MINE.with(|mine| {
             let count = mine.count.get();
             if mine.ids[..count].iter().any(|known| known.get() == id) {
-                return Some(ErrorKind::Deadlock);
+                return Some((ErrorKind::Deadlock, "drop the guard that this thread has, or use that one"));
             }
             if count == MOST {
-                return Some(ErrorKind::Full);
+                return Some((ErrorKind::Full, "a thread can have 64 locks at a time"));
             }
             mine.ids[count].set(id);
             mine.count.set(count + 1);
             None
         });
         match refused {
-            None => Ok(Mine { segment, _here: PhantomData }),
-            Some(ErrorKind::Full) => {
-                let error = segment.name_it(Error::new(ErrorKind::Full, doing));
-                Err(error.with_help(format!("a thread can have {MOST} locks at a time")))
-            }
-            Some(kind) => {
-                let error = segment.name_it(Error::new(kind, doing));
-                Err(error.with_help("drop the guard that this thread has, or use that one"))
-            }
+            None => Ok(Mine::new(segment)),
+            Some((kind, help)) => Err(segment.name_it(Error::new(kind, doing)).with_help(help)),
         }
+    }
+
+    #[inline]
+    pub(super) fn segment(&self) -> &'a Segment {
+        self.segment
     }
 
     #[cold]
@@ -157,7 +159,7 @@ impl Drop for Mine<'_> {
     #[inline]
     fn drop(&mut self) {
         MINE.with(|mine| {
-            // A mark stays in its thread, so one that is alone is this one.
+            // A mark that is alone in its thread is this one.
             if mine.count.get() == 1 { mine.count.set(0) } else { self.forget_one_of_many() }
         });
     }

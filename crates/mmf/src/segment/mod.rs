@@ -5,7 +5,7 @@ mod participants;
 
 pub(crate) use participants::Participant;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -28,6 +28,11 @@ pub(crate) struct Segment {
     pub(crate) len: Cell<u64>,
     /// Moved by every change, odd while one is under way.
     pub(crate) version: Cell<u64>,
+    /// The version while this handle changes something, else 0. Here and not in the guard, which is returned through memory
+    /// unless it is one word.
+    changing: AtomicU64,
+    /// Whether the thread was unwinding already when the change began.
+    unwinding: AtomicBool,
     pub(crate) changes: Queue,
     /// How this handle's participant and its peers wake each other.
     bells: Arc<sys::Bells>,
@@ -96,7 +101,21 @@ impl Segment {
         let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
         let forks = sys::forks();
         let (participant, attaching) = (OnceLock::new(), Mutex::new(()));
-        Ok(Segment { header, lock, len, version, changes, bells, participant, attaching, forks, map })
+        let (changing, unwinding) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Segment {
+            header,
+            lock,
+            len,
+            version,
+            changing,
+            unwinding,
+            changes,
+            bells,
+            participant,
+            attaching,
+            forks,
+            map,
+        })
     }
 
     /// This handle as a participant, attached now if it was not.
@@ -152,20 +171,36 @@ impl Segment {
     }
 
     /// A change begins, by whoever has the lock: readers without one see an odd version until it ends, and its death
-    /// poisons. What the version is meanwhile.
+    /// poisons. Nothing where one is under way already.
     #[inline]
-    pub(crate) fn begin_change(&self) -> Result<u64, Fault> {
+    pub(crate) fn begin_change(&self) -> Result<(), Fault> {
+        if self.is_changing() {
+            return Ok(());
+        }
         let version = self.version.load()? | 1;
         self.version.store(version)?;
+        self.changing.store(version, Ordering::Relaxed);
+        self.unwinding.store(std::thread::panicking(), Ordering::Relaxed);
         // What is changed next must not be seen before that.
         std::sync::atomic::fence(Ordering::Release);
-        Ok(version)
+        Ok(())
     }
 
-    /// The change that made the version `odd` is complete.
     #[inline]
-    pub(crate) fn end_change(&self, odd: u64) -> Result<(), Fault> {
-        self.version.store(odd.wrapping_add(1))
+    pub(crate) fn is_changing(&self) -> bool {
+        self.changing.load(Ordering::Relaxed) != 0
+    }
+
+    /// The change that this handle has begun is complete, or by a panic will never be, which poisons.
+    #[inline]
+    pub(crate) fn end_change(&self) -> Result<(), Fault> {
+        let version = self.changing.load(Ordering::Relaxed);
+        self.changing.store(0, Ordering::Relaxed);
+        if std::thread::panicking() && !self.unwinding.load(Ordering::Relaxed) {
+            // Before anything tells others that the change is complete, or this process's death is no longer told.
+            self.lock.poison()?;
+        }
+        self.version.store(version.wrapping_add(1))
     }
 
     #[cold]

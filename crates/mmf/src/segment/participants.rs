@@ -79,7 +79,7 @@ fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault>
         // First of all: who does this again after the next step finds a change that is complete.
         segment.lock.poison()?;
         // Poisoned, the change is over as well: readers without a lock would wait for its end for ever.
-        segment.end_change(version)?;
+        segment.version.store(version.wrapping_add(1))?;
     }
     segment.lock.scrub(slot)?;
     // Behind the exchanges of `scrub`: before them the store of the version may still be on its way while it is looked
