@@ -3,6 +3,7 @@
 mod calls;
 mod consumer;
 mod copies;
+mod locks;
 mod machine;
 #[path = "../../crates/mmf-cli/src/bench/measure.rs"]
 mod measure;
@@ -43,11 +44,12 @@ const QUICK: Effort =
 
 type Group = (&'static str, fn(Effort) -> io::Result<Vec<Table>>);
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     ("copies", copies::run),
     ("atomics", calls::atomics),
     ("reserve", calls::reserve),
     ("fault", calls::fault),
+    ("locks", locks::run),
     ("transfer", transfer::run),
     ("peers", peers::run),
 ];

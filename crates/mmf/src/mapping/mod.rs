@@ -3,7 +3,6 @@
 mod atomics;
 mod bytes;
 mod catalog;
-#[cfg_attr(all(test, loom), path = "cell_model.rs")]
 mod cell;
 mod cursor;
 mod options;

@@ -7,19 +7,19 @@ mod participants;
 
 pub(crate) use participants::Participant;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Holder, Result};
-pub(crate) use crate::lock::Until;
-use crate::lock::{Held, Lock, Refused};
+pub(crate) use crate::lock::{Held, Seat, Until};
+use crate::lock::{Lock, Refused, WATCHED};
 use crate::mapping::{Cell, Mapping};
 use crate::name::Source;
 use crate::spec::Access;
+use crate::sys;
 use crate::sys::guard::Fault;
-use crate::sys::{self, fence};
-use crate::wait::Queue;
+use crate::wait::{Flag, Queue};
 use layout::{Header, Kind, PAYLOAD, at};
 
 /// A mapping with a header, a lock and participants.
@@ -30,6 +30,11 @@ pub(crate) struct Segment {
     pub(crate) len: Cell<u64>,
     /// Moved by every change, odd while one is under way.
     pub(crate) version: Cell<u64>,
+    /// The version while this handle changes something, else 0. Here and not in the guard, which is returned through memory
+    /// unless it is one word.
+    changing: AtomicU64,
+    /// Whether the thread was unwinding already when the change began.
+    unwinding: AtomicBool,
     pub(crate) changes: Queue,
     /// How this handle's participant and its peers wake each other.
     bells: Arc<sys::Bells>,
@@ -40,14 +45,6 @@ pub(crate) struct Segment {
     forks: u32,
     /// The last field: the cells above point into it.
     pub(crate) map: Mapping,
-}
-
-/// What was done under the write lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    None,
-    Whole,
-    HalfMade,
 }
 
 impl Segment {
@@ -95,16 +92,32 @@ impl Segment {
         let bells = Arc::new(sys::Bells::new(&header.id));
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
         // `participant`, which refuses read-only mappings.
-        let lock = unsafe { Lock::new(&map, &bells) }?;
+        let lock = unsafe { Lock::new(&map, layout::LOCK, &bells) }?;
         // SAFETY: as above.
         let len = unsafe { map.cell(at::LEN) }?;
         // SAFETY: as above.
         let version = unsafe { map.cell(at::VERSION) }?;
         // SAFETY: as above.
-        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, &bells) }?;
+        let watched = unsafe { Flag::new(&map, at::LOCK, WATCHED) }?;
+        // SAFETY: as above.
+        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
         let forks = sys::forks();
         let (participant, attaching) = (OnceLock::new(), Mutex::new(()));
-        Ok(Segment { header, lock, len, version, changes, bells, participant, attaching, forks, map })
+        let (changing, unwinding) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Segment {
+            header,
+            lock,
+            len,
+            version,
+            changing,
+            unwinding,
+            changes,
+            bells,
+            participant,
+            attaching,
+            forks,
+            map,
+        })
     }
 
     /// This handle as a participant, attached now if it was not.
@@ -129,14 +142,20 @@ impl Segment {
         Ok(self.participant.get_or_init(|| attached))
     }
 
+    /// This handle's place, if it has one already. The usual way to a lock asks for no more.
+    #[inline]
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        if self.is_ours() { self.participant.get().map(Participant::seat) } else { None }
+    }
+
     pub(crate) fn read_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.slot();
+        let me = self.participant(doing)?.seat();
         let held = self.lock.read(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
     pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.slot();
+        let me = self.participant(doing)?.seat();
         let held = self.lock.write(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
     }
@@ -153,41 +172,37 @@ impl Segment {
         self.forks == sys::forks()
     }
 
-    /// A change begins: readers without a lock see an odd version until it ends.
-    fn begin_version(&self) -> Result<(), Fault> {
-        let version = self.version.load()?;
-        self.version.store(version | 1)?;
+    /// A change begins, by whoever has the lock: readers without one see an odd version until it ends, and its death
+    /// poisons. Nothing where one is under way already.
+    #[inline]
+    pub(crate) fn begin_change(&self) -> Result<(), Fault> {
+        if self.is_changing() {
+            return Ok(());
+        }
+        let version = self.version.load()? | 1;
+        self.version.store(version)?;
+        self.changing.store(version, Ordering::Relaxed);
+        self.unwinding.store(std::thread::panicking(), Ordering::Relaxed);
         // What is changed next must not be seen before that.
-        fence(Ordering::Release);
+        sys::fence(Ordering::Release);
         Ok(())
     }
 
-    /// Participant `me`, who has the write lock, is about to change something. From here until
-    /// [`write_unlock`](Self::write_unlock) its death leaves poison, and readers without a lock see that a change is under way.
-    pub(crate) fn begin_change(&self, me: usize) -> Result<(), Fault> {
-        self.lock.mark_dirty(me)?;
-        self.begin_version()
+    #[inline]
+    pub(crate) fn is_changing(&self) -> bool {
+        self.changing.load(Ordering::Relaxed) != 0
     }
 
-    /// Participant `me` gives up the write lock.
-    pub(crate) fn write_unlock(&self, me: usize, change: Change) -> Result<(), Fault> {
-        if change == Change::HalfMade {
+    /// The change that this handle has begun is complete, or by a panic will never be, which poisons.
+    #[inline]
+    pub(crate) fn end_change(&self) -> Result<(), Fault> {
+        let version = self.changing.load(Ordering::Relaxed);
+        self.changing.store(0, Ordering::Relaxed);
+        if std::thread::panicking() && !self.unwinding.load(Ordering::Relaxed) {
             // Before anything tells others that the change is complete, or this process's death is no longer told.
             self.lock.poison()?;
         }
-        if change != Change::None {
-            self.end_version()?;
-            self.lock.mark_clean()?;
-        }
-        self.lock.unlock_write(me)?;
-        // Behind the exchange that unlocks: see `participants::scrub`.
-        if change == Change::None { Ok(()) } else { self.changes.wake_all() }
-    }
-
-    /// The change is complete.
-    fn end_version(&self) -> Result<(), Fault> {
-        let version = self.version.load()?;
-        self.version.store((version | 1).wrapping_add(1))
+        self.version.store(version.wrapping_add(1))
     }
 
     #[cold]
@@ -197,7 +212,7 @@ impl Segment {
             Refused::Failed(error) => self.name_it(error),
             Refused::Timeout { holder, seen_for } => {
                 let holder = holder.and_then(|slot| {
-                    let process = self.lock.slots().get(slot)?.process.load().ok()?;
+                    let process = self.process(slot).ok()?;
                     Some(Holder { process, held_for: seen_for })
                 });
                 let kind = match until {
@@ -207,6 +222,16 @@ impl Segment {
                 self.name_it(Error::new(kind, doing))
             }
         }
+    }
+
+    /// The process of a slot's participant, as it knows itself.
+    pub(crate) fn process(&self, slot: usize) -> Result<u32> {
+        self.map.load(layout::slot(slot, at::SLOT_PROCESS), Ordering::Relaxed)
+    }
+
+    /// When a slot's participant attached, in nanoseconds since 1970.
+    pub(crate) fn since(&self, slot: usize) -> Result<u64> {
+        self.map.load(layout::slot(slot, at::SLOT_SINCE), Ordering::Relaxed)
     }
 
     #[cold]

@@ -12,17 +12,17 @@ fn long(preemptions: usize) -> Bounds {
 
 #[test]
 fn writers_that_have_waited_long() {
-    all(long(2), &[write, write, write], 1);
+    all(long(2), &[(0, write), (1, write), (2, write)], 1);
 }
 
 #[test]
 fn a_writer_and_a_reader_that_have_waited_long() {
-    all(long(3), &[write, read], 2);
+    all(long(2), &[(0, write), (1, read)], 2);
 }
 
 #[test]
-fn readers_that_have_waited_long() {
-    all(long(1), &[write, read, read], 1);
+fn a_writer_and_readers_that_have_waited_long() {
+    all(long(2), &[(0, write), (1, read), (2, read)], 1);
 }
 
 /// Who set it gave up. One who waits passes it when its own wait has become long, and one who only tries finds the lock open
@@ -30,16 +30,17 @@ fn readers_that_have_waited_long() {
 #[test]
 fn the_setter_gives_up() {
     let bounds = Bounds { bell: Bell::Futex, timeouts: 3, preemptions: 2 };
-    check(bounds, |segment| {
+    check(bounds, |handles| {
         let data = Data::new();
-        occupy(&segment, 0..4);
-        assert!(!segment.lock.write(0, Until::Now, &nobody).unwrap().poisoned);
-        let gives_up = process(1, {
-            let (segment, data) = (Arc::clone(&segment), Arc::clone(&data));
-            move || match segment.lock.write(1, Until::After(Duration::from_millis(2)), &nobody) {
+        occupy(&handles[0], 0..4);
+        let mine = handles[0].lock.readers().seat(0).unwrap();
+        assert!(!lock_write(&handles[0], &mine, Until::Now, &nobody).unwrap().poisoned);
+        let gives_up = process(&handles[1], 1, {
+            let data = Arc::clone(&data);
+            move |segment, me| match lock_write(segment, me, Until::After(Duration::from_millis(2)), &nobody) {
                 Ok(_) => {
                     data.change();
-                    segment.write_unlock(1, Change::None).unwrap();
+                    unlock_write(segment, me).unwrap();
                 }
                 Err(refused) => {
                     assert!(matches!(refused, Refused::Timeout { .. }));
@@ -47,18 +48,19 @@ fn the_setter_gives_up() {
                 }
             }
         });
-        let waits = process(2, {
-            let (segment, data) = (Arc::clone(&segment), Arc::clone(&data));
-            move || read(&segment, 2, &data)
+        let waits = process(&handles[2], 2, {
+            let data = Arc::clone(&data);
+            move |segment, me| read(segment, me, &data)
         });
         data.change();
-        segment.write_unlock(0, Change::None).unwrap();
+        unlock_write(&handles[0], &mine).unwrap();
         gives_up.join().unwrap();
         waits.join().unwrap();
         model::become_process(3, None);
-        let tries = (0..2).position(|_| segment.lock.write(3, Until::Now, &nobody).is_ok());
-        assert!(tries.is_some(), "nobody is left, and the lock is closed");
+        let mine = handles[3].lock.readers().seat(3).unwrap();
+        let got = (0..2).any(|_| lock_write(&handles[3], &mine, Until::Now, &nobody).is_ok());
+        assert!(got, "nobody is left, and the lock is closed");
         data.change();
-        segment.write_unlock(3, Change::None).unwrap();
+        unlock_write(&handles[3], &mine).unwrap();
     });
 }

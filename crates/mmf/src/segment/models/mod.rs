@@ -1,8 +1,9 @@
 //! The lock, the wait queues and the recovery from deaths, in every order of events that loom finds within bounds.
 //! `ci/models.sh` runs them; `docs/decisions/0007-models.md` tells what they cover and what they would catch.
 //!
-//! All threads share one [`Segment`], whose cells are the model's words. A thread that is a participant of its own has a
-//! slot of its own, and where deaths matter also a [`Participant`] with tokens.
+//! Each thread that is a participant of its own has a handle of its own, as a process would have; all handles' cells are the
+//! same words of the model. What a guard does is done here by the same calls in the same order, since guards know their
+//! threads, and loom's are not the system's.
 
 mod death;
 mod exclusion;
@@ -12,18 +13,18 @@ mod recovery;
 mod unlocked;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
+use loom::thread::JoinHandle;
 
-use super::layout::{Kind, SLOT_SIZE, SLOT_TABLE, at};
+use super::layout::{self, Kind, at};
 use super::participants::{self, Participant};
-use super::{Change, Segment};
-use crate::lock::{Held, Refused, Until};
+use super::{Held, Refused, Seat, Segment, Until};
 use crate::mapping::Mapping;
 use crate::sys::guard::Fault;
-use crate::sys::model::{self, Bell, SLOTS};
+use crate::sys::model::{self, Bell, Plan, SLOTS};
 
 /// How a model is gone through.
 #[derive(Clone, Copy)]
@@ -35,20 +36,29 @@ struct Bounds {
     preemptions: usize,
 }
 
-/// Runs `model` in every order of events within `bounds`. It is given the slots that have no owner yet.
-fn check(bounds: Bounds, model: impl Fn(Arc<Segment>) + Send + Sync + 'static) {
-    let segment = Arc::new(segment());
+/// Runs `model` in every order of events within `bounds`. It is given the handles of as many processes as it can have.
+fn check(bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Send + Sync + 'static) {
+    let handles = handles();
+    let plan = Plan {
+        bases: handles.iter().map(|handle| handle.map.as_ptr().addr()).collect(),
+        words: words(),
+        slept_on: vec![at::LOCK_QUEUE, at::CHANGE_QUEUE],
+        bell: bounds.bell,
+        timeouts: bounds.timeouts,
+    };
     let mut builder = Builder::new();
     builder.preemption_bound =
         Some(bounds.preemptions + std::env::var("PLUS").map_or(0, |p| p.parse::<usize>().unwrap()));
     // More than any run has that comes to an end.
     builder.max_branches = 3_000;
-    let runs = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        model::begin(words(), &[at::LOCK_QUEUE, at::CHANGE_QUEUE], bounds.bell, bounds.timeouts);
-        model(Arc::clone(&segment));
+        model::begin(&plan);
+        // What is left of a run in which it died.
+        handles.iter().for_each(|handle| handle.changing.store(0, Ordering::Relaxed));
+        model(&handles);
         model::end();
     });
     println!("{} runs", runs.load(Ordering::Relaxed));
@@ -66,24 +76,27 @@ fn at_each_step(check: impl Fn(u32)) {
     }
 }
 
-fn segment() -> Segment {
-    let (bytes, size, capacity) = Segment::birth(None, Kind::REGION, 4096, 4096).unwrap();
-    assert_eq!(size, capacity);
-    let map = Mapping::anonymous(size).unwrap();
-    map.write_at(0, &bytes).unwrap();
-    Segment::adopt(map, Kind::REGION).unwrap()
+/// Handles of one segment.
+fn handles() -> [Arc<Segment>; SLOTS] {
+    let (bytes, size, _) = Segment::birth(None, Kind::REGION, 4096, 4096).unwrap();
+    let first = Mapping::anonymous(size).unwrap();
+    first.write_at(0, &bytes).unwrap();
+    std::array::from_fn(|_| {
+        let map = Mapping::options().from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
+        Arc::new(Segment::adopt(map, Kind::REGION).unwrap())
+    })
 }
 
+/// A slot of another group than the first.
+const FAR: usize = 64;
+
 fn words() -> Vec<(usize, usize)> {
-    let mut words = vec![(at::LOCK, 8), (at::DIRTY, 4), (at::OCCUPIED, 8), (at::VERSION, 8)];
+    let mut words = vec![(at::LOCK, 8), (at::OCCUPIED, 8), (at::OCCUPIED + 8, 8), (at::VERSION, 8)];
+    // `seq`, and the first two words of sleepers.
     for queue in [at::LOCK_QUEUE, at::CHANGE_QUEUE] {
-        words.extend([(queue + at::QUEUE_SEQ, 4), (queue + at::QUEUE_FLAG, 4), (queue + at::QUEUE_SLEEPERS, 8)]);
+        words.extend([(queue, 4), (queue + 8, 8), (queue + 16, 8)]);
     }
-    for slot in 0..SLOTS {
-        let base = SLOT_TABLE + slot * SLOT_SIZE;
-        words.extend([(base + at::SLOT_STATE, 4), (base + at::SLOT_READERS, 4)]);
-        words.extend([(base + at::SLOT_PROCESS, 4), (base + at::SLOT_SINCE, 8)]);
-    }
+    words.extend((0..SLOTS).chain([FAR]).map(|slot| (layout::slot(slot, at::SLOT_READERS), 4)));
     words
 }
 
@@ -146,30 +159,61 @@ fn nobody(_slot: usize) -> crate::Result<bool> {
 /// Marks these slots as used, as attaching does.
 fn occupy(segment: &Segment, slots: impl IntoIterator<Item = usize>) {
     for slot in slots {
-        segment.lock.slots().set_occupied(slot, true).unwrap();
+        segment.lock.readers().set_occupied(slot, true).unwrap();
     }
 }
 
-/// Takes the write lock as slot `me`, changes the data, and gives it up.
-fn write(segment: &Segment, me: usize, data: &Data) {
-    let held = segment.lock.write(me, Until::Forever, &nobody).unwrap();
-    assert!(!held.poisoned);
-    data.change();
-    segment.write_unlock(me, Change::None).unwrap();
+/// Takes the write lock as a guard does.
+fn lock_write(
+    segment: &Segment,
+    me: &Seat,
+    until: Until,
+    reap: &dyn Fn(usize) -> crate::Result<bool>,
+) -> Result<Held, Refused> {
+    if segment.lock.try_write(me)? { Ok(Held { poisoned: false }) } else { segment.lock.write(me, until, reap) }
 }
 
-/// Takes a read lock as slot `me`, looks at the data, and gives it up.
-fn read(segment: &Segment, me: usize, data: &Data) {
-    let held = segment.lock.read(me, Until::Forever, &nobody).unwrap();
-    assert!(!held.poisoned);
+/// Gives it up as a guard does.
+fn unlock_write(segment: &Segment, me: &Seat) -> Result<(), Fault> {
+    if !segment.is_changing() {
+        return segment.lock.unlock_write(me).map(drop);
+    }
+    segment.end_change()?;
+    if segment.lock.unlock_write(me)? { segment.changes.ring() } else { Ok(()) }
+}
+
+/// Takes a read lock as a guard does.
+fn lock_read(
+    segment: &Segment,
+    me: &Seat,
+    until: Until,
+    reap: &dyn Fn(usize) -> crate::Result<bool>,
+) -> Result<Held, Refused> {
+    match segment.lock.try_read(me)? {
+        Some(held) => Ok(held),
+        None => segment.lock.read(me, until, reap),
+    }
+}
+
+/// Takes the write lock, changes the data, and gives it up.
+fn write(segment: &Segment, me: &Seat, data: &Data) {
+    assert!(!lock_write(segment, me, Until::Forever, &nobody).unwrap().poisoned);
+    data.change();
+    unlock_write(segment, me).unwrap();
+}
+
+/// Takes a read lock, looks at the data, and gives it up.
+fn read(segment: &Segment, me: &Seat, data: &Data) {
+    assert!(!lock_read(segment, me, Until::Forever, &nobody).unwrap().poisoned);
     data.look();
     segment.lock.unlock_read(me).unwrap();
 }
 
-/// A thread of process and slot `number`.
-fn process(number: usize, body: impl FnOnce() + 'static) -> loom::thread::JoinHandle<()> {
+/// A thread of its own process, with a slot of that number.
+fn process(segment: &Arc<Segment>, slot: usize, body: impl FnOnce(&Segment, &Seat) + 'static) -> JoinHandle<()> {
+    let segment = Arc::clone(segment);
     loom::thread::spawn(move || {
-        model::become_process(number, None);
-        body();
+        model::become_process(slot, None);
+        body(&segment, &segment.lock.readers().seat(slot).unwrap());
     })
 }

@@ -20,92 +20,70 @@ fn wait_for(segment: &Segment, me: usize, least: u64) {
     }
 }
 
-/// As many sleepers as numbers, each until the version is that; the body changes it as slot 3.
-fn woken_by(bounds: Bounds, until: &'static [u64], change: fn(&Segment)) {
-    check(bounds, move |segment| {
-        occupy(&segment, 0..SLOTS);
+/// As many sleepers as numbers, each until the version is that; a writer with slot 3 changes it.
+fn woken_by(bounds: Bounds, until: &'static [u64], changes: usize) {
+    check(bounds, move |handles| {
+        occupy(&handles[0], 0..SLOTS);
         let sleepers: Vec<_> = (until.iter().enumerate())
-            .map(|(slot, until)| {
-                let segment = Arc::clone(&segment);
-                process(slot, move || wait_for(&segment, slot, *until))
-            })
+            .map(|(slot, until)| process(&handles[slot], slot, move |segment, _| wait_for(segment, slot, *until)))
             .collect();
         model::become_process(3, None);
-        change(&segment);
+        (0..changes).for_each(|_| change_something(&handles[3], 3));
         sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
     });
 }
 
-fn add_and_wake(segment: &Segment) {
-    segment.version.add(2).unwrap();
-    segment.changes.wake_all().unwrap();
-}
-
-fn write_something(segment: &Segment) {
-    segment.lock.write(3, Until::Forever, &nobody).unwrap();
-    segment.begin_change(3).unwrap();
-    segment.write_unlock(3, Change::Whole).unwrap();
+fn change_something(segment: &Segment, slot: usize) {
+    let me = segment.lock.readers().seat(slot).unwrap();
+    lock_write(segment, &me, Until::Forever, &nobody).unwrap();
+    segment.begin_change().unwrap();
+    unlock_write(segment, &me).unwrap();
 }
 
 #[test]
-fn two_sleepers_and_a_waker() {
-    BOTH.iter().for_each(|bell| woken_by(endless(*bell, 3), &[2, 2], add_and_wake));
+fn a_sleeper_and_a_writer() {
+    BOTH.iter().for_each(|bell| woken_by(endless(*bell, 4), &[2], 1));
+}
+
+#[test]
+fn two_sleepers_and_a_writer() {
+    BOTH.iter().for_each(|bell| woken_by(endless(*bell, 2), &[2, 2], 1));
 }
 
 #[test]
 fn sleepers_for_one_change_and_for_two() {
-    BOTH.iter().for_each(|bell| {
-        woken_by(endless(*bell, 2), &[2, 4], |segment| {
-            add_and_wake(segment);
-            add_and_wake(segment);
-        });
-    });
+    BOTH.iter().for_each(|bell| woken_by(endless(*bell, 2), &[2, 4], 2));
 }
 
-/// Two wake at once: one may have cleared the flag that the other looks at.
+/// Two wake one after the other: one may have cleared the flag that the other looks at.
 #[test]
-fn two_wakers() {
+fn two_writers() {
     BOTH.iter().for_each(|bell| {
-        check(endless(*bell, 2), |segment| {
-            occupy(&segment, 0..SLOTS);
-            let sleeper = process(0, {
-                let segment = Arc::clone(&segment);
-                move || wait_for(&segment, 0, 4)
-            });
-            let waker = process(1, {
-                let segment = Arc::clone(&segment);
-                move || add_and_wake(&segment)
-            });
+        check(endless(*bell, 2), |handles| {
+            occupy(&handles[0], 0..SLOTS);
+            let sleeper = process(&handles[0], 0, |segment, _| wait_for(segment, 0, 4));
+            let writer = process(&handles[1], 1, |segment, _| change_something(segment, 1));
             model::become_process(3, None);
-            add_and_wake(&segment);
-            waker.join().unwrap();
+            change_something(&handles[3], 3);
+            writer.join().unwrap();
             sleeper.join().unwrap();
         });
     });
-}
-
-#[test]
-fn a_writer_wakes_who_waits_for_a_change() {
-    BOTH.iter().for_each(|bell| woken_by(endless(*bell, 3), &[2], write_something));
-    woken_by(endless(Bell::Futex, 2), &[2, 2], write_something);
 }
 
 /// A writer died in the middle of a change; who clears its slot ends the change, and wakes who waits for that.
 #[test]
 fn a_reaper_wakes_who_waits_for_a_change() {
     BOTH.iter().for_each(|bell| {
-        check(endless(*bell, 3), |segment| {
-            let all = attach(&segment, 2);
+        check(endless(*bell, 3), |handles| {
+            let all = attach(handles, 2);
             model::become_process(0, None);
-            segment.lock.write(0, Until::Now, &nobody).unwrap();
-            segment.begin_change(0).unwrap();
+            assert!(handles[0].lock.try_write(all[0].seat()).unwrap());
+            handles[0].begin_change().unwrap();
             model::bury();
-            let sleeper = process(2, {
-                let segment = Arc::clone(&segment);
-                move || wait_for(&segment, 2, 2)
-            });
+            let sleeper = process(&handles[2], 2, |segment, _| wait_for(segment, 2, 2));
             model::become_process(1, None);
-            assert!(participants::reap(&segment, &all[1], 0).unwrap());
+            assert!(participants::reap(&handles[1], &all[1], 0).unwrap());
             sleeper.join().unwrap();
         });
     });

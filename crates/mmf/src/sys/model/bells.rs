@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::sync::{Condvar, Mutex};
 
-use super::{Bell, SLOTS, is_dead, me, step, with, world};
+use super::{Bell, Plan, SLOTS, is_dead, me, peek, step, world};
 use crate::sys::Object;
 
 /// Nothing to keep: the model has the bells of all.
@@ -33,10 +32,10 @@ struct Inner {
 }
 
 impl State {
-    pub(super) fn new(kind: Bell, slept_on: &[usize]) -> State {
-        let words = slept_on.iter().map(|word| (*word, Condvar::new())).collect();
+    pub(super) fn new(plan: &Plan) -> State {
+        let words = plan.slept_on.iter().map(|word| (*word, Condvar::new())).collect();
         let slots = (0..SLOTS).map(|_| Condvar::new()).collect();
-        State { kind, inner: Mutex::default(), words, slots }
+        State { kind: plan.bell, inner: Mutex::default(), words, slots }
     }
 
     fn word(&self, word: usize) -> &Condvar {
@@ -70,10 +69,10 @@ impl Bells {
             return;
         }
         let (world, slot) = (world(), me(|me| me.slot.get()));
+        let word = world.words.offset(word.addr());
         let mut inner = world.bells.inner.lock().unwrap();
-        let moved = || with(word.addr(), |word: Option<&AtomicU32>| word.unwrap().load(Ordering::Acquire)) != expected;
         let over = match world.bells.kind {
-            Bell::Futex => moved(),
+            Bell::Futex => peek::<u32>(word) != expected,
             Bell::Event => std::mem::take(&mut inner.rung[slot]),
         };
         if over {
@@ -88,7 +87,7 @@ impl Bells {
             return;
         }
         match world.bells.kind {
-            Bell::Futex => drop(world.bells.word(word.addr()).wait(inner)),
+            Bell::Futex => drop(world.bells.word(word).wait(inner)),
             Bell::Event => {
                 while !inner.rung[slot] && inner.lapses == lapses {
                     inner = world.bells.slots[slot].wait(inner).unwrap();
@@ -105,7 +104,7 @@ impl Bells {
         let world = world();
         let mut inner = world.bells.inner.lock().unwrap();
         match world.bells.kind {
-            Bell::Futex => world.bells.word(word.addr()).notify_all(),
+            Bell::Futex => world.bells.word(world.words.offset(word.addr())).notify_all(),
             Bell::Event => {
                 for slot in (0..SLOTS).filter(|slot| slots[0] >> slot & 1 != 0) {
                     inner.rung[slot] = true;

@@ -3,7 +3,7 @@
 //!
 //! A process is one of loom's threads, or several with the same number. A *step* is what others can see: a change of a
 //! word, a call for a token, a ring. From the step at which a process dies on nothing it does has any effect, and its
-//! loads fail, so that its code comes to an end. [`Process::bury`] then gives back its tokens, as the system does.
+//! loads fail, so that its code comes to an end. [`bury`] then gives back its tokens, as the system does.
 //!
 //! Time is each thread's own, since loom does not know that a clock that all share makes them depend on each other: it moves
 //! by the bound of each sleep. A thread's first sleeps, as many as the model says, end at their bounds, however little others
@@ -12,19 +12,19 @@
 
 mod bells;
 mod tokens;
+mod words;
 
 pub(crate) use bells::{Bells, Rings};
 pub(crate) use tokens::Tokens;
+pub(crate) use words::{Word, peek};
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-use super::guard::{Fault, Word};
+use super::guard::Fault;
 
 /// How those who sleep are woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,18 +38,25 @@ pub(crate) enum Bell {
 /// Slots that a model has.
 pub(crate) const SLOTS: usize = 4;
 
-/// The shared things of one run of a model.
-struct World {
-    words: Vec<(usize, Width)>,
-    bells: bells::State,
-    tokens: tokens::State,
+/// What a model runs on.
+pub(crate) struct Plan {
+    /// Where each handle has the shared memory.
+    pub(crate) bases: Vec<usize>,
+    /// The words that may change: their offsets and widths in bytes. All others are zero for ever.
+    pub(crate) words: Vec<(usize, usize)>,
+    /// Those of them that are slept on.
+    pub(crate) slept_on: Vec<usize>,
+    pub(crate) bell: Bell,
     /// How many of a thread's sleeps end at their bounds.
-    timeouts: u32,
+    pub(crate) timeouts: u32,
 }
 
-pub(crate) enum Width {
-    Four(AtomicU32),
-    Eight(AtomicU64),
+/// The shared things of one run of a model.
+struct World {
+    words: words::State,
+    bells: bells::State,
+    tokens: tokens::State,
+    timeouts: u32,
 }
 
 thread_local! {
@@ -79,15 +86,14 @@ loom::thread_local! {
 /// Whether any process died at a step, in any run since this was cleared.
 pub(crate) static STRUCK: AtomicBool = AtomicBool::new(false);
 
-/// Begins a run with these words, all zero: their offsets and widths in bytes. Some of them are slept on.
-pub(crate) fn begin(words: impl IntoIterator<Item = (usize, usize)>, slept_on: &[usize], bell: Bell, timeouts: u32) {
-    let word = |(offset, width)| match width {
-        4 => (offset, Width::Four(AtomicU32::new(0))),
-        _ => (offset, Width::Eight(AtomicU64::new(0))),
+/// Begins a run.
+pub(crate) fn begin(plan: &Plan) {
+    let world = World {
+        words: words::State::new(plan),
+        bells: bells::State::new(plan),
+        tokens: tokens::State::default(),
+        timeouts: plan.timeouts,
     };
-    let words = words.into_iter().map(word).collect();
-    let bells = bells::State::new(bell, slept_on);
-    let world = World { words, bells, tokens: tokens::State::default(), timeouts };
     WORLD.with(|cell| cell.replace(Some(Rc::new(world))));
 }
 
@@ -104,7 +110,8 @@ fn me<R>(ask: impl FnOnce(&Me) -> R) -> R {
     ME.with(ask)
 }
 
-/// This thread is one of that process from now on, which has the slot of that number unless it takes another, and dies at its step `dies_at`, counted from 1.
+/// This thread is one of that process from now on, which has the slot of that number unless it takes another, and dies at its
+/// step `dies_at`, counted from 1.
 pub(crate) fn become_process(number: usize, dies_at: Option<u32>) {
     me(|me| {
         me.process.set(number);
@@ -143,7 +150,7 @@ pub(crate) fn step() -> Result<(), Fault> {
 }
 
 /// Before something that others cannot see.
-pub(crate) fn look() -> Result<(), Fault> {
+fn look() -> Result<(), Fault> {
     if is_dead() { Err(Fault) } else { Ok(()) }
 }
 
@@ -151,78 +158,3 @@ pub(crate) fn now() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     *EPOCH.get_or_init(Instant::now) + me(|me| me.time.get())
 }
-
-/// A word that loom knows; `None` where the model has none, which then is zero for ever.
-pub(crate) fn with<A: Shared, R>(offset: usize, use_it: impl FnOnce(Option<&A>) -> R) -> R {
-    let world = world();
-    use_it(world.words.iter().find(|(at, _)| *at == offset).map(|(_, word)| A::of(word)))
-}
-
-/// What is in a word, for the model to judge by.
-pub(crate) fn peek<W: Bits>(offset: usize) -> W {
-    with(offset, |word: Option<&W::Atomic>| word.map_or(W::ZERO, |word| word.load(Ordering::Acquire)))
-}
-
-/// A number whose atomic loom has.
-pub(crate) trait Bits: Word {
-    const ZERO: Self;
-    type Atomic: Shared<Value = Self>;
-}
-
-/// Loom's atomics by one name.
-pub(crate) trait Shared: Sized {
-    type Value;
-    fn of(word: &Width) -> &Self;
-    fn load(&self, ordering: Ordering) -> Self::Value;
-    fn store(&self, value: Self::Value, ordering: Ordering);
-    fn swap(&self, value: Self::Value, ordering: Ordering) -> Self::Value;
-    fn fetch_add(&self, value: Self::Value, ordering: Ordering) -> Self::Value;
-    fn compare_exchange(
-        &self,
-        current: Self::Value,
-        new: Self::Value,
-        success: Ordering,
-        failure: Ordering,
-    ) -> Result<Self::Value, Self::Value>;
-}
-
-macro_rules! bits {
-    ($word:ty, $atomic:ty, $width:ident) => {
-        impl Bits for $word {
-            const ZERO: Self = 0;
-            type Atomic = $atomic;
-        }
-        impl Shared for $atomic {
-            type Value = $word;
-            fn of(word: &Width) -> &Self {
-                match word {
-                    Width::$width(atomic) => atomic,
-                    _ => panic!("the word has another width"),
-                }
-            }
-            fn load(&self, ordering: Ordering) -> $word {
-                <$atomic>::load(self, ordering)
-            }
-            fn store(&self, value: $word, ordering: Ordering) {
-                <$atomic>::store(self, value, ordering);
-            }
-            fn swap(&self, value: $word, ordering: Ordering) -> $word {
-                <$atomic>::swap(self, value, ordering)
-            }
-            fn fetch_add(&self, value: $word, ordering: Ordering) -> $word {
-                <$atomic>::fetch_add(self, value, ordering)
-            }
-            fn compare_exchange(
-                &self,
-                current: $word,
-                new: $word,
-                success: Ordering,
-                failure: Ordering,
-            ) -> Result<$word, $word> {
-                <$atomic>::compare_exchange(self, current, new, success, failure)
-            }
-        }
-    };
-}
-bits!(u32, AtomicU32, Four);
-bits!(u64, AtomicU64, Eight);
