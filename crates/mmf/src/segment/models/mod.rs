@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
+use loom::sync::atomic::AtomicU32;
 use loom::thread::JoinHandle;
 
 use super::layout::{self, Kind, at};
@@ -47,8 +48,7 @@ fn check(bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Send + Sync + 
         timeouts: bounds.timeouts,
     };
     let mut builder = Builder::new();
-    builder.preemption_bound =
-        Some(bounds.preemptions + std::env::var("PLUS").map_or(0, |p| p.parse::<usize>().unwrap()));
+    builder.preemption_bound = Some(bounds.preemptions);
     // More than any run has that comes to an end.
     builder.max_branches = 3_000;
     let runs = Arc::new(AtomicUsize::new(0));
@@ -67,9 +67,8 @@ fn check(bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Send + Sync + 
 /// Runs `check` for a death at the first step, the second and so on, until none happens any more.
 fn at_each_step(check: impl Fn(u32)) {
     for step in 1.. {
-        model::STRUCK.store(false, Ordering::Relaxed);
         check(step);
-        if !model::STRUCK.load(Ordering::Relaxed) {
+        if !model::struck() {
             assert!(step > 1, "somebody dies");
             return;
         }
@@ -103,6 +102,8 @@ fn words() -> Vec<(usize, usize)> {
 /// What the lock protects: two numbers that are equal whenever nobody is changing them. Loom fails a model in which one
 /// thread reads or writes one while another writes it, or without having seen what was written before.
 struct Data {
+    /// Touched with each of them: loom tries the orders of what is done to atomics, and then looks what becomes of the rest.
+    probe: AtomicU32,
     a: UnsafeCell<u32>,
     b: UnsafeCell<u32>,
 }
@@ -114,11 +115,12 @@ unsafe impl Send for Data {}
 
 impl Data {
     fn new() -> Arc<Data> {
-        Arc::new(Data { a: UnsafeCell::new(0), b: UnsafeCell::new(0) })
+        Arc::new(Data { probe: AtomicU32::new(0), a: UnsafeCell::new(0), b: UnsafeCell::new(0) })
     }
 
     /// Both numbers.
     fn read(&self) -> (u32, u32) {
+        self.probe.load(Ordering::Relaxed);
         // SAFETY: loom has checked that nobody writes at the same time.
         let a = self.a.with(|a| unsafe { *a });
         // SAFETY: as above.
@@ -127,11 +129,13 @@ impl Data {
     }
 
     fn set_first(&self, value: u32) {
+        self.probe.store(value, Ordering::Relaxed);
         // SAFETY: loom has checked that nobody else is there at the same time.
         self.a.with_mut(|a| unsafe { *a = value });
     }
 
     fn set_second(&self, value: u32) {
+        self.probe.store(value, Ordering::Relaxed);
         // SAFETY: as above.
         self.b.with_mut(|b| unsafe { *b = value });
     }

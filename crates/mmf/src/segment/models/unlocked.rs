@@ -1,7 +1,5 @@
 //! A read-only handle's reading: without the lock, between two looks at the version.
 
-use loom::sync::atomic::AtomicU32;
-
 use super::*;
 use crate::sys::fence;
 

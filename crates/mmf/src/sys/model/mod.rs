@@ -21,7 +21,6 @@ pub(crate) use words::{Word, peek};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::guard::Fault;
@@ -62,6 +61,7 @@ struct World {
 thread_local! {
     // All of loom's threads run on one of the system's.
     static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
+    static STRUCK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// One thread's part.
@@ -82,9 +82,6 @@ struct Me {
 loom::thread_local! {
     static ME: Me = Me::default();
 }
-
-/// Whether any process died at a step, in any run since this was cleared.
-pub(crate) static STRUCK: AtomicBool = AtomicBool::new(false);
 
 /// Begins a run.
 pub(crate) fn begin(plan: &Plan) {
@@ -125,6 +122,11 @@ pub(crate) fn is_dead() -> bool {
     me(|me| me.dead.get())
 }
 
+/// Whether any process died at a step, in any run since this was asked.
+pub(crate) fn struck() -> bool {
+    STRUCK.take()
+}
+
 /// The system gives back what this thread's process had.
 pub(crate) fn bury() {
     me(|me| me.dead.set(true));
@@ -142,7 +144,7 @@ pub(crate) fn step() -> Result<(), Fault> {
     me(|me| {
         if me.left.get() == Some(1) {
             me.dead.set(true);
-            STRUCK.store(true, Ordering::Relaxed);
+            STRUCK.set(true);
         }
         me.left.set(me.left.get().map(|left| left.saturating_sub(1)));
     });
