@@ -47,7 +47,7 @@ fn change_locked(segment: &Segment, me: &Participant, data: &Data) -> Result<(),
 }
 
 /// Takes a read lock and looks.
-fn look(segment: &Segment, me: &Participant, data: &Data) -> Result<(), Refused> {
+pub(super) fn look(segment: &Segment, me: &Participant, data: &Data) -> Result<(), Refused> {
     let held = lock_read(segment, me.seat(), Until::Forever, &|slot| participants::reap(segment, me, slot))?;
     if !held.poisoned {
         data.look();
@@ -102,7 +102,7 @@ pub(super) fn attach(handles: &[Arc<Segment>], count: usize) -> Vec<Arc<Particip
     (0..count).map(one).collect()
 }
 
-type Story = fn(&Segment, &Participant, &Data) -> Result<(), Refused>;
+pub(super) type Story = fn(&Segment, &Participant, &Data) -> Result<(), Refused>;
 
 /// One dies at each step of `story`; `other` recovers at the same time; a third one when both are done.
 fn one_dies(story: Story, other: fn(&Segment, &Participant, &Data, &Legacy) -> Result<(), Refused>) {
@@ -136,4 +136,35 @@ fn a_reader_dies_while_a_writer_waits() {
 #[test]
 fn a_writer_dies_while_a_reader_waits() {
     one_dies(change, see);
+}
+
+/// It dies in the word, where it waits for a reader; who comes next has to wait for the same reader.
+#[test]
+fn a_writer_dies_while_it_waits_for_a_reader() {
+    at_each_step(|dies_at| {
+        check(Bounds { preemptions: 1, ..BOUNDED }, move |handles| {
+            let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
+            let all = attach(handles, 3);
+            lock_read(&handles[2], all[2].seat(), Until::Now, &nobody).unwrap();
+            let dies = loom::thread::spawn({
+                let (segment, me) = (Arc::clone(&handles[0]), Arc::clone(&all[0]));
+                let (data, legacy) = (Arc::clone(&data), Arc::clone(&legacy));
+                move || mortal(&me, dies_at, &legacy, || change(&segment, &me, &data))
+            });
+            let waits = loom::thread::spawn({
+                let (segment, me) = (Arc::clone(&handles[1]), Arc::clone(&all[1]));
+                let (data, legacy) = (Arc::clone(&data), Arc::clone(&legacy));
+                move || {
+                    model::become_process(1, None);
+                    recover(&segment, &me, &data, &legacy).unwrap();
+                }
+            });
+            model::become_process(2, None);
+            data.look();
+            handles[2].lock.unlock_read(all[2].seat()).unwrap();
+            dies.join().unwrap();
+            waits.join().unwrap();
+            last(&handles[2], &all[2], &data, &legacy);
+        });
+    });
 }

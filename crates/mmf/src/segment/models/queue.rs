@@ -88,3 +88,22 @@ fn a_reaper_wakes_who_waits_for_a_change() {
         });
     });
 }
+
+/// The same for one who waits for the lock that the dead writer had, and does not look for itself who lives.
+#[test]
+fn a_reaper_wakes_who_waits_for_the_lock() {
+    BOTH.iter().for_each(|bell| {
+        check(endless(*bell, 3), |handles| {
+            let all = attach(handles, 2);
+            model::become_process(0, None);
+            assert!(handles[0].lock.try_write(all[0].seat()).unwrap());
+            model::bury();
+            let waiter = process(&handles[2], 2, |segment, me| {
+                lock_write(segment, me, Until::Forever, &nobody).unwrap();
+            });
+            model::become_process(1, None);
+            assert!(participants::reap(&handles[1], &all[1], 0).unwrap());
+            waiter.join().unwrap();
+        });
+    });
+}

@@ -1,7 +1,7 @@
 //! Who clears a dead participant's slot may die as well; another then does it all again. And a new participant may move
 //! into the slot meanwhile.
 
-use super::death::{Legacy, attach, change, last, mortal, recover};
+use super::death::{Legacy, Story, attach, change, last, look, mortal, recover};
 use super::*;
 
 fn bounded(preemptions: usize) -> Bounds {
@@ -9,7 +9,8 @@ fn bounded(preemptions: usize) -> Bounds {
 }
 
 /// Steps of a writer whom nobody disturbs, before which its death leaves something for others: it has the lock, and the
-/// contents are whole; it is in the middle of a change. Later steps leave either of these again.
+/// contents are whole; it is in the middle of a change. Later steps leave either of these again. A reader has counted
+/// itself; it is inside.
 const DEATHS: [u32; 2] = [2, 3];
 
 /// A writer that dies before anybody else comes.
@@ -41,12 +42,21 @@ fn a_reaper_dies_beside_another() {
 }
 
 #[test]
-fn another_moves_into_the_slot() {
+fn another_moves_into_a_writers_slot() {
+    moves_in(change);
+}
+
+#[test]
+fn another_moves_into_a_readers_slot() {
+    moves_in(look);
+}
+
+fn moves_in(story: Story) {
     for first in DEATHS {
         check(bounded(2), move |handles| {
             let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
             let all = attach(handles, 2);
-            dead_writer(&handles[0], &all[0], first, &data, &legacy);
+            mortal(&all[0], first, &legacy, || story(&handles[0], &all[0], &data));
             let moves_in = loom::thread::spawn({
                 let segment = Arc::clone(&handles[2]);
                 let (data, legacy) = (Arc::clone(&data), Arc::clone(&legacy));
