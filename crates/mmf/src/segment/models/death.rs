@@ -106,7 +106,7 @@ pub(super) type Story = fn(&Segment, &Participant, &Data) -> Result<(), Refused>
 
 /// One dies at each step of `story`; `other` recovers at the same time; a third one when both are done.
 fn one_dies(story: Story, other: fn(&Segment, &Participant, &Data, &Legacy) -> Result<(), Refused>) {
-    at_each_step(|dies_at| {
+    at_each_step(0, |dies_at| {
         check(BOUNDED, move |handles| {
             let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
             let all = attach(handles, 3);
@@ -141,7 +141,7 @@ fn a_writer_dies_while_a_reader_waits() {
 /// It dies in the word, where it waits for a reader; who comes next has to wait for the same reader.
 #[test]
 fn a_writer_dies_while_it_waits_for_a_reader() {
-    at_each_step(|dies_at| {
+    at_each_step(0, |dies_at| {
         check(Bounds { preemptions: 1, ..BOUNDED }, move |handles| {
             let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
             let all = attach(handles, 3);

@@ -64,11 +64,11 @@ fn check(bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Send + Sync + 
     println!("{} runs", runs.load(Ordering::Relaxed));
 }
 
-/// Runs `check` for a death at the first step, the second and so on, until none happens any more.
-fn at_each_step(check: impl Fn(u32)) {
+/// Runs `check` for a death of that process at its first step, its second and so on, until it dies at none any more.
+fn at_each_step(process: usize, check: impl Fn(u32)) {
     for step in 1.. {
         check(step);
-        if !model::struck() {
+        if !model::struck(process) {
             assert!(step > 1, "somebody dies");
             return;
         }

@@ -22,7 +22,7 @@ fn dead_writer(segment: &Segment, me: &Participant, dies_at: u32, data: &Data, l
 #[test]
 fn a_reaper_dies_beside_another() {
     for first in DEATHS {
-        at_each_step(|second| {
+        at_each_step(1, |second| {
             check(bounded(1), move |handles| {
                 let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
                 let all = attach(handles, 4);

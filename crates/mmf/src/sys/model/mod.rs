@@ -61,7 +61,8 @@ struct World {
 thread_local! {
     // All of loom's threads run on one of the system's.
     static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
-    static STRUCK: Cell<bool> = const { Cell::new(false) };
+    /// A bit for each process that died at a step.
+    static STRUCK: Cell<usize> = const { Cell::new(0) };
 }
 
 /// One thread's part.
@@ -122,9 +123,9 @@ pub(crate) fn is_dead() -> bool {
     me(|me| me.dead.get())
 }
 
-/// Whether any process died at a step, in any run since this was asked.
-pub(crate) fn struck() -> bool {
-    STRUCK.take()
+/// Whether that process died at a step, in any run since somebody asked.
+pub(crate) fn struck(process: usize) -> bool {
+    STRUCK.take() >> process & 1 != 0
 }
 
 /// The system gives back what this thread's process had.
@@ -144,7 +145,7 @@ pub(crate) fn step() -> Result<(), Fault> {
     me(|me| {
         if me.left.get() == Some(1) {
             me.dead.set(true);
-            STRUCK.set(true);
+            STRUCK.set(STRUCK.get() | 1 << me.process.get());
         }
         me.left.set(me.left.get().map(|left| left.saturating_sub(1)));
     });
