@@ -72,6 +72,10 @@ fn run(args: &[String]) -> io::Result<()> {
         if first == consumer::FLAG {
             return consumer::run(source);
         }
+        #[cfg(target_os = "linux")]
+        if first == locks::FLAG {
+            return locks::answer(source);
+        }
     }
     let mut effort = FULL;
     let mut wanted = Vec::new();

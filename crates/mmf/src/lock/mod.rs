@@ -304,8 +304,7 @@ impl Lock {
     #[cold]
     #[inline(never)]
     fn wait(&self, mode: Mode, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
-        let deadline = until.deadline();
-        let mut wait = Wait::new(deadline);
+        let mut wait = Wait::new(until);
         loop {
             let ticket = wait.ticket(&self.queue, me.slot)?;
             let passing = if wait.is_long() || wait.last_try { HURRY } else { 0 };
@@ -320,7 +319,7 @@ impl Lock {
                 }
                 Mode::Write => {
                     if let Some(word) = self.enter(me, passing)? {
-                        return self.drain(me, word, deadline.map_or(Until::Forever, Until::At), reap);
+                        return self.drain(me, word, wait.until, reap);
                     }
                 }
             }
@@ -337,7 +336,7 @@ impl Lock {
         let groups = (word & READERS) >> FIRST_READERS;
         let drained = match self.readers.inside(groups) {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => self.drain_slowly(me, groups, until.deadline(), reap),
+            Ok(Some(_)) => self.drain_slowly(me, groups, until, reap),
             Err(Fault) => Err(Refused::Gone),
         };
         if drained.is_err() {
@@ -351,8 +350,8 @@ impl Lock {
 
     #[cold]
     #[inline(never)]
-    fn drain_slowly(&self, me: &Seat, groups: u64, deadline: Option<Instant>, reap: Reap<'_>) -> Result<(), Refused> {
-        let mut wait = Wait::new(deadline);
+    fn drain_slowly(&self, me: &Seat, groups: u64, until: Until, reap: Reap<'_>) -> Result<(), Refused> {
+        let mut wait = Wait::new(until);
         loop {
             let ticket = wait.ticket(&self.queue, me.slot)?;
             let Some(reader) = self.readers.inside(groups)? else { return Ok(()) };
@@ -387,6 +386,8 @@ fn slot_of(word: u64) -> Option<usize> {
 
 /// One wait for a lock: spins, then sleeps with growing bounds, and asks who in the way still lives.
 struct Wait {
+    until: Until,
+    /// The same by the clock, once that was asked.
     deadline: Option<Instant>,
     spins: u32,
     since: Option<Instant>,
@@ -400,8 +401,17 @@ struct Wait {
 }
 
 impl Wait {
-    fn new(deadline: Option<Instant>) -> Wait {
-        Wait { deadline, spins: 0, since: None, sleep: FIRST_SLEEP, last_try: false, asked: None, blocker: None }
+    fn new(until: Until) -> Wait {
+        Wait {
+            until,
+            deadline: None,
+            spins: 0,
+            since: None,
+            sleep: FIRST_SLEEP,
+            last_try: false,
+            asked: None,
+            blocker: None,
+        }
     }
 
     fn is_long(&self) -> bool {
@@ -426,9 +436,14 @@ impl Wait {
             for _ in 0..self.spins {
                 std::hint::spin_loop();
             }
-            if self.deadline.is_none() || self.spins > 1 {
+            // Mostly it is free before the clock has told the time.
+            if !matches!(self.until, Until::Now) {
                 return Ok(());
             }
+        }
+        if self.since.is_none() {
+            self.deadline = self.until.deadline();
+            self.until = self.deadline.map_or(Until::Forever, Until::At);
         }
         let now = sys::now();
         self.since.get_or_insert(now);
