@@ -34,6 +34,17 @@ pub(crate) enum Bell {
     Event,
 }
 
+/// What a load may find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loads {
+    /// Whatever the orderings allow.
+    Old,
+    /// What is there, as an exchange does, but for words that are stored to without one: loom would take what a load puts back
+    /// for a store of its own, in no order with others. Loom forgets the loads of other threads behind a load of the same thread, and so does
+    /// not try all orders with what comes after; exchanges it keeps apart.
+    Latest,
+}
+
 /// Slots that a model has.
 pub(crate) const SLOTS: usize = 4;
 
@@ -43,9 +54,12 @@ pub(crate) struct Plan {
     pub(crate) bases: Vec<usize>,
     /// The words that may change: their offsets and widths in bytes. All others are zero for ever.
     pub(crate) words: Vec<(usize, usize)>,
+    /// Those of them that are stored to without an exchange.
+    pub(crate) stored_to: Vec<usize>,
     /// Those of them that are slept on.
     pub(crate) slept_on: Vec<usize>,
     pub(crate) bell: Bell,
+    pub(crate) loads: Loads,
     /// How many of a thread's sleeps end at their bounds.
     pub(crate) timeouts: u32,
 }

@@ -7,12 +7,14 @@
 
 use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use super::{Plan, look, step, world};
+use super::{Loads, Plan, look, step, world};
 use crate::sys::guard::Fault;
 
 pub(super) struct State {
     bases: Vec<usize>,
     words: Vec<(usize, Width)>,
+    stored_to: Vec<usize>,
+    loads: Loads,
 }
 
 enum Width {
@@ -29,7 +31,12 @@ impl State {
             4 => (*offset, Width::Four(AtomicU32::new(0))),
             _ => (*offset, Width::Eight(AtomicU64::new(0))),
         };
-        State { bases: plan.bases.clone(), words: plan.words.iter().map(word).collect() }
+        State {
+            bases: plan.bases.clone(),
+            words: plan.words.iter().map(word).collect(),
+            stored_to: plan.stored_to.clone(),
+            loads: plan.loads,
+        }
     }
 
     /// Where in the shared memory that is.
@@ -106,7 +113,11 @@ macro_rules! word {
                 Ok(old)
             }
             fn peek(offset: usize) -> Self {
-                $with(offset, |word| word.map_or(0, |word| word.load(Ordering::Acquire)))
+                let load = |word: &$atomic| match world().words.loads {
+                    Loads::Latest if !world().words.stored_to.contains(&offset) => word.fetch_or(0, Ordering::Acquire),
+                    Loads::Old | Loads::Latest => word.load(Ordering::Acquire),
+                };
+                $with(offset, |word| word.map_or(0, load))
             }
         }
     };
