@@ -1,7 +1,8 @@
 //! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
 
 pub(crate) mod layout;
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models;
 mod participants;
 

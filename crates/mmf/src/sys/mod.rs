@@ -108,7 +108,8 @@ mod unix;
 mod windows;
 
 // What loom's models run on in place of bells, tokens and the clock.
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 pub(crate) mod model;
 
 #[cfg(unix)]

@@ -9,8 +9,10 @@ fn endless(bell: Bell, preemptions: usize) -> Bounds {
     Bounds { bell, timeouts: 0, preemptions }
 }
 
+type Use = fn(&Segment, &Seat, &Data);
+
 /// Each thread takes the lock in this way that often, as a participant of its own with that slot.
-pub(super) fn all(bounds: Bounds, kinds: &'static [(usize, fn(&Segment, &Seat, &Data))], times: usize) {
+pub(super) fn all(bounds: Bounds, kinds: &'static [(usize, Use)], times: usize) {
     check(bounds, move |handles| {
         let data = Data::new();
         occupy(&handles[0], kinds.iter().map(|(slot, _)| *slot));
