@@ -12,7 +12,7 @@
 //! them. Everything is changed through a [`Plan`]; what is written to free memory before it is carried out harms nobody.
 
 use super::plan::Plan;
-use super::shape::{Shape, at, class};
+use super::shape::{Shape, at, class, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 
@@ -90,7 +90,7 @@ impl<'a> Heap<'a> {
     }
 
     fn head(class: u64) -> usize {
-        at::CLASSES + 8 * class as usize
+        at::CLASSES + 8 * number(class)
     }
 
     pub(super) fn state(&self, plan: &Plan, span: usize) -> Result<State> {
@@ -135,7 +135,7 @@ impl<'a> Heap<'a> {
             if nth >= most {
                 return Err(self.damaged(format!("span {span} leads to block {nth} of {most}")).into());
             }
-            state.free = plan.get(self.map, self.shape.span(span) + nth as usize * size + LINK)? & BITS;
+            state.free = plan.get(self.map, self.shape.span(span) + number(nth) * size + LINK)? & BITS;
             nth
         };
         state.live += 1;
@@ -143,7 +143,7 @@ impl<'a> Heap<'a> {
         if state.free == 0 && ever == most {
             self.unlist(plan, class, span)?;
         }
-        Ok(self.shape.span(span) + nth as usize * size)
+        Ok(self.shape.span(span) + number(nth) * size)
     }
 
     /// Gives a block back.
@@ -216,7 +216,7 @@ impl<'a> Heap<'a> {
             return Ok(span);
         }
         let used = plan.get(self.map, at::USED)?;
-        let span = usize::try_from(used).unwrap_or(usize::MAX);
+        let span = number(used);
         if span >= self.shape.spans {
             return Err(NoBlock::Full);
         }
@@ -245,7 +245,7 @@ impl<'a> Heap<'a> {
         }
         let (used, from_list) = (plan.get(self.map, at::USED)?, parts.len());
         let missing = count - parts.len();
-        let first = usize::try_from(used).unwrap_or(usize::MAX);
+        let first = number(used);
         if first.checked_add(missing).is_none_or(|end| end > self.shape.spans) {
             return Err(NoBlock::Full);
         }

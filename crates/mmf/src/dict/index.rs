@@ -11,7 +11,7 @@
 use super::heap::{Heap, NoBlock};
 use super::plan::Plan;
 use super::record;
-use super::shape::{LINE, at, class};
+use super::shape::{LINE, at, class, number};
 use crate::error::Result;
 
 /// Slots of a line.
@@ -37,7 +37,7 @@ pub(super) fn slot_for(hash: u64, block: usize) -> u64 {
 
 #[inline]
 pub(super) fn block_of(slot: u64) -> usize {
-    ((slot & ((1 << 40) - 1)) << 3) as usize
+    number((slot & ((1 << 40) - 1)) << 3)
 }
 
 /// The bucket of a hash among `count`.
@@ -71,10 +71,10 @@ impl Heap<'_> {
     #[inline]
     pub(super) fn line(&self, bucket: u64) -> Result<usize> {
         let shift = self.shape.lines_shift();
-        let nth = (bucket >> shift) as usize;
+        let nth = number(bucket >> shift);
         if nth < self.shape.spans {
             if let Some(span) = self.span_number(self.map.word(self.shape.directory + 8 * nth)?)? {
-                return Ok(self.shape.span(span) + ((bucket as usize) & ((1 << shift) - 1)) * LINE);
+                return Ok(self.shape.span(span) + number(bucket & ((1 << shift) - 1)) * LINE);
             }
         }
         Err(self.damaged(format!("no part of its index has bucket {bucket}")))
@@ -111,7 +111,7 @@ impl Heap<'_> {
         if word == 0 {
             return Ok(None);
         }
-        let line = usize::try_from(word).unwrap_or(usize::MAX);
+        let line = number(word);
         if self.shape.span_of(line).is_none() || (line - self.shape.heap) % LINE != 0 {
             return Err(self.damaged(format!("a bucket goes on at {line}, where nothing is")));
         }
@@ -189,7 +189,7 @@ impl Heap<'_> {
         plan.clear();
         let span = self.take_index_span(plan, 0)?;
         let first = FIRST.min(1 << self.shape.lines_shift());
-        self.map.fill(self.shape.span(span)..self.shape.span(span) + first as usize * LINE, 0)?;
+        self.map.fill(self.shape.span(span)..self.shape.span(span) + number(first) * LINE, 0)?;
         plan.put(at::BUCKETS, first);
         Ok(plan.carry_out(self.map, self.shape)?)
     }
@@ -227,10 +227,10 @@ impl Heap<'_> {
 
         let shift = self.shape.lines_shift();
         if count & ((1 << shift) - 1) == 0 {
-            if (count >> shift) as usize >= self.shape.spans {
+            if number(count >> shift) >= self.shape.spans {
                 return Err(NoBlock::Full);
             }
-            self.take_index_span(plan, (count >> shift) as usize)?;
+            self.take_index_span(plan, number(count >> shift))?;
         }
         let new = match self.planned_directory(plan, count)? {
             Some(line) => line,
@@ -283,10 +283,10 @@ impl Heap<'_> {
     /// Where a bucket begins whose span this plan takes.
     fn planned_directory(&self, plan: &Plan, bucket: u64) -> Result<Option<usize>> {
         let shift = self.shape.lines_shift();
-        let nth = (bucket >> shift) as usize;
+        let nth = number(bucket >> shift);
         let Some(word) = plan.planned(self.shape.directory + 8 * nth) else { return Ok(None) };
         let Some(span) = self.span_number(word)? else { return Ok(None) };
-        Ok(Some(self.shape.span(span) + ((bucket as usize) & ((1 << shift) - 1)) * LINE))
+        Ok(Some(self.shape.span(span) + number(bucket & ((1 << shift) - 1)) * LINE))
     }
 
     /// The hash of the key in a block. The caller has the lock.

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use super::shape::{Shape, at};
+use super::shape::{Shape, at, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::PAYLOAD;
@@ -115,8 +115,7 @@ impl Plan {
         // A release, so whoever sees the count sees the pairs.
         map.put_word(at::JOURNAL, stores.len() as u64)?;
         for (offset, value) in stores {
-            // A plan's offsets come from this process, within its address space.
-            map.put_word(*offset as usize, *value)?;
+            map.put_word(number(*offset), *value)?;
         }
         map.put_word(at::JOURNAL, 0)
     }
@@ -142,7 +141,7 @@ fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
     let pairs = at::PAIRS..at::PAIRS + 16 * shape.pairs;
     for nth in 0..count {
         let (offset, value) = (map.word(at::PAIRS + 16 * nth)?, map.word(at::PAIRS + 16 * nth + 8)?);
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let offset = number(offset);
         if offset < PAYLOAD || offset % 8 != 0 || journal.contains(&offset) || pairs.contains(&offset) {
             return Err(damaged(format!("its journal leads to {offset}, where no change is made")));
         }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::heap::Heap;
 use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag};
 use super::record::{BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
-use super::shape::at;
+use super::shape::{at, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Until;
 
@@ -217,8 +217,8 @@ impl Heap<'_> {
         let mut line = self.line(bucket(hash, count))?;
         for _ in 0..LONGEST {
             let words = self.copy_line(line)?;
-            for nth in 0..SLOTS {
-                if words[nth] >> 40 != tag(hash) || words[nth] == 0 {
+            for (nth, word) in words[..SLOTS].iter().enumerate() {
+                if *word >> 40 != tag(hash) || *word == 0 {
                     continue;
                 }
                 if let Some(found) = self.look_at(line + 8 * nth, hash, key, sink)? {
@@ -276,7 +276,7 @@ impl Heap<'_> {
                     return self.unless_changed(block, stamp, Some(None));
                 }
                 self.unless_changed(block, stamp, ())?;
-                block = usize::try_from(before).unwrap_or(usize::MAX);
+                block = number(before);
                 continue;
             }
             if head.kind == Kind::Removal || head.version <= self.map.word(at::FLOOR)? {

@@ -8,7 +8,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::heap::Heap;
 use super::record::{KEY_MAX, Kind};
-use super::shape::at;
+use super::shape::{at, number};
 use crate::error::Result;
 
 const HEAD: usize = 16;
@@ -93,7 +93,7 @@ impl Events {
         // The claim is seen before what it is about.
         fence(Ordering::Release);
         let bytes = if self.more.is_empty() { &self.few[..self.len] } else { &self.more[..] };
-        let from = (head % size) as usize;
+        let from = number(head % size);
         let (here, there) = bytes.split_at(bytes.len().min(heap.shape.ring_size - from));
         map.write_at(heap.shape.ring + from, here)?;
         if !there.is_empty() {
@@ -158,7 +158,7 @@ pub(super) fn next(heap: &Heap<'_>, position: u64) -> Result<Next> {
 }
 
 fn copy(heap: &Heap<'_>, position: u64, to: &mut [u8]) -> Result<()> {
-    let from = (position % heap.shape.ring_size as u64) as usize;
+    let from = number(position % heap.shape.ring_size as u64);
     let len = to.len().min(heap.shape.ring_size - from);
     let (here, there) = to.split_at_mut(len);
     heap.map.read_at(heap.shape.ring + from, here)?;

@@ -52,6 +52,12 @@ pub(super) const MAX_CAPACITY: u64 = 1 << 43;
 pub(super) const LINE: usize = 64;
 pub(super) const ENTRY: usize = 32;
 
+/// A number from shared memory; what this process cannot count to leads nowhere.
+#[inline]
+pub(super) fn number(word: u64) -> usize {
+    usize::try_from(word).unwrap_or(usize::MAX)
+}
+
 /// Sizes and places that follow from a capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -150,6 +156,8 @@ pub(super) mod class {
     pub(crate) const PART: u64 = 253;
     /// The largest that has a size.
     pub(crate) const LAST: u64 = 160;
+    /// Classes up to that.
+    pub(crate) const COUNT: usize = 161;
     const SMALLEST: usize = 48;
 
     /// The class whose blocks have `size` bytes at least.
@@ -168,9 +176,9 @@ pub(super) mod class {
     #[inline]
     pub(crate) fn size(class: u64) -> Option<usize> {
         match class {
-            1..=11 => Some((class as usize + 5) * 8),
+            1..=11 => Some((super::number(class) + 5) * 8),
             12..=LAST => {
-                let (doubling, nth) = (7 + (class as usize - 12) / 8, (class as usize - 12) % 8 + 1);
+                let (doubling, nth) = (7 + (super::number(class) - 12) / 8, (super::number(class) - 12) % 8 + 1);
                 Some((1 << doubling) + (nth << (doubling - 3)))
             }
             LINES => Some(super::LINE),
@@ -178,6 +186,11 @@ pub(super) mod class {
         }
     }
 }
+
+const _: () = {
+    assert!(at::CLASSES + 8 * 256 <= at::PAIRS && class::COUNT as u64 == class::LAST + 1);
+    assert!(PAYLOAD % 4096 == 0);
+};
 
 #[cfg(test)]
 mod tests {
@@ -213,8 +226,3 @@ mod tests {
         assert_eq!(Shape::of(u64::MAX), None);
     }
 }
-
-const _: () = {
-    assert!(at::CLASSES + 8 * 256 <= at::PAIRS);
-    assert!(PAYLOAD % 4096 == 0);
-};

@@ -4,7 +4,7 @@ use super::heap::{NoBlock, State};
 use super::index::{LONGEST, SLOTS, block_of, count_of};
 use super::plan::Plan;
 use super::record::{self, BEFORE, STAMP, VERSION};
-use super::shape::{at, class};
+use super::shape::{at, class, number};
 use super::write::Writer;
 use crate::error::Result;
 
@@ -62,17 +62,18 @@ impl Writer<'_> {
     fn empty_a_span(&mut self) -> Result<bool> {
         let (heap, shape) = (self.heap, self.heap.shape);
         self.plan.clear();
-        let used = usize::try_from(heap.map.word(at::USED)?).unwrap_or(usize::MAX).min(shape.spans);
+        let used = number(heap.map.word(at::USED)?).min(shape.spans);
         // By class: the room in all spans, and the span with the fewest blocks in use.
-        let mut room = [0_u64; class::LAST as usize + 1];
-        let mut fewest = [(u64::MAX, 0_usize); class::LAST as usize + 1];
+        let mut room = [0_u64; class::COUNT];
+        let mut fewest = [(u64::MAX, 0_usize); class::COUNT];
         for span in 0..used {
             let State { class: of, live, .. } = heap.state(&self.plan, span)?;
             let Some(size) = class::size(of).filter(|_| of <= class::LAST) else { continue };
             let free = ((shape.span_size() / size) as u64).saturating_sub(live);
-            room[of as usize] = room[of as usize].saturating_add(free);
-            if live < fewest[of as usize].0 {
-                fewest[of as usize] = (live, span);
+            let of = number(of);
+            room[of] = room[of].saturating_add(free);
+            if live < fewest[of].0 {
+                fewest[of] = (live, span);
             }
         }
         let mut best: Option<(u64, usize)> = None;
@@ -99,10 +100,10 @@ impl Writer<'_> {
         let class = heap.state(&Plan::new(), span)?.class;
         let Some(size) = class::size(class) else { return Ok(false) };
         let most = (heap.shape.span_size() / size) as u64;
-        let ever = heap.ever(&Plan::new(), span)?.min(most) as usize;
+        let ever = heap.ever(&Plan::new(), span)?.min(most);
         let mut moved = false;
         for nth in 0..ever {
-            let block = heap.shape.span(span) + nth * size;
+            let block = heap.shape.span(span) + number(nth) * size;
             if heap.map.word(block + STAMP)? == 0 {
                 continue;
             }

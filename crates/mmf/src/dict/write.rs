@@ -271,7 +271,8 @@ impl<'a> Writer<'a> {
         }
         if !parts.is_empty() {
             // Spans are counted in thousands.
-            let numbers: Vec<u8> = parts.iter().flat_map(|part| (*part as u32).to_le_bytes()).collect();
+            let numbers = parts.iter().flat_map(|part| u32::try_from(*part).unwrap_or(u32::MAX).to_le_bytes());
+            let numbers: Vec<u8> = numbers.collect();
             heap.map.write_at(block + head.spans_at(), &numbers)?;
         }
         Ok(block)
