@@ -46,8 +46,9 @@ fn it_holds_what_a_map_would_hold() {
         let key = format!("key {}", numbers.below(3000));
         match numbers.below(10) {
             0..6 => {
+                let salt = u8::try_from(round % 256).unwrap();
                 let len = if numbers.below(100) == 0 { numbers.below(60_000) } else { numbers.below(300) };
-                let value: Vec<u8> = (0..len).map(|n| (n % 251) as u8 ^ (round % 256) as u8).collect();
+                let value: Vec<u8> = (0..len).map(|n| u8::try_from(n % 251).unwrap() ^ salt).collect();
                 dict.set_bytes(&key, &value).unwrap();
                 model.insert(key, value);
             }
@@ -77,7 +78,7 @@ fn a_year_of_changes_to_the_same_keys_never_fills_it() {
                 0 => numbers.below(200_000),
                 _ => numbers.below(4000),
             };
-            let value = vec![(round % 256) as u8; usize::try_from(len).unwrap()];
+            let value = vec![u8::try_from(round % 256).unwrap(); usize::try_from(len).unwrap()];
             dict.set_bytes(&key, &value).unwrap_or_else(|error| panic!("{round} {flushes}: {error}"));
             if flushes && round % 5000 == 0 {
                 dict.flush().unwrap();

@@ -155,9 +155,9 @@ pub(super) mod class {
     /// A part of a value.
     pub(crate) const PART: u64 = 253;
     /// The largest that has a size.
-    pub(crate) const LAST: u64 = 160;
+    pub(crate) const LAST: u64 = 187;
     /// Classes up to that.
-    pub(crate) const COUNT: usize = 161;
+    pub(crate) const COUNT: usize = 188;
     const SMALLEST: usize = 48;
 
     /// The class whose blocks have `size` bytes at least.
@@ -204,7 +204,7 @@ mod tests {
             assert!(block % 8 == 0 && (block < 56 || block - size <= 8.max(size / 8)), "{size} in {block}");
             assert_eq!(class::of(block), class::of(size));
         }
-        assert!(class::of(1 << 26) <= class::LAST);
+        assert!(class::of(1 << 29) <= class::LAST);
     }
 
     #[test]
