@@ -421,16 +421,18 @@ fuzz_target!(|input: Input| {
     let ended = AtomicBool::new(false);
     let storm = Mapping::open(World::path(&world.dir)).unwrap_or_else(|error| panic!("{error}"));
     thread::scope(|scope| {
-        if !input.storm.is_empty() {
-            scope.spawn(|| {
-                while !ended.load(SeqCst) {
-                    input.storm.iter().for_each(|scribble| scribble.apply(&storm));
-                    thread::yield_now();
-                }
-            });
-        }
+        let storms = || {
+            while !ended.load(SeqCst) {
+                input.storm.iter().for_each(|scribble| scribble.apply(&storm));
+                thread::yield_now();
+            }
+        };
+        let storms = (!input.storm.is_empty()).then(|| scope.spawn(storms));
         input.steps.iter().for_each(|step| world.step(step));
         ended.store(true, SeqCst);
+        // Its very end: what a thread still has after its work would be taken for a leak.
+        let outcome = storms.map(thread::ScopedJoinHandle::join);
+        assert!(matches!(outcome, None | Some(Ok(()))));
     });
     // Who comes when the hostile one is gone is kept out by nothing that it left.
     world.handles = [None, None, None, None];

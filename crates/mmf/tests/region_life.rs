@@ -330,6 +330,8 @@ fn full(_: &[&str]) {
         let late = Region::open(&name).unwrap();
         assert_eq!(fails(late.read()), ErrorKind::Full);
         assert_eq!(fails(late.try_write()), ErrorKind::Full);
+        let told = mmf::Error::from(late.read().err().unwrap()).to_string();
+        assert!(told.contains(name.as_str()) && told.contains("256 writable handles"), "{told}");
         // Whoever only looks needs no place, and those who have one go on.
         let reader = Region::options().access(Access::ReadOnly).open(&name).unwrap();
         assert_eq!(reader.to_vec().unwrap(), b"there");
