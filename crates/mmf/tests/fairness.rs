@@ -10,19 +10,17 @@ use testkit::{LIFETIME, Peer, Watchdog, unique_name};
 
 testkit::peers! { contender, one_of_many }
 
-/// Ten times what may come of it: see `docs/reliability.md`.
-const LONGEST: Duration = Duration::from_secs(5);
-
 #[test]
 fn neither_readers_nor_writers_starve() {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 9);
     let fair = Fairness { readers: 6, writers: 3, time: Duration::from_secs(2) }.run();
     println!("readers: {}\nwriters: {}", fair.readers, fair.writers);
     for shares in [&fair.readers, &fair.writers] {
-        assert!(shares.longest < LONGEST, "{shares}");
-        assert!(shares.least() * 20 > shares.most(), "{shares}");
+        // Ten times what the slowest machine showed.
+        assert!(shares.longest < Duration::from_secs(10), "{shares}");
+        // Thousands each, if the system lets each run; one that starves gets a handful.
+        assert!(shares.least() > 20, "{shares}");
     }
-    assert!(fair.writers.least() * 100 > fair.readers.most(), "{fair:?}");
 }
 
 const TURNS: u64 = 10;
