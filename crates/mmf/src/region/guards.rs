@@ -3,11 +3,10 @@
 use std::fmt;
 use std::io;
 
-use super::held::{self, Mine};
+use super::held;
 use crate::error::{Error, ErrorKind, Result};
-
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Held, Seat, Segment, Until};
+use crate::segment::{Held, Mine, Seat, Segment, Until};
 use crate::sys::guard::Fault;
 
 /// Why a lock was not simply obtained.
@@ -130,7 +129,7 @@ impl<'a> ReadGuard<'a> {
     #[cold]
     #[inline(never)]
     fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
-        let held = mine.segment().read_lock(until, "lock").map_err(LockError::Failed)?;
+        let held = mine.segment().wait_to_read(until, "lock").map_err(LockError::Failed)?;
         ReadGuard::told(mine, held)
     }
 
@@ -183,7 +182,7 @@ impl<'a> WriteGuard<'a> {
     #[cold]
     #[inline(never)]
     fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
-        let held = mine.segment().write_lock(until, "lock").map_err(LockError::Failed)?;
+        let held = mine.segment().wait_to_write(until, "lock").map_err(LockError::Failed)?;
         let guard = WriteGuard { mine };
         if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }

@@ -1,11 +1,15 @@
 //! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
 
 pub(crate) mod layout;
+mod mine;
 #[cfg(test)]
 #[cfg(loom)]
 mod models;
+mod options;
 mod participants;
 
+pub(crate) use mine::Mine;
+pub(crate) use options::SegmentOptions;
 pub(crate) use participants::Participant;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -122,14 +126,21 @@ impl Segment {
     }
 
     /// This handle as a participant, attached now if it was not.
+    #[inline]
     pub(crate) fn participant(&self, doing: &'static str) -> Result<&Participant> {
+        match self.participant.get() {
+            Some(participant) if self.is_ours() => Ok(participant),
+            _ => self.attach(doing),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn attach(&self, doing: &'static str) -> Result<&Participant> {
         if !self.is_ours() {
             return Err(self
                 .name_it(Error::invalid(doing, "this handle was made before a fork, in another process"))
                 .with_help("open it again in the child"));
-        }
-        if let Some(participant) = self.participant.get() {
-            return Ok(participant);
         }
         if self.map.access() != Access::ReadWrite {
             return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
@@ -149,13 +160,35 @@ impl Segment {
         if self.is_ours() { self.participant.get().map(Participant::seat) } else { None }
     }
 
+    #[inline]
     pub(crate) fn read_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
+        match self.seat().map(|me| self.lock.try_read(me)) {
+            Some(Ok(Some(held))) => Ok(held),
+            _ => self.wait_to_read(until, doing),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
+        match self.seat().map(|me| self.lock.try_write(me)) {
+            Some(Ok(true)) => Ok(Held { poisoned: false }),
+            _ => self.wait_to_write(until, doing),
+        }
+    }
+
+    /// As `read_lock`, for those whom trying has not helped.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait_to_read(&self, until: Until, doing: &'static str) -> Result<Held> {
         let me = self.participant(doing)?.seat();
         let held = self.lock.read(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
-    pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
+    /// As `write_lock`, for those whom trying has not helped.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait_to_write(&self, until: Until, doing: &'static str) -> Result<Held> {
         let me = self.participant(doing)?.seat();
         let held = self.lock.write(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
