@@ -44,7 +44,7 @@ pub(crate) fn own_mounts() {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn mount(what: Option<&CStr>, place: &CStr, kind: Option<&CStr>, flags: u64, options: &str) {
+pub(crate) fn mount(what: Option<&CStr>, place: &CStr, kind: Option<&CStr>, flags: libc::c_ulong, options: &str) {
     let text = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
     let options = CString::new(options).expect("no zeros");
     // SAFETY: each argument is null, where mount(2) allows that, or a string that ends with a zero.
