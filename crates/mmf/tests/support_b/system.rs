@@ -80,7 +80,7 @@ pub(crate) fn take_exclusively(path: &Path) -> std::fs::File {
     let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
     // SAFETY: the descriptor is open, and the command reads one `flock`.
     let done = unsafe { libc::syscall(SYS_FCNTL, fd, libc::F_OFD_SETLK, &raw const lock) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
     file
 }
 

@@ -11,7 +11,8 @@
 
 use std::arch::global_asm;
 
-/// Where the frame is, for who unwinds through it from a fault that is not ours.
+/// Where the frame is, for who unwinds through it from a fault that is not ours. In whole offsets: LLVM counts on from the
+/// last `.cfi_adjust_cfa_offset` also after a `.cfi_restore_state`.
 #[cfg(not(target_env = "msvc"))]
 macro_rules! frame {
     ($directive:literal) => {
@@ -36,16 +37,16 @@ macro_rules! enter {
             "    mov ebx, [esp + 16]\n",
             "    mov ebp, [esp + 20]\n",
             "    push ecx\n",
-            frame!("adjust_cfa_offset 4"),
+            frame!("def_cfa_offset 8"),
             frame!("rel_offset ebp, 0"),
             "    push eax\n",
-            frame!("adjust_cfa_offset 4"),
+            frame!("def_cfa_offset 12"),
             frame!("rel_offset ebx, 0"),
             "    push edi\n",
-            frame!("adjust_cfa_offset 4"),
+            frame!("def_cfa_offset 16"),
             frame!("rel_offset edi, 0"),
             "    push esi\n",
-            frame!("adjust_cfa_offset 4"),
+            frame!("def_cfa_offset 20"),
             frame!("rel_offset esi, 0"),
             "    mov edi, [esp + 20]\n",
             "    mov esi, [esp + 24]\n",
@@ -60,16 +61,16 @@ macro_rules! leave {
         concat!(
             frame!("remember_state"),
             "    pop esi\n",
-            frame!("adjust_cfa_offset -4"),
+            frame!("def_cfa_offset 16"),
             frame!("restore esi"),
             "    pop edi\n",
-            frame!("adjust_cfa_offset -4"),
+            frame!("def_cfa_offset 12"),
             frame!("restore edi"),
             "    pop ebx\n",
-            frame!("adjust_cfa_offset -4"),
+            frame!("def_cfa_offset 8"),
             frame!("restore ebx"),
             "    pop ebp\n",
-            frame!("adjust_cfa_offset -4"),
+            frame!("def_cfa_offset 4"),
             frame!("restore ebp"),
             "    ret\n",
             frame!("restore_state"),
@@ -81,7 +82,7 @@ macro_rules! leave {
 macro_rules! left {
     () => {
         concat!(
-            frame!("adjust_cfa_offset -16"),
+            frame!("def_cfa_offset 4"),
             frame!("restore esi"),
             frame!("restore edi"),
             frame!("restore ebx"),
