@@ -60,7 +60,9 @@ unsafe extern "system" fn handle(exception: *mut EXCEPTION_POINTERS) -> i32 {
     let (pc, lo, hi) = (context.Eip as usize, context.Ebx as usize, context.Ebp as usize);
     match landing(&Caught { pc, address: record.ExceptionInformation[1], blur: 1, lo, hi }) {
         Some(fixup) => {
-            context.Eip = fixup as u32;
+            #[allow(clippy::cast_possible_truncation, reason = "this module is for processors with 32 bits")]
+            let fixup = fixup as u32;
+            context.Eip = fixup;
             CONTINUE_EXECUTION
         }
         None => CONTINUE_SEARCH,
