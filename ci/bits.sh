@@ -5,20 +5,24 @@
 
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "needs Linux on x86_64"
 packages gcc-multilib
-here=x86_64-unknown-linux-gnu
-other=i686-unknown-linux-gnu
-rustup target add "$here" "$other" </dev/null
+mkdir -p target
 
-# binaries TARGET: builds the program, the testkit and the tests for it; prints `NAME PATH` for each.
-binaries() {
-    cargo build --target "$1" -p mmf-cli -p testkit >&2
-    echo "mmf target/$1/debug/mmf"
-    echo "testkit target/$1/debug/testkit"
-    cargo test --target "$1" -p mmf --no-run --message-format=json |
-        sed -n 's/.*"target":{[^}]*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1-tests \2/p'
+# executables SUFFIX: from cargo's messages, a line `NAME-SUFFIX PATH` for each program that was built.
+executables() {
+    sed -n 's/.*"target":{[^}]*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1'"$1"' \2/p'
 }
-binaries "$here" >target/bits-64
-binaries "$other" >target/bits-32
+# binaries BITS: builds the programs and the tests as FOREIGN and ARGS say, and notes where each is.
+binaries() {
+    "${FOREIGN[@]}" cargo build "${ARGS[@]}" -p mmf-cli -p testkit --message-format=json |
+        executables "" >"target/bits-$1"
+    "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --no-run --message-format=json |
+        executables -tests >>"target/bits-$1"
+}
+FOREIGN=(env)
+ARGS=()
+binaries 64
+foreign i686-unknown-linux-gnu
+binaries 32
 # path BITS NAME: where it is.
 path() {
     local found
@@ -28,7 +32,7 @@ path() {
 }
 
 echo "== the library with 32 bits"
-counted cargo test --target "$other" -p mmf --lib --test conformance --test cursor --test options
+counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --lib --test conformance --test cursor --test options
 
 for test in atomics region region_life lifetime; do
     for bits in 64 32; do

@@ -1,7 +1,8 @@
 //! Faults caught where they happen: routines in assembly whose addresses the handler knows.
 //!
-//! All routines stand in one block without stack frames, so that a handler needs no more than to move the
-//! program counter from the faulting instruction to a fix-up. The block is in this order:
+//! All routines stand in one block without stack frames, but for the registers that 32-bit x86 must save, so that a
+//! handler needs no more than to move the program counter from the faulting instruction to a fix-up. The block is in
+//! this order:
 //!
 //! ```text
 //! copy        the fast part       a fault begins again at copy_slow, if its address is in lo..hi
@@ -52,7 +53,8 @@ macro_rules! hide {
     };
 }
 
-/// Unwind data for the whole block: nothing is on the stack but the return address. On 64-bit Windows it names the handler.
+/// Unwind data for the whole block: nothing is on the stack but the return address, where the text says no more. On
+/// 64-bit Windows it names the handler.
 #[cfg(all(windows, target_pointer_width = "64"))]
 macro_rules! begin {
     () => {
