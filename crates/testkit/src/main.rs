@@ -1,8 +1,9 @@
-//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit death`.
+//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit death`. And `testkit golden` makes the golden segments.
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
 use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use testkit::torture::{self, Torture};
 const USAGE: &str = "\
 usage: testkit torture [--kills N] [--processes N] [--seconds S] [--pace-us U]
        testkit heirs [--kills N] [--resident BYTES]
-       testkit death [--all | --samples N]";
+       testkit death [--all | --samples N]
+       testkit golden DIRECTORY";
 
 fn main() -> ExitCode {
     testkit::peer::enter(&[("worker", torture::worker), ("holder", torture::holder)]);
@@ -29,6 +31,10 @@ fn main() -> ExitCode {
             _ => return usage(),
         };
         return if deaths.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if let ("golden", [dir]) = (verb.as_str(), rest) {
+        testkit::golden::make(Path::new(dir)).expect("a directory that can be written to");
+        return ExitCode::SUCCESS;
     }
     let Some(number) = numbers(rest) else { return usage() };
     let good = match verb.as_str() {
