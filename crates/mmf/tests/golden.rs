@@ -198,6 +198,38 @@ fn a_poisoned_one_tells_so_until_it_is_mended() {
 }
 
 #[test]
+fn one_left_by_a_machine_that_stopped_has_no_participants_and_poison() {
+    let copy = Copy::of(golden!("dead"));
+    let left = Told {
+        writer: 1,
+        dirty: 1,
+        change: 3,
+        participants: vec![(0, 4321, 0)],
+        contents: b"halfen".to_vec(),
+        ..Told::plain()
+    };
+    assert_eq!(copy.told(), left);
+    let reader = copy.to_read().unwrap();
+    assert_eq!(*reader.to_vec().unwrap_err().kind(), ErrorKind::Poisoned);
+    let status = reader.status().unwrap();
+    assert!(status.participants.is_empty() && status.poisoned, "{status:?}");
+    let region = copy.to_write().unwrap();
+    let Err(LockError::Poisoned(guard)) = region.read() else { panic!("no poison") };
+    assert_eq!(guard.to_vec().unwrap(), b"halfen");
+    let processes: Vec<u32> = region.status().unwrap().participants.iter().map(|one| one.process).collect();
+    assert_eq!(processes, [std::process::id()]);
+    drop(guard);
+    let Err(LockError::Poisoned(mut guard)) = region.write() else { panic!("no poison") };
+    guard.set(b"golden").unwrap();
+    region.clear_poison().unwrap();
+    drop(guard);
+    drop((region, reader));
+    let told = copy.told();
+    assert_eq!((told.writer, told.dirty, told.poisoned, told.participants), (0, 0, false, Vec::new()));
+    good(&copy);
+}
+
+#[test]
 fn a_feature_that_may_be_ignored_is() {
     let copy = Copy::of(golden!("compatible"));
     let features = [1 << 63, 0, 0];

@@ -170,7 +170,7 @@ impl Region {
     ///
     /// [`ErrorKind::Fault`].
     pub fn is_poisoned(&self) -> Result<bool> {
-        self.segment.or_gone(self.segment.lock.is_poisoned(), "examine")
+        self.segment.or_gone(self.segment.is_poisoned(), "examine")
     }
 
     /// Declares the contents good again, as whoever has mended or replaced them does, with the write guard still in hand:

@@ -49,7 +49,10 @@ impl Region {
         let slots = segment.lock.slots();
         let writer = segment.or_gone(segment.lock.writer(), doing)?;
         let mut participants = Vec::new();
-        for slot in segment.or_gone(slots.occupied(), doing)? {
+        // Those of another boot are dead, though nobody has cleared them yet.
+        let present = segment.or_gone(segment.is_of_this_boot(), doing)?;
+        let occupied = if present { segment.or_gone(slots.occupied(), doing)? } else { Vec::new() };
+        for slot in occupied {
             let Some(words) = slots.get(slot) else { continue };
             participants.push(Participant {
                 process: segment.or_gone(words.process.load(), doing)?,

@@ -1,5 +1,6 @@
 //! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
 
+mod boot;
 pub(crate) mod layout;
 mod participants;
 
@@ -17,6 +18,7 @@ use crate::spec::Access;
 use crate::sys;
 use crate::sys::guard::Fault;
 use crate::wait::Queue;
+use boot::LastBoot;
 use layout::{Header, Kind, PAYLOAD, at};
 
 /// A mapping with a header, a lock and participants.
@@ -30,6 +32,7 @@ pub(crate) struct Segment {
     pub(crate) changes: Queue,
     /// How this handle's participant and its peers wake each other.
     bells: Arc<sys::Bells>,
+    last_boot: LastBoot,
     /// Taken at the first lock or wait.
     participant: OnceLock<Participant>,
     attaching: Mutex<()>,
@@ -91,9 +94,11 @@ impl Segment {
         let version = unsafe { map.cell(at::VERSION) }?;
         // SAFETY: as above.
         let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, &bells) }?;
+        // SAFETY: as above.
+        let last_boot = unsafe { LastBoot::new(&map) }?;
         let forks = sys::forks();
         let (participant, attaching) = (OnceLock::new(), Mutex::new(()));
-        Ok(Segment { header, lock, len, version, changes, bells, participant, attaching, forks, map })
+        Ok(Segment { header, lock, len, version, changes, bells, last_boot, participant, attaching, forks, map })
     }
 
     /// This handle as a participant, attached now if it was not.

@@ -24,6 +24,10 @@ impl Participant {
             // Before anything tells others that somebody may sleep here.
             segment.bells.hang(segment.map.object(), slot);
             segment.or_gone(participant.move_in(segment), "attach to")?;
+            if let Err(error) = segment.renew(&participant) {
+                participant.leave(segment);
+                return Err(error);
+            }
             return Ok(participant);
         }
         let help = format!("a segment has room for {SLOTS} writable handles that lock or wait");

@@ -120,7 +120,8 @@ pub use imp::{BorrowedHandle, OwnedHandle};
 
 use crate::spec::{Access, LargePages};
 
-/// Which start of which machine: of 16 bytes each, zeros where the system does not tell.
+/// Which start of which machine: of 16 bytes each, zeros where the system does not tell. `boot` by itself tells each start of
+/// each machine from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Boot {
     pub(crate) machine: [u8; 16],
