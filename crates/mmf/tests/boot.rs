@@ -108,6 +108,30 @@ fn a_change_that_another_boot_left_half_made_is_poison_also_for_readers_without_
 }
 
 #[test]
+fn a_copy_of_a_file_is_another_region_with_a_lock_of_its_own() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let dir = TempDir::new();
+    let (path, copied) = (dir.join("region"), dir.join("copy"));
+    let region = Region::create_new(&*path, 1 << 12).unwrap();
+    let mut guard = region.write().unwrap();
+    guard.set(b"half").unwrap();
+    fs::copy(&path, &copied).unwrap();
+    guard.set(b"whole").unwrap();
+    // In the copy, whoever is inside in the original is dead.
+    let copy = Region::options().timeout(Some(Duration::from_secs(2))).open(&*copied).unwrap();
+    let own = match copy.write() {
+        // On Windows tokens go by the segment's id, which is the original's.
+        Err(LockError::Failed(error)) if cfg!(windows) => {
+            assert!(matches!(error.kind(), ErrorKind::Timeout { .. }), "{error}");
+            None
+        }
+        result => Some(result.err().unwrap().into_guard().unwrap()),
+    };
+    drop((own, guard));
+    assert_eq!(region.to_vec().unwrap(), b"whole");
+}
+
+#[test]
 fn of_many_who_come_first_one_clears_and_nobody_clears_what_another_did_since() {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
     for _ in 0..20 {

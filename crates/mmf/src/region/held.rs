@@ -74,7 +74,7 @@ pub(super) fn set_len(segment: &Segment, len: usize, doing: &'static str) -> Res
 /// The locks that one thread can have at the same time.
 const MOST: usize = 64;
 
-/// The segments that a thread has locked, by their ids. Without a destructor, so that reaching it costs nothing.
+/// The segments that a thread has locked, by their marks. Without a destructor, so that reaching it costs nothing.
 struct Marks {
     ids: [Cell<u128>; MOST],
     count: Cell<usize>,
@@ -91,7 +91,7 @@ impl Mine {
     /// `Deadlock` if this thread has it already, by whichever handle.
     #[inline]
     pub(super) fn mark(segment: &Segment, doing: &'static str) -> Result<Mine> {
-        let id = u128::from_ne_bytes(segment.header.id);
+        let id = segment.mark;
         let marked = MINE.with(|mine| {
             let count = mine.count.get();
             if count == MOST || mine.ids[..count].iter().any(|known| known.get() == id) {

@@ -33,6 +33,8 @@ pub(crate) struct Segment {
     /// How this handle's participant and its peers wake each other.
     bells: Arc<sys::Bells>,
     last_boot: LastBoot,
+    /// By what threads know that they have the lock: a copied file has its original's id, and is another segment.
+    pub(crate) mark: u128,
     /// Taken at the first lock or wait.
     participant: OnceLock<Participant>,
     attaching: Mutex<()>,
@@ -96,9 +98,10 @@ impl Segment {
         let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, &bells) }?;
         // SAFETY: as above.
         let last_boot = unsafe { LastBoot::new(&map) }?;
+        let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()?;
         let forks = sys::forks();
         let (participant, attaching) = (OnceLock::new(), Mutex::new(()));
-        Ok(Segment { header, lock, len, version, changes, bells, last_boot, participant, attaching, forks, map })
+        Ok(Segment { header, lock, len, version, changes, bells, last_boot, mark, participant, attaching, forks, map })
     }
 
     /// This handle as a participant, attached now if it was not.

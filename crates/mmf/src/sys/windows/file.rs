@@ -14,10 +14,11 @@ use windows_sys::Win32::Foundation::{
     ERROR_ALREADY_EXISTS, ERROR_FILE_EXISTS, GENERIC_READ, GENERIC_WRITE, HANDLE, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    CREATE_NEW, CreateFileW, DELETE, FILE_ATTRIBUTE_NORMAL, FILE_DISPOSITION_INFO, FILE_INFO_BY_HANDLE_CLASS,
-    FILE_REMOTE_PROTOCOL_INFO, FILE_RENAME_INFO, FILE_SHARE_DELETE, FILE_SHARE_MODE, FILE_SHARE_READ, FILE_SHARE_WRITE,
-    FILE_TYPE_DISK, FileDispositionInfo, FileRemoteProtocolInfo, FileRenameInfo, GetFileInformationByHandleEx,
-    GetFileType, GetFinalPathNameByHandleW, ReOpenFile, SetFileInformationByHandle,
+    BY_HANDLE_FILE_INFORMATION, CREATE_NEW, CreateFileW, DELETE, FILE_ATTRIBUTE_NORMAL, FILE_DISPOSITION_INFO,
+    FILE_INFO_BY_HANDLE_CLASS, FILE_REMOTE_PROTOCOL_INFO, FILE_RENAME_INFO, FILE_SHARE_DELETE, FILE_SHARE_MODE,
+    FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_TYPE_DISK, FileDispositionInfo, FileRemoteProtocolInfo, FileRenameInfo,
+    GetFileInformationByHandle, GetFileInformationByHandleEx, GetFileType, GetFinalPathNameByHandleW, ReOpenFile,
+    SetFileInformationByHandle,
 };
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
@@ -111,6 +112,17 @@ impl File {
             return Ok(());
         }
         self.file.sync_all().map_err(|source| error::classify("sync", source))
+    }
+
+    /// The volume's number and the file's on it.
+    pub(super) fn identity(&self) -> Result<u128> {
+        let mut info = BY_HANDLE_FILE_INFORMATION::default();
+        // SAFETY: the handle is open, and `info` is writable.
+        if unsafe { GetFileInformationByHandle(self.file.as_raw_handle(), &raw mut info) } == 0 {
+            return Err(error::last("examine"));
+        }
+        let parts = [info.dwVolumeSerialNumber, info.nFileIndexHigh, info.nFileIndexLow];
+        Ok(parts.iter().fold(0, |number, part| number << 32 | u128::from(*part)))
     }
 
     /// Whether it was reached through the network: for a local file there is nothing to ask, and asking fails
