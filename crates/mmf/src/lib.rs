@@ -37,6 +37,7 @@ mod sys;
 mod wait;
 
 pub use error::{Error, ErrorKind, Holder, Result};
+pub use lock::{LockWord, LockWords, RawLock};
 pub use mapping::{Atom, Cursor, Mapping, MappingOptions, list, sweep};
 pub use name::{Name, Scope, Source};
 pub use region::{LockError, Participant, Plain, ReadGuard, Region, RegionOptions, RegionStatus, WriteGuard};

@@ -30,8 +30,11 @@
 //! Who waits longer than a millisecond asks whether the holders live, and clears the slot of one that does not
 //! ([`Lock::condemn`] and [`Lock::scrub`], under that slot's token). All of it can be done again, so a reaper may die as well.
 
+mod raw;
 mod slots;
 
+pub use raw::{LockWord, LockWords, RawLock};
+pub(crate) use raw::{NAME_MAX, OwnLock};
 pub(crate) use slots::{FREE, Slots, USED};
 
 use std::sync::Arc;

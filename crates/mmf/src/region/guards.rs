@@ -128,7 +128,7 @@ impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
         if self.region.segment.is_ours() {
             // Where the page is gone, so is the lock.
-            let _ = self.region.segment.lock.unlock_read(self.slot);
+            let _ = self.region.segment.unlock_read(self.slot);
         }
     }
 }
@@ -172,7 +172,7 @@ impl<'a> WriteGuard<'a> {
             segment.end_version()?;
             segment.lock.mark_clean()?;
         }
-        segment.lock.unlock_write(self.slot)?;
+        segment.unlock_write(self.slot)?;
         if self.changing { segment.changes.wake_all() } else { Ok(()) }
     }
 

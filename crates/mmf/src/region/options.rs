@@ -1,13 +1,15 @@
 //! [`RegionOptions`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Region;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::RawLock;
 use crate::mapping::{Mapping, MappingOptions};
 use crate::name::Source;
-use crate::segment::Segment;
 use crate::segment::layout::Kind;
+use crate::segment::{OwnLock, Segment};
 use crate::spec::{Access, Permissions};
 
 /// How a [`Region`] is created or opened.
@@ -18,6 +20,7 @@ pub struct RegionOptions {
     mapping: MappingOptions,
     permissions: Option<Permissions>,
     timeout: Option<Duration>,
+    lock: Option<OwnLock>,
 }
 
 impl Default for RegionOptions {
@@ -34,6 +37,7 @@ impl RegionOptions {
             mapping: Mapping::options(),
             permissions: None,
             timeout: Some(Region::DEFAULT_TIMEOUT),
+            lock: None,
         }
     }
 
@@ -68,6 +72,13 @@ impl RegionOptions {
         self
     }
 
+    /// Uses a lock of one's own in place of mmf's, see [`RawLock`]. Whoever else writes to the region must do so too; who only reads needs none.
+    /// All handles that these options make share the value.
+    pub fn lock(mut self, lock: impl RawLock) -> Self {
+        self.lock = Some(OwnLock(Arc::new(lock)));
+        self
+    }
+
     /// Creates a region that does not exist yet, empty.
     ///
     /// # Errors
@@ -83,7 +94,7 @@ impl RegionOptions {
     /// # Errors
     ///
     /// As [`MappingOptions::open`]; [`ErrorKind::NotASegment`] for what is foreign, damaged or of another format;
-    /// [`ErrorKind::Mismatch`] for another kind of segment or a smaller capacity.
+    /// [`ErrorKind::Mismatch`] for another kind of segment, another lock or a smaller capacity.
     pub fn open(&self, source: impl Into<Source>) -> Result<Region> {
         let source = source.into();
         self.opening().open(&source).and_then(|map| self.region(map)).map_err(|error| error.on(&source))
@@ -126,13 +137,13 @@ impl RegionOptions {
         if self.mapping.asked_access() != Access::ReadWrite {
             return Err(Error::invalid("create", "a region is created for reading and writing").on(source));
         }
-        let (bytes, size, capacity) =
-            Segment::birth(Some(source), Kind::REGION, 0, self.capacity).map_err(|error| error.on(source))?;
+        let (bytes, size, capacity) = Segment::birth(Some(source), Kind::REGION, self.lock.as_ref(), 0, self.capacity)
+            .map_err(|error| error.on(source))?;
         Ok(self.opening().size(size).reserve(capacity).first_bytes(bytes))
     }
 
     fn region(&self, map: Mapping) -> Result<Region> {
-        let segment = Segment::adopt(map, Kind::REGION)?;
+        let segment = Segment::adopt(map, Kind::REGION, self.lock.clone())?;
         let region = Region { segment, timeout: self.timeout };
         if region.capacity() < self.capacity {
             let wanted = format!("{} bytes at least", self.capacity);

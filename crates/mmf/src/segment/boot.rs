@@ -92,10 +92,10 @@ impl Segment {
             for slot in self.or_gone(self.lock.slots().occupied(), doing)? {
                 reap(self, participant, slot)?;
             }
-            match self.lock.write(me, Until::After(LOOK), &|slot| reap(self, participant, slot)) {
+            match self.write_lock_as(participant, Until::After(LOOK)) {
                 Ok(_) => {
                     let renewed = self.renew_locked();
-                    let unlocked = self.lock.unlock_write(me);
+                    let unlocked = self.unlock_write(me);
                     return self.or_gone(renewed.and(unlocked).and_then(|()| self.changes.wake_all()), doing);
                 }
                 // They do the same, or have done it and use the lock already.

@@ -2,6 +2,7 @@
 
 mod boot;
 pub(crate) mod layout;
+mod own_lock;
 mod participants;
 
 pub(crate) use participants::Participant;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Holder, Result};
+pub(crate) use crate::lock::OwnLock;
 pub(crate) use crate::lock::Until;
 use crate::lock::{Held, Lock, Refused};
 use crate::mapping::{Cell, Mapping};
@@ -19,12 +21,14 @@ use crate::sys;
 use crate::sys::guard::Fault;
 use crate::wait::Queue;
 use boot::LastBoot;
-use layout::{Header, Kind, PAYLOAD, at};
+use layout::{Header, Kind, OWN_LOCK, PAYLOAD, at};
 
 /// A mapping with a header, a lock and participants.
 pub(crate) struct Segment {
     pub(crate) header: Header,
     pub(crate) lock: Lock,
+    /// In the place of `lock`, which then only tells who is inside.
+    own_lock: Option<OwnLock>,
     /// `LEN`: bytes of payload in use.
     pub(crate) len: Cell<u64>,
     /// Moved by every change, odd while one is under way.
@@ -46,14 +50,20 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// The bytes that a new segment begins with, and how large it is.
-    pub(crate) fn birth(source: Option<&Source>, kind: Kind, size: u64, capacity: u64) -> Result<(Vec<u8>, u64, u64)> {
+    pub(crate) fn birth(
+        source: Option<&Source>,
+        kind: Kind,
+        lock: Option<&OwnLock>,
+        size: u64,
+        capacity: u64,
+    ) -> Result<(Vec<u8>, u64, u64)> {
         let whole = |payload: u64| {
             payload.checked_add(PAYLOAD as u64).ok_or_else(|| Error::invalid("create", "the capacity is too large"))
         };
         let (size, capacity) = (whole(size)?, whole(capacity.max(size))?);
         let header = Header {
             compatible: 0,
-            read_compatible: 0,
+            read_compatible: lock.map_or(0, |_| OWN_LOCK),
             incompatible: 0,
             kind,
             id: sys::random_id()?,
@@ -63,6 +73,7 @@ impl Segment {
                 Some(Source::Named(name)) => name.to_string(),
                 _ => String::new(),
             },
+            lock: lock.map_or(Ok(String::new()), OwnLock::checked_name)?,
         };
         let mut bytes = header.encode();
         let boot = sys::boot();
@@ -73,7 +84,7 @@ impl Segment {
     }
 
     /// Takes up a mapping of a whole segment, checking its header once.
-    pub(crate) fn adopt(mut map: Mapping, kind: Kind) -> Result<Segment> {
+    pub(crate) fn adopt(mut map: Mapping, kind: Kind, own_lock: Option<OwnLock>) -> Result<Segment> {
         if map.object().is_remote()? {
             let what =
                 "a segment on a file system that other machines share: each would take the other's processes for dead";
@@ -85,6 +96,7 @@ impl Segment {
         if header.kind != kind {
             return Err(Error::mismatch("its kind", text(kind), text(header.kind)));
         }
+        Segment::check_lock(&header.lock, own_lock.as_ref(), writable)?;
         map.set_growth(usize::try_from(header.capacity).unwrap_or(usize::MAX));
         let bells = Arc::new(sys::Bells::new(&header.id));
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
@@ -101,7 +113,21 @@ impl Segment {
         let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()?;
         let forks = sys::forks();
         let (participant, attaching) = (OnceLock::new(), Mutex::new(()));
-        Ok(Segment { header, lock, len, version, changes, bells, last_boot, mark, participant, attaching, forks, map })
+        Ok(Segment {
+            header,
+            lock,
+            own_lock,
+            len,
+            version,
+            changes,
+            bells,
+            last_boot,
+            mark,
+            participant,
+            attaching,
+            forks,
+            map,
+        })
     }
 
     /// This handle as a participant, attached now if it was not.
@@ -127,21 +153,26 @@ impl Segment {
     }
 
     pub(crate) fn read_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.slot();
-        let held = self.lock.read(me, until, &|slot| self.reap(slot));
+        let participant = self.participant(doing)?;
+        let (me, reap) = (participant.slot(), |slot| participants::reap(self, participant, slot));
+        let held = match &self.own_lock {
+            None => self.lock.read(me, until, &reap),
+            Some(own) => self.lock_own(own, me, false, until, &reap),
+        };
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
     pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.slot();
-        let held = self.lock.write(me, until, &|slot| self.reap(slot));
+        let held = self.write_lock_as(self.participant(doing)?, until);
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
-    /// Clears the slot of a participant that is dead; whether it was.
-    fn reap(&self, slot: usize) -> Result<bool> {
-        let Some(participant) = self.participant.get() else { return Ok(false) };
-        participants::reap(self, participant, slot)
+    fn write_lock_as(&self, participant: &Participant, until: Until) -> Result<Held, Refused> {
+        let (me, reap) = (participant.slot(), |slot| participants::reap(self, participant, slot));
+        match &self.own_lock {
+            None => self.lock.write(me, until, &reap),
+            Some(own) => self.lock_own(own, me, true, until, &reap),
+        }
     }
 
     /// Whether the process that made this handle is the one that asks.

@@ -23,6 +23,9 @@ impl Participant {
             let participant = Participant { tokens, slot };
             // Before anything tells others that somebody may sleep here.
             segment.bells.hang(segment.map.object(), slot);
+            // Also where it was given up: a guard that was leaked still holds then.
+            segment.or_gone(scrub(segment, slot), "attach to")?;
+            segment.recover_own(slot)?;
             segment.or_gone(participant.move_in(segment), "attach to")?;
             if let Err(error) = segment.renew(&participant) {
                 participant.leave(segment);
@@ -34,12 +37,10 @@ impl Participant {
         Err(segment.name_it(Error::new(ErrorKind::Full, "attach to")).with_help(help))
     }
 
-    /// Clears what the last owner left, and marks the slot used.
+    /// Marks the slot used.
     fn move_in(&self, segment: &Segment) -> Result<(), crate::sys::guard::Fault> {
         let slots = segment.lock.slots();
         let Some(slot) = slots.get(self.slot) else { return Ok(()) };
-        // Also where it was given up: a guard that was leaked still holds then.
-        scrub(segment, self.slot)?;
         slot.process.store(std::process::id())?;
         slot.since.store(nanoseconds_since_1970())?;
         slots.set_occupied(self.slot, true)?;
@@ -54,6 +55,8 @@ impl Participant {
 
     /// Gives the slot up. What it held was given up by the guards before.
     pub(super) fn leave(&self, segment: &Segment) {
+        // A guard that was leaked would keep others out of a lock that names nobody.
+        let _ = segment.recover_own(self.slot);
         let _ = vacate(segment, self.slot);
         self.tokens.give(self.slot);
     }
@@ -67,6 +70,7 @@ pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) ->
     // Seized, nobody else clears it or moves in; if this process dies, the next does it all again.
     let Some(_seized) = participant.tokens.seize(slot)? else { return Ok(false) };
     segment.or_gone(scrub(segment, slot), "recover")?;
+    segment.recover_own(slot)?;
     segment.or_gone(vacate(segment, slot), "recover")?;
     Ok(true)
 }

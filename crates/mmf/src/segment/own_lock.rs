@@ -1,0 +1,94 @@
+//! A segment whose lock is the user's own.
+
+use std::time::{Duration, Instant};
+
+use super::{Held, Segment, Until};
+use crate::error::{Error, Result};
+use crate::lock::{LockWords, OwnLock, Reap, Refused};
+use crate::sys::guard::Fault;
+
+/// How often it is looked whether the system has released the rest of what a dead participant had.
+const LOOK: Duration = Duration::from_micros(200);
+
+impl Segment {
+    fn words(&self) -> LockWords<'_> {
+        // SAFETY: `adopt` checked that a whole segment is mapped, and only participants come here, whose mapping may be written.
+        unsafe { LockWords::new(&self.map) }
+    }
+
+    pub(super) fn lock_own(
+        &self,
+        own: &OwnLock,
+        me: usize,
+        writes: bool,
+        until: Until,
+        reap: Reap<'_>,
+    ) -> Result<Held, Refused> {
+        self.lock.wait_for(me, until, &|| own.try_lock(self.words(), me, writes), reap)?;
+        let inside = self.inherit(until, reap).and_then(|()| {
+            self.lock.tell_inside(me, writes)?;
+            Ok(Held { poisoned: self.lock.is_poisoned()? })
+        });
+        if inside.is_err() {
+            own.unlock(self.words(), me, writes).map_err(Refused::Failed)?;
+        }
+        inside
+    }
+
+    /// A writer that is still told to be inside is dead, and the system released its lock: its change is looked at before
+    /// anybody makes another. The system may release the token later.
+    fn inherit(&self, until: Until, reap: Reap<'_>) -> Result<(), Refused> {
+        let deadline = until.deadline();
+        let since = Instant::now();
+        while let Some(gone) = self.lock.writer()? {
+            if reap(gone).map_err(Refused::Failed)? {
+                continue;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(Refused::Timeout { holder: Some(gone), seen_for: since.elapsed() });
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unlock_read(&self, me: usize) -> Result<(), Fault> {
+        match &self.own_lock {
+            None => self.lock.unlock_read(me),
+            Some(own) => self.unlock_own(own, me, false),
+        }
+    }
+
+    pub(crate) fn unlock_write(&self, me: usize) -> Result<(), Fault> {
+        match &self.own_lock {
+            None => self.lock.unlock_write(me),
+            Some(own) => self.unlock_own(own, me, true),
+        }
+    }
+
+    /// Told before it is done: who finds the lock free finds nobody inside.
+    #[cold]
+    fn unlock_own(&self, own: &OwnLock, me: usize, writes: bool) -> Result<(), Fault> {
+        self.lock.tell_leaving(me, writes)?;
+        // Like a page that is gone, it is nothing that a guard's drop could tell anybody.
+        own.unlock(self.words(), me, writes).map_err(|_| Fault)?;
+        self.lock.wake()
+    }
+
+    /// Gives back what a participant has of the user's own lock. The caller has its token, and has told of poison before.
+    pub(super) fn recover_own(&self, slot: usize) -> Result<()> {
+        let Some(own) = &self.own_lock else { return Ok(()) };
+        own.recover(self.words(), slot).map_err(|error| self.name_it(error))?;
+        self.or_gone(self.lock.wake(), "recover")
+    }
+
+    /// Refuses a segment that has another lock than this handle. Who only reads takes none.
+    pub(super) fn check_lock(header: &str, own: Option<&OwnLock>, writable: bool) -> Result<()> {
+        let text = |name: &str| if name.is_empty() { "mmf's own".to_owned() } else { format!("{name:?}") };
+        let wanted = own.map_or(Ok(String::new()), OwnLock::checked_name)?;
+        if header == wanted || (own.is_none() && !writable) {
+            return Ok(());
+        }
+        Err(Error::mismatch("its lock", text(&wanted), text(header)))
+    }
+}
