@@ -60,8 +60,26 @@ stories! {
     taking_it_twice_in_a_thread_is_an_error,
     contents_grow_to_the_capacity_and_everybody_sees_it,
     a_raw_mapping_is_no_region,
+    what_is_synced_stays_and_only_writers_sync,
     deaths_at_random_moments_lose_nothing,
     a_writer_that_no_segment_has_keeps_nobody_out,
+}
+
+fn what_is_synced_stays_and_only_writers_sync(place: &Place) {
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
+    region.sync().unwrap();
+    let other = Region::open(place.source()).unwrap();
+    other.write().unwrap().set(&[7; 100_000]).unwrap();
+    // Longer than this handle knows.
+    region.sync().unwrap();
+    let guard = other.write().unwrap();
+    region.sync().unwrap();
+    drop(guard);
+    if let Source::File(path) = place.source() {
+        assert!(std::fs::read(path).unwrap().windows(100_000).any(|bytes| bytes == [7; 100_000]));
+    }
+    let reader = Region::options().access(Access::ReadOnly).open(place.source()).unwrap();
+    assert_eq!(*reader.sync().unwrap_err().kind(), ErrorKind::ReadOnly);
 }
 
 fn writer(args: &[&str]) {

@@ -275,6 +275,39 @@ impl Region {
         held::read_unlocked(&self.segment, bytes, self.usual())
     }
 
+    /// Returns once the disk has what was written through this handle under guards that were dropped before. Processes share contents
+    /// without it: it is for the power cut. Memory has no disk and is done at once.
+    ///
+    /// It takes no lock. A change that is under way meanwhile may reach the disk in part, also after this, whenever the system sees fit, and
+    /// no order is promised; after a power cut it is poison only if the header's mark of it has reached the disk too. So a file that must always be
+    /// whole after a power cut is written anew and renamed instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::Region;
+    ///
+    /// let path = std::env::temp_dir().join(format!("mmf-sync-{}", std::process::id()));
+    /// let region = Region::create_new(&path, 4096)?;
+    /// region.write()?.set(b"kept")?;
+    /// region.sync()?;
+    /// # drop(region);
+    /// # std::fs::remove_file(&path).unwrap();
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ReadOnly`]; what the system reports, after which it is not known what the disk has.
+    pub fn sync(&self) -> Result<()> {
+        if self.segment.map.access() != Access::ReadWrite {
+            return Err(self.segment.name_it(Error::new(ErrorKind::ReadOnly, "sync")));
+        }
+        // Others may have made it longer, and this handle have written there since.
+        self.segment.map.refresh()?;
+        self.segment.map.sync(..)
+    }
+
     /// Writes a [copy](Region::to_vec) of the contents to a stream: a dump. Nobody waits while it is written.
     ///
     /// # Errors

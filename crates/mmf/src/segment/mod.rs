@@ -86,9 +86,7 @@ impl Segment {
     /// Takes up a mapping of a whole segment, checking its header once.
     pub(crate) fn adopt(mut map: Mapping, kind: Kind, own_lock: Option<OwnLock>) -> Result<Segment> {
         if map.object().is_remote()? {
-            let what =
-                "a segment on a file system that other machines share: each would take the other's processes for dead";
-            return Err(Error::unsupported("open", what).with_help("a raw mapping of it works"));
+            return Err(Error::remote_segment("open"));
         }
         let bytes = map.read_to_vec(0, map.len().min(PAYLOAD))?;
         let writable = map.access() == Access::ReadWrite;

@@ -54,6 +54,10 @@ impl File {
         check_countable(size, "create")?;
         let permissions = spec.permissions.clone().unwrap_or_default();
         let newborn = Newborn::in_directory(directory, &Descriptor::new(&permissions, Kind::File)?)?;
+        // Before it has a name that would stay.
+        if !spec.first_bytes.is_empty() && is_remote(&newborn.file) {
+            return Err(Error::remote_segment("create"));
+        }
         // On NTFS this takes the disk's space, and what was never written reads as zeros.
         let filled = newborn.file.set_len(size).and_then(|()| (&newborn.file).write_all(&spec.first_bytes));
         filled.map_err(|source| error::classify("create", source))?;
@@ -125,23 +129,8 @@ impl File {
         Ok(parts.iter().fold(0, |number, part| number << 32 | u128::from(*part)))
     }
 
-    /// Whether it was reached through the network: for a local file there is nothing to ask, and asking fails
-    /// ([`FILE_REMOTE_PROTOCOL_INFO`]).
-    ///
-    /// [`FILE_REMOTE_PROTOCOL_INFO`]: https://learn.microsoft.com/windows/win32/api/winbase/ns-winbase-file_remote_protocol_info
     pub(super) fn is_remote(&self) -> bool {
-        let mut info = FILE_REMOTE_PROTOCOL_INFO::default();
-        let handle = self.file.as_raw_handle();
-        // SAFETY: the handle is open, and `info` is writable and of the size that the call is told.
-        let told = unsafe {
-            GetFileInformationByHandleEx(
-                handle,
-                FileRemoteProtocolInfo,
-                (&raw mut info).cast(),
-                size32::<FILE_REMOTE_PROTOCOL_INFO>(),
-            )
-        };
-        told != 0
+        is_remote(&self.file)
     }
 
     /// For one view; `None` where the file is empty.
@@ -171,6 +160,24 @@ impl File {
             }
         }
     }
+}
+
+/// Whether it was reached through the network: for a local file there is nothing to ask, and asking fails
+/// ([`FILE_REMOTE_PROTOCOL_INFO`]).
+///
+/// [`FILE_REMOTE_PROTOCOL_INFO`]: https://learn.microsoft.com/windows/win32/api/winbase/ns-winbase-file_remote_protocol_info
+fn is_remote(file: &fs::File) -> bool {
+    let mut info = FILE_REMOTE_PROTOCOL_INFO::default();
+    // SAFETY: the handle is open, and `info` is writable and of the size that the call is told.
+    let told = unsafe {
+        GetFileInformationByHandleEx(
+            file.as_raw_handle(),
+            FileRemoteProtocolInfo,
+            (&raw mut info).cast(),
+            size32::<FILE_REMOTE_PROTOCOL_INFO>(),
+        )
+    };
+    told != 0
 }
 
 /// A file that has no name of its own yet: the system deletes it when its handle closes, as it also does when this
