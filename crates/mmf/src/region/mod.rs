@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
+use crate::segment::waits::{For, Waits};
 use crate::segment::{Segment, Until};
 use crate::spec::Access;
 
@@ -224,6 +225,7 @@ impl Region {
             Access::ReadWrite => Some(self.segment.participant("wait for")?.slot()),
             Access::ReadOnly | Access::CopyOnWrite => None,
         };
+        let waits = me.map(|me| Waits::new(&self.segment, me, For::Change));
         loop {
             let ticket = me.map(|me| self.segment.or_gone(self.segment.changes.ticket(me), "wait for")).transpose()?;
             let version = self.version()?;
@@ -234,6 +236,7 @@ impl Region {
             if left.is_zero() {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Timeout { holder: None }, "wait for")));
             }
+            waits.as_ref().map_or(Ok(()), Waits::begin)?;
             match ticket {
                 // Bounded, since whoever should wake us may die before it does.
                 Some(ticket) => self.segment.changes.sleep(ticket, left.min(held::LONGEST_SLEEP)),

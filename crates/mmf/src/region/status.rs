@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Region, held};
 use crate::error::Result;
+use crate::segment::waits::For;
 
 /// How a region stands at one moment, for people and for monitoring; the next moment it may differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub struct Participant {
     pub writing: bool,
     /// How many of its threads have a read lock.
     pub reading: u32,
+    /// How many of its threads have waited for the lock for a millisecond or more. Who has stepped forward is among them.
+    pub waiting: u32,
+    /// How many of its threads wait for a change.
+    pub watching: u32,
 }
 
 impl Region {
@@ -59,6 +64,8 @@ impl Region {
                 since: since_1970(segment.or_gone(words.since.load(), doing)?),
                 writing: writer == Some(slot),
                 reading: segment.or_gone(slots.read_locks(slot), doing)?,
+                waiting: segment.waiting(slot, For::Lock)?,
+                watching: segment.waiting(slot, For::Change)?,
             });
         }
         Ok(RegionStatus {

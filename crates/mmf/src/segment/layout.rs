@@ -64,6 +64,10 @@ pub(crate) mod at {
     pub(crate) const SLOT_PROCESS: usize = 8;
     /// `u64`: when it attached, in nanoseconds since 1970.
     pub(crate) const SLOT_SINCE: usize = 16;
+    /// `u32`: threads that have waited for the lock for a while.
+    pub(crate) const SLOT_WAITING: usize = 24;
+    /// `u32`: threads that wait for a change.
+    pub(crate) const SLOT_WATCHING: usize = 28;
     /// `u64`: the participant's word of a lock of the user's own.
     pub(crate) const SLOT_LOCK_WORD: usize = 32;
 }

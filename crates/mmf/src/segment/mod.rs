@@ -4,6 +4,7 @@ mod boot;
 pub(crate) mod layout;
 mod own_lock;
 mod participants;
+pub(crate) mod waits;
 
 pub(crate) use participants::Participant;
 
@@ -22,6 +23,7 @@ use crate::sys::guard::Fault;
 use crate::wait::Queue;
 use boot::LastBoot;
 use layout::{Header, Kind, OWN_LOCK, PAYLOAD, at};
+use waits::{For, Waits};
 
 /// A mapping with a header, a lock and participants.
 pub(crate) struct Segment {
@@ -152,7 +154,9 @@ impl Segment {
 
     pub(crate) fn read_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
         let participant = self.participant(doing)?;
-        let (me, reap) = (participant.slot(), |slot| participants::reap(self, participant, slot));
+        let me = participant.slot();
+        let waits = Waits::new(self, me, For::Lock);
+        let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
         let held = match &self.own_lock {
             None => self.lock.read(me, until, &reap),
             Some(own) => self.lock_own(own, me, false, until, &reap),
@@ -166,7 +170,10 @@ impl Segment {
     }
 
     fn write_lock_as(&self, participant: &Participant, until: Until) -> Result<Held, Refused> {
-        let (me, reap) = (participant.slot(), |slot| participants::reap(self, participant, slot));
+        let me = participant.slot();
+        let waits = Waits::new(self, me, For::Lock);
+        // Asked for by those who have waited for a while.
+        let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
         match &self.own_lock {
             None => self.lock.write(me, until, &reap),
             Some(own) => self.lock_own(own, me, true, until, &reap),

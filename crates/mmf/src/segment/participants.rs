@@ -26,6 +26,7 @@ impl Participant {
             // Also where it was given up: a guard that was leaked still holds then.
             segment.or_gone(scrub(segment, slot), "attach to")?;
             segment.recover_own(slot)?;
+            segment.forget_waits(slot)?;
             segment.or_gone(participant.move_in(segment), "attach to")?;
             if let Err(error) = segment.renew(&participant) {
                 participant.leave(segment);
