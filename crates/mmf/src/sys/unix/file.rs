@@ -68,15 +68,17 @@ mod tests {
 
     #[test]
     fn a_segment_that_other_machines_could_open_is_refused_and_leaves_nothing() {
-        let dir = testkit::TempDir::new();
+        let dir = std::env::temp_dir().join(format!("mmf-remote-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
         let path = dir.join("segment");
         let spec = Spec { size: Some(4096), first_bytes: vec![1], ..Spec::default() };
         let error = create_where(&path, &spec, |_| Ok(true)).err().unwrap();
         assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }), "{error}");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
         let raw = Spec { size: Some(4096), ..Spec::default() };
         create_where(&path, &raw, |_| Ok(true)).unwrap();
         std::fs::remove_file(&path).unwrap();
         create_where(&path, &spec, |_| Ok(false)).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }
