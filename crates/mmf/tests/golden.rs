@@ -61,7 +61,6 @@ struct Told {
     boot: Vec<u8>,
     writer: u64,
     poisoned: bool,
-    dirty: u32,
     change: u64,
     /// Process id and read locks of each slot in use.
     participants: Vec<(usize, u32, u32)>,
@@ -82,10 +81,9 @@ impl Told {
         assert_eq!((u64_at(80), u32_at(88)), (20480, 256));
         let slot = |k: usize| 4096 + 64 * k;
         let occupied = |k: usize| u64_at(2176 + 8 * (k / 64)) >> (k % 64) & 1 == 1;
-        let in_use = (0..256).filter(|k| u32_at(slot(*k)) == 1);
-        let participants: Vec<_> = in_use.map(|k| (k, u32_at(slot(k) + 8), u32_at(slot(k) + 4))).collect();
-        assert!(participants.iter().all(|(k, ..)| occupied(*k)));
-        let len = usize::try_from(u64_at(1088)).unwrap();
+        let in_use = (0..256).filter(|k| occupied(*k));
+        let participants = in_use.map(|k| (k, u32_at(slot(k) + 8), u32_at(slot(k) + 4))).collect();
+        let len = usize::try_from(u64_at(2064)).unwrap();
         Told {
             version: u32_at(8),
             features: [u64_at(16), u64_at(24), u64_at(32)],
@@ -98,8 +96,7 @@ impl Told {
             boot: bytes[1040..1056].to_vec(),
             writer: u64_at(2048) & 0xffff,
             poisoned: u64_at(2048) >> 17 & 1 == 1,
-            dirty: u32_at(2056),
-            change: u64_at(2240),
+            change: u64_at(2056),
             participants,
             contents: bytes[20480..20480 + len].to_vec(),
         }
@@ -119,7 +116,6 @@ impl Told {
             boot: vec![0x22; 16],
             writer: 0,
             poisoned: false,
-            dirty: 0,
             change: 2,
             participants: Vec::new(),
             contents: b"golden".to_vec(),
@@ -200,14 +196,8 @@ fn a_poisoned_one_tells_so_until_it_is_mended() {
 #[test]
 fn one_left_by_a_machine_that_stopped_has_no_participants_and_poison() {
     let copy = Copy::of(golden!("dead"));
-    let left = Told {
-        writer: 1,
-        dirty: 1,
-        change: 3,
-        participants: vec![(0, 4321, 0)],
-        contents: b"halfen".to_vec(),
-        ..Told::plain()
-    };
+    let left =
+        Told { writer: 1, change: 3, participants: vec![(0, 4321, 0)], contents: b"halfen".to_vec(), ..Told::plain() };
     assert_eq!(copy.told(), left);
     let reader = copy.to_read().unwrap();
     assert_eq!(*reader.to_vec().unwrap_err().kind(), ErrorKind::Poisoned);
@@ -225,7 +215,7 @@ fn one_left_by_a_machine_that_stopped_has_no_participants_and_poison() {
     drop(guard);
     drop((region, reader));
     let told = copy.told();
-    assert_eq!((told.writer, told.dirty, told.poisoned, told.participants), (0, 0, false, Vec::new()));
+    assert_eq!((told.writer, told.poisoned, told.participants), (0, false, Vec::new()));
     good(&copy);
 }
 

@@ -379,17 +379,17 @@ fn deaths_at_random_moments_lose_nothing(place: &Place) {
 
 /// Whoever may write the object may write any number into the lock's word.
 fn a_writer_that_no_segment_has_keeps_nobody_out(place: &Place) {
-    // Where the format has the lock's word, and who has begun a change.
-    let (lock, dirty) = (2048, 2056);
+    // Where the format has the lock's word, and the version, which is odd while a change is under way.
+    let (lock, version) = (2048, 2056);
     let region = Region::create_new(place.source(), 1 << 16).unwrap();
     let raw = Mapping::open(place.source()).unwrap();
     for nobody in [257_u32, 1000, 0xffff] {
         raw.store(lock, u64::from(nobody), Ordering::SeqCst).unwrap();
-        raw.store(dirty, 0_u32, Ordering::SeqCst).unwrap();
+        raw.store(version, 2_u64, Ordering::SeqCst).unwrap();
         drop(region.write().unwrap());
         drop(region.read().unwrap());
         raw.store(lock, u64::from(nobody), Ordering::SeqCst).unwrap();
-        raw.store(dirty, nobody, Ordering::SeqCst).unwrap();
+        raw.store(version, 3_u64, Ordering::SeqCst).unwrap();
         assert!(matches!(region.read(), Err(LockError::Poisoned(_))), "{nobody}");
         region.clear_poison().unwrap();
     }

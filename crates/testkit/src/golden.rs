@@ -89,10 +89,12 @@ fn anonymous(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes[64..72].copy_from_slice(&1_700_000_000_000_000_000_u64.to_le_bytes());
     bytes[1024..1040].copy_from_slice(&[0x11; 16]);
     bytes[1040..1056].copy_from_slice(&[0x22; 16]);
-    for slot in bytes[4096..20480].chunks_exact_mut(64) {
-        let used = slot[0] != 0;
-        slot[8..12].copy_from_slice(&(if used { 4321_u32 } else { 0 }).to_le_bytes());
-        slot[16..24].copy_from_slice(&(if used { 1_700_000_001_000_000_000_u64 } else { 0 }).to_le_bytes());
+    for slot in 0..256 {
+        let used = bytes[2176 + slot / 8] >> (slot % 8) & 1 == 1;
+        let (process, since) = if used { (4321_u32, 1_700_000_001_000_000_000_u64) } else { (0, 0) };
+        let at = 4096 + 64 * slot;
+        bytes[at + 8..at + 12].copy_from_slice(&process.to_le_bytes());
+        bytes[at + 16..at + 24].copy_from_slice(&since.to_le_bytes());
     }
     seal(&mut bytes);
     bytes

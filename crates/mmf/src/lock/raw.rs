@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::{Lock, Reap, Refused, Until, Wait};
+use super::{FIRST_READERS, Lock, READERS, Reap, Refused, Seat, Until, WRITER, Wait};
 use crate::error::{Error, Result};
 use crate::mapping::{Cell, Mapping};
 use crate::segment::layout::{SLOT_SIZE, SLOT_TABLE, SLOTS, at};
@@ -273,7 +273,7 @@ impl Lock {
     /// Waits until an attempt succeeds.
     pub(crate) fn wait_for(
         &self,
-        me: usize,
+        me: &Seat,
         until: Until,
         attempt: &dyn Fn() -> Result<bool>,
         reap: Reap<'_>,
@@ -283,13 +283,13 @@ impl Lock {
         }
         let mut wait = Wait::new(until.deadline());
         loop {
-            let ticket = wait.ticket(&self.queue, me)?;
+            let ticket = wait.ticket(&self.queue, me.slot)?;
             if attempt().map_err(Refused::Failed)? {
                 return Ok(());
             }
             let blocker = match self.writer()? {
                 Some(writer) => Some(writer),
-                None => self.slots.reader()?,
+                None => self.readers.inside(READERS >> FIRST_READERS)?,
             };
             // Between taking it and being told here, or the other way round, its holder has no name; and it may be dead.
             if blocker.is_none() && wait.since.is_some() && self.reap_all(reap)? {
@@ -301,27 +301,23 @@ impl Lock {
 
     fn reap_all(&self, reap: Reap<'_>) -> Result<bool, Refused> {
         let mut any = false;
-        for slot in self.slots.occupied()? {
+        for slot in self.readers.occupied()? {
             any |= reap(slot).map_err(Refused::Failed)?;
         }
         Ok(any)
     }
 
     /// Tells others that this participant is inside.
-    pub(crate) fn tell_inside(&self, me: usize, writes: bool) -> Result<(), Fault> {
-        if writes {
-            self.change(|word| (word & !super::WRITER) | super::writer(me))
-        } else {
-            self.slots.readers(me).add(1).map(drop)
-        }
+    pub(crate) fn tell_inside(&self, me: &Seat, writes: bool) -> Result<(), Fault> {
+        if writes { self.word.change(|word| (word & !WRITER) | me.tag) } else { me.readers.add(1).map(drop) }
     }
 
     /// Tells others that it leaves.
-    pub(crate) fn tell_leaving(&self, me: usize, writes: bool) -> Result<(), Fault> {
+    pub(crate) fn tell_leaving(&self, me: &Seat, writes: bool) -> Result<(), Fault> {
         if writes {
-            self.change(|word| if word & super::WRITER == super::writer(me) { word & !super::WRITER } else { word })
+            self.word.change(|word| if word & WRITER == me.tag { word & !WRITER } else { word })
         } else {
-            self.slots.readers(me).add(u32::MAX).map(drop)
+            me.readers.add(u32::MAX).map(drop)
         }
     }
 

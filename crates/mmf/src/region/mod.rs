@@ -85,6 +85,7 @@ impl Region {
         Region::options().capacity(capacity).open_or_create(source)
     }
 
+    #[inline]
     fn usual(&self) -> Until {
         self.timeout.map_or(Until::Forever, Until::After)
     }
@@ -98,8 +99,9 @@ impl Region {
     /// [`ErrorKind::ReadOnly`] for a read-only handle, which reads without the lock ([`to_vec`](Region::to_vec));
     /// [`ErrorKind::Full`] where too many handles take part, or one thread has too many locks; [`ErrorKind::InvalidInput`] in a
     /// forked child for its parent's handle; [`ErrorKind::Fault`].
+    #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, self.usual())
+        ReadGuard::lock(&self.segment, self.usual())
     }
 
     /// As [`read`](Region::read), without waiting.
@@ -107,8 +109,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    #[inline]
     pub fn try_read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::Now)
+        ReadGuard::lock(&self.segment, Until::Now)
     }
 
     /// As [`read`](Region::read), waiting for as long as `timeout`.
@@ -116,8 +119,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn read_for(&self, timeout: Duration) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::After(timeout))
+        ReadGuard::lock(&self.segment, Until::After(timeout))
     }
 
     /// As [`read`](Region::read), waiting until `deadline`.
@@ -125,8 +129,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::At(deadline))
+        ReadGuard::lock(&self.segment, Until::At(deadline))
     }
 
     /// Locks for writing. Nobody else is inside.
@@ -134,8 +139,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, self.usual())
+        WriteGuard::lock(&self.segment, self.usual())
     }
 
     /// As [`write`](Region::write), without waiting.
@@ -143,8 +149,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    #[inline]
     pub fn try_write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::Now)
+        WriteGuard::lock(&self.segment, Until::Now)
     }
 
     /// As [`write`](Region::write), waiting for as long as `timeout`.
@@ -152,8 +159,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn write_for(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::After(timeout))
+        WriteGuard::lock(&self.segment, Until::After(timeout))
     }
 
     /// As [`write`](Region::write), waiting until `deadline`.
@@ -161,8 +169,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn write_until(&self, deadline: Instant) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::At(deadline))
+        WriteGuard::lock(&self.segment, Until::At(deadline))
     }
 
     /// Whether a writer died or panicked with a change half made, and nobody has [cleared](Region::clear_poison) that.

@@ -51,19 +51,18 @@ impl Region {
     pub fn status(&self) -> Result<RegionStatus> {
         let segment = &self.segment;
         let doing = "examine";
-        let slots = segment.lock.slots();
+        let readers = segment.lock.readers();
         let writer = segment.or_gone(segment.lock.writer(), doing)?;
         let mut participants = Vec::new();
         // Those of another boot are dead, though nobody has cleared them yet.
         let present = segment.or_gone(segment.is_of_this_boot(), doing)?;
-        let occupied = if present { segment.or_gone(slots.occupied(), doing)? } else { Vec::new() };
+        let occupied = if present { segment.or_gone(readers.occupied(), doing)? } else { Vec::new() };
         for slot in occupied {
-            let Some(words) = slots.get(slot) else { continue };
             participants.push(Participant {
-                process: segment.or_gone(words.process.load(), doing)?,
-                since: since_1970(segment.or_gone(words.since.load(), doing)?),
+                process: segment.process(slot)?,
+                since: since_1970(segment.since(slot)?),
                 writing: writer == Some(slot),
-                reading: segment.or_gone(slots.read_locks(slot), doing)?,
+                reading: segment.or_gone(readers.count(slot), doing)?,
                 waiting: segment.waiting(slot, For::Lock)?,
                 watching: segment.waiting(slot, For::Change)?,
             });

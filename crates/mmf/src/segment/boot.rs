@@ -87,15 +87,14 @@ impl Segment {
     pub(super) fn renew(&self, participant: &Participant) -> Result<()> {
         let doing = "attach to";
         let since = Instant::now();
-        let me = participant.slot();
         while !self.or_gone(self.is_of_this_boot(), doing)? {
-            for slot in self.or_gone(self.lock.slots().occupied(), doing)? {
+            for slot in self.or_gone(self.lock.readers().occupied(), doing)? {
                 reap(self, participant, slot)?;
             }
             match self.write_lock_as(participant, Until::After(LOOK)) {
                 Ok(_) => {
                     let renewed = self.renew_locked();
-                    let unlocked = self.unlock_write(me);
+                    let unlocked = self.unlock_as(participant);
                     return self.or_gone(renewed.and(unlocked).and_then(|()| self.changes.wake_all()), doing);
                 }
                 // They do the same, or have done it and use the lock already.
@@ -113,11 +112,11 @@ impl Segment {
             return Ok(());
         }
         // The disk may have got a part of the header only, so that the change is nobody's.
-        if self.version.load()? % 2 == 1 {
+        let version = self.version.load()?;
+        if version % 2 == 1 {
             self.lock.poison()?;
-            self.end_version()?;
+            self.version.store(version.wrapping_add(1))?;
         }
-        self.lock.mark_clean()?;
         self.last_boot.set_to_this()
     }
 }

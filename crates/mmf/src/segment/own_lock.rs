@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Held, Segment, Until};
+use super::{Held, Participant, Seat, Segment, Until};
 use crate::error::{Error, Result};
 use crate::lock::{LockWords, OwnLock, Reap, Refused};
 use crate::sys::guard::Fault;
@@ -19,18 +19,18 @@ impl Segment {
     pub(super) fn lock_own(
         &self,
         own: &OwnLock,
-        me: usize,
+        me: &Seat,
         writes: bool,
         until: Until,
         reap: Reap<'_>,
     ) -> Result<Held, Refused> {
-        self.lock.wait_for(me, until, &|| own.try_lock(self.words(), me, writes), reap)?;
+        self.lock.wait_for(me, until, &|| own.try_lock(self.words(), me.slot(), writes), reap)?;
         let inside = self.inherit(until, reap).and_then(|()| {
             self.lock.tell_inside(me, writes)?;
             Ok(Held { poisoned: self.lock.is_poisoned()? })
         });
         if inside.is_err() {
-            own.unlock(self.words(), me, writes).map_err(Refused::Failed)?;
+            own.unlock(self.words(), me.slot(), writes).map_err(Refused::Failed)?;
         }
         inside
     }
@@ -52,26 +52,33 @@ impl Segment {
         Ok(())
     }
 
-    pub(crate) fn unlock_read(&self, me: usize) -> Result<(), Fault> {
+    pub(super) fn unlock_as(&self, participant: &Participant) -> Result<(), Fault> {
         match &self.own_lock {
-            None => self.lock.unlock_read(me),
-            Some(own) => self.unlock_own(own, me, false),
+            None => self.lock.unlock_write(participant.seat()).map(drop),
+            Some(own) => self.unlock_own_as(own, participant.seat(), true),
         }
     }
 
-    pub(crate) fn unlock_write(&self, me: usize) -> Result<(), Fault> {
-        match &self.own_lock {
-            None => self.lock.unlock_write(me),
-            Some(own) => self.unlock_own(own, me, true),
+    /// Ends a guard's lock that is the user's own.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn unlock_own(&self, writes: bool) -> Result<(), Fault> {
+        let (Some(own), Some(participant), true) = (&self.own_lock, self.own_participant.get(), self.is_ours()) else {
+            return Ok(());
+        };
+        let changed = writes && self.is_changing();
+        if changed {
+            self.end_change()?;
         }
+        self.unlock_own_as(own, participant.seat(), writes)?;
+        if changed { self.changes.wake_all() } else { Ok(()) }
     }
 
     /// Told before it is done: who finds the lock free finds nobody inside.
-    #[cold]
-    fn unlock_own(&self, own: &OwnLock, me: usize, writes: bool) -> Result<(), Fault> {
+    fn unlock_own_as(&self, own: &OwnLock, me: &Seat, writes: bool) -> Result<(), Fault> {
         self.lock.tell_leaving(me, writes)?;
         // Like a page that is gone, it is nothing that a guard's drop could tell anybody.
-        own.unlock(self.words(), me, writes).map_err(|_| Fault)?;
+        own.unlock(self.words(), me.slot(), writes).map_err(|_| Fault)?;
         self.lock.wake()
     }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use super::Segment;
-use super::layout::{SLOT_SIZE, SLOT_TABLE, at};
+use super::layout::{self, at};
 use crate::error::Result;
 
 /// What is waited for.
@@ -26,7 +26,7 @@ fn count(slot: usize, what: For) -> usize {
         For::Lock => at::SLOT_WAITING,
         For::Change => at::SLOT_WATCHING,
     };
-    SLOT_TABLE + slot * SLOT_SIZE + field
+    layout::slot(slot, field)
 }
 
 impl<'a> Waits<'a> {
