@@ -57,6 +57,7 @@ struct Told {
     created: u64,
     capacity: u64,
     name: Vec<u8>,
+    lock: Vec<u8>,
     machine: Vec<u8>,
     boot: Vec<u8>,
     writer: u64,
@@ -94,6 +95,7 @@ impl Told {
             created: u64_at(64),
             capacity: u64_at(72),
             name: bytes[96..96 + u32_at(92) as usize].to_vec(),
+            lock: bytes[352..384].iter().copied().take_while(|byte| *byte != 0).collect(),
             machine: bytes[1024..1040].to_vec(),
             boot: bytes[1040..1056].to_vec(),
             writer: u64_at(2048) & 0xffff,
@@ -115,6 +117,7 @@ impl Told {
             created: 1_700_000_000_000_000_000,
             capacity: 20480 + 64,
             name: Vec::new(),
+            lock: Vec::new(),
             machine: vec![0x11; 16],
             boot: vec![0x22; 16],
             writer: 0,
@@ -253,6 +256,15 @@ fn a_feature_that_all_must_know_lets_nobody_in() {
     for opened in [copy.to_read(), copy.to_write()] {
         refused(opened, "it needs features 0x8000000000000000 to be read and 0x0 to be written");
     }
+}
+
+#[test]
+fn one_with_a_lock_that_nobody_here_has_is_read_only() {
+    let copy = Copy::of(golden!("own-lock"));
+    assert_eq!(copy.told(), Told { features: [0, 1, 0], lock: b"own/golden".to_vec(), ..Told::plain() });
+    assert_eq!(copy.to_read().unwrap().to_vec().unwrap(), b"golden");
+    let wanted = ErrorKind::Mismatch { what: "its lock", wanted: "mmf's own".into(), found: "\"own/golden\"".into() };
+    assert_eq!(*copy.to_write().err().unwrap().kind(), wanted);
 }
 
 #[test]

@@ -29,6 +29,10 @@ pub fn make(dir: &Path) -> io::Result<()> {
     };
     // The highest bit of each set, which no release gives a meaning.
     let feature = |at: usize| with(&|bytes| bytes[at + 7] = 0x80);
+    let own_lock = with(&|bytes| {
+        bytes[24] = 1;
+        bytes[352..362].copy_from_slice(b"own/golden");
+    });
     let mut damaged = plain.clone();
     damaged[60] ^= 1;
     let all = [
@@ -38,6 +42,7 @@ pub fn make(dir: &Path) -> io::Result<()> {
         ("compatible", feature(16)),
         ("read-compatible", feature(24)),
         ("incompatible", feature(32)),
+        ("own-lock", own_lock),
         ("future", with(&|bytes| bytes[8] = 2)),
         ("kind", with(&|bytes| bytes[40..48].copy_from_slice(b"foreign\0"))),
         ("checksum", damaged),
