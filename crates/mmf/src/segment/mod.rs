@@ -2,10 +2,14 @@
 
 mod boot;
 pub(crate) mod layout;
+mod mine;
+mod options;
 mod own_lock;
 mod participants;
 pub(crate) mod waits;
 
+pub(crate) use mine::Mine;
+pub(crate) use options::SegmentOptions;
 pub(crate) use participants::Participant;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
