@@ -59,6 +59,18 @@ impl From<Error> for Again {
     }
 }
 
+/// Whether two keys are the same. Mostly they are short, and a call would cost more than the comparison.
+#[inline]
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+    let rest = a.remainder().iter().zip(b.remainder()).all(|(a, b)| a == b);
+    rest && a.zip(b).all(|(a, b)| word(a) == word(b))
+}
+
 /// A record's head and key, copied.
 pub(super) struct HeadAndKey {
     bytes: [MaybeUninit<u8>; HEAD + KEY_MAX],
@@ -268,7 +280,7 @@ impl Heap<'_> {
             if stamp == 0 {
                 return Err(Again::Changed);
             }
-            if head.key_len != key.len() || found_key != key {
+            if head.key_len != key.len() || !same(found_key, key) {
                 return self.unless_changed(block, stamp, None);
             }
             if stamp > self.map.word(at::COMMIT)? {

@@ -16,7 +16,7 @@ impl Writer<'_> {
     #[cold]
     #[inline(never)]
     pub(super) fn make_space(&mut self) -> Result<()> {
-        if self.sweep(SWEPT)? || self.empty_a_span()? {
+        if self.sweep(SWEPT)? || self.heap.list_all(&mut self.plan)? || self.empty_a_span()? {
             return Ok(());
         }
         if self.has_pending()? {
@@ -41,9 +41,10 @@ impl Writer<'_> {
                 let words = heap.copy_line(at)?;
                 for (nth, slot) in words[..SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                     let block = block_of(*slot);
-                    if map.word(block + VERSION)? <= floor {
+                    let head = self.head(block)?;
+                    if head.version <= floor {
                         self.plan.put(at + 8 * nth, 0);
-                        self.free(block, false)?;
+                        self.free(block, head.in_spans, false)?;
                     }
                 }
                 line = heap.next_line(words[SLOTS])?;
@@ -141,7 +142,7 @@ impl Writer<'_> {
         self.plan.put(at, super::index::slot_for(hash, new));
         self.plan.put(at::COMMIT, stamp);
         if self.is_durable() {
-            self.free(block, false)?;
+            self.free(block, false, false)?;
         } else {
             // The spans of its value are the new one's.
             self.plan.put(block + STAMP, 0);

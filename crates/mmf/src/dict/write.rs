@@ -6,15 +6,15 @@ use super::Dict;
 use super::heap::{Heap, LINK, NoBlock};
 use super::index::{Vacancy, block_of, count_of, slot_for};
 use super::plan::{self, Plan};
-use super::read::HeadAndKey;
+use super::read::{HeadAndKey, same};
 use super::record::{BEFORE, HEAD, Head, Kind, STAMP, VERSION};
 use super::ring;
 use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
 
-/// Records up to this size are put together before they are copied.
-const SMALL: usize = 512;
+/// Keys up to this length are put together with the words before them, and copied at once.
+const SHORT: usize = 64;
 
 /// What is to be done with a key.
 #[derive(Clone, Copy, Debug)]
@@ -139,10 +139,10 @@ impl<'a> Writer<'a> {
                         self.plan.put(block + BEFORE, stored.block as u64);
                         self.plan.put(block + STAMP, version);
                         self.plan.put(stored.slot, slot_for(change.hash, block));
-                        freed.push((block, true));
+                        freed.push((block, false, true));
                     }
                     emptied.push(stored.slot);
-                    freed.push((stored.block, false));
+                    freed.push((stored.block, stored.head.in_spans, false));
                 }
                 events.push(version, Kind::Removal, change.key);
                 continue;
@@ -158,7 +158,7 @@ impl<'a> Writer<'a> {
                 Err(vacancy) => self.heap.put_entry(&mut self.plan, vacancy, slot)?,
             }
             if let Some(stored) = old {
-                freed.push((stored.block, false));
+                freed.push((stored.block, stored.head.in_spans, false));
             }
             len += u64::from(!there);
             events.push(version, kind, change.key);
@@ -176,9 +176,9 @@ impl<'a> Writer<'a> {
         self.plan.put(at::LEN, len);
         emptied.drain(|slot| self.plan.put(slot, 0));
         let mut outcome = Ok(());
-        freed.drain(|(block, removal)| {
+        freed.drain(|(block, in_spans, removal)| {
             if outcome.is_ok() {
-                outcome = self.free(block, removal);
+                outcome = self.free(block, in_spans, removal);
             }
         });
         outcome?;
@@ -201,7 +201,7 @@ impl<'a> Writer<'a> {
         let mut head = None;
         let found = self.heap.find(&self.plan, hash, |block| {
             let Some((it, _, found_key)) = copy.copy(&self.heap, block, key.len())? else { return Ok(false) };
-            if it.key_len != key.len() || found_key != key {
+            if it.key_len != key.len() || !same(found_key, key) {
                 return Ok(false);
             }
             head = Some(it);
@@ -246,28 +246,19 @@ impl<'a> Writer<'a> {
         // Whoever still reads what was here before sees that before it sees other bytes.
         fence(Ordering::Release);
         let words = [version, head.what(), head.checksum];
-        if len <= SMALL {
-            let mut bytes = [0; SMALL - VERSION];
+        if key.len() <= SHORT {
+            let mut bytes = [0; HEAD - VERSION + SHORT];
             for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
                 to.copy_from_slice(&word.to_le_bytes());
             }
-            let (_, rest) = bytes.split_at_mut(HEAD - VERSION);
-            rest[..key.len()].copy_from_slice(key);
-            if parts.is_empty() {
-                rest[key.len()..key.len() + value.len()].copy_from_slice(value);
-            }
-            heap.map.write_at(
-                block + VERSION,
-                &bytes[..HEAD - VERSION + key.len() + if parts.is_empty() { value.len() } else { 0 }],
-            )?;
+            bytes[HEAD - VERSION..HEAD - VERSION + key.len()].copy_from_slice(key);
+            heap.map.write_at(block + VERSION, &bytes[..HEAD - VERSION + key.len()])?;
         } else {
-            let mut bytes = Vec::with_capacity(HEAD + key.len());
-            bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-            bytes.extend(key);
-            heap.map.write_at(block + VERSION, &bytes)?;
-            if parts.is_empty() {
-                heap.map.write_at(block + HEAD + key.len(), value)?;
-            }
+            heap.map.put_words(block + VERSION, &words)?;
+            heap.map.write_at(block + HEAD, key)?;
+        }
+        if parts.is_empty() {
+            heap.map.write_at(block + HEAD + key.len(), value)?;
         }
         if !parts.is_empty() {
             // Spans are counted in thousands.
@@ -279,10 +270,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Frees a record that no slot leads to any more; where a power cut must find it, at the next flush.
-    pub(super) fn free(&mut self, block: usize, removal: bool) -> Result<()> {
-        if !self.is_durable() {
-            return self.free_now(block);
-        }
+    #[inline]
+    pub(super) fn free(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
+        if self.is_durable() { self.keep(block, removal) } else { self.free_now(block, in_spans) }
+    }
+
+    /// Keeps what was freed for the next flush.
+    fn keep(&mut self, block: usize, removal: bool) -> Result<()> {
         let list = if removal { at::REMOVED } else { at::PENDING };
         let first = self.plan.get(self.heap.map, list)?;
         let bytes = self.plan.get(self.heap.map, at::PENDING_BYTES)?;
@@ -310,10 +304,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Frees a record at once.
-    pub(super) fn free_now(&mut self, block: usize) -> Result<()> {
-        let head = self.head(block)?;
+    #[inline]
+    pub(super) fn free_now(&mut self, block: usize, in_spans: bool) -> Result<()> {
         self.plan.put(block + STAMP, 0);
-        if head.in_spans {
+        if in_spans {
+            let head = self.head(block)?;
             let spans = self.heap.span_list(block, &head)?;
             if let (Some(first), Some(last)) = (spans.first(), spans.last()) {
                 self.heap.give_parts(&mut self.plan, *first, *last)?;
