@@ -305,14 +305,21 @@ fn a_segment_of_another_release_is_not_trampled() {
 
 #[test]
 fn a_region_that_can_only_be_read_is_read() {
-    let dir = TempDir::new();
-    // A feature that writers have to know.
-    let path = altered(&dir, |bytes| bytes[24] = 1);
-    let text = path.to_str().unwrap();
-    assert_eq!(mmf(["read", text]).exits(0).stdout, b"contents");
-    assert_eq!(mmf(["read", text, "--offset", "3", "--length", "4"]).exits(0).stdout, b"tent");
-    mmf_with(["write", text], b"x").exits(1).says("--raw");
-    assert_eq!(mmf(["read", text]).exits(0).stdout, b"contents");
+    // A feature that writers have to know, and a lock that the program does not have.
+    let feature = |bytes: &mut [u8]| bytes[24] = 2;
+    let lock = |bytes: &mut [u8]| {
+        bytes[24] = 1;
+        bytes[352..359].copy_from_slice(b"foreign");
+    };
+    for (alter, reason) in [(&feature as &dyn Fn(&mut [u8]), "0x2"), (&lock, "\"foreign\"")] {
+        let dir = TempDir::new();
+        let path = altered(&dir, alter);
+        let text = path.to_str().unwrap();
+        assert_eq!(mmf(["read", text]).exits(0).stdout, b"contents");
+        assert_eq!(mmf(["read", text, "--offset", "3", "--length", "4"]).exits(0).stdout, b"tent");
+        mmf_with(["write", text], b"x").exits(1).says("--raw").says(reason);
+        assert_eq!(mmf(["read", text]).exits(0).stdout, b"contents");
+    }
 }
 
 #[test]
