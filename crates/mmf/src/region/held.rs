@@ -35,6 +35,10 @@ fn len_beyond(segment: &Segment, told: Result<u64, Fault>, doing: &'static str) 
     if told <= room(segment, segment.map.refresh()?) {
         return Ok(usize::try_from(told).unwrap_or(0));
     }
+    if told <= segment.map.object().len()?.saturating_sub(PAYLOAD as u64) {
+        let reason = format!("its contents of {told} bytes are more than this process can address");
+        return Err(segment.name_it(Error::invalid(doing, reason)));
+    }
     let reason = format!("its contents claim {told} bytes, more than there are");
     Err(segment.name_it(Error::new(ErrorKind::Damaged { reason }, doing)))
 }
@@ -45,7 +49,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
     let deadline = until.deadline();
     loop {
         let before = segment.or_gone(segment.version.load(), doing)?;
-        let poisoned = segment.or_gone(segment.lock.is_poisoned(), doing)?;
+        let poisoned = segment.or_gone(segment.is_poisoned(), doing)?;
         if poisoned {
             return Err(segment.name_it(Error::new(ErrorKind::Poisoned, doing)));
         }
