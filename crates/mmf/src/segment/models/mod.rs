@@ -85,12 +85,12 @@ fn at_each_step(process: usize, check: impl Fn(u32)) {
 
 /// Handles of one segment.
 fn handles() -> [Arc<Segment>; SLOTS] {
-    let (bytes, size, _) = Segment::birth(None, Kind::REGION, 4096, 4096).unwrap();
+    let (bytes, size, _) = Segment::birth(None, Kind::REGION, None, 4096, 4096).unwrap();
     let first = Mapping::anonymous(size).unwrap();
     first.write_at(0, &bytes).unwrap();
     std::array::from_fn(|_| {
         let map = Mapping::options().from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-        Arc::new(Segment::adopt(map, Kind::REGION).unwrap())
+        Arc::new(Segment::adopt(map, Kind::REGION, None).unwrap())
     })
 }
 

@@ -52,7 +52,7 @@ pub(crate) const SLOTS: usize = 4;
 pub(crate) struct Plan {
     /// Where each handle has the shared memory.
     pub(crate) bases: Vec<usize>,
-    /// The words that may change: their offsets and widths in bytes. All others are zero for ever.
+    /// The words that may change: their offsets and widths in bytes. All others are as the mapping has them.
     pub(crate) words: Vec<(usize, usize)>,
     /// Those of them that are stored to without an exchange.
     pub(crate) stored_to: Vec<usize>,

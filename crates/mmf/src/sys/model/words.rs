@@ -8,7 +8,7 @@
 use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::{Loads, Plan, look, step, world};
-use crate::sys::guard::Fault;
+use crate::sys::guard::{self, Fault};
 
 pub(super) struct State {
     bases: Vec<usize>,
@@ -68,43 +68,46 @@ pub(crate) fn peek<W: Word>(offset: usize) -> W {
 
 macro_rules! word {
     ($word:ty, $atomic:ty, $width:ident, $with:ident) => {
-        /// Uses the word at that address, of which there is none where it is not to change.
-        fn $with<R>(offset: usize, use_it: impl FnOnce(Option<&$atomic>) -> R) -> R {
+        /// Uses the word at that offset.
+        fn $with<R>(offset: usize, use_it: impl FnOnce(&$atomic) -> R) -> R {
             match world().words.at(offset) {
-                None => use_it(None),
-                Some(Width::$width(word)) => use_it(Some(word)),
-                Some(_) => panic!("the word has another width"),
+                Some(Width::$width(word)) => use_it(word),
+                _ => panic!("a model has no such word at {offset}"),
             }
         }
 
-        // None of these needs what their callers promise: the address only tells which word is meant.
+        // But for a load none of these needs what its caller promises: the address only tells which word is meant.
         impl Word for $word {
             unsafe fn load(src: *const Self) -> Result<Self, Fault> {
                 look()?;
-                Ok(Word::peek(world().words.offset(src.addr())))
+                let offset = world().words.offset(src.addr());
+                if world().words.at(offset).is_none() {
+                    // SAFETY: the caller's promise, passed on; nothing takes the mapping's pages away.
+                    return unsafe { guard::Word::load(src) };
+                }
+                Ok(Word::peek(offset))
             }
             unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault> {
                 step()?;
-                $with(world().words.offset(dst.addr()), |word| word.unwrap().store(value, Ordering::Release));
+                $with(world().words.offset(dst.addr()), |word| word.store(value, Ordering::Release));
                 Ok(())
             }
             unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
                 step()?;
-                let old = $with(world().words.offset(dst.addr()), |word| word.unwrap().swap(value, Ordering::AcqRel));
+                let old = $with(world().words.offset(dst.addr()), |word| word.swap(value, Ordering::AcqRel));
                 fence(Ordering::SeqCst);
                 Ok(old)
             }
             unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
                 step()?;
-                let old =
-                    $with(world().words.offset(dst.addr()), |word| word.unwrap().fetch_add(value, Ordering::AcqRel));
+                let old = $with(world().words.offset(dst.addr()), |word| word.fetch_add(value, Ordering::AcqRel));
                 fence(Ordering::SeqCst);
                 Ok(old)
             }
             unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
                 step()?;
                 let outcome = $with(world().words.offset(dst.addr()), |word| {
-                    word.unwrap().compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+                    word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
                 });
                 if outcome.is_ok() {
                     fence(Ordering::SeqCst);
@@ -117,7 +120,7 @@ macro_rules! word {
                     Loads::Latest if !world().words.stored_to.contains(&offset) => word.fetch_or(0, Ordering::Acquire),
                     Loads::Old | Loads::Latest => word.load(Ordering::Acquire),
                 };
-                $with(offset, |word| word.map_or(0, load))
+                $with(offset, load)
             }
         }
     };
