@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Dict;
 use super::iter::Entries;
+use super::plan::Plan;
 use super::record::{self, Kind};
 use super::shape::at;
 use super::value::Encoding;
@@ -44,7 +45,8 @@ impl Dict {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn transaction<R>(&self, body: impl FnOnce(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
-        let writer = self.writer("begin a transaction with")?;
+        let mut plan = Plan::new();
+        let writer = self.writer(&mut plan, "begin a transaction with")?;
         let mut transaction = Transaction { writer, changes: BTreeMap::new(), aborted: false };
         let result = body(&mut transaction)?;
         if !transaction.aborted {
@@ -119,7 +121,7 @@ impl<'a> Reader<'a> {
             }
             // A writer has died; what it began is finished first.
             drop(reader);
-            drop(Writer::lock(dict, until, "read")?);
+            drop(Writer::lock(dict, &mut Plan::new(), until, "read")?);
         }
     }
 }

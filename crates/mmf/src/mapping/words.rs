@@ -58,6 +58,16 @@ impl Mapping {
         if left == 0 { Ok(()) } else { Err(self.fault("write", offset, len - left)) }
     }
 
+    /// Copies words, little-endian, from `offset`; each of them may be half of what others are writing.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_at`](Mapping::read_at).
+    #[inline(always)]
+    pub(crate) fn read_words(&self, offset: usize, words: &mut [u64]) -> Result<()> {
+        self.read_raw(offset, words.as_mut_ptr().cast(), size_of_val(words))
+    }
+
     /// Copies as many bytes at `offset` as `room` has, and gives them.
     ///
     /// # Errors

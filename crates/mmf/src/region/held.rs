@@ -12,12 +12,13 @@ pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 /// The length of the contents, checked against what is mapped: any process can write any number there.
 pub(super) fn len(segment: &Segment, doing: &'static str) -> Result<usize> {
     let told = segment.or_gone(segment.len.load(), doing)?;
-    let room = |mapped: usize| mapped.saturating_sub(PAYLOAD) as u64;
-    if told <= room(segment.map.len()) || told <= room(segment.map.refresh()?) {
+    // Who may write the object may also make it longer than its capacity, and have others copy that much.
+    let room = |there: u64| there.min(segment.header.capacity).saturating_sub(PAYLOAD as u64);
+    if told <= room(segment.map.len() as u64) || told <= room(segment.map.refresh()? as u64) {
         // It is at most a length of this process's memory.
         return Ok(usize::try_from(told).unwrap_or(0));
     }
-    if told <= segment.map.object().len()?.saturating_sub(PAYLOAD as u64) {
+    if told <= room(segment.map.object().len()?) {
         let reason = format!("its contents of {told} bytes are more than this process can address");
         return Err(segment.name_it(Error::invalid(doing, reason)));
     }
