@@ -59,12 +59,12 @@ module GemTasks
     FileUtils.mkdir_p(File.join(stage, "rust"))
     # As git has them: nothing that was built.
     files = IO.popen(%w[git ls-files -z --cached --others --exclude-standard], &:read).split("\0")
-    files.reject! { |file| file.start_with?("test/") || !File.file?(file) }
+    files.reject! { |file| file.match?(%r{(\A|/)tests?/}) || !File.file?(file) }
     files.each { |file| copy(file, File.join(stage, file)) }
     FileUtils.cp(File.join(__dir__, "cargo_extension.rb"), File.join(stage, "ext"))
     FileUtils.cp(Dir[File.join(ROOT, "LICENSE-*")], stage)
     stage_crates(stage, File.basename(Dir.pwd), crates)
-    Dir.chdir(stage) { sh "gem", "build", "--strict", "--output", "../#{spec.full_name}.gem", "#{spec.name}.gemspec" }
+    Dir.chdir(stage) { sh "gem", "build", "--silent", "--output", "../#{spec.full_name}.gem", "#{spec.name}.gemspec" }
   end
 
   def copy(from, to)
@@ -83,6 +83,8 @@ module GemTasks
     crates.zip(members).each do |path, member|
       FileUtils.cp_r(File.join(RUBY, path), File.join(stage, member)) unless path.start_with?("#{gem}/")
     end
+    # What only tests need stays behind.
+    members.each { |member| edit(File.join(stage, member, "Cargo.toml")) { |text| text.sub(/^\[dev-dependencies\].*?(?=^\[|\z)/m, "") } }
     File.write(File.join(stage, "Cargo.toml"), manifest(gem, members))
     FileUtils.cp(File.join(RUBY, "Cargo.lock"), stage)
     Dir.chdir(stage) do
@@ -92,7 +94,11 @@ module GemTasks
     end
   end
 
-  # The workspace's, with the gem's members and its own copy of the library. What only tests need stays behind.
+  def edit(path)
+    File.write(path, yield(File.read(path)))
+  end
+
+  # The workspace's, with the gem's members and its own copy of the library.
   def manifest(gem, members)
     text = File.read(File.join(RUBY, "Cargo.toml"))
     text.sub!(/^members = .*$/, "members = #{members.inspect}") or raise "no members"

@@ -264,7 +264,11 @@ impl Store {
     fn hash(&self) -> Result<Option<Tree>> {
         let mut window = WINDOW;
         loop {
-            let len = self.map.len();
+            let len = match self.map.len() {
+                // An empty file that has become longer since.
+                0 => self.map.refresh()?,
+                len => len,
+            };
             let here = window.min(len);
             let bytes = self.map.read_to_vec(0, here)?;
             match bytes.first() {
