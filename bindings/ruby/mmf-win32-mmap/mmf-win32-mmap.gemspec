@@ -10,8 +10,9 @@ Gem::Specification.new do |spec|
   spec.authors = ["The mmf contributors"]
   spec.licenses = ["MIT", "Apache-2.0"]
   spec.required_ruby_version = ">= 3.1"
-  spec.files = Dir["lib/**/*.rb", "sig/**/*.rbs", "ext/**/*", "rust/**/*", "vendor/**/{*,.*}", "Cargo.*", "*.md", "LICENSE-*",
-                   base: __dir__].select { |path| File.file?(File.join(__dir__, path)) }
+  # What `rake build` has put together; Cargo checks that no file of what it vendored is missing.
+  spec.files = Dir.glob(["{lib,sig,ext,gvl,rust,vendor}/**/*", "Cargo.*", "*.md", "LICENSE-*"], File::FNM_DOTMATCH,
+                        base: __dir__).select { |path| File.file?(File.join(__dir__, path)) }
   spec.extensions = ["ext/mmap_native/extconf.rb"]
   spec.require_paths = ["lib"]
 end
