@@ -134,8 +134,8 @@ class TestProcesses < MMapTestCase
       peer = Peer.new(<<~RUBY, unique)
         map = MMap.new(name: ARGV[0], timeout: -1)
         trap(:USR1) { puts "trapped" }
-        puts "waiting"
         begin
+          puts "waiting"
           map.foo
         rescue Interrupt
           puts "interrupted"

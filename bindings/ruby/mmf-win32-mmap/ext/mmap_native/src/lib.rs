@@ -1,5 +1,7 @@
 //! The part of `Win32::MMap` that is not Ruby: a map that is open, as an object of `Win32::MMap::Native`.
 
+#![allow(missing_docs, reason = "all that is public is what `init` makes for Ruby")]
+
 mod error;
 mod value;
 
@@ -197,7 +199,6 @@ fn class(ruby: &Ruby) -> Result<RClass, Error> {
     ruby.class_object().const_get::<_, RModule>("Win32")?.const_get("MMap")
 }
 
-#[allow(missing_docs)] // what the attribute makes is for Ruby alone
 #[magnus::init]
 fn init(ruby: &Ruby) -> Result<(), Error> {
     let native = class(ruby)?.define_class("Native", ruby.class_object())?;
