@@ -26,6 +26,7 @@
 //! `SIGBUS` at the first mapping; what is not its own goes on to the handler that was there before. In a thread that
 //! blocks `SIGBUS` the system kills the process instead of asking any handler.
 
+mod dict;
 mod error;
 mod lock;
 mod mapping;
@@ -36,6 +37,7 @@ mod spec;
 mod sys;
 mod wait;
 
+pub use dict::{Change, Changes, Dict, DictOptions, Encoding, Entries, Entry, Snapshot, Transaction, Watched};
 pub use error::{Error, ErrorKind, Holder, Result};
 pub use mapping::{Atom, Cursor, Mapping, MappingOptions, list, sweep};
 pub use name::{Name, Scope, Source};

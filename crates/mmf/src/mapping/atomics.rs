@@ -102,7 +102,7 @@ impl Mapping {
     #[inline]
     fn load_for<T: Atom>(&self, offset: usize, doing: &'static str) -> Result<T> {
         let src = self.locate(offset, size_of::<T>(), doing)?;
-        let src = self.word::<T>(src, offset, doing)?;
+        let src = self.aligned::<T>(src, offset, doing)?;
         // SAFETY: `locate` and `word` checked that the word lies in the view and is aligned; a fault is reported.
         let loaded = unsafe { Word::load(src) };
         self.seen(loaded, offset, doing)
@@ -205,11 +205,11 @@ impl Mapping {
     #[inline]
     fn writable_word<T: Atom>(&self, offset: usize, doing: &'static str) -> Result<*mut T::Word> {
         let dst = self.locate_writable(offset, size_of::<T>(), doing)?;
-        self.word::<T>(dst, offset, doing)
+        self.aligned::<T>(dst, offset, doing)
     }
 
     #[inline]
-    fn word<T: Atom>(&self, at: *mut u8, offset: usize, doing: &'static str) -> Result<*mut T::Word> {
+    fn aligned<T: Atom>(&self, at: *mut u8, offset: usize, doing: &'static str) -> Result<*mut T::Word> {
         if at.addr() % size_of::<T>() != 0 {
             let kind = ErrorKind::Misaligned { offset, align: size_of::<T>() };
             return Err(self.name_it(Error::new(kind, doing)));

@@ -47,7 +47,7 @@ impl Mapping {
 
     /// `to` must be good for `len` bytes of writing, and be no part of a mapping that could lose them.
     #[inline(always)]
-    fn read_raw(&self, offset: usize, to: *mut u8, len: usize) -> Result<()> {
+    pub(super) fn read_raw(&self, offset: usize, to: *mut u8, len: usize) -> Result<()> {
         let src = self.locate(offset, len, "read")?;
         // SAFETY: `locate` checked that the source lies in the view, which lives as long as `self`; a page of it that is
         // gone is what the guard is for. The callers own `to` for `len` bytes.

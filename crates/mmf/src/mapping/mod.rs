@@ -7,6 +7,7 @@ mod cell;
 mod cursor;
 mod options;
 mod raw;
+mod words;
 
 pub use atomics::Atom;
 pub use catalog::{list, sweep};

@@ -5,10 +5,10 @@ use std::io;
 use std::marker::PhantomData;
 
 use super::Region;
-use super::held::{self, Mine};
+use super::held;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Segment, Until};
+use crate::segment::{Mine, Segment, Until};
 
 /// Why a lock was not simply obtained.
 ///

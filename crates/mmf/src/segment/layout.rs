@@ -65,6 +65,7 @@ pub(crate) struct Kind(pub(crate) [u8; 8]);
 
 impl Kind {
     pub(crate) const REGION: Kind = Kind(*b"region\0\0");
+    pub(crate) const DICT: Kind = Kind(*b"dict\0\0\0\0");
 }
 
 /// The part of the header that never changes.

@@ -1,8 +1,12 @@
 //! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
 
 pub(crate) mod layout;
+mod mine;
+mod options;
 mod participants;
 
+pub(crate) use mine::Mine;
+pub(crate) use options::SegmentOptions;
 pub(crate) use participants::Participant;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -1,6 +1,6 @@
 //! The operations that the sources of `Mapping` and `Cursor` declare, so that no test forgets one.
 
-const MODULES: [(&str, &str); 8] = [
+const MODULES: [(&str, &str); 9] = [
     ("mod", include_str!("../../src/mapping/mod.rs")),
     ("atomics", include_str!("../../src/mapping/atomics.rs")),
     ("bytes", include_str!("../../src/mapping/bytes.rs")),
@@ -9,6 +9,7 @@ const MODULES: [(&str, &str); 8] = [
     ("cursor", include_str!("../../src/mapping/cursor.rs")),
     ("options", include_str!("../../src/mapping/options.rs")),
     ("raw", include_str!("../../src/mapping/raw.rs")),
+    ("words", include_str!("../../src/mapping/words.rs")),
 ];
 
 /// Every public function of the two types, as `Type::name`, what they have of traits included.

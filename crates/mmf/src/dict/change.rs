@@ -1,0 +1,285 @@
+//! What changes a [`Dict`], one key at a time.
+
+use super::Dict;
+use super::plan::Plan;
+use super::read::NoValue;
+use super::record::Kind;
+use super::ring::Ring;
+use super::shape::at;
+use super::value::Encoding;
+use super::write::{Step, Writer};
+use crate::error::{Error, ErrorKind, Result};
+
+#[cfg(feature = "serde")]
+use {
+    super::value::{decode, encode},
+    serde::Serialize,
+    serde::de::DeserializeOwned,
+    std::time::Instant,
+};
+
+impl Dict {
+    /// Sets a key to bytes as they are, and gives the change's version.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Full`] where there is no room, and then the old value stays; [`ErrorKind::InvalidInput`] for a key or a value that
+    /// is too long; [`ErrorKind::Timeout`] where somebody else writes for as long as the handle waits; [`ErrorKind::Deadlock`] in a
+    /// [transaction](Dict::transaction) of this thread; [`ErrorKind::ReadOnly`]; [`ErrorKind::NoSpace`];
+    /// [`ErrorKind::Damaged`]; [`ErrorKind::Fault`].
+    #[inline]
+    pub fn set_bytes(&self, key: &str, value: &[u8]) -> Result<u64> {
+        self.put(key, Kind::Bytes, value)
+    }
+
+    #[inline]
+    pub(super) fn put(&self, key: &str, kind: Kind, value: &[u8]) -> Result<u64> {
+        let hash = self.hash(key, "set")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "set")?;
+        writer.put(hash, key, kind, value)
+    }
+
+    /// The bytes of a key's value as they are, whatever their [encoding](Encoding); `None` if there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_into`](Dict::get_into).
+    pub fn get_bytes(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        Ok(self.get_into(key, &mut bytes)?.map(|_| bytes))
+    }
+
+    /// Removes a key, and tells whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Dict::set_bytes).
+    pub fn remove(&self, key: &str) -> Result<bool> {
+        let hash = self.hash(key, "remove")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "remove")?;
+        let removed = writer.apply(&[Step { key: key.as_bytes(), hash, value: None }])?;
+        Ok(removed.is_some())
+    }
+
+    /// Removes all keys at once, and gives the change's version.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Dict::set_bytes).
+    pub fn clear(&self) -> Result<u64> {
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "clear")?;
+        let version = writer.clear()?;
+        drop(writer);
+        // Others may come in between: what was cleared is no longer seen, and its space is for whoever needs it.
+        while self.writer(&mut plan, "clear")?.sweep(1024)? {}
+        Ok(version)
+    }
+
+    /// Sets a key to bytes if it is not there, and tells whether it was set.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Dict::set_bytes).
+    pub fn insert_bytes_if_absent(&self, key: &str, value: &[u8]) -> Result<bool> {
+        self.put_if_absent(key, Kind::Bytes, value)
+    }
+
+    fn put_if_absent(&self, key: &str, kind: Kind, value: &[u8]) -> Result<bool> {
+        let hash = self.hash(key, "set")?;
+        // Mostly it is there, and then no lock is needed.
+        if self.read(key, &mut NoValue)?.is_some() {
+            return Ok(false);
+        }
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "set")?;
+        if writer.stored(hash, key.as_bytes())?.is_some() {
+            return Ok(false);
+        }
+        writer.put(hash, key, kind, value)?;
+        Ok(true)
+    }
+}
+
+/// With values that `serde` knows.
+#[cfg(feature = "serde")]
+impl Dict {
+    /// The value of a key; `None` if there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_into`](Dict::get_into); [`ErrorKind::Mismatch`] for a value of another type.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let mut bytes = Vec::new();
+        match self.get_into(key, &mut bytes)? {
+            Some(encoding) => decode(encoding, &bytes).map(Some).map_err(|error| self.about(key, error)),
+            None => Ok(None),
+        }
+    }
+
+    /// Sets a key to a value, and gives the change's version.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Dict::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded.
+    pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<u64> {
+        let bytes = self.encoded(key, value)?;
+        self.put(key, Kind::Encoded, &bytes)
+    }
+
+    /// Sets a key to a value if it is not there, and tells whether it was set.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Dict::set).
+    pub fn insert_if_absent<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<bool> {
+        let bytes = self.encoded(key, value)?;
+        self.put_if_absent(key, Kind::Encoded, &bytes)
+    }
+
+    /// Sets a key to `new` if its value is `old`, and tells whether it was. Values are the same if their encoded bytes are.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Dict::set).
+    pub fn compare_and_set<T: Serialize + ?Sized>(&self, key: &str, old: &T, new: &T) -> Result<bool> {
+        let (old, new) = (self.encoded(key, old)?, self.encoded(key, new)?);
+        let hash = self.hash(key, "set")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "set")?;
+        let mut now = Vec::new();
+        if writer.read(hash, key, &mut now)? != Some(Encoding::MessagePack) || now != old {
+            return Ok(false);
+        }
+        writer.put(hash, key, Kind::Encoded, &new)?;
+        Ok(true)
+    }
+
+    /// Adds to a key's number, which is 0 if there is no such key, and gives the sum.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Dict::set); [`ErrorKind::Mismatch`] for a value that is no whole number; [`ErrorKind::InvalidInput`] where the sum
+    /// passes what 64 bits with a sign hold.
+    pub fn increment(&self, key: &str, by: i64) -> Result<i64> {
+        let hash = self.hash(key, "increment")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "increment")?;
+        let mut bytes = Vec::new();
+        let now: i64 = match writer.read(hash, key, &mut bytes)? {
+            Some(encoding) => decode(encoding, &bytes).map_err(|error| self.about(key, error))?,
+            None => 0,
+        };
+        let Some(sum) = now.checked_add(by) else {
+            let error = Error::invalid("increment", format!("{now} and {by} are more than fits"));
+            return Err(self.about(key, error));
+        };
+        encode(&sum, &mut bytes)?;
+        writer.put(hash, key, Kind::Encoded, &bytes)?;
+        Ok(sum)
+    }
+
+    /// Replaces a key's value by what `change` makes of it, `None` for no such key, and gives that. It runs without the lock, and
+    /// again if somebody else changed the key meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Dict::get) and [`set`](Dict::set); [`ErrorKind::Contended`] where others came between until the timeout.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("scores-{}", std::process::id()))?, 1 << 20)?;
+    /// let mut add = |point: u32| {
+    ///     dict.update("scores", |old: Option<Vec<u32>>| {
+    ///         let mut scores = old.unwrap_or_default();
+    ///         scores.push(point);
+    ///         Some(scores)
+    ///     })
+    /// };
+    /// add(3)?;
+    /// assert_eq!(add(5)?, Some(vec![3, 5]));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn update<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        mut change: impl FnMut(Option<T>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let hash = self.hash(key, "update")?;
+        let deadline = self.usual().deadline();
+        let (mut bytes, mut encoded) = (Vec::new(), Vec::new());
+        loop {
+            let mut sink = &mut bytes;
+            let found = self.read(key, &mut sink)?;
+            let old = match found {
+                Some(found) => Some(decode(Encoding::of(found.kind), &bytes).map_err(|error| self.about(key, error))?),
+                None => None,
+            };
+            let new = change(old);
+            if let Some(new) = &new {
+                encode(new, &mut encoded).map_err(|error| self.about(key, error))?;
+            }
+            let mut plan = Plan::new();
+            let mut writer = self.writer(&mut plan, "update")?;
+            let now = writer.stored(hash, key.as_bytes())?.map(|stored| stored.head.version);
+            if now == found.map(|found| found.version) {
+                let value = new.is_some().then_some((Kind::Encoded, &encoded[..]));
+                writer.apply(&[Step { key: key.as_bytes(), hash, value }])?;
+                return Ok(new);
+            }
+            drop(writer);
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "update")));
+            }
+        }
+    }
+
+    pub(super) fn encoded<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        encode(value, &mut bytes).map_err(|error| self.about(key, error))?;
+        Ok(bytes)
+    }
+
+    #[cold]
+    pub(super) fn about(&self, key: &str, error: Error) -> Error {
+        let shown: String = key.chars().take(60).collect();
+        self.segment.name_it(error).with_help(format!("it is the value of {shown:?}"))
+    }
+}
+
+impl Writer<'_> {
+    #[inline]
+    pub(super) fn put(&mut self, hash: u64, key: &str, kind: Kind, value: &[u8]) -> Result<u64> {
+        let version = self.apply(&[Step { key: key.as_bytes(), hash, value: Some((kind, value)) }])?;
+        Ok(version.unwrap_or_default())
+    }
+
+    /// A key's value, in place of what is in `bytes`.
+    pub(super) fn read(&mut self, hash: u64, key: &str, bytes: &mut Vec<u8>) -> Result<Option<Encoding>> {
+        let Some(stored) = self.stored(hash, key.as_bytes())? else { return Ok(None) };
+        bytes.clear();
+        self.heap.append_value(stored.block, &stored.head, bytes)?;
+        Ok(Some(Encoding::of(stored.head.kind)))
+    }
+
+    /// Has all that is there count no longer, in one store; its space is swept up later.
+    fn clear(&mut self) -> Result<u64> {
+        self.begin_change()?;
+        self.plan.clear();
+        let version = self.version()? + 1;
+        let mut ring = Ring::claim(&self.heap, std::iter::once(0))?;
+        ring.write_cleared(&self.heap, version)?;
+        self.plan.put(at::COMMIT, version);
+        self.plan.put(at::FLOOR, version);
+        self.plan.put(at::LEN, 0);
+        self.plan.put(at::SWEEP, 1);
+        self.plan.put(at::RING_HEAD, ring.head());
+        self.carry_out()?;
+        Ok(version)
+    }
+}

@@ -1,0 +1,91 @@
+//! What a file holds after the power went: the flushed value of each key, or a newer one.
+//!
+//! Pages reach the disk when the system sees fit, so after a power cut any mixture of them may be there. Records are found by
+//! looking through all spans then, and by their checksums. For that, once a dict has been flushed:
+//!
+//! - What was freed since the last flush keeps its bytes until the next. A removal is a record as well.
+//! - Removals stay for one flush more, until what they removed is gone from the disk.
+//! - The first change after a flush says so on the disk before anything else is changed; a dict that was not changed since
+//!   needs no looking through.
+
+use super::shape::at;
+use super::write::Writer;
+use crate::error::Result;
+use crate::name::Source;
+
+/// Nothing has changed since the last flush.
+pub(super) const CLEAN: u64 = 1;
+/// It was flushed before.
+pub(super) const FLUSHED_BEFORE: u64 = 2;
+
+/// Records freed in one plan.
+const BATCH: usize = 64;
+
+impl Writer<'_> {
+    /// To be called before the first store of a change.
+    #[inline]
+    pub(super) fn begin_change(&mut self) -> Result<()> {
+        if self.durable & CLEAN == 0 { Ok(()) } else { self.begin_unclean() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_unclean(&mut self) -> Result<()> {
+        self.durable &= !CLEAN;
+        self.heap.map.put_word(at::DURABLE, self.durable)?;
+        self.heap.map.sync(at::DURABLE..at::DURABLE + 8)
+    }
+
+    /// Brings everything to the disk, and frees what was kept for a power cut.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        let map = self.heap.map;
+        if !matches!(map.source(), Some(Source::File(_))) || self.durable & CLEAN != 0 {
+            return Ok(());
+        }
+        let version = self.version()?;
+        map.sync(..)?;
+        // What was removed is gone from the disk since the flush before; what replaced it is there since this one.
+        self.free_list(at::REMOVED_BEFORE)?;
+        self.free_list(at::PENDING)?;
+        self.plan.clear();
+        let removed = map.word(at::REMOVED)?;
+        self.plan.put(at::REMOVED_BEFORE, removed);
+        self.plan.put(at::REMOVED, 0);
+        self.plan.put(at::FLUSHED, version);
+        self.plan.carry_out(map, self.heap.shape)?;
+        map.sync(..)?;
+        self.durable |= CLEAN | FLUSHED_BEFORE;
+        map.put_word(at::DURABLE, self.durable)?;
+        map.sync(at::DURABLE..at::DURABLE + 8)
+    }
+
+    /// Frees the records of a list, in plans of some each.
+    fn free_list(&mut self, list: usize) -> Result<()> {
+        loop {
+            self.plan.clear();
+            let mut freed = 0;
+            let mut bytes = self.heap.map.word(at::PENDING_BYTES)?;
+            let mut block = self.heap.map.word(list)?;
+            while block != 0 && freed < BATCH {
+                let at = usize::try_from(block).unwrap_or(usize::MAX);
+                let next = self.heap.map.word(at.saturating_add(super::heap::LINK))?;
+                bytes = bytes.saturating_sub(self.size_of(at)?);
+                let in_spans = self.head(at)?.in_spans;
+                self.free_now(at, in_spans)?;
+                block = next;
+                freed += 1;
+            }
+            if freed == 0 {
+                return Ok(());
+            }
+            self.plan.put(list, block);
+            self.plan.put(at::PENDING_BYTES, bytes);
+            self.plan.carry_out(self.heap.map, self.heap.shape)?;
+        }
+    }
+
+    /// Whether a flush would free anything.
+    pub(super) fn has_pending(&self) -> Result<bool> {
+        Ok(self.is_durable() && self.heap.map.word(at::PENDING_BYTES)? != 0)
+    }
+}

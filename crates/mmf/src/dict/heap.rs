@@ -1,0 +1,329 @@
+//! Blocks for records, cut out of spans of equal size.
+//!
+//! A span holds blocks of one class, a part of the index, a part of a large value, or nothing. Its entry in the table:
+//!
+//! ```text
+//! +0   bits 0..8 class, 8..34 blocks in use, 34..60 the first free block + 1, 60 whether it is in its class's list
+//! +8   blocks that have ever been in use
+//! +16  bits 0..32 the next span of its list + 1, 32..64 the one before + 1
+//! ```
+//!
+//! Spans of a class that have room are a list, as are the free ones. Free blocks of a span are a list by the word at +8 in
+//! them. A span that was full joins its list again once an eighth of it is free, so that it does not come and go with each
+//! change; before the dict is called full, all that have room join. Everything is changed through a [`Plan`]; what is written to free memory before it is carried out harms nobody.
+
+use super::plan::Plan;
+use super::shape::{Shape, at, class, number};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Mapping;
+
+/// The word of a free block that leads to the next: its number + 1.
+pub(super) const LINK: usize = 8;
+
+const STATE: usize = 0;
+const EVER: usize = 8;
+const LINKS: usize = 16;
+const BITS: u64 = (1 << 26) - 1;
+const LISTED: u64 = 1 << 60;
+
+/// Why there is no block.
+#[derive(Debug)]
+pub(super) enum NoBlock {
+    /// All spans are taken.
+    Full,
+    Failed(Error),
+}
+
+impl From<Error> for NoBlock {
+    fn from(error: Error) -> NoBlock {
+        NoBlock::Failed(error)
+    }
+}
+
+/// A span's first word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) class: u64,
+    pub(super) live: u64,
+    pub(super) free: u64,
+    /// Whether it is in its class's list.
+    pub(super) listed: bool,
+}
+
+impl State {
+    pub(super) fn of(word: u64) -> State {
+        State { class: word & 0xff, live: (word >> 8) & BITS, free: (word >> 34) & BITS, listed: word & LISTED != 0 }
+    }
+
+    fn word(self) -> u64 {
+        self.class | (self.live & BITS) << 8 | (self.free & BITS) << 34 | if self.listed { LISTED } else { 0 }
+    }
+}
+
+/// The blocks of one segment.
+#[derive(Clone, Copy)]
+pub(super) struct Heap<'a> {
+    pub(super) map: &'a Mapping,
+    pub(super) shape: &'a Shape,
+}
+
+impl<'a> Heap<'a> {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn damaged(&self, reason: impl Into<String>) -> Error {
+        self.map.name_it(Error::new(ErrorKind::Damaged { reason: reason.into() }, "use"))
+    }
+
+    /// A span number that is stored as itself + 1, checked; `None` for 0.
+    #[inline]
+    pub(super) fn span_number(&self, stored: u64) -> Result<Option<usize>> {
+        match usize::try_from(stored).ok() {
+            Some(0) => Ok(None),
+            Some(stored) if stored <= self.shape.spans => Ok(Some(stored - 1)),
+            _ => Err(self.damaged(format!("a list leads to span {stored} of {}", self.shape.spans))),
+        }
+    }
+
+    #[inline]
+    fn links(&self, plan: &Plan, span: usize) -> Result<(Option<usize>, Option<usize>)> {
+        let word = plan.get(self.map, self.shape.entry(span) + LINKS)?;
+        Ok((self.span_number(word & 0xffff_ffff)?, self.span_number(word >> 32)?))
+    }
+
+    fn set_links(&self, plan: &mut Plan, span: usize, next: Option<usize>, before: Option<usize>) {
+        plan.put(self.shape.entry(span) + LINKS, stored(next) | stored(before) << 32);
+    }
+
+    fn head(class: u64) -> usize {
+        at::CLASSES + 8 * number(class)
+    }
+
+    #[inline]
+    pub(super) fn state(&self, plan: &Plan, span: usize) -> Result<State> {
+        Ok(State::of(plan.get(self.map, self.shape.entry(span) + STATE)?))
+    }
+
+    pub(super) fn ever(&self, plan: &Plan, span: usize) -> Result<u64> {
+        plan.get(self.map, self.shape.entry(span) + EVER)
+    }
+
+    /// Takes a block of a class, but none in the span `not`.
+    pub(super) fn take(&self, plan: &mut Plan, class: u64, not: Option<usize>) -> Result<usize, NoBlock> {
+        let Some(size) = class::size(class) else { return Err(self.damaged("a class without blocks").into()) };
+        let most = (self.shape.span_size() / size) as u64;
+        let mut span = self.span_number(plan.get(self.map, Self::head(class))?)?;
+        if not.is_some() && span == not {
+            span = self.links(plan, not.unwrap_or(0))?.0;
+        }
+        let Some(span) = span else {
+            let span = self.take_span(plan)?;
+            plan.put(self.shape.entry(span) + STATE, State { class, live: 1, free: 0, listed: most > 1 }.word());
+            plan.put(self.shape.entry(span) + EVER, 1);
+            if most > 1 {
+                self.push(plan, class, span)?;
+            }
+            return Ok(self.shape.span(span));
+        };
+        let mut state = self.state(plan, span)?;
+        if state.class != class {
+            return Err(self.damaged(format!("span {span} is not what its list holds")).into());
+        }
+        let (nth, full) = if state.free == 0 {
+            let ever = self.ever(plan, span)?;
+            if ever >= most {
+                return Err(self.damaged(format!("span {span} has no room, but is listed as if")).into());
+            }
+            plan.put(self.shape.entry(span) + EVER, ever + 1);
+            (ever, ever + 1 == most)
+        } else {
+            let nth = state.free - 1;
+            if nth >= most {
+                return Err(self.damaged(format!("span {span} leads to block {nth} of {most}")).into());
+            }
+            state.free = plan.get(self.map, self.shape.span(span) + number(nth) * size + LINK)? & BITS;
+            (nth, state.free == 0 && self.ever(plan, span)? >= most)
+        };
+        state.live += 1;
+        state.listed = !full;
+        plan.put(self.shape.entry(span) + STATE, state.word());
+        if full {
+            self.unlist(plan, class, span)?;
+        }
+        Ok(self.shape.span(span) + number(nth) * size)
+    }
+
+    /// Gives a block back.
+    pub(super) fn give(&self, plan: &mut Plan, block: usize) -> Result<()> {
+        let (span, mut state, size) = self.block(plan, block)?;
+        let most = (self.shape.span_size() / size) as u64;
+        let was_listed = state.listed;
+        plan.put(block + LINK, state.free);
+        state.free = ((block - self.shape.span(span)) / size) as u64 + 1;
+        state.live = state.live.saturating_sub(1);
+        if state.live == 0 {
+            if was_listed {
+                self.unlist(plan, state.class, span)?;
+            }
+            return self.give_span(plan, span);
+        }
+        state.listed = was_listed || most - state.live.min(most) >= (most / 8).max(1);
+        plan.put(self.shape.entry(span) + STATE, state.word());
+        if state.listed && !was_listed { self.push(plan, state.class, span) } else { Ok(()) }
+    }
+
+    /// Has the spans that have room, but too little to be listed, listed, each in a plan of its own; whether there were any.
+    pub(super) fn list_all(&self, plan: &mut Plan) -> Result<bool> {
+        let used = number(self.map.word(at::USED)?).min(self.shape.spans);
+        let mut any = false;
+        for span in 0..used {
+            plan.clear();
+            let mut state = self.state(plan, span)?;
+            if state.listed || state.free == 0 || state.live == 0 || class::size(state.class).is_none() {
+                continue;
+            }
+            state.listed = true;
+            plan.put(self.shape.entry(span) + STATE, state.word());
+            self.push(plan, state.class, span)?;
+            plan.carry_out(self.map, self.shape)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// The span, its state and the size of a block, checked.
+    #[inline]
+    pub(super) fn block(&self, plan: &Plan, block: usize) -> Result<(usize, State, usize)> {
+        if let Some(span) = self.shape.span_of(block) {
+            let state = self.state(plan, span)?;
+            if let Some(size) = class::size(state.class) {
+                if (block - self.shape.span(span)) % size == 0 {
+                    return Ok((span, state, size));
+                }
+            }
+        }
+        Err(self.damaged(format!("no block begins at {block}")))
+    }
+
+    /// Puts a span that has room into its class's list.
+    fn push(&self, plan: &mut Plan, class: u64, span: usize) -> Result<()> {
+        let first = self.span_number(plan.get(self.map, Self::head(class))?)?;
+        self.set_links(plan, span, first, None);
+        if let Some(first) = first {
+            let (next, _) = self.links(plan, first)?;
+            self.set_links(plan, first, next, Some(span));
+        }
+        plan.put(Self::head(class), stored(Some(span)));
+        Ok(())
+    }
+
+    fn unlist(&self, plan: &mut Plan, class: u64, span: usize) -> Result<()> {
+        let (next, before) = self.links(plan, span)?;
+        match before {
+            Some(before) => {
+                let (_, first) = self.links(plan, before)?;
+                self.set_links(plan, before, next, first);
+            }
+            None => plan.put(Self::head(class), stored(next)),
+        }
+        if let Some(next) = next {
+            let (after, _) = self.links(plan, next)?;
+            self.set_links(plan, next, after, before);
+        }
+        Ok(())
+    }
+
+    /// Takes a free span, or a new one.
+    pub(super) fn take_span(&self, plan: &mut Plan) -> Result<usize, NoBlock> {
+        if let Some(span) = self.span_number(plan.get(self.map, at::FREE)?)? {
+            let (next, _) = self.links(plan, span)?;
+            plan.put(at::FREE, stored(next));
+            return Ok(span);
+        }
+        let used = plan.get(self.map, at::USED)?;
+        let span = number(used);
+        if span >= self.shape.spans {
+            return Err(NoBlock::Full);
+        }
+        self.reach(self.shape.span(span + 1))?;
+        plan.put(at::USED, used + 1);
+        Ok(span)
+    }
+
+    /// Gives a span back. Who may still read what was in it notices by the record's stamp.
+    fn give_span(&self, plan: &mut Plan, span: usize) -> Result<()> {
+        let first = self.span_number(plan.get(self.map, at::FREE)?)?;
+        plan.put(self.shape.entry(span) + STATE, State { class: class::FREE, live: 0, free: 0, listed: false }.word());
+        self.set_links(plan, span, first, None);
+        plan.put(at::FREE, stored(Some(span)));
+        Ok(())
+    }
+
+    /// Takes `count` spans for the parts of a value. They stay linked among themselves, in this order, so that all are given
+    /// back in two stores.
+    pub(super) fn take_parts(&self, plan: &mut Plan, count: usize) -> Result<Vec<usize>, NoBlock> {
+        let mut parts = Vec::new();
+        let mut next = self.span_number(plan.get(self.map, at::FREE)?)?;
+        while let Some(span) = next.filter(|_| parts.len() < count) {
+            parts.push(span);
+            next = self.links(plan, span)?.0;
+        }
+        let (used, from_list) = (plan.get(self.map, at::USED)?, parts.len());
+        let missing = count - parts.len();
+        let first = number(used);
+        if first.checked_add(missing).is_none_or(|end| end > self.shape.spans) {
+            return Err(NoBlock::Full);
+        }
+        if missing > 0 {
+            self.reach(self.shape.span(first + missing))?;
+            parts.extend(first..first + missing);
+            plan.put(at::USED, used + missing as u64);
+        }
+        if from_list > 0 {
+            plan.put(at::FREE, stored(next));
+        }
+        for (nth, span) in parts.iter().enumerate() {
+            // As long as they are free, what their class is and how those behind the list's end are linked is nobody's concern.
+            self.map.put_word(
+                self.shape.entry(*span) + STATE,
+                State { class: class::PART, live: 1, free: 0, listed: false }.word(),
+            )?;
+            if nth >= from_list {
+                let next = parts.get(nth + 1).copied();
+                self.map.put_word(self.shape.entry(*span) + LINKS, stored(next))?;
+            }
+        }
+        match (from_list, parts.get(from_list)) {
+            (0, _) => {}
+            (last, behind) => self.set_links(plan, parts[last - 1], behind.copied(), None),
+        }
+        Ok(parts)
+    }
+
+    /// Gives back spans that [`take_parts`](Heap::take_parts) took.
+    pub(super) fn give_parts(&self, plan: &mut Plan, first: usize, last: usize) -> Result<()> {
+        let head = self.span_number(plan.get(self.map, at::FREE)?)?;
+        self.set_links(plan, last, head, None);
+        plan.put(at::FREE, stored(Some(first)));
+        Ok(())
+    }
+
+    /// Has the segment grow so far.
+    fn reach(&self, end: usize) -> Result<()> {
+        let now = self.map.len();
+        if end <= now {
+            return Ok(());
+        }
+        // In steps that grow with it: each is a call of the system, and peers ask once for each.
+        let step = (now / 8).clamp(256 << 10, 64 << 20);
+        let most = self.shape.span(self.shape.spans);
+        let wanted = end.max(now.saturating_add(step)).min(most);
+        if wanted == end || self.map.grow(wanted).is_err() {
+            self.map.grow(end)?;
+        }
+        Ok(())
+    }
+}
+
+fn stored(span: Option<usize>) -> u64 {
+    span.map_or(0, |span| span as u64 + 1)
+}

@@ -1,0 +1,306 @@
+//! Where a key's record is: buckets of seven slots, split one by one as entries come (linear hashing).
+//!
+//! A slot is a word: bits 0..40 an eighth of the record's offset, 40..64 the high bits of the key's hash; 0 is empty. The eighth
+//! word of a bucket leads to a line that continues it. Bucket `b` stands in the span that the directory names for it.
+//!
+//! The word of the count has the count in bits 0..40, and above it how often lines were taken out of a bucket. A reader that
+//! looks while a bucket is split finds what it looks for: what moves is in its new bucket before the count says so, and
+//! leaves its old one after; what moves up in its bucket is there twice before the word changes again and the line it
+//! came from is taken out. Who finds nothing looks at the word again.
+
+use super::heap::{Heap, NoBlock};
+use super::plan::Plan;
+use super::record;
+use super::shape::{LINE, at, class, number};
+use crate::error::Result;
+
+/// Slots of a line.
+pub(super) const SLOTS: usize = 7;
+/// The word of a line that leads to the next.
+const NEXT: usize = 8 * SLOTS;
+/// How many buckets an index begins with.
+const FIRST: u64 = 64;
+/// Entries to seven buckets, on average, before there is another one.
+const LOAD: u64 = 24;
+/// Lines of one bucket; more are a circle.
+pub(super) const LONGEST: usize = 1 << 12;
+
+#[inline]
+pub(super) fn tag(hash: u64) -> u64 {
+    hash >> 40
+}
+
+#[inline]
+pub(super) fn slot_for(hash: u64, block: usize) -> u64 {
+    tag(hash) << 40 | (block as u64) >> 3
+}
+
+#[inline]
+pub(super) fn block_of(slot: u64) -> usize {
+    number((slot & ((1 << 40) - 1)) << 3)
+}
+
+/// The bucket of a hash among `count`.
+#[inline]
+pub(super) fn bucket(hash: u64, count: u64) -> u64 {
+    let low = hash & 0xffff_ffff;
+    let mask = count.next_power_of_two().wrapping_sub(1);
+    let bucket = low & mask;
+    if bucket < count { bucket } else { bucket & (mask >> 1) }
+}
+
+pub(super) type Line = [u64; 8];
+
+/// The count of buckets in its word.
+#[inline]
+pub(super) fn count_of(word: u64) -> u64 {
+    word & ((1 << 40) - 1)
+}
+
+/// Where a key's entry is, or may go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// The slot that has it.
+    Entry(usize),
+    /// An empty slot.
+    Empty(usize),
+    /// All lines are full; the last is this.
+    Behind(usize),
+}
+
+impl Heap<'_> {
+    /// Where a bucket begins.
+    #[inline]
+    pub(super) fn line(&self, bucket: u64) -> Result<usize> {
+        let shift = self.shape.lines_shift();
+        let nth = number(bucket >> shift);
+        if nth < self.shape.spans {
+            if let Some(span) = self.span_number(self.map.word(self.shape.directory + 8 * nth)?)? {
+                return Ok(self.shape.span(span) + number(bucket & ((1 << shift) - 1)) * LINE);
+            }
+        }
+        Err(self.damaged(format!("no part of its index has bucket {bucket}")))
+    }
+
+    /// The words of a line as they will be.
+    fn planned_line(&self, plan: &Plan, line: usize, words: &mut Line) -> Result<()> {
+        self.map.read_words(line, words)?;
+        if !plan.is_empty() {
+            for (nth, word) in words.iter_mut().enumerate() {
+                if let Some(planned) = plan.planned(line + 8 * nth) {
+                    *word = planned;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The line that continues one, checked.
+    #[inline]
+    pub(super) fn next_line(&self, word: u64) -> Result<Option<usize>> {
+        if word == 0 {
+            return Ok(None);
+        }
+        let line = number(word);
+        if self.shape.span_of(line).is_none() || (line - self.shape.heap) % LINE != 0 {
+            return Err(self.damaged(format!("a bucket goes on at {line}, where nothing is")));
+        }
+        Ok(Some(line))
+    }
+
+    /// Goes through the lines of a bucket, as they will be, until `visit` gives something.
+    fn walk<T>(
+        &self,
+        plan: &Plan,
+        bucket: u64,
+        mut visit: impl FnMut(usize, &Line) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let mut line = self.line(bucket)?;
+        let mut words = [0; 8];
+        for _ in 0..LONGEST {
+            self.planned_line(plan, line, &mut words)?;
+            if let Some(found) = visit(line, &words)? {
+                return Ok(Some(found));
+            }
+            match self.next_line(words[SLOTS])? {
+                Some(next) => line = next,
+                None => return Ok(None),
+            }
+        }
+        Err(self.damaged(format!("bucket {bucket} has no end")))
+    }
+
+    /// The slot whose entry `matches`, or where one may go. The caller has the lock.
+    #[inline]
+    pub(super) fn find(&self, plan: &Plan, hash: u64, mut matches: impl FnMut(usize) -> Result<bool>) -> Result<Place> {
+        let count = count_of(self.map.word(at::BUCKETS)?);
+        let mut line = self.line(bucket(hash, count))?;
+        let mut vacancy = None;
+        let mut words = [0; 8];
+        for _ in 0..LONGEST {
+            self.planned_line(plan, line, &mut words)?;
+            for (nth, slot) in words[..SLOTS].iter().enumerate() {
+                if *slot == 0 {
+                    vacancy.get_or_insert(line + 8 * nth);
+                } else if *slot >> 40 == tag(hash) && matches(block_of(*slot))? {
+                    return Ok(Place::Entry(line + 8 * nth));
+                }
+            }
+            match self.next_line(words[SLOTS])? {
+                Some(next) => line = next,
+                None => return Ok(vacancy.map_or(Place::Behind(line), Place::Empty)),
+            }
+        }
+        Err(self.damaged("a bucket has no end"))
+    }
+
+    /// Puts an entry where there is room for it; the stores that link it are the last of those made here.
+    #[inline]
+    pub(super) fn put_entry(&self, plan: &mut Plan, place: Place, slot: u64) -> Result<(), NoBlock> {
+        match place {
+            Place::Entry(at) | Place::Empty(at) => plan.put(at, slot),
+            Place::Behind(last) => {
+                let line = self.new_line(plan, &[slot])?;
+                plan.put(last + NEXT, line as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// A line that continues another, with these entries, seven at the most.
+    fn new_line(&self, plan: &mut Plan, entries: &[u64]) -> Result<usize, NoBlock> {
+        let line = self.take(plan, class::LINES, None)?;
+        for nth in 0..8 {
+            plan.put(line + 8 * nth, entries.get(nth).copied().unwrap_or(0));
+        }
+        Ok(line)
+    }
+
+    /// Makes the first buckets, in a plan of its own.
+    pub(super) fn begin_index(&self, plan: &mut Plan) -> Result<(), NoBlock> {
+        plan.clear();
+        let span = self.take_index_span(plan, 0)?;
+        let first = FIRST.min(1 << self.shape.lines_shift());
+        self.map.fill(self.shape.span(span)..self.shape.span(span) + number(first) * LINE, 0)?;
+        plan.put(at::BUCKETS, first);
+        Ok(plan.carry_out(self.map, self.shape)?)
+    }
+
+    fn take_index_span(&self, plan: &mut Plan, nth: usize) -> Result<usize, NoBlock> {
+        let span = self.take_span(plan)?;
+        plan.put(self.shape.entry(span), class::INDEX | 1 << 8);
+        plan.put(self.shape.directory + 8 * nth, span as u64 + 1);
+        Ok(span)
+    }
+
+    /// Whether so many entries want another bucket.
+    #[inline]
+    pub(super) fn is_crowded(count: u64, entries: u64) -> bool {
+        entries > count.saturating_mul(LOAD) / 7 && count < 1 << 32
+    }
+
+    /// Splits the next bucket, in a plan of its own.
+    pub(super) fn split(&self, plan: &mut Plan, seed: u64) -> Result<(), NoBlock> {
+        plan.clear();
+        let word = self.map.word(at::BUCKETS)?;
+        let count = count_of(word);
+        // The bucket whose entries the new one shares.
+        let from = bucket(count, count);
+        let (mut stay, mut go, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+        self.walk(plan, from, |line, words| {
+            lines.push(line);
+            for (nth, slot) in words[..SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
+                let hash = self.hash_at(seed, block_of(*slot))?;
+                let side = if bucket(hash, count + 1) == count { &mut go } else { &mut stay };
+                side.push((line + 8 * nth, *slot));
+            }
+            Ok(None::<()>)
+        })?;
+
+        let shift = self.shape.lines_shift();
+        if count & ((1 << shift) - 1) == 0 {
+            if number(count >> shift) >= self.shape.spans {
+                return Err(NoBlock::Full);
+            }
+            self.take_index_span(plan, number(count >> shift))?;
+        }
+        let new = match self.planned_directory(plan, count)? {
+            Some(line) => line,
+            None => self.line(count)?,
+        };
+        let entries: Vec<u64> = go.iter().map(|(_, slot)| *slot).collect();
+        let mut more = entries.chunks(SLOTS).skip(1).rev();
+        // From the last line to the first, since each leads to the next.
+        let mut next = 0;
+        for part in &mut more {
+            let line = self.new_line(plan, part)?;
+            plan.put(line + NEXT, next);
+            next = line as u64;
+        }
+        for nth in 0..SLOTS {
+            plan.put(new + 8 * nth, entries.get(nth).copied().unwrap_or(0));
+        }
+        plan.put(new + NEXT, next);
+        // Where what stays fits into the first line, the others are given back. Readers that miss it look at the count.
+        let first = lines[0];
+        let shrink = lines.len() > 1 && stay.len() <= SLOTS;
+        if shrink {
+            let mut holes = (0..SLOTS).map(|nth| first + 8 * nth).filter(|at| stay.iter().all(|(kept, _)| kept != at));
+            let moved: Vec<(usize, u64)> = stay
+                .iter()
+                .filter(|(at, _)| !(first..first + LINE).contains(at))
+                .filter_map(|(_, slot)| holes.next().map(|hole| (hole, *slot)))
+                .collect();
+            plan.put(at::BUCKETS, word + 1);
+            for (at, _) in go.iter().filter(|(at, _)| (first..first + LINE).contains(at)) {
+                plan.put(*at, 0);
+            }
+            for (hole, slot) in moved {
+                plan.put(hole, slot);
+            }
+            plan.put(at::BUCKETS, (word + 1).wrapping_add(1 << 40));
+            plan.put(first + NEXT, 0);
+            for line in &lines[1..] {
+                self.give(plan, *line)?;
+            }
+        } else {
+            plan.put(at::BUCKETS, word + 1);
+            for (at, _) in &go {
+                plan.put(*at, 0);
+            }
+        }
+        Ok(plan.carry_out(self.map, self.shape)?)
+    }
+
+    /// Where a bucket begins whose span this plan takes.
+    fn planned_directory(&self, plan: &Plan, bucket: u64) -> Result<Option<usize>> {
+        let shift = self.shape.lines_shift();
+        let nth = number(bucket >> shift);
+        let Some(word) = plan.planned(self.shape.directory + 8 * nth) else { return Ok(None) };
+        let Some(span) = self.span_number(word)? else { return Ok(None) };
+        Ok(Some(self.shape.span(span) + number(bucket & ((1 << shift) - 1)) * LINE))
+    }
+
+    /// The hash of the key in a block. The caller has the lock.
+    pub(super) fn hash_at(&self, seed: u64, block: usize) -> Result<u64> {
+        let (_, key) = self.key_at(block)?;
+        Ok(record::hash(seed, &key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_moves_entries_to_the_new_bucket_alone() {
+        for count in 1..2000_u64 {
+            let from = bucket(count, count);
+            for hash in (0..5000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+                let (before, after) = (bucket(hash, count), bucket(hash, count + 1));
+                assert!(before < count && after <= count);
+                assert!(before == after || (before == from && after == count), "{hash} {count}");
+            }
+        }
+    }
+}

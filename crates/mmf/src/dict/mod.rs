@@ -1,0 +1,252 @@
+//! [`Dict`]: keys and values that processes share, in memory or in a file.
+
+mod change;
+mod durable;
+mod heap;
+mod index;
+mod iter;
+mod options;
+mod plan;
+mod read;
+mod record;
+mod ring;
+mod shape;
+mod space;
+mod transaction;
+mod value;
+mod watch;
+mod write;
+
+pub use iter::{Entries, Entry};
+pub use options::DictOptions;
+pub use transaction::{Snapshot, Transaction};
+pub use value::Encoding;
+pub use watch::{Change, Changes, Watched};
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::name::Source;
+use crate::segment::layout::PAYLOAD;
+use crate::segment::{Segment, Until};
+use heap::Heap;
+use plan::Plan;
+use read::{Found, NoValue, Sink};
+use record::KEY_MAX;
+use shape::{Shape, at};
+use write::Writer;
+
+/// Keys and values that processes share, by name or by file.
+///
+/// Keys are UTF-8 of up to [1 KiB](Dict::KEY_MAX). Values are whatever [`serde`](https://serde.rs) knows, kept as `MessagePack` so
+/// that every language reads them, or bytes as they are. What one process [sets](Dict::set), every other
+/// [gets](Dict::get) from then on.
+///
+/// Reading takes no lock and no place among the participants, works on a read-only handle, and cannot be held up by a
+/// writer that is slow, stopped or dead: it gives the value before a change or the one after it, never a part of either. Writing takes
+/// the segment's lock. Whatever a process that dies has half done is brought to its end by whoever writes next, so a dict
+/// is never poisoned and nothing is lost.
+///
+/// # Examples
+///
+/// ```
+/// use mmf::{Dict, Name};
+///
+/// let name = Name::local(format!("settings-{}", std::process::id()))?;
+/// let ours = Dict::create_new(&name, 16 << 20)?;
+/// let theirs = Dict::open(&name)?;
+///
+/// ours.set("greeting", "hello")?;
+/// assert_eq!(theirs.get::<String>("greeting")?.as_deref(), Some("hello"));
+///
+/// theirs.increment("visits", 1)?;
+/// assert_eq!(ours.get("visits")?, Some(1));
+/// # Ok::<(), mmf::Error>(())
+/// ```
+pub struct Dict {
+    segment: Segment,
+    shape: Shape,
+    /// What keys are hashed with.
+    seed: u64,
+    timeout: Option<Duration>,
+}
+
+impl Dict {
+    /// How long a lock is waited for unless the options say otherwise.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// The longest key, in bytes.
+    pub const KEY_MAX: usize = KEY_MAX;
+
+    /// The least capacity; less is made this.
+    pub const MIN_CAPACITY: u64 = shape::MIN_CAPACITY;
+
+    /// Options for everything that the functions below choose for you.
+    pub fn options() -> DictOptions {
+        DictOptions::new()
+    }
+
+    /// Creates an empty dict that may grow to `capacity` bytes, what it needs for itself included.
+    ///
+    /// # Errors
+    ///
+    /// As [`DictOptions::create_new`].
+    pub fn create_new(source: impl Into<Source>, capacity: u64) -> Result<Dict> {
+        Dict::options().capacity(capacity).create_new(source)
+    }
+
+    /// Opens a dict that exists.
+    ///
+    /// # Errors
+    ///
+    /// As [`DictOptions::open`].
+    pub fn open(source: impl Into<Source>) -> Result<Dict> {
+        Dict::options().open(source)
+    }
+
+    /// Opens a dict that exists, or creates it with that capacity.
+    ///
+    /// # Errors
+    ///
+    /// As [`DictOptions::open_or_create`].
+    pub fn open_or_create(source: impl Into<Source>, capacity: u64) -> Result<Dict> {
+        Dict::options().capacity(capacity).open_or_create(source)
+    }
+
+    /// Takes up a segment of this kind.
+    fn of(segment: Segment, timeout: Option<Duration>) -> Result<Dict> {
+        let Some(shape) = Shape::of(segment.header.capacity) else {
+            return Err(Error::mismatch("its capacity", "one that a dict can have", segment.header.capacity));
+        };
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&segment.header.id[..8]);
+        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), timeout })
+    }
+
+    #[inline]
+    fn heap(&self) -> Heap<'_> {
+        Heap { map: &self.segment.map, shape: &self.shape }
+    }
+
+    #[inline]
+    fn usual(&self) -> Until {
+        self.timeout.map_or(Until::Forever, Until::After)
+    }
+
+    #[inline]
+    fn writer<'a>(&'a self, plan: &'a mut Plan, doing: &'static str) -> Result<Writer<'a>> {
+        Writer::lock(self, plan, self.usual(), doing)
+    }
+
+    /// A key's hash, if it is one.
+    #[inline]
+    fn hash(&self, key: &str, doing: &'static str) -> Result<u64> {
+        if key.len() > KEY_MAX {
+            return Err(self.key_too_long(key.len(), doing));
+        }
+        Ok(record::hash(self.seed, key.as_bytes()))
+    }
+
+    #[cold]
+    fn key_too_long(&self, len: usize, doing: &'static str) -> Error {
+        self.segment.name_it(Error::invalid(doing, format!("a key of {len} bytes; {KEY_MAX} is the most")))
+    }
+
+    #[inline]
+    fn read(&self, key: &str, sink: &mut impl Sink) -> Result<Option<Found>> {
+        let hash = self.hash(key, "read")?;
+        self.heap().get(hash, key.as_bytes(), sink, self.usual())
+    }
+
+    /// What it was opened by.
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        self.segment.map.source()
+    }
+
+    /// Bytes that it may grow to.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.segment.header.capacity - PAYLOAD as u64
+    }
+
+    /// How many keys there are.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    pub fn len(&self) -> Result<usize> {
+        // As many as anybody claims, which may be more than this process can count.
+        Ok(usize::try_from(self.segment.map.word(at::LEN)?).unwrap_or(usize::MAX))
+    }
+
+    /// Whether there are no keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`len`](Dict::len).
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Whether there is such a key.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_into`](Dict::get_into).
+    pub fn contains_key(&self, key: &str) -> Result<bool> {
+        Ok(self.read(key, &mut NoValue)?.is_some())
+    }
+
+    /// The version that a key's value came with; `None` if there is no such key. Versions are numbers that only grow, over
+    /// all keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_into`](Dict::get_into).
+    pub fn version(&self, key: &str) -> Result<Option<u64>> {
+        Ok(self.read(key, &mut NoValue)?.map(|found| found.version))
+    }
+
+    /// Copies the bytes of a key's value into a buffer, whose memory is used again, and tells how they are encoded; `None` if
+    /// there is no such key, and the buffer is then whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a key that is too long;
+    /// [`ErrorKind::Contended`](crate::ErrorKind::Contended) where writers came between until the timeout;
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged); [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace) in this process;
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Encoding, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("frames-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set_bytes("frame", &[1, 2, 3])?;
+    ///
+    /// let mut frame = Vec::new();
+    /// assert_eq!(dict.get_into("frame", &mut frame)?, Some(Encoding::Bytes));
+    /// assert_eq!(frame, [1, 2, 3]);
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    #[inline]
+    pub fn get_into(&self, key: &str, bytes: &mut Vec<u8>) -> Result<Option<Encoding>> {
+        let mut sink = bytes;
+        Ok(self.read(key, &mut sink)?.map(|found| Encoding::of(found.kind)))
+    }
+
+    /// Brings every change to the disk. Until then a power cut may take back what was changed since the last flush, never
+    /// more. A process that dies takes nothing back. A dict in memory has no disk and is done at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Dict::set_bytes), and what the system reports.
+    pub fn flush(&self) -> Result<()> {
+        if self.segment.map.access() != crate::spec::Access::ReadWrite {
+            return Ok(());
+        }
+        self.writer(&mut Plan::new(), "flush")?.flush()
+    }
+}

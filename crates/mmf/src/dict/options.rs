@@ -1,0 +1,114 @@
+//! [`DictOptions`].
+
+use std::time::Duration;
+
+use super::Dict;
+use super::shape::{MIN_CAPACITY, Shape};
+use crate::error::{Error, Result};
+use crate::name::Source;
+use crate::segment::SegmentOptions;
+use crate::segment::layout::{Kind, PAYLOAD};
+use crate::spec::{Access, Permissions};
+
+/// How a [`Dict`] is created or opened.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct DictOptions {
+    segment: SegmentOptions,
+}
+
+impl Default for DictOptions {
+    fn default() -> Self {
+        DictOptions::new()
+    }
+}
+
+impl DictOptions {
+    /// Read-write, for this user alone, locks waited for 10 seconds.
+    pub fn new() -> Self {
+        DictOptions { segment: SegmentOptions::new() }
+    }
+
+    /// Bytes that a created dict may grow to, what it needs for itself included; [1 MiB](Dict::MIN_CAPACITY) at the least. They
+    /// cost address space only until they are used. Of a dict that exists it is the least.
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.segment.capacity = if bytes == 0 { 0 } else { bytes.max(MIN_CAPACITY) };
+        self
+    }
+
+    /// [`Access::ReadWrite`] unless said. A read-only handle takes no place among the participants.
+    pub fn access(mut self, access: Access) -> Self {
+        self.segment.mapping = self.segment.mapping.access(access);
+        self
+    }
+
+    /// Who may open a dict that is created.
+    pub fn permissions(mut self, permissions: Permissions) -> Self {
+        self.segment.permissions = Some(permissions);
+        self
+    }
+
+    /// Whether a dict of another user may be opened, as
+    /// [`MappingOptions::allow_other_owners`](crate::MappingOptions::allow_other_owners).
+    pub fn allow_other_owners(mut self, allow: bool) -> Self {
+        self.segment.mapping = self.segment.mapping.allow_other_owners(allow);
+        self
+    }
+
+    /// How long this handle waits for locks, and tries to read beside writers; `None` is for ever.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.segment.timeout = timeout;
+        self
+    }
+
+    /// Creates a dict that does not exist yet, empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`MappingOptions::create_new`](crate::MappingOptions::create_new);
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) without a [`capacity`](Self::capacity), and for one of more
+    /// than 8 TiB.
+    pub fn create_new(&self, source: impl Into<Source>) -> Result<Dict> {
+        let source = source.into();
+        let size = self.first_size().map_err(|error| error.on(&source))?;
+        self.dict(self.segment.create_new(&source, Kind::DICT, size)?, &source)
+    }
+
+    /// Opens a dict that exists.
+    ///
+    /// # Errors
+    ///
+    /// As [`MappingOptions::open`](crate::MappingOptions::open);
+    /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of another format;
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment or a smaller capacity.
+    pub fn open(&self, source: impl Into<Source>) -> Result<Dict> {
+        let source = source.into();
+        self.dict(self.segment.open(&source, Kind::DICT)?, &source)
+    }
+
+    /// Opens a dict that exists, or creates it. However many processes do so at once, one creates it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`create_new`](Self::create_new).
+    pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Dict> {
+        let source = source.into();
+        let size = self.first_size().map_err(|error| error.on(&source))?;
+        self.dict(self.segment.open_or_create(&source, Kind::DICT, size)?, &source)
+    }
+
+    /// Bytes of payload that a dict begins with: everything before the first span.
+    fn first_size(&self) -> Result<u64> {
+        if self.segment.capacity == 0 {
+            return Ok(0);
+        }
+        match self.segment.capacity.checked_add(PAYLOAD as u64).and_then(Shape::of) {
+            Some(shape) => Ok((shape.heap - PAYLOAD) as u64),
+            None => Err(Error::invalid("create", "a dict of more bytes than this system can map")),
+        }
+    }
+
+    fn dict(&self, segment: crate::segment::Segment, source: &Source) -> Result<Dict> {
+        Dict::of(segment, self.segment.timeout).map_err(|error| error.on(source))
+    }
+}

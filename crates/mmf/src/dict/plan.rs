@@ -1,0 +1,147 @@
+//! [`Plan`]: a change as a list of words to store, and the journal that has it done to the end whoever dies.
+//!
+//! A change is worked out with nothing changed but memory that is free. Then its stores go to the journal, then they
+//! are carried out, in their order. A plan is valid once the journal's count is stored; whoever takes the lock next
+//! and finds a count carries the stores out again. They are absolute, so that does no harm, however often it is done.
+//!
+//! One of the stores is that of the commit's version: before it come those that readers do not follow yet, after it those
+//! that free what nobody needs any more.
+
+use std::collections::HashMap;
+
+use super::shape::{Shape, at, number};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Mapping;
+use crate::segment::layout::PAYLOAD;
+
+/// So many stores are kept in place and looked through one by one; more have a map.
+const FEW: usize = 24;
+
+/// Stores to be made, in their order.
+pub(super) struct Plan {
+    few: [[u64; 2]; FEW],
+    len: usize,
+    /// All of them, once there are more than `few` holds.
+    many: Option<Box<Many>>,
+}
+
+#[derive(Default)]
+struct Many {
+    stores: Vec<[u64; 2]>,
+    newest: HashMap<u64, u64>,
+}
+
+impl Plan {
+    #[inline]
+    pub(super) fn new() -> Plan {
+        Plan { few: [[0; 2]; FEW], len: 0, many: None }
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+        if self.many.is_some() {
+            self.many = None;
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    fn stores(&self) -> &[[u64; 2]] {
+        match &self.many {
+            None => &self.few[..self.len],
+            Some(many) => &many.stores,
+        }
+    }
+
+    /// The word at `offset` as it will be.
+    #[inline]
+    pub(super) fn get(&self, map: &Mapping, offset: usize) -> Result<u64> {
+        match self.planned(offset) {
+            Some(value) => Ok(value),
+            None => map.word(offset),
+        }
+    }
+
+    #[inline]
+    pub(super) fn planned(&self, offset: usize) -> Option<u64> {
+        let offset = offset as u64;
+        match &self.many {
+            None => self.few[..self.len].iter().rev().find(|[known, _]| *known == offset).map(|[_, value]| *value),
+            Some(many) => many.newest.get(&offset).copied(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, offset: usize, value: u64) {
+        if self.len < FEW {
+            self.few[self.len] = [offset as u64, value];
+        } else {
+            self.put_more(offset as u64, value);
+        }
+        self.len += 1;
+    }
+
+    #[cold]
+    fn put_more(&mut self, offset: u64, value: u64) {
+        let many = self.many.get_or_insert_with(|| {
+            Box::new(Many {
+                stores: self.few.to_vec(),
+                newest: self.few.iter().map(|[offset, value]| (*offset, *value)).collect(),
+            })
+        });
+        many.stores.push([offset, value]);
+        many.newest.insert(offset, value);
+    }
+
+    /// Has it done: from here on it happens, whoever dies.
+    pub(super) fn carry_out(&self, map: &Mapping, shape: &Shape) -> Result<()> {
+        let stores = self.stores();
+        if stores.len() > shape.pairs {
+            let reason =
+                format!("the change takes {} steps, more than the {} of the journal", stores.len(), shape.pairs);
+            let help = "make it in smaller parts, or the dict with more capacity";
+            return Err(map.name_it(Error::invalid("change", reason)).with_help(help));
+        }
+        map.put_words(at::PAIRS, stores.as_flattened())?;
+        // A release, so whoever sees the count sees the pairs.
+        map.put_word(at::JOURNAL, stores.len() as u64)?;
+        for [offset, value] in stores {
+            map.put_word(number(*offset), *value)?;
+        }
+        map.put_word(at::JOURNAL, 0)
+    }
+}
+
+/// Carries out what a dead writer left in the journal, and tells whether there was anything. The caller has the lock.
+pub(super) fn finish(map: &Mapping, shape: &Shape) -> Result<bool> {
+    let count = map.word(at::JOURNAL)?;
+    if count == 0 {
+        return Ok(false);
+    }
+    finish_these(map, shape, count)?;
+    Ok(true)
+}
+
+#[cold]
+#[inline(never)]
+fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
+    let damaged = |reason: String| map.name_it(Error::new(ErrorKind::Damaged { reason }, "recover"));
+    let count = usize::try_from(count).ok().filter(|count| *count <= shape.pairs);
+    let Some(count) = count else { return Err(damaged("its journal claims more than it has room for".to_owned())) };
+    let journal = at::JOURNAL..at::JOURNAL + 8;
+    let pairs = at::PAIRS..at::PAIRS + 16 * shape.pairs;
+    for nth in 0..count {
+        let (offset, value) = (map.word(at::PAIRS + 16 * nth)?, map.word(at::PAIRS + 16 * nth + 8)?);
+        let offset = number(offset);
+        if offset < PAYLOAD || offset % 8 != 0 || journal.contains(&offset) || pairs.contains(&offset) {
+            return Err(damaged(format!("its journal leads to {offset}, where no change is made")));
+        }
+        map.put_word(offset, value)?;
+    }
+    map.put_word(at::JOURNAL, 0)
+}

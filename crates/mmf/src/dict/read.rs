@@ -1,0 +1,313 @@
+//! Reading: without a lock, beside writers that live, sleep or have died.
+//!
+//! A reader copies, and then makes sure that it copied one record: the record's stamp and the slot that led to it are what
+//! they were. Before the bytes of a record are used for anything else its stamp is 0, and no stamp comes twice.
+//!
+//! A record whose stamp is larger than the commit's version is not there yet: the one before it counts.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Instant;
+
+use super::heap::Heap;
+use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag};
+use super::record::{BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
+use super::shape::{at, number};
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::Until;
+
+/// What a key has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) version: u64,
+    pub(super) kind: Kind,
+}
+
+/// What is to be done with a value: where it is copied to.
+pub(super) trait Sink {
+    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head) -> Result<()>;
+}
+
+/// Nothing is copied.
+pub(super) struct NoValue;
+
+impl Sink for NoValue {
+    #[inline]
+    fn take(&mut self, _: &Heap<'_>, _: usize, _: &Head) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for &mut Vec<u8> {
+    #[inline]
+    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head) -> Result<()> {
+        self.clear();
+        heap.append_value(block, head, self)
+    }
+}
+
+/// Why a look did not tell.
+enum Again {
+    /// Somebody changed what was looked at.
+    Changed,
+    Failed(Error),
+}
+
+impl From<Error> for Again {
+    fn from(error: Error) -> Again {
+        Again::Failed(error)
+    }
+}
+
+/// Whether two keys are the same. Mostly they are short, and a call would cost more than the comparison.
+#[inline]
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+    let rest = a.remainder().iter().zip(b.remainder()).all(|(a, b)| a == b);
+    rest && a.zip(b).all(|(a, b)| word(a) == word(b))
+}
+
+/// A record's head and key, copied.
+pub(super) struct HeadAndKey {
+    bytes: [MaybeUninit<u8>; HEAD + KEY_MAX],
+}
+
+impl HeadAndKey {
+    #[inline]
+    pub(super) fn new() -> HeadAndKey {
+        HeadAndKey { bytes: [const { MaybeUninit::uninit() }; HEAD + KEY_MAX] }
+    }
+
+    /// The first `HEAD` bytes of a block and `key_len` more, as far as the mapping goes; what is behind reads as nothing.
+    #[inline]
+    pub(super) fn copy<'b>(
+        &'b mut self,
+        heap: &Heap<'_>,
+        block: usize,
+        key_len: usize,
+    ) -> Result<Option<(Head, u64, &'b [u8])>> {
+        let len = (HEAD + key_len).min(HEAD + KEY_MAX).min(heap.map.len().saturating_sub(block));
+        let bytes = heap.map.read_uninit(block, &mut self.bytes[..len])?;
+        let Some((head, key)) = bytes.split_at_checked(HEAD) else { return Ok(None) };
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&head[at..at + 8]);
+            u64::from_le_bytes(word)
+        };
+        Ok(Head::of(word(VERSION), word(VERSION + 8), word(VERSION + 16)).map(|head| (head, word(BEFORE), key)))
+    }
+}
+
+impl Heap<'_> {
+    /// A value's bytes behind what is in `bytes`.
+    #[inline]
+    pub(super) fn append_value(&self, block: usize, head: &Head, bytes: &mut Vec<u8>) -> Result<()> {
+        if !head.in_spans {
+            return self.map.append_to(block + HEAD + head.key_len, head.value_len, bytes);
+        }
+        self.append_spans(block, head, bytes)
+    }
+
+    fn append_spans(&self, block: usize, head: &Head, bytes: &mut Vec<u8>) -> Result<()> {
+        // Checked before memory is taken for it: there is no more than the spans have.
+        if head.span_count(self.shape) > self.shape.spans {
+            return Err(self.damaged("a value claims more than there is"));
+        }
+        if bytes.try_reserve(head.value_len).is_err() {
+            return Err(self.map.name_it(Error::new(ErrorKind::NoSpace, "copy")));
+        }
+        let mut left = head.value_len;
+        for span in self.span_list(block, head)? {
+            let len = left.min(self.shape.span_size());
+            self.map.append_to(self.shape.span(span), len, bytes)?;
+            left -= len;
+        }
+        Ok(())
+    }
+
+    /// The spans that a value lies in.
+    pub(super) fn span_list(&self, block: usize, head: &Head) -> Result<Vec<usize>> {
+        let count = head.span_count(self.shape);
+        if count > self.shape.spans {
+            return Err(self.damaged("a value claims more than there is"));
+        }
+        let mut numbers = Vec::new();
+        self.map.append_to(block + head.spans_at(), 4 * count, &mut numbers)?;
+        let numbers =
+            numbers.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap_or_default()) as usize);
+        let spans: Vec<usize> = numbers.collect();
+        match spans.iter().find(|span| **span >= self.shape.spans) {
+            Some(span) => Err(self.damaged(format!("a value lies in span {span} of {}", self.shape.spans))),
+            None => Ok(spans),
+        }
+    }
+
+    /// The head and the key of a record. The caller has the lock.
+    pub(super) fn key_at(&self, block: usize) -> Result<(Head, Vec<u8>)> {
+        let mut copy = HeadAndKey::new();
+        // Mostly keys are short.
+        let Some((head, _, key)) = copy.copy(self, block, 64)? else { return Err(self.no_record(block)) };
+        if let Some(key) = key.get(..head.key_len) {
+            return Ok((head, key.to_vec()));
+        }
+        let whole = copy.copy(self, block, head.key_len)?;
+        match whole.and_then(|(head, _, key)| Some((head, key.get(..head.key_len)?))) {
+            Some((head, key)) => Ok((head, key.to_vec())),
+            None => Err(self.no_record(block)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn no_record(&self, block: usize) -> Error {
+        self.damaged(format!("no record begins at {block}"))
+    }
+
+    /// What `key` has, with its value in `sink`, without a lock.
+    #[inline]
+    pub(super) fn get(&self, hash: u64, key: &[u8], sink: &mut impl Sink, until: Until) -> Result<Option<Found>> {
+        match self.look(hash, key, sink) {
+            Ok(found) => Ok(found),
+            Err(again) => self.look_again(hash, key, sink, until, again),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_again(
+        &self,
+        hash: u64,
+        key: &[u8],
+        sink: &mut impl Sink,
+        until: Until,
+        mut again: Again,
+    ) -> Result<Option<Found>> {
+        let deadline = until.deadline();
+        for round in 0_u32.. {
+            match again {
+                Again::Failed(error) => return Err(error),
+                Again::Changed if deadline.is_some_and(|deadline| Instant::now() >= deadline) => break,
+                Again::Changed if round > 100 => std::thread::yield_now(),
+                Again::Changed => std::hint::spin_loop(),
+            }
+            match self.look(hash, key, sink) {
+                Ok(found) => return Ok(found),
+                Err(why) => again = why,
+            }
+        }
+        Err(self.map.name_it(Error::new(ErrorKind::Contended, "read")))
+    }
+
+    #[inline]
+    fn look(&self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Found>, Again> {
+        let count = self.map.word(at::BUCKETS)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let found = self.look_in(count_of(count), hash, key, sink);
+        match found {
+            Ok(Some(found)) => Ok(found),
+            // What was looked through may have been taken apart meanwhile, and what was read may have been anything.
+            other => {
+                fence(Ordering::Acquire);
+                if self.map.word(at::BUCKETS)? != count {
+                    return Err(Again::Changed);
+                }
+                other.map(|_| None)
+            }
+        }
+    }
+
+    /// `None`: no slot has the key. `Some(None)`: its slot says that it is not there.
+    #[inline]
+    #[allow(clippy::option_option, reason = "the two say different things, as told above")]
+    fn look_in(&self, count: u64, hash: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Option<Found>>, Again> {
+        let mut line = self.line(bucket(hash, count))?;
+        let mut words = [0; 8];
+        for _ in 0..LONGEST {
+            self.map.read_words(line, &mut words)?;
+            for (nth, word) in words[..SLOTS].iter().enumerate() {
+                if *word >> 40 != tag(hash) || *word == 0 {
+                    continue;
+                }
+                if let Some(found) = self.look_at(line + 8 * nth, hash, key, sink)? {
+                    return Ok(Some(found));
+                }
+            }
+            if words[SLOTS] == 0 {
+                return Ok(None);
+            }
+            // The copy may be of two words; this is one.
+            match self.next_line(self.map.word(line + 8 * SLOTS)?)? {
+                Some(next) => line = next,
+                None => return Ok(None),
+            }
+        }
+        Err(self.damaged("a bucket has no end").into())
+    }
+
+    /// Whether the record that a slot leads to is the key's, and what it says.
+    #[inline]
+    #[allow(clippy::option_option, reason = "as above")]
+    fn look_at(&self, at: usize, hash: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Option<Found>>, Again> {
+        let slot = self.map.word(at)?;
+        if slot == 0 || slot >> 40 != tag(hash) {
+            return Ok(None);
+        }
+        let outcome = self.read_record(slot, key, sink);
+        fence(Ordering::Acquire);
+        // Also before an error is believed.
+        if self.map.word(at)? != slot {
+            return Err(Again::Changed);
+        }
+        outcome
+    }
+
+    #[inline]
+    #[allow(clippy::option_option, reason = "as above")]
+    fn read_record(&self, slot: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Option<Found>>, Again> {
+        let mut block = block_of(slot);
+        let mut copy = HeadAndKey::new();
+        // The record that is there, or the one before it.
+        for _ in 0..2 {
+            let stamp = self.map.word(block + STAMP)?;
+            let Some((head, before, found_key)) = copy.copy(self, block, key.len())? else {
+                return self.unless_changed(block, stamp, None);
+            };
+            if stamp == 0 {
+                return Err(Again::Changed);
+            }
+            if head.key_len != key.len() || !same(found_key, key) {
+                return self.unless_changed(block, stamp, None);
+            }
+            if stamp > self.map.word(at::COMMIT)? {
+                if before == 0 {
+                    return self.unless_changed(block, stamp, Some(None));
+                }
+                self.unless_changed(block, stamp, ())?;
+                block = number(before);
+                continue;
+            }
+            if head.kind == Kind::Removal || head.version <= self.map.word(at::FLOOR)? {
+                return self.unless_changed(block, stamp, Some(None));
+            }
+            let taken = sink.take(self, block, &head);
+            let found =
+                self.unless_changed(block, stamp, Some(Some(Found { version: head.version, kind: head.kind })))?;
+            taken?;
+            return Ok(found);
+        }
+        Err(Again::Changed)
+    }
+
+    /// `outcome`, if the record is still the one that bore `stamp`.
+    #[inline]
+    fn unless_changed<T>(&self, block: usize, stamp: u64, outcome: T) -> Result<T, Again> {
+        fence(Ordering::Acquire);
+        if self.map.word(block + STAMP)? == stamp { Ok(outcome) } else { Err(Again::Changed) }
+    }
+}

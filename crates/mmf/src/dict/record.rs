@@ -1,0 +1,108 @@
+//! Records: a key and its value, or its removal, in a block.
+//!
+//! ```text
+//! +0   stamp: the version of the change that wrote this block; no two blocks ever bear the same. 0: no record is here
+//! +8   the record before this one, which counts until this one is committed
+//! +16  version: that of the change that gave the key this value
+//! +24  bits 0..16 length of the key, 16..24 kind, 24..64 length of the value
+//! +32  checksum
+//! +40  the key, and behind it the value; or, from the next multiple of 4, the numbers (u32) of the spans it lies in
+//! ```
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::shape::Shape;
+
+pub(super) const STAMP: usize = 0;
+pub(super) const BEFORE: usize = 8;
+pub(super) const VERSION: usize = 16;
+/// Bytes before the key.
+pub(super) const HEAD: usize = 40;
+/// The longest key, in bytes.
+pub(super) const KEY_MAX: usize = 1024;
+
+/// What a record's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// As an application gave it.
+    Bytes,
+    /// A value in `MessagePack`.
+    Encoded,
+    /// The key was removed.
+    Removal,
+}
+
+/// Set in the kind of a value that lies in spans of its own.
+const IN_SPANS: u64 = 0x80;
+
+/// A record's head but for its stamp and predecessor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) version: u64,
+    pub(super) key_len: usize,
+    pub(super) kind: Kind,
+    pub(super) value_len: usize,
+    pub(super) in_spans: bool,
+    pub(super) checksum: u64,
+}
+
+impl Head {
+    /// `None` for what is no record's head.
+    #[inline]
+    pub(super) fn of(version: u64, what: u64, checksum: u64) -> Option<Head> {
+        let kind = match (what >> 16) & 0x7f {
+            0 => Kind::Bytes,
+            1 => Kind::Encoded,
+            2 => Kind::Removal,
+            _ => return None,
+        };
+        let key_len = (what & 0xffff) as usize;
+        if key_len > KEY_MAX {
+            return None;
+        }
+        let value_len = usize::try_from(what >> 24).ok()?;
+        Some(Head { version, key_len, kind, value_len, in_spans: (what >> 16) & IN_SPANS != 0, checksum })
+    }
+
+    pub(super) fn what(&self) -> u64 {
+        let kind = match self.kind {
+            Kind::Bytes => 0,
+            Kind::Encoded => 1,
+            Kind::Removal => 2,
+        };
+        let spans = if self.in_spans { IN_SPANS } else { 0 };
+        self.key_len as u64 | (kind | spans) << 16 | (self.value_len as u64) << 24
+    }
+
+    /// The checksum that a record with this key and value must bear.
+    #[inline]
+    pub(super) fn sum(&self, seed: u64, key: &[u8], value: &[u8]) -> u64 {
+        // What the other seeds with must not cancel out.
+        let about = self.version.rotate_left(32) ^ self.what().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        xxh3_64_with_seed(value, xxh3_64_with_seed(key, seed ^ about))
+    }
+
+    /// Where the numbers of the spans begin, counted from the block.
+    #[inline]
+    pub(super) fn spans_at(&self) -> usize {
+        (HEAD + self.key_len).next_multiple_of(4)
+    }
+
+    /// How many spans the value takes.
+    #[inline]
+    pub(super) fn span_count(&self, shape: &Shape) -> usize {
+        self.value_len.div_ceil(shape.span_size())
+    }
+
+    /// Bytes of the block that are used.
+    #[inline]
+    pub(super) fn block_len(&self, shape: &Shape) -> usize {
+        if self.in_spans { self.spans_at() + 4 * self.span_count(shape) } else { HEAD + self.key_len + self.value_len }
+    }
+}
+
+/// The hash that places a key: its low half chooses the bucket, its high 24 bits tell it from others there.
+#[inline]
+pub(super) fn hash(seed: u64, key: &[u8]) -> u64 {
+    xxh3_64_with_seed(key, seed)
+}

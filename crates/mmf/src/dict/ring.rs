@@ -1,0 +1,167 @@
+//! The ring of changes: which keys changed, for those who watch.
+//!
+//! An entry is a version, a word (bits 0..16 length of the key, 16..24 kind), and the key, filled up to whole words. It
+//! stands at its position modulo the ring's size, round the end if need be. Before entries are written, the claim says up to
+//! where; who reads finds by it whether what it copied may have been written over.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::heap::Heap;
+use super::record::{KEY_MAX, Kind};
+use super::shape::{at, number};
+use crate::error::Result;
+
+const HEAD: usize = 16;
+/// The kind of an entry that says that all was cleared.
+const CLEARED: u64 = 3;
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) version: u64,
+    /// `None`: everything was cleared.
+    pub(super) kind: Option<Kind>,
+    pub(super) key: Vec<u8>,
+}
+
+/// The place that a change has claimed for its entries. The caller has the lock.
+pub(super) struct Ring {
+    position: u64,
+    /// They are too many to be told: everybody who watches falls behind.
+    skipped: bool,
+}
+
+impl Ring {
+    /// Claims room for entries with keys of these lengths.
+    #[inline]
+    pub(super) fn claim(heap: &Heap<'_>, keys: impl Iterator<Item = usize>) -> Result<Ring> {
+        let map = heap.map;
+        let size = heap.shape.ring_size as u64;
+        let head = map.word(at::RING_HEAD)?;
+        let len = keys.map(|len| (HEAD + len.next_multiple_of(8)) as u64).fold(0, u64::saturating_add);
+        if len > size / 2 {
+            let position = head.wrapping_add(2 * size);
+            map.put_word(at::RING_CLAIMED, position)?;
+            return Ok(Ring { position, skipped: true });
+        }
+        let end = head.wrapping_add(len);
+        // A writer that died may have claimed more.
+        if end.wrapping_sub(map.word(at::RING_CLAIMED)?) <= size {
+            map.put_word(at::RING_CLAIMED, end)?;
+        }
+        // The claim is seen before what it is about.
+        fence(Ordering::Release);
+        Ok(Ring { position: head, skipped: false })
+    }
+
+    /// Writes an entry behind the last.
+    #[inline]
+    pub(super) fn write(&mut self, heap: &Heap<'_>, version: u64, kind: Kind, key: &[u8]) -> Result<()> {
+        let kind = match kind {
+            Kind::Bytes => 0,
+            Kind::Encoded => 1,
+            Kind::Removal => 2,
+        };
+        self.write_any(heap, version, kind, key)
+    }
+
+    /// Writes that all was cleared.
+    pub(super) fn write_cleared(&mut self, heap: &Heap<'_>, version: u64) -> Result<()> {
+        self.write_any(heap, version, CLEARED, &[])
+    }
+
+    #[inline]
+    fn write_any(&mut self, heap: &Heap<'_>, version: u64, kind: u64, key: &[u8]) -> Result<()> {
+        if self.skipped {
+            return Ok(());
+        }
+        let (map, shape) = (heap.map, heap.shape);
+        // Words never lie across the end: positions are whole words.
+        for word in [version, key.len() as u64 | kind << 16] {
+            map.put_word(shape.ring + self.at(heap), word)?;
+            self.position = self.position.wrapping_add(8);
+        }
+        let from = self.at(heap);
+        let (here, there) = key.split_at(key.len().min(shape.ring_size - from));
+        map.write_at(shape.ring + from, here)?;
+        if !there.is_empty() {
+            map.write_at(shape.ring, there)?;
+        }
+        self.position = self.position.wrapping_add(key.len().next_multiple_of(8) as u64);
+        Ok(())
+    }
+
+    #[inline]
+    fn at(&self, heap: &Heap<'_>) -> usize {
+        // Whoever may write there may have put the head between two words.
+        number(self.position % heap.shape.ring_size as u64) & !7
+    }
+
+    /// Where the ring's head is with these entries.
+    #[inline]
+    pub(super) fn head(&self) -> u64 {
+        self.position
+    }
+}
+
+/// What comes next in the ring.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// An entry, and where the next one is.
+    Event(Event, u64),
+    /// Nothing yet.
+    Nothing,
+    /// What was there has been written over; what is there now ends here.
+    Lost(u64),
+}
+
+/// The entry at a position.
+pub(super) fn next(heap: &Heap<'_>, position: u64) -> Result<Next> {
+    let map = heap.map;
+    let head = map.word(at::RING_HEAD)?;
+    if position == head {
+        return Ok(Next::Nothing);
+    }
+    let size = heap.shape.ring_size as u64;
+    // A position that the head has not reached is another dict's, or somebody's mischief.
+    let is_lost = |claimed: u64| claimed.wrapping_sub(position) > size || head.wrapping_sub(position) > size;
+    if is_lost(map.word(at::RING_CLAIMED)?) {
+        return Ok(Next::Lost(head));
+    }
+    let mut bytes = [0; HEAD + KEY_MAX];
+    copy(heap, position, &mut bytes[..HEAD])?;
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
+    let (version, what) = (word(0), word(8));
+    let len = (what & 0xffff) as usize;
+    let kind = match what >> 16 {
+        0 => Some(Some(Kind::Bytes)),
+        1 => Some(Some(Kind::Encoded)),
+        2 => Some(Some(Kind::Removal)),
+        CLEARED => Some(None),
+        _ => None,
+    };
+    let mut key = Vec::new();
+    if len <= KEY_MAX {
+        copy(heap, position.wrapping_add(HEAD as u64), &mut bytes[HEAD..HEAD + len])?;
+        key.extend(&bytes[HEAD..HEAD + len]);
+    }
+    fence(Ordering::Acquire);
+    if is_lost(map.word(at::RING_CLAIMED)?) {
+        return Ok(Next::Lost(head));
+    }
+    match kind {
+        Some(kind) if len <= KEY_MAX => {
+            let next = position.wrapping_add((HEAD + len.next_multiple_of(8)) as u64);
+            Ok(Next::Event(Event { version, kind, key }, next))
+        }
+        _ => Err(heap.damaged(format!("its ring of changes has no entry at {position}"))),
+    }
+}
+
+fn copy(heap: &Heap<'_>, position: u64, to: &mut [u8]) -> Result<()> {
+    let from = number(position % heap.shape.ring_size as u64);
+    let len = to.len().min(heap.shape.ring_size - from);
+    let (here, there) = to.split_at_mut(len);
+    heap.map.read_at(heap.shape.ring + from, here)?;
+    if there.is_empty() { Ok(()) } else { heap.map.read_at(heap.shape.ring, there) }
+}

@@ -1,0 +1,297 @@
+//! Several changes as one.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::Dict;
+use super::iter::Entries;
+use super::plan::Plan;
+use super::record::{self, Kind};
+use super::shape::at;
+use super::value::Encoding;
+use super::write::{Step, Writer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::{Mine, Until};
+use crate::spec::Access;
+
+#[cfg(feature = "serde")]
+use {super::value::decode, serde::Serialize, serde::de::DeserializeOwned};
+
+impl Dict {
+    /// Runs `body` with the lock held, and then makes all its changes at once: every reader sees all of them or none, whatever dies.
+    /// If `body` fails, panics or [aborts](Transaction::abort), nothing is changed.
+    ///
+    /// Others who write wait meanwhile, readers do not. This handle's own methods that write are
+    /// [`ErrorKind::Deadlock`] within `body`, a transaction included.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Dict::set_bytes), and those of `body`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("accounts-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set("ann", &100)?;
+    /// dict.set("ben", &0)?;
+    /// dict.transaction(|tx| {
+    ///     let (ann, ben): (i64, i64) = (tx.get("ann")?.unwrap_or(0), tx.get("ben")?.unwrap_or(0));
+    ///     tx.set("ann", &(ann - 30))?;
+    ///     tx.set("ben", &(ben + 30))
+    /// })?;
+    /// assert_eq!((dict.get("ann")?, dict.get("ben")?), (Some(70), Some(30)));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn transaction<R>(&self, body: impl FnOnce(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
+        let mut plan = Plan::new();
+        let writer = self.writer(&mut plan, "begin a transaction with")?;
+        let mut transaction = Transaction { writer, changes: BTreeMap::new(), aborted: false };
+        let result = body(&mut transaction)?;
+        if !transaction.aborted {
+            transaction.commit()?;
+        }
+        Ok(result)
+    }
+
+    /// Runs `body` on the dict as it is at one moment. A read-only handle has no lock to keep it so; there `body` runs
+    /// again if somebody wrote meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`entries`](Dict::entries), and those of `body`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("totals-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set("ann", &70)?;
+    /// dict.set("ben", &30)?;
+    /// let sum = dict.snapshot(|dict| Ok(dict.get("ann")?.unwrap_or(0) + dict.get("ben")?.unwrap_or(0)))?;
+    /// assert_eq!(sum, 100);
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn snapshot<R>(&self, mut body: impl FnMut(&Snapshot<'_>) -> Result<R>) -> Result<R> {
+        let snapshot = Snapshot { dict: self };
+        if self.segment.map.access() == Access::ReadWrite {
+            let _reader = Reader::lock(self, self.usual())?;
+            return body(&snapshot);
+        }
+        let deadline = self.usual().deadline();
+        loop {
+            let before = self.moment()?;
+            let result = body(&snapshot);
+            std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+            if self.moment()? == before {
+                return result;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
+            }
+        }
+    }
+
+    /// What differs after every change.
+    pub(super) fn moment(&self) -> Result<(u64, u64, u64)> {
+        let map = &self.segment.map;
+        Ok((map.word(at::COMMIT)?, map.word(at::FLOOR)?, map.word(at::BUCKETS)?))
+    }
+}
+
+/// The read lock. Dropped, it is released.
+pub(super) struct Reader<'a> {
+    dict: &'a Dict,
+    slot: usize,
+    _mine: Mine,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn lock(dict: &'a Dict, until: Until) -> Result<Reader<'a>> {
+        let segment = &dict.segment;
+        loop {
+            let slot = segment.participant("read")?.slot();
+            let mine = Mine::mark(segment, "read")?;
+            segment.read_lock(until, "read")?;
+            let reader = Reader { dict, slot, _mine: mine };
+            if segment.map.word(at::JOURNAL)? == 0 {
+                return Ok(reader);
+            }
+            // A writer has died; what it began is finished first.
+            drop(reader);
+            drop(Writer::lock(dict, &mut Plan::new(), until, "read")?);
+        }
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        if self.dict.segment.is_ours() {
+            // Where the page is gone, so is the lock.
+            let _ = self.dict.segment.lock.unlock_read(self.slot);
+        }
+    }
+}
+
+/// A dict as it is at one moment.
+pub struct Snapshot<'a> {
+    dict: &'a Dict,
+}
+
+impl Snapshot<'_> {
+    /// As [`Dict::get_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn get_bytes(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.dict.get_bytes(key)
+    }
+
+    /// As [`Dict::get`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[cfg(feature = "serde")]
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        self.dict.get(key)
+    }
+
+    /// As [`Dict::contains_key`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn contains_key(&self, key: &str) -> Result<bool> {
+        self.dict.contains_key(key)
+    }
+
+    /// All entries.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dict::entries`].
+    pub fn entries(&self) -> Result<Entries> {
+        self.dict.entries_now()
+    }
+}
+
+/// Changes that are made together. See [`Dict::transaction`].
+pub struct Transaction<'a> {
+    writer: Writer<'a>,
+    /// `None` removes.
+    changes: BTreeMap<String, Option<(Kind, Vec<u8>)>>,
+    aborted: bool,
+}
+
+impl Transaction<'_> {
+    /// The bytes of a key's value, as this transaction has left it so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dict::get_bytes`].
+    pub fn get_bytes(&mut self, key: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.value(key)?.map(|(_, bytes)| bytes))
+    }
+
+    fn value(&mut self, key: &str) -> Result<Option<(Encoding, Vec<u8>)>> {
+        if let Some(change) = self.changes.get(key) {
+            return Ok(change.as_ref().map(|(kind, bytes)| (Encoding::of(*kind), bytes.clone())));
+        }
+        let hash = self.writer.dict.hash(key, "read")?;
+        let mut bytes = Vec::new();
+        Ok(self.writer.read(hash, key, &mut bytes)?.map(|encoding| (encoding, bytes)))
+    }
+
+    /// Whether there is such a key, as this transaction has left it so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dict::contains_key`].
+    pub fn contains_key(&mut self, key: &str) -> Result<bool> {
+        if let Some(change) = self.changes.get(key) {
+            return Ok(change.is_some());
+        }
+        let hash = self.writer.dict.hash(key, "read")?;
+        Ok(self.writer.stored(hash, key.as_bytes())?.is_some())
+    }
+
+    /// Sets a key to bytes as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for a key that is too long; all else shows when the transaction ends.
+    pub fn set_bytes(&mut self, key: &str, value: &[u8]) -> Result<()> {
+        self.change(key, Some((Kind::Bytes, value.to_vec())))
+    }
+
+    /// Removes a key, and tells whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Transaction::set_bytes) and [`contains_key`](Transaction::contains_key).
+    pub fn remove(&mut self, key: &str) -> Result<bool> {
+        let there = self.contains_key(key)?;
+        if there {
+            self.change(key, None)?;
+        }
+        Ok(there)
+    }
+
+    fn change(&mut self, key: &str, value: Option<(Kind, Vec<u8>)>) -> Result<()> {
+        self.writer.dict.hash(key, "set")?;
+        self.changes.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    /// Gives up all changes, those that come yet included. `body` goes on, and its result is given.
+    pub fn abort(&mut self) {
+        self.aborted = true;
+    }
+
+    fn commit(mut self) -> Result<()> {
+        let seed = self.writer.dict.seed;
+        let steps: Vec<Step<'_>> = self
+            .changes
+            .iter()
+            .map(|(key, value)| Step {
+                key: key.as_bytes(),
+                hash: record::hash(seed, key.as_bytes()),
+                value: value.as_ref().map(|(kind, bytes)| (*kind, &bytes[..])),
+            })
+            .collect();
+        self.writer.apply(&steps)?;
+        Ok(())
+    }
+}
+
+/// With values that `serde` knows.
+#[cfg(feature = "serde")]
+impl Transaction<'_> {
+    /// The value of a key, as this transaction has left it so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dict::get`].
+    pub fn get<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
+        match self.value(key)? {
+            Some((encoding, bytes)) => {
+                decode(encoding, &bytes).map(Some).map_err(|error| self.writer.dict.about(key, error))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Sets a key to a value.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Transaction::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded.
+    pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<()> {
+        let bytes = self.writer.dict.encoded(key, value)?;
+        self.change(key, Some((Kind::Encoded, bytes)))
+    }
+}

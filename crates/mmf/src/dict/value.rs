@@ -1,0 +1,60 @@
+//! How values become bytes.
+
+use super::record::Kind;
+
+/// How a value's bytes are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// As they are.
+    Bytes,
+    /// `MessagePack`, structures as maps with the names of their fields.
+    MessagePack,
+}
+
+impl Encoding {
+    #[inline]
+    pub(super) fn of(kind: Kind) -> Encoding {
+        match kind {
+            Kind::Bytes | Kind::Removal => Encoding::Bytes,
+            Kind::Encoded => Encoding::MessagePack,
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+pub(super) use self::encoded::{decode, encode};
+
+#[cfg(feature = "serde")]
+mod encoded {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+    use serde::de::value::BytesDeserializer;
+
+    use super::Encoding;
+    use crate::error::{Error, Result};
+
+    /// A value as `MessagePack`, in place of what is in `bytes`.
+    pub(in crate::dict) fn encode(value: &(impl Serialize + ?Sized), bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.clear();
+        let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map();
+        value.serialize(&mut serializer).map_err(|error| Error::invalid("encode", error.to_string()))
+    }
+
+    pub(in crate::dict) fn decode<T: DeserializeOwned>(encoding: Encoding, bytes: &[u8]) -> Result<T> {
+        match encoding {
+            Encoding::MessagePack => rmp_serde::from_slice(bytes).map_err(|error| wrong(&error)),
+            Encoding::Bytes => {
+                let bytes = BytesDeserializer::<serde::de::value::Error>::new(bytes);
+                T::deserialize(bytes).map_err(|error| wrong(&error))
+            }
+        }
+    }
+
+    #[cold]
+    fn wrong<T>(error: &impl ToString) -> T
+    where
+        Error: Into<T>,
+    {
+        Error::mismatch("the value's type", std::any::type_name::<T>(), error.to_string()).into()
+    }
+}

@@ -1,0 +1,189 @@
+//! Watching: the changes of keys as they come.
+
+use std::time::{Duration, Instant};
+
+use super::Dict;
+use super::record::Kind;
+use super::ring::{self, Next};
+use super::shape::at;
+use crate::error::Result;
+use crate::spec::Access;
+
+/// The longest sleep of one who watches: whoever should wake it may have died.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+/// How often a read-only handle looks.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Which keys are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// All of them.
+    All,
+    /// One.
+    Key(String),
+    /// Those that begin with this.
+    Prefix(String),
+}
+
+impl Watched {
+    fn has(&self, key: &str) -> bool {
+        match self {
+            Watched::All => true,
+            Watched::Key(watched) => key == watched,
+            Watched::Prefix(prefix) => key.starts_with(prefix),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A key was set; its value may have been changed again since.
+    Set {
+        /// The key.
+        key: String,
+        /// The change's version.
+        version: u64,
+    },
+    /// A key was removed.
+    Removed {
+        /// The key.
+        key: String,
+        /// The change's version.
+        version: u64,
+    },
+    /// All keys were removed.
+    Cleared {
+        /// The change's version.
+        version: u64,
+    },
+    /// More has changed than was kept for those who watch: look at the keys themselves.
+    Missed,
+}
+
+impl Dict {
+    /// Watches for changes from now on.
+    ///
+    /// The changes of a transaction come one after the other once it is complete. A handle for reading and writing sleeps
+    /// until a writer wakes it; a read-only one looks every 5 milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Full`](crate::ErrorKind::Full) where too many handles take part;
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use mmf::{Change, Dict, Name, Watched};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("watched-{}", std::process::id()))?, 1 << 20)?;
+    /// let mut changes = dict.watch(Watched::Prefix("camera.".to_owned()))?;
+    /// dict.set("light", &1)?;
+    /// let version = dict.set("camera.gain", &7)?;
+    ///
+    /// let change = changes.next_for(Duration::from_secs(1))?;
+    /// assert_eq!(change, Some(Change::Set { key: "camera.gain".to_owned(), version }));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn watch(&self, watched: Watched) -> Result<Changes<'_>> {
+        if self.segment.map.access() == Access::ReadWrite {
+            self.segment.participant("watch")?;
+        }
+        Ok(Changes { dict: self, watched, position: self.segment.map.word(at::RING_HEAD)? })
+    }
+}
+
+/// Changes as they come, without an end. As an iterator it waits for ever.
+pub struct Changes<'a> {
+    dict: &'a Dict,
+    watched: Watched,
+    position: u64,
+}
+
+impl Changes<'_> {
+    /// The next change, waited for as long as `timeout`; `None` if none came.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged); [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    pub fn next_for(&mut self, timeout: Duration) -> Result<Option<Change>> {
+        self.next_before(Instant::now().checked_add(timeout))
+    }
+
+    /// The next change, waited for until `deadline`; `None` if none came.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_for`](Changes::next_for).
+    pub fn next_until(&mut self, deadline: Instant) -> Result<Option<Change>> {
+        self.next_before(Some(deadline))
+    }
+
+    fn next_before(&mut self, deadline: Option<Instant>) -> Result<Option<Change>> {
+        let segment = &self.dict.segment;
+        let me = match segment.map.access() {
+            Access::ReadWrite => Some(segment.participant("watch")?.slot()),
+            Access::ReadOnly | Access::CopyOnWrite => None,
+        };
+        loop {
+            if let Some(change) = self.next_there()? {
+                return Ok(Some(change));
+            }
+            let ticket = me.map(|me| segment.or_gone(segment.changes.ticket(me), "watch")).transpose()?;
+            // Again, since a writer that came before the ticket wakes nobody.
+            if let Some(change) = self.next_there()? {
+                return Ok(Some(change));
+            }
+            let left = match deadline {
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => LONGEST_SLEEP,
+            };
+            if left.is_zero() {
+                return Ok(None);
+            }
+            match ticket {
+                Some(ticket) => segment.changes.sleep(ticket, left.min(LONGEST_SLEEP)),
+                None => std::thread::sleep(left.min(POLL)),
+            }
+        }
+    }
+
+    /// The next change that is there already.
+    fn next_there(&mut self) -> Result<Option<Change>> {
+        loop {
+            match ring::next(&self.dict.heap(), self.position)? {
+                Next::Nothing => return Ok(None),
+                Next::Lost(position) => {
+                    self.position = position;
+                    return Ok(Some(Change::Missed));
+                }
+                Next::Event(event, position) => {
+                    self.position = position;
+                    let version = event.version;
+                    let Some(kind) = event.kind else { return Ok(Some(Change::Cleared { version })) };
+                    let key = String::from_utf8_lossy(&event.key);
+                    if !self.watched.has(&key) {
+                        continue;
+                    }
+                    let key = key.into_owned();
+                    return Ok(Some(match kind {
+                        Kind::Bytes | Kind::Encoded => Change::Set { key, version },
+                        Kind::Removal => Change::Removed { key, version },
+                    }));
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Changes<'_> {
+    type Item = Result<Change>;
+
+    fn next(&mut self) -> Option<Result<Change>> {
+        self.next_before(None).transpose()
+    }
+}

@@ -1,0 +1,366 @@
+//! Writing: under the segment's lock, as plans that the journal has done to the end.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::Dict;
+use super::heap::{Heap, LINK, NoBlock};
+use super::index::{Place, count_of, slot_for};
+use super::plan::{self, Plan};
+use super::read::{HeadAndKey, same};
+use super::record::{BEFORE, HEAD, Head, Kind, STAMP, VERSION};
+use super::ring::Ring;
+use super::shape::{at, class};
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::{Mine, Until};
+
+/// What is to be done with a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step<'c> {
+    pub(super) key: &'c [u8],
+    pub(super) hash: u64,
+    /// The value with its kind; `None` removes.
+    pub(super) value: Option<(Kind, &'c [u8])>,
+}
+
+/// The record that a slot leads to.
+#[derive(Clone, Copy, Debug)]
+struct Old {
+    block: usize,
+    in_spans: bool,
+    /// It was cleared, and has not been freed yet.
+    cleared: bool,
+}
+
+/// A record that is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored {
+    pub(super) block: usize,
+    pub(super) head: Head,
+}
+
+/// The lock, and what was found when it was taken. Dropped, it is released.
+pub(super) struct Writer<'a> {
+    pub(super) dict: &'a Dict,
+    pub(super) heap: Heap<'a>,
+    slot: usize,
+    pub(super) plan: &'a mut Plan,
+    /// Somebody may wait for what was changed.
+    changed: bool,
+    /// See `at::DURABLE`.
+    pub(super) durable: u64,
+    _mine: Mine,
+}
+
+impl<'a> Writer<'a> {
+    /// Takes the lock, and brings what a dead writer left half done to its end.
+    #[inline]
+    pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
+        let segment = &dict.segment;
+        let slot = segment.participant(doing)?.slot();
+        let mine = Mine::mark(segment, doing)?;
+        segment.write_lock(until, doing)?;
+        let heap = dict.heap();
+        let mut writer = Writer { dict, heap, slot, plan, changed: false, durable: 0, _mine: mine };
+        if plan::finish(heap.map, heap.shape)? {
+            // Who died may not have told anybody.
+            writer.changed = true;
+        }
+        writer.durable = heap.map.word(at::DURABLE)?;
+        Ok(writer)
+    }
+
+    /// The version of the last change.
+    #[inline]
+    pub(super) fn version(&self) -> Result<u64> {
+        self.heap.map.word(at::COMMIT)
+    }
+
+    /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
+    #[inline]
+    pub(super) fn apply(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>> {
+        self.begin_change()?;
+        self.make_room_in_index(changes.len())?;
+        loop {
+            match self.try_apply(changes) {
+                Ok(version) => return Ok(version),
+                Err(NoBlock::Failed(error)) => return Err(error),
+                Err(NoBlock::Full) => self.make_space()?,
+            }
+        }
+    }
+
+    /// Buckets for so many more entries.
+    #[inline]
+    fn make_room_in_index(&mut self, more: usize) -> Result<()> {
+        let map = self.heap.map;
+        loop {
+            let count = count_of(map.word(at::BUCKETS)?);
+            if count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
+                return Ok(());
+            }
+            let made = match count {
+                0 => self.heap.begin_index(self.plan),
+                _ => self.heap.split(self.plan, self.dict.seed),
+            };
+            match made {
+                Ok(()) => {}
+                // Longer buckets do as well.
+                Err(NoBlock::Full) if count != 0 => return Ok(()),
+                Err(NoBlock::Full) => return Err(self.full()),
+                Err(NoBlock::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    #[inline]
+    fn try_apply(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>, NoBlock> {
+        self.begin_change()?;
+        self.plan.clear();
+        let map = self.heap.map;
+        let before = self.version()?;
+        let floor = map.word(at::FLOOR)?;
+        let len = map.word(at::LEN)?;
+        let (mut version, mut now) = (before, len);
+        // What is not needed once the change is committed: slots of removals, and blocks.
+        let mut emptied = Few::new();
+        let mut freed = Few::new();
+        let mut ring = Ring::claim(&self.heap, changes.iter().map(|change| change.key.len()))?;
+        for change in changes {
+            let (place, old) = self.find(change.hash, change.key, floor)?;
+            let there = old.is_some_and(|old| !old.cleared);
+            let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
+            let Some((kind, value)) = change.value else {
+                let (Place::Entry(slot), Some(old)) = (place, old.filter(|_| there)) else { continue };
+                version += 1;
+                now = now.saturating_sub(1);
+                // One store does it; among others, or where a power cut must not bring it back, it takes a record.
+                if changes.len() > 1 || self.is_durable() {
+                    let block = self.write_record(version, change.key, Kind::Removal, &[])?;
+                    self.plan.put(block + BEFORE, before);
+                    self.plan.put(block + STAMP, version);
+                    self.plan.put(slot, slot_for(change.hash, block));
+                    freed.push((block, false, true));
+                }
+                emptied.push(slot);
+                freed.push((old.block, old.in_spans, false));
+                ring.write(&self.heap, version, Kind::Removal, change.key)?;
+                continue;
+            };
+            version += 1;
+            let block = self.write_record(version, change.key, kind, value)?;
+            self.plan.put(block + BEFORE, before);
+            self.plan.put(block + STAMP, version);
+            self.heap.put_entry(self.plan, place, slot_for(change.hash, block))?;
+            if let Some(old) = old {
+                freed.push((old.block, old.in_spans, false));
+            }
+            now += u64::from(!there);
+            ring.write(&self.heap, version, kind, change.key)?;
+        }
+        if version == before {
+            return Ok(None);
+        }
+        if changes.len() == 1 && !self.is_durable() {
+            // A removal alone: the slot is what readers go by.
+            emptied.drain(|slot| self.plan.put(slot, 0));
+        }
+        self.plan.put(at::COMMIT, version);
+        self.plan.put(at::RING_HEAD, ring.head());
+        if now != len {
+            self.plan.put(at::LEN, now);
+        }
+        emptied.drain(|slot| self.plan.put(slot, 0));
+        let mut outcome = Ok(());
+        freed.drain(|(block, in_spans, removal)| {
+            if outcome.is_ok() {
+                outcome = self.free(block, in_spans, removal);
+            }
+        });
+        outcome?;
+        self.carry_out()?;
+        Ok(Some(version))
+    }
+
+    /// Has the plan done, and those who watch told.
+    #[inline]
+    pub(super) fn carry_out(&mut self) -> Result<()> {
+        self.plan.carry_out(self.heap.map, self.heap.shape)?;
+        self.changed = true;
+        Ok(())
+    }
+
+    /// The place of a key, and its record if it has one.
+    #[inline]
+    fn find(&self, hash: u64, key: &[u8], floor: u64) -> Result<(Place, Option<Old>)> {
+        let mut copy = HeadAndKey::new();
+        let mut old = None;
+        let place = self.heap.find(self.plan, hash, |block| {
+            let Some((head, _, found_key)) = copy.copy(&self.heap, block, key.len())? else { return Ok(false) };
+            if head.key_len != key.len() || !same(found_key, key) {
+                return Ok(false);
+            }
+            old = Some(Old { block, in_spans: head.in_spans, cleared: head.version <= floor });
+            Ok(true)
+        })?;
+        Ok((place, old))
+    }
+
+    /// The record of a key that is there.
+    pub(super) fn stored(&mut self, hash: u64, key: &[u8]) -> Result<Option<Stored>> {
+        self.plan.clear();
+        if self.heap.map.word(at::BUCKETS)? == 0 {
+            return Ok(None);
+        }
+        let floor = self.heap.map.word(at::FLOOR)?;
+        let (_, old) = self.find(hash, key, floor)?;
+        let Some(old) = old.filter(|old| !old.cleared) else { return Ok(None) };
+        Ok(Some(Stored { block: old.block, head: self.head(old.block)? }))
+    }
+
+    /// Writes a record into a block that nobody knows of yet.
+    fn write_record(&mut self, version: u64, key: &[u8], kind: Kind, value: &[u8]) -> Result<usize, NoBlock> {
+        let (heap, shape) = (self.heap, self.heap.shape);
+        let mut head = Head { version, key_len: key.len(), kind, value_len: value.len(), in_spans: false, checksum: 0 };
+        head.in_spans = head.block_len(shape) > shape.largest_block();
+        let len = head.block_len(shape);
+        if len > shape.largest_block() || value.len() as u64 >= 1 << 40 {
+            return Err(self.too_large(value.len()).into());
+        }
+        head.checksum = head.sum(self.dict.seed, key, value);
+        let parts = if head.in_spans { heap.take_parts(self.plan, head.span_count(shape))? } else { Vec::new() };
+        for (part, bytes) in parts.iter().zip(value.chunks(shape.span_size())) {
+            heap.map.write_at(shape.span(*part), bytes)?;
+        }
+        let block = heap.take(self.plan, class::of(len), None)?;
+        // What was there before in a span that had another use may look like a stamp.
+        heap.map.put_word(block + STAMP, 0)?;
+        // Whoever still reads what was here before sees that before it sees other bytes.
+        fence(Ordering::Release);
+        let words = [version, head.what(), head.checksum];
+        // One by one: what was stored in pieces is slow to be loaded at once, as a copy would.
+        for (nth, word) in words.into_iter().enumerate() {
+            heap.map.put_word(block + VERSION + 8 * nth, word)?;
+        }
+        heap.map.write_at(block + HEAD, key)?;
+        if parts.is_empty() {
+            heap.map.write_at(block + HEAD + key.len(), value)?;
+        }
+        if !parts.is_empty() {
+            // Spans are counted in thousands.
+            let numbers = parts.iter().flat_map(|part| u32::try_from(*part).unwrap_or(u32::MAX).to_le_bytes());
+            let numbers: Vec<u8> = numbers.collect();
+            heap.map.write_at(block + head.spans_at(), &numbers)?;
+        }
+        Ok(block)
+    }
+
+    /// Frees a record that no slot leads to any more; where a power cut must find it, at the next flush.
+    #[inline]
+    pub(super) fn free(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
+        if self.is_durable() { self.keep(block, removal) } else { self.free_now(block, in_spans) }
+    }
+
+    /// Keeps what was freed for the next flush.
+    fn keep(&mut self, block: usize, removal: bool) -> Result<()> {
+        let list = if removal { at::REMOVED } else { at::PENDING };
+        let first = self.plan.get(self.heap.map, list)?;
+        let bytes = self.plan.get(self.heap.map, at::PENDING_BYTES)?;
+        let size = self.size_of(block)?;
+        self.plan.put(block + LINK, first);
+        self.plan.put(list, block as u64);
+        self.plan.put(at::PENDING_BYTES, bytes + size);
+        Ok(())
+    }
+
+    /// Bytes that a record takes, its spans included.
+    pub(super) fn size_of(&self, block: usize) -> Result<u64> {
+        let head = self.head(block)?;
+        let (_, _, size) = self.heap.block(self.plan, block)?;
+        let spans = if head.in_spans { head.span_count(self.heap.shape) * self.heap.shape.span_size() } else { 0 };
+        Ok((size + spans) as u64)
+    }
+
+    pub(super) fn head(&self, block: usize) -> Result<Head> {
+        let mut copy = HeadAndKey::new();
+        match copy.copy(&self.heap, block, 0)? {
+            Some((head, ..)) => Ok(head),
+            None => Err(self.heap.no_record(block)),
+        }
+    }
+
+    /// Frees a record at once.
+    #[inline]
+    pub(super) fn free_now(&mut self, block: usize, in_spans: bool) -> Result<()> {
+        self.plan.put(block + STAMP, 0);
+        if in_spans {
+            let head = self.head(block)?;
+            let spans = self.heap.span_list(block, &head)?;
+            if let (Some(first), Some(last)) = (spans.first(), spans.last()) {
+                self.heap.give_parts(self.plan, *first, *last)?;
+            }
+        }
+        self.heap.give(self.plan, block)
+    }
+
+    #[inline]
+    pub(super) fn is_durable(&self) -> bool {
+        self.durable & super::durable::FLUSHED_BEFORE != 0
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn full(&self) -> Error {
+        let help = "remove something, or make it with more capacity";
+        self.heap.map.name_it(Error::new(ErrorKind::Full, "change")).with_help(help)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_large(&self, len: usize) -> Error {
+        let most = self.dict.capacity() / 4;
+        let reason = format!("a value of {len} bytes is too large; what surely fits is {most}");
+        self.heap.map.name_it(Error::invalid("change", reason)).with_help("make it with more capacity")
+    }
+}
+
+impl Drop for Writer<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let segment = &self.dict.segment;
+        if !segment.is_ours() {
+            return;
+        }
+        // Where the page is gone, so is the lock.
+        let _ = segment.lock.unlock_write(self.slot);
+        if self.changed {
+            let _ = segment.changes.wake_all();
+        }
+    }
+}
+
+/// A list that mostly is short.
+struct Few<T> {
+    first: Option<T>,
+    more: Vec<T>,
+}
+
+impl<T> Few<T> {
+    #[inline]
+    fn new() -> Few<T> {
+        Few { first: None, more: Vec::new() }
+    }
+
+    #[inline]
+    fn push(&mut self, item: T) {
+        match self.first {
+            None => self.first = Some(item),
+            Some(_) => self.more.push(item),
+        }
+    }
+
+    #[inline]
+    fn drain(&mut self, mut each: impl FnMut(T)) {
+        self.first.take().into_iter().for_each(&mut each);
+        self.more.drain(..).for_each(each);
+    }
+}
