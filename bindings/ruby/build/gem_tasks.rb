@@ -59,7 +59,7 @@ module GemTasks
     FileUtils.mkdir_p(File.join(stage, "rust"))
     # As git has them: nothing that was built.
     files = IO.popen(%w[git ls-files -z --cached --others --exclude-standard], &:read).split("\0")
-    files.reject! { |file| file.match?(%r{(\A|/)tests?/}) || !File.file?(file) }
+    files.reject! { |file| file.match?(%r{(\A|/)(tests?|bench)/}) || !File.file?(file) }
     files.each { |file| copy(file, File.join(stage, file)) }
     FileUtils.cp(File.join(__dir__, "cargo_extension.rb"), File.join(stage, "ext"))
     FileUtils.cp(Dir[File.join(ROOT, "LICENSE-*")], stage)
