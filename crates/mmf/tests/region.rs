@@ -336,3 +336,28 @@ fn a_writer_that_no_segment_has_keeps_nobody_out(place: &Place) {
         region.clear_poison().unwrap();
     }
 }
+
+/// Whoever may write the file may make it as long as a disk holds, and have the contents claim all of it.
+#[test]
+fn contents_that_claim_more_than_the_capacity_are_damaged_and_not_copied() {
+    // Where the format has their length.
+    let len = 1088;
+    let place = Place::in_file();
+    let region = Region::create_new(place.source(), 4096).unwrap();
+    region.write().unwrap().set(b"whole").unwrap();
+    let reader = Region::options().access(Access::ReadOnly).open(place.source()).unwrap();
+    let raw = Mapping::open(place.source()).unwrap();
+    raw.grow(1 << 20).unwrap();
+    for claimed in [4097_u64, 1 << 19, 1 << 40, u64::MAX] {
+        raw.store(len, claimed, Ordering::SeqCst).unwrap();
+        let damaged = |error: mmf::Error| assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
+        damaged(region.to_vec().unwrap_err());
+        damaged(reader.to_vec().unwrap_err());
+        damaged(region.status().unwrap_err());
+        damaged(region.write().unwrap().write_at(0, b"x").unwrap_err());
+    }
+    assert!(matches!(Region::open(place.source()).err().unwrap().kind(), ErrorKind::NotASegment { .. }));
+    // Replacing them needs no length.
+    region.write().unwrap().set(b"mended").unwrap();
+    assert_eq!(reader.to_vec().unwrap(), b"mended");
+}

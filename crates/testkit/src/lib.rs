@@ -32,6 +32,7 @@
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod death;
+pub mod fairness;
 mod leak;
 mod names;
 mod parent;

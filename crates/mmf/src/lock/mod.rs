@@ -367,13 +367,24 @@ struct Wait {
     last_try: bool,
     /// When it was last asked whether who is in the way lives, or when the wait began.
     asked: Option<Instant>,
+    /// Who was in the way when it was last asked was dead.
+    reaped: bool,
     /// Who was in the way, and since when without a break.
     blocker: Option<(usize, Instant)>,
 }
 
 impl Wait {
     fn new(deadline: Option<Instant>) -> Wait {
-        Wait { deadline, spins: 0, since: None, sleep: FIRST_SLEEP, last_try: false, asked: None, blocker: None }
+        Wait {
+            deadline,
+            spins: 0,
+            since: None,
+            sleep: FIRST_SLEEP,
+            last_try: false,
+            asked: None,
+            reaped: false,
+            blocker: None,
+        }
     }
 
     fn is_long(&self) -> bool {
@@ -422,13 +433,17 @@ impl Wait {
             None => LAST_SLEEP,
         };
         let Some(ticket) = ticket else { return Ok(()) };
-        queue.sleep(ticket, self.sleep.min(left));
+        // A program that dies takes all its handles along: who comes next in the way is asked about at once.
+        if !self.reaped {
+            queue.sleep(ticket, self.sleep.min(left));
+        }
         // However often others wake us meanwhile, who is in the way may be dead.
         let asked = *self.asked.get_or_insert(now);
-        if asked.elapsed() >= self.sleep {
-            if let Some(slot) = blocker {
-                reap(slot).map_err(Refused::Failed)?;
-            }
+        if self.reaped || asked.elapsed() >= self.sleep {
+            self.reaped = match blocker {
+                Some(slot) => reap(slot).map_err(Refused::Failed)?,
+                None => false,
+            };
             self.asked = Some(Instant::now());
             self.sleep = (self.sleep * 2).min(LAST_SLEEP);
         }

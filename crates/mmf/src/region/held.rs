@@ -12,7 +12,8 @@ pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 /// The length of the contents, checked against what is mapped: any process can write any number there.
 pub(super) fn len(segment: &Segment, doing: &'static str) -> Result<usize> {
     let told = segment.or_gone(segment.len.load(), doing)?;
-    let room = |mapped: usize| mapped.saturating_sub(PAYLOAD) as u64;
+    // Who may write the object may also make it longer than its capacity, and have others copy that much.
+    let room = |mapped: usize| (mapped as u64).min(segment.header.capacity).saturating_sub(PAYLOAD as u64);
     if told <= room(segment.map.len()) || told <= room(segment.map.refresh()?) {
         // It is at most a length of this process's memory.
         return Ok(usize::try_from(told).unwrap_or(0));

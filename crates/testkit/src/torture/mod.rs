@@ -7,7 +7,7 @@ mod content;
 mod heirs;
 mod worker;
 
-pub use heirs::{Heirs, holder, inherit};
+pub use heirs::{Heirs, Victim, holder, inherit};
 pub use worker::worker;
 
 use std::env;
