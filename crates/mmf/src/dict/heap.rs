@@ -19,9 +19,9 @@ use crate::mapping::Mapping;
 /// The word of a free block that leads to the next: its number + 1.
 pub(super) const LINK: usize = 8;
 
-const STATE: usize = 0;
-const EVER: usize = 8;
-const LINKS: usize = 16;
+pub(super) const STATE: usize = 0;
+pub(super) const EVER: usize = 8;
+pub(super) const LINKS: usize = 16;
 const BITS: u64 = (1 << 28) - 1;
 
 /// Why there is no block.
@@ -43,7 +43,7 @@ impl From<Error> for NoBlock {
 pub(super) struct State {
     pub(super) class: u64,
     pub(super) live: u64,
-    free: u64,
+    pub(super) free: u64,
 }
 
 impl State {
@@ -51,7 +51,7 @@ impl State {
         State { class: word & 0xff, live: (word >> 8) & BITS, free: word >> 36 }
     }
 
-    fn word(self) -> u64 {
+    pub(super) fn word(self) -> u64 {
         self.class | (self.live & BITS) << 8 | self.free << 36
     }
 }
@@ -89,7 +89,7 @@ impl<'a> Heap<'a> {
         plan.put(self.shape.entry(span) + LINKS, stored(next) | stored(before) << 32);
     }
 
-    fn head(class: u64) -> usize {
+    pub(super) fn head(class: u64) -> usize {
         at::CLASSES + 8 * number(class)
     }
 
@@ -298,6 +298,6 @@ impl<'a> Heap<'a> {
     }
 }
 
-fn stored(span: Option<usize>) -> u64 {
+pub(super) fn stored(span: Option<usize>) -> u64 {
     span.map_or(0, |span| span as u64 + 1)
 }

@@ -7,7 +7,7 @@ use super::heap::{Heap, LINK, NoBlock};
 use super::index::{Vacancy, block_of, count_of, slot_for};
 use super::plan::{self, Plan};
 use super::read::HeadAndKey;
-use super::record::{BEFORE, HEAD, Head, Kind, STAMP, VERSION};
+use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
 use super::ring;
 use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,18 +53,24 @@ impl<'a> Writer<'a> {
     /// Takes the lock, and brings what a dead writer left half done to its end.
     #[inline]
     pub(super) fn lock(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Writer<'a>> {
+        let mut writer = Writer::take(dict, until, doing)?;
+        if plan::finish(writer.heap.map, writer.heap.shape)? {
+            // Who died may not have told anybody.
+            writer.changed = true;
+        }
+        writer.durable = writer.heap.map.word(at::DURABLE)?;
+        Ok(writer)
+    }
+
+    /// Takes the lock, and leaves everything as it is.
+    #[inline]
+    pub(super) fn take(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Writer<'a>> {
         let segment = &dict.segment;
         let slot = segment.participant(doing)?.slot();
         let mine = Mine::mark(segment, doing)?;
         segment.write_lock(until, doing)?;
         let heap = dict.heap();
-        let mut writer = Writer { dict, heap, slot, plan: Plan::new(), changed: false, durable: 0, _mine: mine };
-        if plan::finish(heap.map, heap.shape)? {
-            // Who died may not have told anybody.
-            writer.changed = true;
-        }
-        writer.durable = heap.map.word(at::DURABLE)?;
-        Ok(writer)
+        Ok(Writer { dict, heap, slot, plan: Plan::new(), changed: false, durable: 0, _mine: mine })
     }
 
     /// The version of the last change.
@@ -88,15 +94,16 @@ impl<'a> Writer<'a> {
 
     /// Buckets for so many more entries.
     #[inline]
-    fn make_room_in_index(&mut self, more: usize) -> Result<()> {
+    pub(super) fn make_room_in_index(&mut self, more: usize) -> Result<()> {
         let map = self.heap.map;
         loop {
             let count = count_of(map.word(at::BUCKETS)?);
             if count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
                 return Ok(());
             }
+            self.begin_change()?;
             let made = match count {
-                0 => self.heap.begin_index(&mut self.plan),
+                0 => self.begin_boot().map_err(NoBlock::from).and_then(|()| self.heap.begin_index(&mut self.plan)),
                 _ => self.heap.split(&mut self.plan, self.dict.seed),
             };
             match made {
@@ -245,7 +252,7 @@ impl<'a> Writer<'a> {
         heap.map.put_word(block + STAMP, 0)?;
         // Whoever still reads what was here before sees that before it sees other bytes.
         fence(Ordering::Release);
-        let words = [version, head.what(), head.checksum];
+        let words = [version, head.what(), head.checksum ^ record::place(block, version)];
         if len <= SMALL {
             let mut bytes = [0; SMALL - VERSION];
             for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -320,6 +327,11 @@ impl<'a> Writer<'a> {
             }
         }
         self.heap.give(&mut self.plan, block)
+    }
+
+    /// Who waits for changes looks again once the lock is released.
+    pub(super) fn has_changed(&mut self) {
+        self.changed = true;
     }
 
     #[inline]

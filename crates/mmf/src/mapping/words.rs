@@ -38,6 +38,8 @@ impl Mapping {
         }
         // SAFETY: as in `word`; it may be written.
         let stored = unsafe { u64::store_release(at.cast(), value) };
+        #[cfg(test)]
+        super::trace::stored(offset, &value.to_le_bytes());
         stored.map_err(|guard::Fault| self.fault("write", offset, 0))
     }
 

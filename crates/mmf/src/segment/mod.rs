@@ -140,6 +140,17 @@ impl Segment {
         participants::reap(self, participant, slot)
     }
 
+    /// Whether other handles take part. Those of dead processes are cleared.
+    pub(crate) fn has_others(&self) -> Result<bool> {
+        let me = self.participant("examine")?.slot();
+        for slot in self.or_gone(self.lock.slots().occupied(), "examine")? {
+            if slot != me && !self.reap(slot)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether the process that made this handle is the one that asks.
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
