@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::record::{self, Kind, STAMP};
 use super::report::{Report, Stats};
 use super::shape::{at, class, number};
-use super::survey::{Block, Room};
+use super::survey::{Block, Room, VERSIONS};
 use super::transaction::Reader;
 use super::write::Writer;
 use crate::error::{Error, ErrorKind, Result};
@@ -80,7 +80,8 @@ impl Dict {
     /// As `check`, for those who see to it that nobody writes.
     pub(super) fn check_now(&self, report: &mut Report) -> Result<()> {
         let heap = self.heap();
-        let check = Check { heap, seed: self.seed, report, room: Room::default(), led: Vec::new(), lines: 0 };
+        let check =
+            Check { heap, seed: self.seed, report, room: Room::default(), led: Vec::new(), lines: 0, last_line: None };
         check.run()
     }
 
@@ -173,8 +174,9 @@ struct Check<'a> {
     room: Room,
     /// Hash and block of every record that a slot leads to.
     led: Vec<(u64, usize)>,
-    /// Lines looked at.
+    /// Lines looked at, and the farthest of them.
     lines: usize,
+    last_line: Option<usize>,
 }
 
 impl Check<'_> {
@@ -190,6 +192,7 @@ impl Check<'_> {
         self.led.sort_unstable();
         let entries = self.records(&mut roles)?;
         self.report.entries = entries;
+        self.words(used)?;
         let len = map.word(at::LEN)?;
         if len != entries {
             self.report.add(None, Some(at::LEN), format!("it claims {len} entries, but has {entries}"));
@@ -199,8 +202,55 @@ impl Check<'_> {
         let mut led: Vec<usize> = self.led.iter().map(|(_, block)| *block).collect();
         led.extend(kept);
         led.sort_unstable();
-        for span in 0..number(used).min(there) {
-            self.span(span, roles[span], &led)?;
+        let mut with_room = Vec::new();
+        for (span, role) in roles.into_iter().enumerate().take(number(used)) {
+            with_room.extend(self.span(span, role, &led)?.map(|class| (class, span)));
+        }
+        with_room.sort_unstable();
+        self.room(&with_room)
+    }
+
+    /// Looks at words that nothing else depends on, and whether all that is in use lies in spans that are.
+    fn words(&mut self, used: u64) -> Result<()> {
+        let map = self.heap.map;
+        let commit = map.word(at::COMMIT)?;
+        if commit >= VERSIONS || map.word(at::FLOOR)? > commit {
+            self.report.add(None, Some(at::COMMIT), format!("no change has version {commit}"));
+        }
+        let index = (0..self.heap.shape.spans).map(|nth| map.word(self.heap.shape.directory + 8 * nth));
+        let mut last = index.collect::<Result<Vec<u64>>>()?.into_iter().max().unwrap_or(0);
+        for block in self.led.iter().map(|(_, block)| *block).chain(self.last_line) {
+            last = last.max(self.heap.shape.span_of(block).map_or(0, |span| span as u64 + 1));
+        }
+        if last > used {
+            self.report.add(None, Some(at::USED), format!("{used} spans are in use, but so is span {}", last - 1));
+        }
+        Ok(())
+    }
+
+    /// Goes through the lists of spans with room.
+    fn room(&mut self, with_room: &[(u64, usize)]) -> Result<()> {
+        let (heap, map) = (self.heap, self.heap.map);
+        let mut listed = Vec::with_capacity(with_room.len());
+        for class in 0..256 {
+            let (mut next, mut before) = (map.word(Heap::head(class))?, 0);
+            while next != 0 {
+                let Ok(Some(span)) = heap.span_number(next) else { break };
+                let links = map.word(heap.shape.entry(span) + LINKS)?;
+                if listed.len() >= with_room.len() || links >> 32 != before {
+                    break;
+                }
+                listed.push((class, span));
+                (before, next) = (next, links & 0xffff_ffff);
+            }
+            if next != 0 {
+                let what = format!("the list of spans with room for class {class} leads to {next}");
+                self.report.add(None, Some(Heap::head(class)), what);
+            }
+        }
+        listed.sort_unstable();
+        if listed != with_room {
+            self.report.add(None, Some(at::CLASSES), "the spans that have room are not those that are listed");
         }
         Ok(())
     }
@@ -224,6 +274,7 @@ impl Check<'_> {
             };
             while let Some(at) = line {
                 self.lines += 1;
+                self.last_line = self.last_line.max(Some(at));
                 if self.lines > most {
                     self.report.add(None, Some(at), "its index has no end");
                     return Ok(());
@@ -295,7 +346,7 @@ impl Check<'_> {
     fn lists(&mut self, roles: &mut [Role]) -> Result<Vec<usize>> {
         let (heap, map) = (self.heap, self.heap.map);
         let most = map.len() / 48;
-        let mut blocks = Vec::new();
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
         for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
             let mut block = number(map.word(list)?);
             while block != 0 {
@@ -307,6 +358,7 @@ impl Check<'_> {
                     self.report.add(None, Some(list), "a list has no end");
                     break;
                 }
+                bytes += size;
                 match heap.block_at(self.seed, block, size, &mut self.room)? {
                     Block::Nothing => self.report.add(None, Some(block), "a list leads to it, but no record is there"),
                     Block::Broken(key) => {
@@ -314,6 +366,7 @@ impl Check<'_> {
                     }
                     Block::Whole(whole) if whole.head.in_spans => {
                         let spans = heap.span_list(block, &whole.head).unwrap_or_default();
+                        bytes += spans.len() * heap.shape.span_size();
                         claim(roles, &spans, &whole.key, block, self.report);
                     }
                     Block::Whole(_) => {}
@@ -321,6 +374,10 @@ impl Check<'_> {
                 blocks.push(block);
                 block = number(map.word(block + LINK)?);
             }
+        }
+        let claimed = map.word(at::PENDING_BYTES)?;
+        if claimed != bytes as u64 {
+            self.report.add(None, Some(at::PENDING_BYTES), format!("{claimed} bytes are to be freed, not {bytes}"));
         }
         Ok(blocks)
     }
@@ -347,8 +404,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Looks at a span that is taken. `led`: every block that something leads to, sorted.
-    fn span(&mut self, span: usize, role: Role, led: &[usize]) -> Result<()> {
+    /// Looks at a span that is taken, and gives its class if it has room. `led`: every block that something leads to, sorted.
+    fn span(&mut self, span: usize, role: Role, led: &[usize]) -> Result<Option<u64>> {
         let (heap, map, shape) = (self.heap, self.heap.map, self.heap.shape);
         let entry = shape.entry(span);
         let State { class, live, free } = heap.state(&Plan::new(), span)?;
@@ -357,23 +414,23 @@ impl Check<'_> {
             if class::size(class).is_some() || class == class::INDEX {
                 wrong(format!("span {span} is free, but its entry has class {class}"));
             }
-            return Ok(());
+            return Ok(None);
         }
         if (role == Role::Part) != (class == class::PART) {
             wrong(format!("span {span} has class {class}, which is not what is in it"));
-            return Ok(());
+            return Ok(None);
         }
         let Some(size) = class::size(class).filter(|size| *size <= shape.span_size()) else {
             if class != class::PART && class != class::INDEX {
                 wrong(format!("span {span} has class {class}, but is not free"));
             }
-            return Ok(());
+            return Ok(None);
         };
         let most = shape.span_size() / size;
         let ever = number(map.word(entry + EVER)?);
         if ever > most || live > ever as u64 {
             wrong(format!("span {span} claims {live} blocks in use of {ever} of {most}"));
-            return Ok(());
+            return Ok(None);
         }
         let (mut block, mut unused) = (free, 0);
         while block != 0 && unused <= ever as u64 {
@@ -386,8 +443,12 @@ impl Check<'_> {
         if block != 0 || unused + live != ever as u64 {
             wrong(format!("span {span}: {live} blocks in use and {unused} free ones are not the {ever} that it has"));
         }
+        let has_room = (live < most as u64).then_some(class);
+        if live == 0 {
+            self.report.add(None, Some(entry), format!("span {span} is taken, but nothing is in it"));
+        }
         if class > class::LAST {
-            return Ok(());
+            return Ok(has_room);
         }
         let mut stamped = 0;
         for nth in 0..ever {
@@ -408,7 +469,7 @@ impl Check<'_> {
             let what = format!("span {span} has {stamped} records, but claims {live}");
             self.report.add(None, Some(entry), what);
         }
-        Ok(())
+        Ok(has_room)
     }
 }
 

@@ -56,6 +56,13 @@ fn add(may: &mut May, key: &str, value: Value) {
     may.entry(key.to_owned()).or_insert_with(|| BTreeSet::from([None])).insert(value);
 }
 
+/// Bytes that were stored at a moment.
+struct Store<'e> {
+    when: usize,
+    offset: usize,
+    bytes: &'e [u8],
+}
+
 /// A run from one power cut to the next.
 struct Life {
     /// What the disk had when it began.
@@ -111,10 +118,12 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
     let report = dict.check().unwrap();
     assert!(report.is_whole() && report.entries == state.len() as u64, "{seed}: {report:#?}");
     let first = state.clone();
+    // Enough for the index to grow in some lives.
+    let keys = [40, 400, 2000][seed as usize % 3];
     let (mut changes, mut flushes) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let begun = trace::len();
-        let key = |numbers: &mut Numbers| format!("key {}{}", numbers.below(40), "x".repeat(numbers.below(3) * 30));
+        let key = |numbers: &mut Numbers| format!("key {}{}", numbers.below(keys), "x".repeat(numbers.below(3) * 30));
         let mut change = Vec::new();
         let done = match numbers.below(40) {
             0 => dict.flush().map(|()| flushes.push((trace::len(), state.clone()))),
@@ -122,8 +131,8 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
                 change.extend(state.keys().map(|key| (key.clone(), None)));
                 dict.clear().map(drop)
             }
-            1..3 => dict.transaction(|tx| {
-                for _ in 0..numbers.below(20) {
+            1..5 => dict.transaction(|tx| {
+                for _ in 0..numbers.below(keys.min(60)) {
                     let (key, value) = (key(numbers), (!numbers.one_in(3)).then(|| value(numbers, count)));
                     match &value {
                         Some(value) => tx.set_bytes(&key, value)?,
@@ -134,7 +143,7 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
                 }
                 Ok(())
             }),
-            3..14 => {
+            5..14 => {
                 change.push((key(numbers), None));
                 dict.remove(&change[0].0).map(drop)
             }
@@ -185,21 +194,21 @@ impl Life {
         let mut disk = self.disk.clone();
         disk.resize(self.len.max(disk.len()), 0);
         // By pages: what was stored since they were synced, never across a sector's end.
-        let mut stored: BTreeMap<usize, Vec<(usize, usize, &[u8])>> = BTreeMap::new();
+        let mut stored: BTreeMap<usize, Vec<Store<'_>>> = BTreeMap::new();
         for (when, event) in self.events[..moment].iter().enumerate() {
             match event {
                 Event::Stored { offset, bytes } => {
                     let (mut offset, mut bytes) = (*offset, &bytes[..]);
                     while !bytes.is_empty() {
                         let (here, rest) = bytes.split_at(bytes.len().min(SECTOR - offset % SECTOR));
-                        stored.entry(offset / PAGE).or_default().push((when, offset, here));
+                        stored.entry(offset / PAGE).or_default().push(Store { when, offset, bytes: here });
                         offset += here.len();
                         bytes = rest;
                     }
                 }
                 Event::Synced(range) => {
                     for page in range.start / PAGE..range.end.div_ceil(PAGE) {
-                        for (_, offset, bytes) in stored.remove(&page).unwrap_or_default() {
+                        for Store { offset, bytes, .. } in stored.remove(&page).unwrap_or_default() {
                             disk[offset..offset + bytes.len()].copy_from_slice(bytes);
                         }
                     }
@@ -211,13 +220,13 @@ impl Life {
             let mut until = [0; PAGE / SECTOR];
             let any = |numbers: &mut Numbers| match numbers.below(3 + eager) {
                 0 => 0,
-                1 => stores[numbers.below(stores.len())].0,
+                1 => stores[numbers.below(stores.len())].when,
                 _ => usize::MAX,
             };
             let whole = any(numbers);
             let torn = numbers.one_in(4);
             until.fill_with(|| if torn { any(numbers) } else { whole });
-            for (when, offset, bytes) in stores {
+            for Store { when, offset, bytes } in stores {
                 if *when < until[offset % PAGE / SECTOR] {
                     disk[*offset..offset + bytes.len()].copy_from_slice(bytes);
                 }
@@ -279,6 +288,6 @@ fn after_a_power_cut_a_key_has_its_flushed_value_or_a_newer_one() {
         lives(seed);
         return;
     }
-    let cuts: usize = (0..number("MMF_REPLAYS").unwrap_or(12)).map(lives).sum();
+    let cuts: usize = (0..number("MMF_REPLAYS").unwrap_or(8)).map(lives).sum();
     println!("{cuts} power cuts");
 }

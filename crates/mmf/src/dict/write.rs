@@ -296,7 +296,7 @@ impl<'a> Writer<'a> {
         let size = self.size_of(block)?;
         self.plan.put(block + LINK, first);
         self.plan.put(list, block as u64);
-        self.plan.put(at::PENDING_BYTES, bytes + size);
+        self.plan.put(at::PENDING_BYTES, bytes.saturating_add(size));
         Ok(())
     }
 
