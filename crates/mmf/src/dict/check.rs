@@ -46,7 +46,8 @@ impl Dict {
             return match Reader::lock(self, self.usual()) {
                 Ok(_reader) => self.check_now(&mut report).map(|()| report),
                 Err(error) if matches!(error.kind(), ErrorKind::Damaged { .. }) => {
-                    let _writer = Writer::take(self, self.usual(), "check")?;
+                    let mut plan = Plan::new();
+                    let _writer = Writer::take(self, &mut plan, self.usual(), "check")?;
                     report.add(None, Some(at::JOURNAL), error.kind().to_string());
                     self.check_now(&mut report).map(|()| report)
                 }
@@ -141,7 +142,7 @@ impl Dict {
             version: map.word(at::COMMIT)?,
             flushed: map.word(at::FLUSHED)?,
             unflushed: durable & super::durable::CLEAN == 0,
-            participants: segment.or_gone(segment.lock.slots().occupied(), "examine")?.len() as u64,
+            participants: segment.or_gone(segment.lock.readers().occupied(), "examine")?.len() as u64,
         })
     }
 }
@@ -202,12 +203,12 @@ impl Check<'_> {
         let mut led: Vec<usize> = self.led.iter().map(|(_, block)| *block).collect();
         led.extend(kept);
         led.sort_unstable();
-        let mut with_room = Vec::new();
+        let mut listing = Vec::new();
         for (span, role) in roles.into_iter().enumerate().take(number(used)) {
-            with_room.extend(self.span(span, role, &led)?.map(|class| (class, span)));
+            listing.extend(self.span(span, role, &led)?.map(|class| (class, span)));
         }
-        with_room.sort_unstable();
-        self.room(&with_room)
+        listing.sort_unstable();
+        self.room(&listing)
     }
 
     /// Looks at words that nothing else depends on, and whether all that is in use lies in spans that are.
@@ -229,15 +230,15 @@ impl Check<'_> {
     }
 
     /// Goes through the lists of spans with room.
-    fn room(&mut self, with_room: &[(u64, usize)]) -> Result<()> {
+    fn room(&mut self, listing: &[(u64, usize)]) -> Result<()> {
         let (heap, map) = (self.heap, self.heap.map);
-        let mut listed = Vec::with_capacity(with_room.len());
+        let mut listed = Vec::with_capacity(listing.len());
         for class in 0..256 {
             let (mut next, mut before) = (map.word(Heap::head(class))?, 0);
             while next != 0 {
                 let Ok(Some(span)) = heap.span_number(next) else { break };
                 let links = map.word(heap.shape.entry(span) + LINKS)?;
-                if listed.len() >= with_room.len() || links >> 32 != before {
+                if listed.len() >= listing.len() || links >> 32 != before {
                     break;
                 }
                 listed.push((class, span));
@@ -249,8 +250,8 @@ impl Check<'_> {
             }
         }
         listed.sort_unstable();
-        if listed != with_room {
-            self.report.add(None, Some(at::CLASSES), "the spans that have room are not those that are listed");
+        if listed != listing {
+            self.report.add(None, Some(at::CLASSES), "the spans that are listed are not those that say so");
         }
         Ok(())
     }
@@ -279,10 +280,11 @@ impl Check<'_> {
                     self.report.add(None, Some(at), "its index has no end");
                     return Ok(());
                 }
-                let Ok(words) = heap.copy_line(at) else {
+                let mut words = [0; 8];
+                if map.read_words(at, &mut words).is_err() {
                     self.report.add(None, Some(at), "a part of its index is gone");
                     break;
-                };
+                }
                 for (slot, word) in words[..SLOTS].iter().enumerate().filter(|(_, word)| **word != 0) {
                     self.slot(at + 8 * slot, *word, nth, count)?;
                 }
@@ -404,11 +406,11 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Looks at a span that is taken, and gives its class if it has room. `led`: every block that something leads to, sorted.
+    /// Looks at a span that is taken, and gives its class if it says that it is listed. `led`: every block that something leads to, sorted.
     fn span(&mut self, span: usize, role: Role, led: &[usize]) -> Result<Option<u64>> {
         let (heap, map, shape) = (self.heap, self.heap.map, self.heap.shape);
         let entry = shape.entry(span);
-        let State { class, live, free } = heap.state(&Plan::new(), span)?;
+        let State { class, live, free, listed } = heap.state(&Plan::new(), span)?;
         let mut wrong = |what: String| self.report.add(None, Some(entry), what);
         if role == Role::Free {
             if class::size(class).is_some() || class == class::INDEX {
@@ -443,12 +445,15 @@ impl Check<'_> {
         if block != 0 || unused + live != ever as u64 {
             wrong(format!("span {span}: {live} blocks in use and {unused} free ones are not the {ever} that it has"));
         }
-        let has_room = (live < most as u64).then_some(class);
+        let listed = listed.then_some(class);
+        if listed.is_some() && live >= most as u64 {
+            self.report.add(None, Some(entry), format!("span {span} is listed, but has no room"));
+        }
         if live == 0 {
             self.report.add(None, Some(entry), format!("span {span} is taken, but nothing is in it"));
         }
         if class > class::LAST {
-            return Ok(has_room);
+            return Ok(listed);
         }
         let mut stamped = 0;
         for nth in 0..ever {
@@ -469,7 +474,7 @@ impl Check<'_> {
             let what = format!("span {span} has {stamped} records, but claims {live}");
             self.report.add(None, Some(entry), what);
         }
-        Ok(has_room)
+        Ok(listed)
     }
 }
 

@@ -84,7 +84,8 @@ impl Writer<'_> {
                 let at = usize::try_from(block).unwrap_or(usize::MAX);
                 let next = self.heap.map.word(at.saturating_add(super::heap::LINK))?;
                 bytes = bytes.saturating_sub(self.size_of(at)?);
-                self.free_now(at)?;
+                let in_spans = self.head(at)?.in_spans;
+                self.free_now(at, in_spans)?;
                 block = next;
                 freed += 1;
             }

@@ -3,13 +3,14 @@
 //! A span holds blocks of one class, a part of the index, a part of a large value, or nothing. Its entry in the table:
 //!
 //! ```text
-//! +0   bits 0..8 class, 8..36 blocks in use, 36..64 the first free block + 1
+//! +0   bits 0..8 class, 8..34 blocks in use, 34..60 the first free block + 1, 60 whether it is in its class's list
 //! +8   blocks that have ever been in use
 //! +16  bits 0..32 the next span of its list + 1, 32..64 the one before + 1
 //! ```
 //!
 //! Spans of a class that have room are a list, as are the free ones. Free blocks of a span are a list by the word at +8 in
-//! them. Everything is changed through a [`Plan`]; what is written to free memory before it is carried out harms nobody.
+//! them. A span that was full joins its list again once an eighth of it is free, so that it does not come and go with each
+//! change; before the dict is called full, all that have room join. Everything is changed through a [`Plan`]; what is written to free memory before it is carried out harms nobody.
 
 use super::plan::Plan;
 use super::shape::{Shape, at, class, number};
@@ -22,7 +23,8 @@ pub(super) const LINK: usize = 8;
 pub(super) const STATE: usize = 0;
 pub(super) const EVER: usize = 8;
 pub(super) const LINKS: usize = 16;
-const BITS: u64 = (1 << 28) - 1;
+const BITS: u64 = (1 << 26) - 1;
+const LISTED: u64 = 1 << 60;
 
 /// Why there is no block.
 #[derive(Debug)]
@@ -44,15 +46,17 @@ pub(super) struct State {
     pub(super) class: u64,
     pub(super) live: u64,
     pub(super) free: u64,
+    /// Whether it is in its class's list.
+    pub(super) listed: bool,
 }
 
 impl State {
     pub(super) fn of(word: u64) -> State {
-        State { class: word & 0xff, live: (word >> 8) & BITS, free: word >> 36 }
+        State { class: word & 0xff, live: (word >> 8) & BITS, free: (word >> 34) & BITS, listed: word & LISTED != 0 }
     }
 
     pub(super) fn word(self) -> u64 {
-        self.class | (self.live & BITS) << 8 | self.free << 36
+        self.class | (self.live & BITS) << 8 | (self.free & BITS) << 34 | if self.listed { LISTED } else { 0 }
     }
 }
 
@@ -80,6 +84,7 @@ impl<'a> Heap<'a> {
         }
     }
 
+    #[inline]
     fn links(&self, plan: &Plan, span: usize) -> Result<(Option<usize>, Option<usize>)> {
         let word = plan.get(self.map, self.shape.entry(span) + LINKS)?;
         Ok((self.span_number(word & 0xffff_ffff)?, self.span_number(word >> 32)?))
@@ -93,6 +98,7 @@ impl<'a> Heap<'a> {
         at::CLASSES + 8 * number(class)
     }
 
+    #[inline]
     pub(super) fn state(&self, plan: &Plan, span: usize) -> Result<State> {
         Ok(State::of(plan.get(self.map, self.shape.entry(span) + STATE)?))
     }
@@ -111,7 +117,7 @@ impl<'a> Heap<'a> {
         }
         let Some(span) = span else {
             let span = self.take_span(plan)?;
-            plan.put(self.shape.entry(span) + STATE, State { class, live: 1, free: 0 }.word());
+            plan.put(self.shape.entry(span) + STATE, State { class, live: 1, free: 0, listed: most > 1 }.word());
             plan.put(self.shape.entry(span) + EVER, 1);
             if most > 1 {
                 self.push(plan, class, span)?;
@@ -119,28 +125,28 @@ impl<'a> Heap<'a> {
             return Ok(self.shape.span(span));
         };
         let mut state = self.state(plan, span)?;
-        let mut ever = self.ever(plan, span)?;
-        if state.class != class || ever > most {
+        if state.class != class {
             return Err(self.damaged(format!("span {span} is not what its list holds")).into());
         }
-        let nth = if state.free == 0 {
+        let (nth, full) = if state.free == 0 {
+            let ever = self.ever(plan, span)?;
             if ever >= most {
                 return Err(self.damaged(format!("span {span} has no room, but is listed as if")).into());
             }
-            ever += 1;
-            plan.put(self.shape.entry(span) + EVER, ever);
-            ever - 1
+            plan.put(self.shape.entry(span) + EVER, ever + 1);
+            (ever, ever + 1 == most)
         } else {
             let nth = state.free - 1;
             if nth >= most {
                 return Err(self.damaged(format!("span {span} leads to block {nth} of {most}")).into());
             }
             state.free = plan.get(self.map, self.shape.span(span) + number(nth) * size + LINK)? & BITS;
-            nth
+            (nth, state.free == 0 && self.ever(plan, span)? >= most)
         };
         state.live += 1;
+        state.listed = !full;
         plan.put(self.shape.entry(span) + STATE, state.word());
-        if state.free == 0 && ever == most {
+        if full {
             self.unlist(plan, class, span)?;
         }
         Ok(self.shape.span(span) + number(nth) * size)
@@ -148,32 +154,50 @@ impl<'a> Heap<'a> {
 
     /// Gives a block back.
     pub(super) fn give(&self, plan: &mut Plan, block: usize) -> Result<()> {
-        let (span, class, size) = self.block(plan, block)?;
+        let (span, mut state, size) = self.block(plan, block)?;
         let most = (self.shape.span_size() / size) as u64;
-        let mut state = self.state(plan, span)?;
-        let was_full = state.free == 0 && self.ever(plan, span)? >= most;
-        let nth = ((block - self.shape.span(span)) / size) as u64;
+        let was_listed = state.listed;
         plan.put(block + LINK, state.free);
-        state.free = nth + 1;
+        state.free = ((block - self.shape.span(span)) / size) as u64 + 1;
         state.live = state.live.saturating_sub(1);
-        if state.live > 0 {
-            plan.put(self.shape.entry(span) + STATE, state.word());
-            return if was_full { self.push(plan, class, span) } else { Ok(()) };
+        if state.live == 0 {
+            if was_listed {
+                self.unlist(plan, state.class, span)?;
+            }
+            return self.give_span(plan, span);
         }
-        if !was_full {
-            self.unlist(plan, class, span)?;
-        }
-        self.give_span(plan, span)
+        state.listed = was_listed || most - state.live.min(most) >= (most / 8).max(1);
+        plan.put(self.shape.entry(span) + STATE, state.word());
+        if state.listed && !was_listed { self.push(plan, state.class, span) } else { Ok(()) }
     }
 
-    /// The span, the class and the size of a block, checked.
+    /// Has the spans that have room, but too little to be listed, listed, each in a plan of its own; whether there were any.
+    pub(super) fn list_all(&self, plan: &mut Plan) -> Result<bool> {
+        let used = number(self.map.word(at::USED)?).min(self.shape.spans);
+        let mut any = false;
+        for span in 0..used {
+            plan.clear();
+            let mut state = self.state(plan, span)?;
+            if state.listed || state.free == 0 || state.live == 0 || class::size(state.class).is_none() {
+                continue;
+            }
+            state.listed = true;
+            plan.put(self.shape.entry(span) + STATE, state.word());
+            self.push(plan, state.class, span)?;
+            plan.carry_out(self.map, self.shape)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// The span, its state and the size of a block, checked.
     #[inline]
-    pub(super) fn block(&self, plan: &Plan, block: usize) -> Result<(usize, u64, usize)> {
+    pub(super) fn block(&self, plan: &Plan, block: usize) -> Result<(usize, State, usize)> {
         if let Some(span) = self.shape.span_of(block) {
-            let class = self.state(plan, span)?.class;
-            if let Some(size) = class::size(class) {
+            let state = self.state(plan, span)?;
+            if let Some(size) = class::size(state.class) {
                 if (block - self.shape.span(span)) % size == 0 {
-                    return Ok((span, class, size));
+                    return Ok((span, state, size));
                 }
             }
         }
@@ -228,7 +252,7 @@ impl<'a> Heap<'a> {
     /// Gives a span back. Who may still read what was in it notices by the record's stamp.
     fn give_span(&self, plan: &mut Plan, span: usize) -> Result<()> {
         let first = self.span_number(plan.get(self.map, at::FREE)?)?;
-        plan.put(self.shape.entry(span) + STATE, State { class: class::FREE, live: 0, free: 0 }.word());
+        plan.put(self.shape.entry(span) + STATE, State { class: class::FREE, live: 0, free: 0, listed: false }.word());
         self.set_links(plan, span, first, None);
         plan.put(at::FREE, stored(Some(span)));
         Ok(())
@@ -259,8 +283,10 @@ impl<'a> Heap<'a> {
         }
         for (nth, span) in parts.iter().enumerate() {
             // As long as they are free, what their class is and how those behind the list's end are linked is nobody's concern.
-            self.map
-                .put_word(self.shape.entry(*span) + STATE, State { class: class::PART, live: 1, free: 0 }.word())?;
+            self.map.put_word(
+                self.shape.entry(*span) + STATE,
+                State { class: class::PART, live: 1, free: 0, listed: false }.word(),
+            )?;
             if nth >= from_list {
                 let next = parts.get(nth + 1).copied();
                 self.map.put_word(self.shape.entry(*span) + LINKS, stored(next))?;

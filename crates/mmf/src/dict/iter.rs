@@ -135,7 +135,8 @@ impl Heap<'_> {
             let mut line = Some(self.line(nth)?);
             for _ in 0..LONGEST {
                 let Some(at) = line else { break };
-                let words = self.copy_line(at)?;
+                let mut words = [0; 8];
+                self.map.read_words(at, &mut words)?;
                 for slot in words[..SLOTS].iter().filter(|slot| **slot != 0) {
                     let Some((block, head, key)) = self.committed(block_of(*slot))? else { continue };
                     // A split that is under way has it in two buckets.

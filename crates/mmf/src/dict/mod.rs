@@ -38,6 +38,7 @@ use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
 use crate::segment::{Segment, Until};
 use heap::Heap;
+use plan::Plan;
 use read::{Found, NoValue, Sink};
 use record::KEY_MAX;
 use shape::{Shape, at};
@@ -141,8 +142,8 @@ impl Dict {
     }
 
     #[inline]
-    fn writer(&self, doing: &'static str) -> Result<Writer<'_>> {
-        Writer::lock(self, self.usual(), doing)
+    fn writer<'a>(&'a self, plan: &'a mut Plan, doing: &'static str) -> Result<Writer<'a>> {
+        Writer::lock(self, plan, self.usual(), doing)
     }
 
     /// A key's hash, if it is one.
@@ -254,6 +255,6 @@ impl Dict {
         if self.segment.map.access() != crate::spec::Access::ReadWrite {
             return Ok(());
         }
-        self.writer("flush")?.flush()
+        self.writer(&mut Plan::new(), "flush")?.flush()
     }
 }

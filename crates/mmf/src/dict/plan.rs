@@ -19,7 +19,7 @@ const FEW: usize = 24;
 
 /// Stores to be made, in their order.
 pub(super) struct Plan {
-    few: [(u64, u64); FEW],
+    few: [[u64; 2]; FEW],
     len: usize,
     /// All of them, once there are more than `few` holds.
     many: Option<Box<Many>>,
@@ -27,14 +27,14 @@ pub(super) struct Plan {
 
 #[derive(Default)]
 struct Many {
-    stores: Vec<(u64, u64)>,
+    stores: Vec<[u64; 2]>,
     newest: HashMap<u64, u64>,
 }
 
 impl Plan {
     #[inline]
     pub(super) fn new() -> Plan {
-        Plan { few: [(0, 0); FEW], len: 0, many: None }
+        Plan { few: [[0; 2]; FEW], len: 0, many: None }
     }
 
     #[inline]
@@ -51,7 +51,7 @@ impl Plan {
     }
 
     #[inline]
-    fn stores(&self) -> &[(u64, u64)] {
+    fn stores(&self) -> &[[u64; 2]] {
         match &self.many {
             None => &self.few[..self.len],
             Some(many) => &many.stores,
@@ -71,7 +71,7 @@ impl Plan {
     pub(super) fn planned(&self, offset: usize) -> Option<u64> {
         let offset = offset as u64;
         match &self.many {
-            None => self.few[..self.len].iter().rev().find(|(known, _)| *known == offset).map(|(_, value)| *value),
+            None => self.few[..self.len].iter().rev().find(|[known, _]| *known == offset).map(|[_, value]| *value),
             Some(many) => many.newest.get(&offset).copied(),
         }
     }
@@ -79,7 +79,7 @@ impl Plan {
     #[inline]
     pub(super) fn put(&mut self, offset: usize, value: u64) {
         if self.len < FEW {
-            self.few[self.len] = (offset as u64, value);
+            self.few[self.len] = [offset as u64, value];
         } else {
             self.put_more(offset as u64, value);
         }
@@ -89,9 +89,12 @@ impl Plan {
     #[cold]
     fn put_more(&mut self, offset: u64, value: u64) {
         let many = self.many.get_or_insert_with(|| {
-            Box::new(Many { stores: self.few.to_vec(), newest: self.few.iter().copied().collect() })
+            Box::new(Many {
+                stores: self.few.to_vec(),
+                newest: self.few.iter().map(|[offset, value]| (*offset, *value)).collect(),
+            })
         });
-        many.stores.push((offset, value));
+        many.stores.push([offset, value]);
         many.newest.insert(offset, value);
     }
 
@@ -104,17 +107,10 @@ impl Plan {
             let help = "make it in smaller parts, or the dict with more capacity";
             return Err(map.name_it(Error::invalid("change", reason)).with_help(help));
         }
-        let mut bytes = [0_u8; 16 * FEW];
-        for (nth, stores) in stores.chunks(FEW).enumerate() {
-            for (pair, (offset, value)) in bytes.chunks_exact_mut(16).zip(stores) {
-                pair[..8].copy_from_slice(&offset.to_le_bytes());
-                pair[8..].copy_from_slice(&value.to_le_bytes());
-            }
-            map.write_at(at::PAIRS + 16 * FEW * nth, &bytes[..16 * stores.len()])?;
-        }
+        map.put_words(at::PAIRS, stores.as_flattened())?;
         // A release, so whoever sees the count sees the pairs.
         map.put_word(at::JOURNAL, stores.len() as u64)?;
-        for (offset, value) in stores {
+        for [offset, value] in stores {
             map.put_word(number(*offset), *value)?;
         }
         map.put_word(at::JOURNAL, 0)

@@ -59,6 +59,18 @@ impl From<Error> for Again {
     }
 }
 
+/// Whether two keys are the same. Mostly they are short, and a call would cost more than the comparison.
+#[inline]
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+    let rest = a.remainder().iter().zip(b.remainder()).all(|(a, b)| a == b);
+    rest && a.zip(b).all(|(a, b)| word(a) == word(b))
+}
+
 /// A record's head and key, copied.
 pub(super) struct HeadAndKey {
     bytes: [MaybeUninit<u8>; HEAD + KEY_MAX],
@@ -215,8 +227,9 @@ impl Heap<'_> {
     #[allow(clippy::option_option, reason = "the two say different things, as told above")]
     fn look_in(&self, count: u64, hash: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Option<Found>>, Again> {
         let mut line = self.line(bucket(hash, count))?;
+        let mut words = [0; 8];
         for _ in 0..LONGEST {
-            let words = self.copy_line(line)?;
+            self.map.read_words(line, &mut words)?;
             for (nth, word) in words[..SLOTS].iter().enumerate() {
                 if *word >> 40 != tag(hash) || *word == 0 {
                     continue;
@@ -268,7 +281,7 @@ impl Heap<'_> {
             if stamp == 0 {
                 return Err(Again::Changed);
             }
-            if head.key_len != key.len() || found_key != key {
+            if head.key_len != key.len() || !same(found_key, key) {
                 return self.unless_changed(block, stamp, None);
             }
             if stamp > self.map.word(at::COMMIT)? {

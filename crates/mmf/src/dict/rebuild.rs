@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use super::Dict;
 use super::durable::{CLEAN, FLUSHED_BEFORE};
 use super::heap::{EVER, Heap, LINK, LINKS, STATE, State, stored};
-use super::index::{FIRST, NEXT, SLOTS, bucket, count_of, slot_for};
+use super::index::{FIRST, NEXT, Place, SLOTS, bucket, count_of, slot_for};
 use super::record::{STAMP, VERSION};
 use super::recover::this_boot;
 use super::report::Report;
@@ -155,7 +155,7 @@ impl<'a> Rebuild<'a> {
             return false;
         }
         let led = self.heap.find(&super::plan::Plan::new(), hash, |there| Ok(there == block));
-        if !matches!(led, Ok(Ok(_))) {
+        if !matches!(led, Ok(Place::Entry(_))) {
             report.add_undated(&whole.key);
         }
         true
@@ -276,13 +276,13 @@ impl<'a> Rebuild<'a> {
                 self.map.put_word(self.shape.span(span) + hole * size + LINK, free)?;
                 free = hole as u64 + 1;
             }
-            let state = State { class: classes[span], live: entries.len() as u64, free };
+            let state = State { class: classes[span], live: entries.len() as u64, free, listed: false };
             self.put_entry(span, state, ever as u64, 0)?;
         }
         for spans in parts {
             for (nth, span) in spans.iter().enumerate() {
                 let next = stored(spans.get(nth + 1).copied());
-                self.put_entry(*span, State { class: class::PART, live: 1, free: 0 }, 0, next)?;
+                self.put_entry(*span, State { class: class::PART, live: 1, free: 0, listed: false }, 0, next)?;
             }
         }
         Ok(())
@@ -315,7 +315,7 @@ impl<'a> Rebuild<'a> {
         for (nth, span) in spans.iter().enumerate() {
             self.uses[*span] = Use::Index;
             self.map.put_word(self.shape.directory + 8 * nth, *span as u64 + 1)?;
-            self.put_entry(*span, State { class: class::INDEX, live: 1, free: 0 }, 0, 0)?;
+            self.put_entry(*span, State { class: class::INDEX, live: 1, free: 0, listed: false }, 0, 0)?;
         }
         for nth in spans.len()..self.shape.spans {
             if self.map.word(self.shape.directory + 8 * nth)? != 0 {
@@ -342,7 +342,7 @@ impl<'a> Rebuild<'a> {
             let here = used.min(a_span);
             used -= here;
             self.uses[*span] = Use::Lines;
-            self.put_entry(*span, State { class: class::LINES, live: here, free: 0 }, here, 0)?;
+            self.put_entry(*span, State { class: class::LINES, live: here, free: 0, listed: false }, here, 0)?;
         }
         Ok(count)
     }
@@ -369,7 +369,7 @@ impl<'a> Rebuild<'a> {
             let class = match self.uses[span] {
                 Use::Free => {
                     let next = if span < used { stored(free.replace(span)) } else { 0 };
-                    self.put_entry(span, State { class: class::FREE, live: 0, free: 0 }, 0, next)?;
+                    self.put_entry(span, State { class: class::FREE, live: 0, free: 0, listed: false }, 0, next)?;
                     continue;
                 }
                 Use::Records(class) => class,
@@ -377,11 +377,13 @@ impl<'a> Rebuild<'a> {
                 Use::Part | Use::Index => continue,
             };
             let entry = self.shape.entry(span);
-            let State { free, .. } = State::of(self.map.word(entry + STATE)?);
+            let mut state = State::of(self.map.word(entry + STATE)?);
             let most = class::size(class).map_or(0, |size| self.shape.span_size() / size);
-            if free == 0 && self.map.word(entry + EVER)? >= most as u64 {
+            if state.free == 0 && self.map.word(entry + EVER)? >= most as u64 {
                 continue;
             }
+            state.listed = true;
+            self.map.put_word(entry + STATE, state.word())?;
             let next = heads[number(class)].replace(span);
             self.map.put_word(entry + LINKS, stored(next))?;
             if let Some(next) = next {

@@ -80,7 +80,8 @@ impl Dict {
     }
 
     fn repair_it(&self) -> Result<Report> {
-        let mut writer = Writer::take(self, self.usual(), "repair")?;
+        let mut plan = plan::Plan::new();
+        let mut writer = Writer::take(self, &mut plan, self.usual(), "repair")?;
         if self.segment.has_others()? {
             let error = self.segment.name_it(Error::new(ErrorKind::Busy, "repair"));
             return Err(error.with_help("others have it open for writing; close it there"));
@@ -152,7 +153,8 @@ fn another_boot(dict: &Dict) -> Result<()> {
         let error = map.name_it(Error::new(ErrorKind::Damaged { reason }, "open"));
         return Err(error.with_help("open it once for writing, or run `mmf repair`"));
     }
-    let _writer = Writer::take(dict, dict.usual(), "recover")?;
+    let mut plan = plan::Plan::new();
+    let _writer = Writer::take(dict, &mut plan, dict.usual(), "recover")?;
     // Somebody else may have come first.
     if map.word(at::BOOT)? == this_boot() {
         return Ok(());

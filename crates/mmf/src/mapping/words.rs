@@ -43,6 +43,35 @@ impl Mapping {
         stored.map_err(|guard::Fault| self.fault("write", offset, 0))
     }
 
+    /// Copies words, little-endian, to `offset`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_at`](Mapping::write_at).
+    #[inline]
+    pub(crate) fn put_words(&self, offset: usize, words: &[u64]) -> Result<()> {
+        let len = size_of_val(words);
+        let dst = self.locate_writable(offset, len, "write")?;
+        #[cfg(target_endian = "big")]
+        compile_error!("words in shared memory are little-endian");
+        // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long as `self` and may be
+        // written; the source is a slice of `len` bytes.
+        let left = unsafe { guard::copy(self.policy, dst, words.as_ptr().cast(), len, dst.addr(), dst.addr() + len) };
+        #[cfg(test)]
+        words.iter().zip(0..).for_each(|(word, nth)| super::trace::stored(offset + 8 * nth, &word.to_le_bytes()));
+        if left == 0 { Ok(()) } else { Err(self.fault("write", offset, len - left)) }
+    }
+
+    /// Copies words, little-endian, from `offset`; each of them may be half of what others are writing.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_at`](Mapping::read_at).
+    #[inline(always)]
+    pub(crate) fn read_words(&self, offset: usize, words: &mut [u64]) -> Result<()> {
+        self.read_raw(offset, words.as_mut_ptr().cast(), size_of_val(words))
+    }
+
     /// Copies as many bytes at `offset` as `room` has, and gives them.
     ///
     /// # Errors
