@@ -1,278 +1,306 @@
-//! Files of format version 1 as they were written once, which every later release reads.
+//! Segments made by an earlier build, each opened from a copy: what a reader and a writer get of it.
 //!
-//! They are kept without their zeros: the length of the whole (u64, little-endian), and then runs of other bytes, each as its
-//! offset (u64), its length (u64) and itself. `MMF_GOLDEN=write` makes them anew, which only a new version of the format is a
-//! reason for.
+//! [`Told`] reads them by `docs/format.md` alone, without a constant of the library's, so that the document is tried too.
 
-#![cfg(feature = "serde")]
-#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
-use mmf::{Access, Dict, Encoding};
-use serde::{Serialize, Serializer};
+use mmf::{Access, Error, ErrorKind, LockError, Region};
 use testkit::TempDir;
 
-const PAYLOAD: usize = 20480;
-const COMMIT: usize = PAYLOAD;
-const JOURNAL: usize = PAYLOAD + 128;
-const DURABLE: usize = PAYLOAD + 256;
-const BOOT: usize = PAYLOAD + 304;
-const PAIRS: usize = PAYLOAD + 4096;
-/// Of the least capacity.
-const SIDE: usize = 16384;
-const DIRECTORY: usize = PAIRS + 2 * SIDE;
-
-fn is_written() -> bool {
-    std::env::var("MMF_GOLDEN").is_ok_and(|what| what == "write")
+macro_rules! golden {
+    ($name:literal) => {
+        include_bytes!(concat!("golden/", $name, ".segment")).as_slice()
+    };
 }
 
-fn pack(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();
-    let mut at = 0;
-    while let Some(from) = bytes[at..].iter().position(|byte| *byte != 0).map(|skipped| at + skipped) {
-        // Shorter runs of zeros are not worth an end.
-        let end = bytes[from..].windows(32).position(|run| run.iter().all(|byte| *byte == 0));
-        at = end.map_or(bytes.len(), |len| from + len);
-        packed.extend((from as u64).to_le_bytes());
-        packed.extend(((at - from) as u64).to_le_bytes());
-        packed.extend(&bytes[from..at]);
+/// A golden segment in a file of one's own.
+struct Copy {
+    dir: TempDir,
+}
+
+impl Copy {
+    fn of(bytes: &[u8]) -> Copy {
+        let dir = TempDir::new();
+        fs::write(dir.join("copy"), bytes).unwrap();
+        Copy { dir }
     }
-    packed
-}
 
-fn unpack(packed: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; at_word(packed, 0)];
-    let mut left = &packed[8..];
-    while !left.is_empty() {
-        let (from, len) = (at_word(left, 0), at_word(left, 8));
-        bytes[from..from + len].copy_from_slice(&left[16..16 + len]);
-        left = &left[16 + len..];
+    fn path(&self) -> PathBuf {
+        self.dir.join("copy")
     }
-    bytes
-}
 
-fn word(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
-}
-
-fn at_word(bytes: &[u8], at: usize) -> usize {
-    usize::try_from(word(bytes, at)).unwrap()
-}
-
-fn put_word(bytes: &mut [u8], at: usize, value: u64) {
-    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
-}
-
-/// A file with the bytes that are kept, or with those of `make`, which are kept from now on.
-fn golden(dir: &TempDir, name: &str, kept: &[u8], make: impl FnOnce(&Path) -> Vec<u8>) -> (PathBuf, Vec<u8>) {
-    let path = dir.join(name);
-    let mut bytes = unpack(kept);
-    if is_written() {
-        bytes = make(&path);
-        let packed = pack(&bytes);
-        assert!(unpack(&packed) == bytes);
-        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name), packed).unwrap();
+    fn told(&self) -> Told {
+        Told::read(&fs::read(self.path()).unwrap())
     }
-    fs::write(&path, &bytes).unwrap();
-    (path, bytes)
-}
 
-/// What tells this boot from others, as a dict that is changed now says it.
-fn this_boot(dir: &TempDir) -> u64 {
-    let path = dir.join("now");
-    Dict::create_new(path.as_path(), 1 << 20).unwrap().set_bytes("a", b"b").unwrap();
-    word(&fs::read(path).unwrap(), BOOT)
-}
+    fn to_read(&self) -> Result<Region, Error> {
+        let soon = Some(Duration::from_millis(50));
+        Region::options().access(Access::ReadOnly).timeout(soon).open(self.path())
+    }
 
-struct Bin(&'static [u8]);
-
-impl Serialize for Bin {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
+    fn to_write(&self) -> Result<Region, Error> {
+        Region::open(self.path())
     }
 }
 
-const BYTES: &[u8] = &[0, 1, 254, 255];
-
-/// Each type of `MessagePack`, and each way to write it.
-fn set_all(dict: &Dict) -> mmf::Result<()> {
-    dict.set("nil", &())?;
-    dict.set("true", &true)?;
-    dict.set("false", &false)?;
-    for (nth, number) in UNSIGNED.iter().enumerate() {
-        dict.set(&format!("unsigned {nth}"), number)?;
-    }
-    for (nth, number) in SIGNED.iter().enumerate() {
-        dict.set(&format!("signed {nth}"), number)?;
-    }
-    dict.set("float 32", &1.5_f32)?;
-    dict.set("float 64", &-0.1_f64)?;
-    for len in LENGTHS {
-        dict.set(&format!("text {len}"), &"ä".repeat(len / 2))?;
-        dict.set(&format!("array {len}"), &vec![7_u8; len])?;
-        dict.set(&format!("map {len}"), &(0..len).map(|key| (key, key % 100)).collect::<BTreeMap<_, _>>())?;
-    }
-    dict.set("bin", &Bin(BYTES))?;
-    dict.set("nested", &BTreeMap::from([("list", vec![Some("a"), None])]))?;
-    dict.set("ключ", "значение")?;
-    dict.set(&"k".repeat(Dict::KEY_MAX), "the longest key")?;
-    dict.set("", "the shortest key")?;
-    dict.set_bytes("bytes", BYTES)?;
-    dict.set_bytes("empty", &[])?;
-    dict.set_bytes("in spans", &large())?;
-    Ok(())
+/// A segment, read as the document tells.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    version: u32,
+    features: [u64; 3],
+    kind: Vec<u8>,
+    id: Vec<u8>,
+    created: u64,
+    capacity: u64,
+    name: Vec<u8>,
+    lock: Vec<u8>,
+    machine: Vec<u8>,
+    boot: Vec<u8>,
+    writer: u64,
+    poisoned: bool,
+    change: u64,
+    /// Process id and read locks of each slot in use.
+    participants: Vec<(usize, u32, u32)>,
+    contents: Vec<u8>,
 }
 
-const UNSIGNED: [u64; 9] = [0, 127, 128, 255, 256, 65535, 65536, 1 << 32, u64::MAX];
-const SIGNED: [i64; 8] = [-1, -32, -33, -128, -129, -32769, -(1 << 31) - 1, i64::MIN];
-const LENGTHS: [usize; 4] = [0, 10, 60, 300];
-
-fn large() -> Vec<u8> {
-    (0..10_000_u32).map(|nth| u8::try_from(nth / 100).unwrap()).collect()
-}
-
-fn assert_all(dict: &Dict) -> mmf::Result<()> {
-    assert_eq!(dict.get::<()>("nil")?, Some(()));
-    assert_eq!(dict.get::<Option<u8>>("nil")?, Some(None));
-    assert_eq!((dict.get("true")?, dict.get("false")?), (Some(true), Some(false)));
-    for (nth, number) in UNSIGNED.iter().enumerate() {
-        assert_eq!(dict.get(&format!("unsigned {nth}"))?, Some(*number));
-    }
-    for (nth, number) in SIGNED.iter().enumerate() {
-        assert_eq!(dict.get(&format!("signed {nth}"))?, Some(*number));
-    }
-    assert_eq!(dict.get("float 32")?, Some(1.5_f32));
-    assert_eq!(dict.get("float 64")?, Some(-0.1_f64));
-    for len in LENGTHS {
-        assert_eq!(dict.get(&format!("text {len}"))?, Some("ä".repeat(len / 2)));
-        assert_eq!(dict.get(&format!("array {len}"))?, Some(vec![7_u8; len]));
-        let map = (0..len).map(|key| (key, key % 100)).collect::<BTreeMap<usize, usize>>();
-        assert_eq!(dict.get(&format!("map {len}"))?, Some(map));
-    }
-    assert_eq!(dict.get_bytes("bin")?, Some([&[0xc4, 4], BYTES].concat()));
-    let nested = BTreeMap::from([("list".to_owned(), vec![Some("a".to_owned()), None])]);
-    assert_eq!(dict.get("nested")?, Some(nested));
-    assert_eq!(dict.get::<String>("ключ")?.as_deref(), Some("значение"));
-    assert_eq!(dict.get::<String>(&"k".repeat(Dict::KEY_MAX))?.as_deref(), Some("the longest key"));
-    assert_eq!(dict.get::<String>("")?.as_deref(), Some("the shortest key"));
-    let mut bytes = Vec::new();
-    assert_eq!(dict.get_into("bytes", &mut bytes)?, Some(Encoding::Bytes));
-    assert_eq!(bytes, BYTES);
-    assert_eq!(dict.get_bytes("empty")?, Some(Vec::new()));
-    assert_eq!(dict.get_bytes("in spans")?, Some(large()));
-    assert_eq!(dict.len()?, 42);
-    Ok(())
-}
-
-#[test]
-fn a_dict_with_every_type_is_read_and_goes_on() {
-    let dir = TempDir::new();
-    let (path, _) = golden(&dir, "dict-types.mmf", include_bytes!("golden/dict-types.mmf"), |path| {
-        let dict = Dict::create_new(path, 1 << 20).unwrap();
-        set_all(&dict).unwrap();
-        dict.flush().unwrap();
-        drop(dict);
-        fs::read(path).unwrap()
-    });
-    let dict = Dict::options().access(Access::ReadOnly).open(path.as_path()).unwrap();
-    assert_all(&dict).unwrap();
-    assert!(dict.check().unwrap().is_whole());
-    let dict = Dict::open(path.as_path()).unwrap();
-    assert_all(&dict).unwrap();
-    set_all(&dict).unwrap();
-    assert_all(&dict).unwrap();
-    assert!(dict.check().unwrap().is_whole());
-}
-
-/// A dict that was flushed, and a transaction that comes after.
-fn two_states(path: &Path) -> (Vec<u8>, Vec<u8>) {
-    let dict = Dict::create_new(path, 1 << 20).unwrap();
-    for nth in 0..100 {
-        dict.set(&format!("key {nth}"), &nth).unwrap();
-    }
-    dict.flush().unwrap();
-    dict.set("after", "the flush").unwrap();
-    let mut before = fs::read(path).unwrap();
-    before[PAIRS..PAIRS + SIDE].fill(0);
-    fs::write(path, &before).unwrap();
-    let change = dict.transaction(|tx| {
-        tx.set("key 1", "one")?;
-        tx.set_bytes("key 2", &large())?;
-        tx.remove("key 3")?;
-        tx.set("new", "there")
-    });
-    change.unwrap();
-    (before, fs::read(path).unwrap())
-}
-
-fn assert_old(dict: &Dict) {
-    assert_eq!((dict.get("key 1").unwrap(), dict.get("key 2").unwrap(), dict.get("key 3").unwrap()), {
-        (Some(1), Some(2), Some(3))
-    });
-    assert_eq!((dict.contains_key("new").unwrap(), dict.len().unwrap()), (false, 101));
-}
-
-fn assert_new(dict: &Dict) {
-    assert_eq!(dict.get::<String>("key 1").unwrap().as_deref(), Some("one"));
-    assert_eq!(dict.get_bytes("key 2").unwrap(), Some(large()));
-    assert!(!dict.contains_key("key 3").unwrap());
-    assert_eq!(dict.get::<String>("new").unwrap().as_deref(), Some("there"));
-    assert_eq!(dict.get::<String>("after").unwrap().as_deref(), Some("the flush"));
-    assert_eq!((dict.get("key 99").unwrap(), dict.len().unwrap()), (Some(99), 101));
-}
-
-#[test]
-fn what_a_dead_writer_left_half_done_is_finished() {
-    let dir = TempDir::new();
-    let (path, mut bytes) = golden(&dir, "dict-journal.mmf", include_bytes!("golden/dict-journal.mmf"), |path| {
-        let (before, mut bytes) = two_states(path);
-        let pairs: Vec<usize> =
-            (0..SIDE / 16).map(|nth| at_word(&bytes, PAIRS + 16 * nth)).take_while(|to| *to != 0).collect();
-        // It died before the store that commits: that one and those behind it have not been made.
-        let commit = pairs.iter().position(|to| *to == COMMIT).unwrap();
-        for to in &pairs[commit..] {
-            put_word(&mut bytes, *to, word(&before, *to));
+impl Told {
+    fn read(bytes: &[u8]) -> Told {
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        assert_eq!(bytes[..8], [0x8D, 0x6D, 0x6D, 0x66, 0x0D, 0x0A, 0x1A, 0x0A]);
+        let mut sum: u64 = 0xcbf2_9ce4_8422_2325;
+        for byte in &bytes[..1016] {
+            sum ^= u64::from(*byte);
+            sum = sum.wrapping_mul(0x0100_0000_01b3);
         }
-        // What is stored before and after as well has the former.
-        for (nth, to) in pairs[..commit].iter().enumerate() {
-            let value = word(&bytes, PAIRS + 16 * nth + 8);
-            put_word(&mut bytes, *to, value);
+        assert_eq!(u64_at(1016), sum, "the checksum");
+        assert_eq!((u64_at(80), u32_at(88)), (20480, 256));
+        let slot = |k: usize| 4096 + 64 * k;
+        let occupied = |k: usize| u64_at(2176 + 8 * (k / 64)) >> (k % 64) & 1 == 1;
+        let in_use = (0..256).filter(|k| occupied(*k));
+        let participants = in_use.map(|k| (k, u32_at(slot(k) + 8), u32_at(slot(k) + 4))).collect();
+        let len = usize::try_from(u64_at(2064)).unwrap();
+        Told {
+            version: u32_at(8),
+            features: [u64_at(16), u64_at(24), u64_at(32)],
+            kind: bytes[40..48].to_vec(),
+            id: bytes[48..64].to_vec(),
+            created: u64_at(64),
+            capacity: u64_at(72),
+            name: bytes[96..96 + u32_at(92) as usize].to_vec(),
+            lock: bytes[352..384].iter().copied().take_while(|byte| *byte != 0).collect(),
+            machine: bytes[1024..1040].to_vec(),
+            boot: bytes[1040..1056].to_vec(),
+            writer: u64_at(2048) & 0xffff,
+            poisoned: u64_at(2048) >> 17 & 1 == 1,
+            change: u64_at(2056),
+            participants,
+            contents: bytes[20480..20480 + len].to_vec(),
         }
-        put_word(&mut bytes, JOURNAL, pairs.len() as u64);
-        bytes
-    });
-    put_word(&mut bytes, BOOT, this_boot(&dir));
-    fs::write(&path, &bytes).unwrap();
-    let reader = Dict::options().access(Access::ReadOnly).open(path.as_path()).unwrap();
-    let dict = Dict::open(path.as_path()).unwrap();
-    assert_old(&reader);
-    assert_old(&dict);
-    assert!(!dict.remove("what is not there").unwrap());
-    assert_new(&dict);
-    assert_new(&reader);
-    assert!(dict.check().unwrap().is_whole());
+    }
+
+    /// What all of them have in common.
+    fn plain() -> Told {
+        Told {
+            version: 1,
+            features: [0; 3],
+            kind: b"region\0\0".to_vec(),
+            id: b"golden segment's".to_vec(),
+            created: 1_700_000_000_000_000_000,
+            capacity: 20480 + 64,
+            name: Vec::new(),
+            lock: Vec::new(),
+            machine: vec![0x11; 16],
+            boot: vec![0x22; 16],
+            writer: 0,
+            poisoned: false,
+            change: 2,
+            participants: Vec::new(),
+            contents: b"golden".to_vec(),
+        }
+    }
+}
+
+#[track_caller]
+fn refused(result: Result<Region, Error>, part: &str) {
+    let error = result.err().unwrap();
+    let ErrorKind::NotASegment { reason } = error.kind() else { panic!("{error}") };
+    assert!(reason.contains(part), "{reason}");
+}
+
+/// Contents can be read without a lock and with it, and changed.
+#[track_caller]
+fn good(copy: &Copy) {
+    assert_eq!(copy.to_read().unwrap().to_vec().unwrap(), b"golden");
+    let region = copy.to_write().unwrap();
+    assert_eq!(region.capacity(), 64);
+    assert_eq!(region.status().unwrap().created, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    assert_eq!(region.read().unwrap().to_vec().unwrap(), b"golden");
+    region.write().unwrap().set(b"changed").unwrap();
+    assert_eq!(copy.to_read().unwrap().to_vec().unwrap(), b"changed");
+    let version = region.version().unwrap();
+    drop(region);
+    let told = copy.told();
+    assert_eq!((told.contents.as_slice(), told.change, told.writer), (b"changed".as_slice(), version, 0));
 }
 
 #[test]
-fn after_a_power_cut_the_records_alone_count() {
+fn a_plain_one_is_read_and_written() {
+    let copy = Copy::of(golden!("plain"));
+    assert_eq!(copy.told(), Told::plain());
+    good(&copy);
+}
+
+#[test]
+fn what_this_build_makes_reads_by_the_document_as_well() {
     let dir = TempDir::new();
-    let (path, bytes) = golden(&dir, "dict-power-cut.mmf", include_bytes!("golden/dict-power-cut.mmf"), |path| {
-        let (_, mut bytes) = two_states(path);
-        // The pages of the index never got there.
-        bytes[DIRECTORY..DIRECTORY + 2048].fill(0);
-        put_word(&mut bytes, JOURNAL, 3);
-        // On no machine.
-        put_word(&mut bytes, BOOT, 1);
-        bytes
-    });
-    assert_eq!(word(&bytes, DURABLE) & 1, 0);
-    Dict::options().access(Access::ReadOnly).open(path.as_path()).err().expect("it is to be opened for writing first");
-    let dict = Dict::open(path.as_path()).unwrap();
-    assert_new(&dict);
-    assert!(dict.check().unwrap().is_whole());
-    dict.set("more", &1).unwrap();
-    assert_eq!(dict.get("more").unwrap(), Some(1));
+    let path = dir.join("new");
+    let region = Region::create_new(&*path, 64).unwrap();
+    region.write().unwrap().set(b"golden").unwrap();
+    let read_lock = region.read().unwrap();
+    let told = Told::read(&fs::read(&path).unwrap());
+    drop(read_lock);
+    assert_eq!(told.participants, [(0, std::process::id(), 1)]);
+    let alike = Told::plain();
+    let made_elsewhere = Told {
+        id: alike.id.clone(),
+        created: alike.created,
+        machine: alike.machine.clone(),
+        boot: alike.boot.clone(),
+        participants: Vec::new(),
+        ..told
+    };
+    assert_eq!(made_elsewhere, alike);
+}
+
+#[test]
+fn a_poisoned_one_tells_so_until_it_is_mended() {
+    let copy = Copy::of(golden!("poisoned"));
+    assert_eq!(copy.told(), Told { poisoned: true, change: 4, contents: b"halfen".to_vec(), ..Told::plain() });
+    let reader = copy.to_read().unwrap();
+    assert_eq!(*reader.to_vec().unwrap_err().kind(), ErrorKind::Poisoned);
+    let region = copy.to_write().unwrap();
+    let Err(LockError::Poisoned(mut guard)) = region.write() else { panic!("no poison") };
+    assert_eq!(guard.to_vec().unwrap(), b"halfen");
+    guard.set(b"golden").unwrap();
+    region.clear_poison().unwrap();
+    drop(guard);
+    assert_eq!(reader.to_vec().unwrap(), b"golden");
+    drop((reader, region));
+    assert!(!copy.told().poisoned);
+    good(&copy);
+}
+
+#[test]
+fn one_left_by_a_machine_that_stopped_has_no_participants_and_poison() {
+    let copy = Copy::of(golden!("dead"));
+    let left =
+        Told { writer: 1, change: 3, participants: vec![(0, 4321, 0)], contents: b"halfen".to_vec(), ..Told::plain() };
+    assert_eq!(copy.told(), left);
+    let reader = copy.to_read().unwrap();
+    assert_eq!(*reader.to_vec().unwrap_err().kind(), ErrorKind::Poisoned);
+    let status = reader.status().unwrap();
+    assert!(status.participants.is_empty() && status.poisoned, "{status:?}");
+    let region = copy.to_write().unwrap();
+    let Err(LockError::Poisoned(guard)) = region.read() else { panic!("no poison") };
+    assert_eq!(guard.to_vec().unwrap(), b"halfen");
+    let processes: Vec<u32> = region.status().unwrap().participants.iter().map(|one| one.process).collect();
+    assert_eq!(processes, [std::process::id()]);
+    drop(guard);
+    let Err(LockError::Poisoned(mut guard)) = region.write() else { panic!("no poison") };
+    guard.set(b"golden").unwrap();
+    region.clear_poison().unwrap();
+    drop(guard);
+    drop((region, reader));
+    let told = copy.told();
+    assert_eq!((told.writer, told.poisoned, told.participants), (0, false, Vec::new()));
+    good(&copy);
+}
+
+#[test]
+fn a_feature_that_may_be_ignored_is() {
+    let copy = Copy::of(golden!("compatible"));
+    let features = [1 << 63, 0, 0];
+    assert_eq!(copy.told(), Told { features, ..Told::plain() });
+    good(&copy);
+    assert_eq!(copy.told().features, features);
+}
+
+#[test]
+fn a_feature_that_writers_must_know_lets_readers_in() {
+    let copy = Copy::of(golden!("read-compatible"));
+    assert_eq!(copy.told(), Told { features: [0, 1 << 63, 0], ..Told::plain() });
+    assert_eq!(copy.to_read().unwrap().to_vec().unwrap(), b"golden");
+    refused(copy.to_write(), "it needs features 0x0 to be read and 0x8000000000000000 to be written");
+}
+
+#[test]
+fn a_feature_that_all_must_know_lets_nobody_in() {
+    let copy = Copy::of(golden!("incompatible"));
+    assert_eq!(copy.told(), Told { features: [0, 0, 1 << 63], ..Told::plain() });
+    for opened in [copy.to_read(), copy.to_write()] {
+        refused(opened, "it needs features 0x8000000000000000 to be read and 0x0 to be written");
+    }
+}
+
+#[test]
+fn one_with_a_lock_that_nobody_here_has_is_read_only() {
+    let copy = Copy::of(golden!("own-lock"));
+    assert_eq!(copy.told(), Told { features: [0, 1, 0], lock: b"own/golden".to_vec(), ..Told::plain() });
+    assert_eq!(copy.to_read().unwrap().to_vec().unwrap(), b"golden");
+    let wanted = ErrorKind::Mismatch { what: "its lock", wanted: "mmf's own".into(), found: "\"own/golden\"".into() };
+    assert_eq!(*copy.to_write().err().unwrap().kind(), wanted);
+}
+
+#[test]
+fn one_of_a_later_version_is_refused() {
+    let copy = Copy::of(golden!("future"));
+    assert_eq!(copy.told(), Told { version: 2, ..Told::plain() });
+    for opened in [copy.to_read(), copy.to_write()] {
+        refused(opened, "its format has version 2, this release reads 1");
+    }
+}
+
+#[test]
+fn one_of_another_kind_is_refused() {
+    let copy = Copy::of(golden!("kind"));
+    assert_eq!(copy.told(), Told { kind: b"foreign\0".to_vec(), ..Told::plain() });
+    for opened in [copy.to_read(), copy.to_write()] {
+        let error = opened.err().unwrap();
+        let wanted = ErrorKind::Mismatch { what: "its kind", wanted: "region".into(), found: "foreign".into() };
+        assert_eq!(*error.kind(), wanted);
+    }
+}
+
+#[test]
+fn one_whose_header_is_damaged_is_refused() {
+    let copy = Copy::of(golden!("checksum"));
+    for opened in [copy.to_read(), copy.to_write()] {
+        refused(opened, "the checksum differs");
+    }
+}
+
+#[test]
+fn a_torn_one_is_refused_wherever_it_is_torn() {
+    let copy = Copy::of(golden!("torn"));
+    for opened in [copy.to_read(), copy.to_write()] {
+        refused(opened, "its size of 12288 does not fit");
+    }
+    for len in [1, 7, 8, 1000, 1023, 1024, 1030, 4095, 4096, 20479] {
+        let copy = Copy::of(&golden!("plain")[..len]);
+        let part = if len < 1024 { "too few for a header" } else { "does not fit" };
+        refused(copy.to_read(), part);
+        refused(copy.to_write(), part);
+    }
+    // Cut off behind the header, it is one whose contents are gone.
+    let copy = Copy::of(&golden!("plain")[..20480]);
+    for opened in [copy.to_read(), copy.to_write()] {
+        let error = opened.unwrap().to_vec().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
+    }
 }
