@@ -4,10 +4,12 @@
 //! are carried out, in their order. A plan is valid once the journal's count is stored; whoever takes the lock next
 //! and finds a count carries the stores out again. They are absolute, so that does no harm, however often it is done.
 //!
-//! One of the stores is that of the commit's version: before it come those that readers do not follow yet, after it those
-//! that free what nobody needs any more.
+//! One of the stores is that of the commit's version, or that of the count of buckets: before it come those that readers do not
+//! follow yet, after it those that free what nobody needs any more. What readers follow must not go back to what an
+//! earlier store of the plan made of it; so if that one store is done, the journal is carried out from there on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{Ordering, fence};
 
 use super::shape::{Shape, at, number};
 use crate::error::{Error, ErrorKind, Result};
@@ -113,7 +115,10 @@ impl Plan {
         for [offset, value] in stores {
             map.put_word(number(*offset), *value)?;
         }
-        map.put_word(at::JOURNAL, 0)
+        map.put_word(at::JOURNAL, 0)?;
+        // What was freed is written to next; who still reads it sees before that it was freed.
+        fence(Ordering::Release);
+        Ok(())
     }
 }
 
@@ -135,12 +140,22 @@ fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
     let Some(count) = count else { return Err(damaged("its journal claims more than it has room for".to_owned())) };
     let journal = at::JOURNAL..at::JOURNAL + 8;
     let pairs = at::PAIRS..at::PAIRS + 16 * shape.pairs;
+    let pair = |nth: usize| -> Result<(usize, u64)> {
+        Ok((number(map.word(at::PAIRS + 16 * nth)?), map.word(at::PAIRS + 16 * nth + 8)?))
+    };
+    let mut from = 0;
     for nth in 0..count {
-        let (offset, value) = (map.word(at::PAIRS + 16 * nth)?, map.word(at::PAIRS + 16 * nth + 8)?);
-        let offset = number(offset);
+        let (offset, value) = pair(nth)?;
         if offset < PAYLOAD || offset % 8 != 0 || journal.contains(&offset) || pairs.contains(&offset) {
             return Err(damaged(format!("its journal leads to {offset}, where no change is made")));
         }
+        // What came before that is done, and readers would see it undone where a later store of the plan is to the same word.
+        if [at::COMMIT, at::BUCKETS].contains(&offset) && map.word(offset)? == value {
+            from = nth;
+        }
+    }
+    for nth in from..count {
+        let (offset, value) = pair(nth)?;
         map.put_word(offset, value)?;
     }
     map.put_word(at::JOURNAL, 0)

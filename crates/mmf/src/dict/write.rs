@@ -70,7 +70,12 @@ impl<'a> Writer<'a> {
     /// The version of the last change.
     #[inline]
     pub(super) fn version(&self) -> Result<u64> {
-        self.heap.map.word(at::COMMIT)
+        let version = self.heap.map.word(at::COMMIT)?;
+        // No dict lives to see so many, and what is added to them must not pass the end.
+        if version > u64::MAX / 2 {
+            return Err(self.heap.damaged(format!("its last change has the version {version}")));
+        }
+        Ok(version)
     }
 
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
@@ -90,7 +95,9 @@ impl<'a> Writer<'a> {
     #[inline]
     fn make_room_in_index(&mut self, more: usize) -> Result<()> {
         let map = self.heap.map;
-        loop {
+        // One more than are wanted in the long run; if there have been fewer for a while, or the number of entries is wrong,
+        // the change need not wait for all that are missing.
+        for _ in 0..more.saturating_add(2) {
             let count = count_of(map.word(at::BUCKETS)?);
             if count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
                 return Ok(());
@@ -107,6 +114,7 @@ impl<'a> Writer<'a> {
                 Err(NoBlock::Failed(error)) => return Err(error),
             }
         }
+        Ok(())
     }
 
     #[inline]
@@ -160,7 +168,7 @@ impl<'a> Writer<'a> {
             if let Some(stored) = old {
                 freed.push((stored.block, stored.head.in_spans, false));
             }
-            len += u64::from(!there);
+            len = len.saturating_add(u64::from(!there));
             events.push(version, kind, change.key);
         }
         if version == before && freed.is_empty() {
@@ -283,7 +291,7 @@ impl<'a> Writer<'a> {
         let size = self.size_of(block)?;
         self.plan.put(block + LINK, first);
         self.plan.put(list, block as u64);
-        self.plan.put(at::PENDING_BYTES, bytes + size);
+        self.plan.put(at::PENDING_BYTES, bytes.saturating_add(size));
         Ok(())
     }
 
@@ -291,8 +299,12 @@ impl<'a> Writer<'a> {
     pub(super) fn size_of(&self, block: usize) -> Result<u64> {
         let head = self.head(block)?;
         let (_, _, size) = self.heap.block(&self.plan, block)?;
-        let spans = if head.in_spans { head.span_count(self.heap.shape) * self.heap.shape.span_size() } else { 0 };
-        Ok((size + spans) as u64)
+        let spans = if head.in_spans {
+            head.span_count(self.heap.shape).saturating_mul(self.heap.shape.span_size())
+        } else {
+            0
+        };
+        Ok(size.saturating_add(spans) as u64)
     }
 
     pub(super) fn head(&self, block: usize) -> Result<Head> {
