@@ -9,12 +9,16 @@ use std::time::Duration;
 use testkit::torture::{self, Torture};
 
 const USAGE: &str = "\
-usage: testkit torture [--kills N] [--processes N] [--seconds S] [--pace-us U]
+usage: testkit torture [--dict] [--kills N] [--processes N] [--seconds S] [--pace-us U]
        testkit heirs [--kills N] [--resident BYTES]
        testkit death [--all | --samples N]";
 
 fn main() -> ExitCode {
-    testkit::peer::enter(&[("worker", torture::worker), ("holder", torture::holder)]);
+    testkit::peer::enter(&[
+        ("worker", torture::worker),
+        ("dict_worker", torture::dict_worker),
+        ("holder", torture::holder),
+    ]);
     let args: Vec<String> = env::args().skip(1).collect();
     let Some((verb, rest)) = args.split_first() else { return usage() };
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -30,15 +34,21 @@ fn main() -> ExitCode {
         };
         return if deaths.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    let (dict, rest) = match rest.split_first() {
+        Some((first, rest)) if first == "--dict" => (true, rest),
+        _ => (false, rest),
+    };
     let Some(number) = numbers(rest) else { return usage() };
     let good = match verb.as_str() {
-        "torture" => Torture {
-            kills: number("kills", 10_000),
-            processes: usize::try_from(number("processes", 12)).expect("a small number"),
-            pace: Duration::from_micros(number("pace-us", 1000)),
-            limit: Duration::from_secs(number("seconds", 36_000)),
+        "torture" => {
+            let torture = Torture {
+                kills: number("kills", 10_000),
+                processes: usize::try_from(number("processes", 12)).expect("a small number"),
+                pace: Duration::from_micros(number("pace-us", 1000)),
+                limit: Duration::from_secs(number("seconds", 36_000)),
+            };
+            if dict { torture.run_dict() } else { torture.run() }
         }
-        .run(),
         "heirs" => {
             let kills = usize::try_from(number("kills", 1000)).expect("a small number");
             let waits = torture::inherit(kills, number("resident", 0)).waits;

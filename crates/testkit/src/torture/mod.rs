@@ -4,9 +4,11 @@
 
 mod board;
 mod content;
+mod dict;
 mod heirs;
 mod worker;
 
+pub use dict::dict_worker;
 pub use heirs::{Heirs, holder, inherit};
 pub use worker::worker;
 
@@ -109,7 +111,7 @@ impl Run {
         let args = [board_name, base.clone()];
         let ended = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&ended);
-        thread::spawn(move || while !until.load(Ordering::SeqCst) && send.send(spawn(&args)).is_ok() {});
+        thread::spawn(move || while !until.load(Ordering::SeqCst) && send.send(spawn("worker", &args)).is_ok() {});
         let watch = Watch { done: 0, since: Instant::now(), longest: Duration::ZERO };
         let mut run = Run {
             board,
@@ -307,12 +309,12 @@ fn create(base: &str, generation: u64) -> Region {
     region
 }
 
-fn spawn(args: &[String]) -> Worker {
+fn spawn(role: &str, args: &[String]) -> Worker {
     let mut command = Command::new(env::current_exe().expect("the path of this binary"));
     let joined: String = args.iter().map(|arg| format!("{arg}{}", wire::ARG_END)).collect();
     command
         .args([wire::ENTRY, "--nocapture", "--test-threads=1"])
-        .env(wire::ROLE, "worker")
+        .env(wire::ROLE, role)
         .env(wire::ARGS, joined)
         .env(LIFETIME, "36000")
         .stdin(Stdio::piped())
