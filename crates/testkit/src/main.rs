@@ -11,7 +11,7 @@ use testkit::torture::{self, Torture};
 const USAGE: &str = "\
 usage: testkit torture [--dict] [--kills N] [--processes N] [--seconds S] [--pace-us U]
        testkit heirs [--kills N] [--resident BYTES]
-       testkit death [--all | --samples N]";
+       testkit death [--dict] [--all | --samples N]";
 
 fn main() -> ExitCode {
     testkit::peer::enter(&[
@@ -21,6 +21,10 @@ fn main() -> ExitCode {
     ]);
     let args: Vec<String> = env::args().skip(1).collect();
     let Some((verb, rest)) = args.split_first() else { return usage() };
+    let (dict, rest) = match rest.split_first() {
+        Some((first, rest)) if first == "--dict" => (true, rest),
+        _ => (false, rest),
+    };
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     if verb == "death" {
         let deaths = match rest {
@@ -32,12 +36,9 @@ fn main() -> ExitCode {
             [] => testkit::death::Deaths::all(100),
             _ => return usage(),
         };
-        return if deaths.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        let good = if dict { deaths.run_dict() } else { deaths.run() };
+        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let (dict, rest) = match rest.split_first() {
-        Some((first, rest)) if first == "--dict" => (true, rest),
-        _ => (false, rest),
-    };
     let Some(number) = numbers(rest) else { return usage() };
     let good = match verb.as_str() {
         "torture" => {

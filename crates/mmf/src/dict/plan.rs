@@ -160,3 +160,60 @@ fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
     }
     map.put_word(at::JOURNAL, 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment() -> (Mapping, Shape) {
+        let shape = Shape::of((PAYLOAD as u64) + (1 << 20)).unwrap();
+        (Mapping::anonymous(shape.heap as u64).unwrap(), shape)
+    }
+
+    /// Stores the plan in the journal and carries out so many of its stores.
+    fn begin(map: &Mapping, stores: &[(usize, u64)], done: usize) {
+        for (nth, (offset, value)) in stores.iter().enumerate() {
+            map.put_word(at::PAIRS + 16 * nth, *offset as u64).unwrap();
+            map.put_word(at::PAIRS + 16 * nth + 8, *value).unwrap();
+        }
+        map.put_word(at::JOURNAL, stores.len() as u64).unwrap();
+        stores[..done].iter().for_each(|(offset, value)| map.put_word(*offset, *value).unwrap());
+    }
+
+    #[test]
+    fn what_a_dead_writer_began_is_done_to_the_end_from_wherever_it_died() {
+        let stores = [(at::LEN, 1), (at::CLASSES, 2), (at::COMMIT, 7), (at::LEN, 3), (at::FREE, 4)];
+        for done in 0..=stores.len() {
+            let (map, shape) = segment();
+            begin(&map, &stores, done);
+            assert!(finish(&map, &shape).unwrap());
+            let words = [at::LEN, at::CLASSES, at::COMMIT, at::FREE, at::JOURNAL].map(|at| map.word(at).unwrap());
+            assert_eq!(words, [3, 2, 7, 4, 0], "died after {done}");
+            assert!(!finish(&map, &shape).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_readers_follow_does_not_go_back_when_a_journal_is_carried_out_again() {
+        for point in [at::COMMIT, at::BUCKETS] {
+            let (map, shape) = segment();
+            // What the store before the point made, a store after it has replaced; the rest is left to be done.
+            begin(&map, &[(at::CLASSES, 1), (point, 7), (at::LEN, 2), (at::CLASSES + 8, 3)], 3);
+            map.put_word(at::CLASSES, 9).unwrap();
+            assert!(finish(&map, &shape).unwrap());
+            assert_eq!([at::CLASSES, at::CLASSES + 8].map(|at| map.word(at).unwrap()), [9, 3]);
+        }
+    }
+
+    #[test]
+    fn a_journal_that_leads_elsewhere_changes_nothing() {
+        let (map, shape) = segment();
+        for wrong in [0, 4096, at::LEN + 1, at::JOURNAL, at::PAIRS + 16] {
+            begin(&map, &[(at::LEN, 5), (wrong, 1)], 0);
+            assert!(matches!(finish(&map, &shape).unwrap_err().kind(), ErrorKind::Damaged { .. }));
+            assert_eq!(map.word(at::LEN).unwrap(), 0);
+        }
+        map.put_word(at::JOURNAL, u64::MAX).unwrap();
+        assert!(matches!(finish(&map, &shape).unwrap_err().kind(), ErrorKind::Damaged { .. }));
+    }
+}

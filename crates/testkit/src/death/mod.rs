@@ -6,6 +6,9 @@
 //! poison, lock, write, and leave nothing behind. Then, at each system call and at instructions chosen at random, a
 //! process is killed for real, and the same two go on with what it left, one of them often waiting already.
 
+mod dict;
+mod dict_judge;
+mod dict_scene;
 mod judge;
 mod scene;
 mod traced;
