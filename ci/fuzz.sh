@@ -12,6 +12,8 @@ done
 RUSTFLAGS="$flags" CARGO_TARGET_DIR=target/fuzz \
     cargo "+$(nightly)" build --manifest-path fuzz/Cargo.toml --release --target "$target" --bins
 ran=0
+# Files of the targets are in memory: what they flush must not wait for a disk.
+export TMPDIR=/dev/shm
 while read -r name; do
     mkdir -p "fuzz/corpus/$name" "fuzz/artifacts/$name"
     ASAN_OPTIONS=handle_segv=0:handle_sigbus=0 "target/fuzz/$target/release/$name" -max_total_time="${1:-20}" -len_control=0 -max_len=512 \

@@ -137,6 +137,9 @@ impl Dict {
     }
 }
 
+/// A record's head, key and value.
+type Copied = (Head, Vec<u8>, Vec<u8>);
+
 impl Heap<'_> {
     /// All entries, where nobody writes meanwhile.
     fn scan_still(&self, seed: u64, values: bool) -> Result<Vec<Entry>> {
@@ -194,7 +197,7 @@ impl Heap<'_> {
     }
 
     /// What counts of the record in a block and the one before it.
-    fn entry(&self, mut block: usize, values: bool) -> Result<Option<(Head, Vec<u8>, Vec<u8>)>, Again> {
+    fn entry(&self, mut block: usize, values: bool) -> Result<Option<Copied>, Again> {
         for _ in 0..2 {
             let stamp = self.map.word(block + STAMP)?;
             if stamp == 0 {

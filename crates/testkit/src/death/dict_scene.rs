@@ -22,6 +22,9 @@ pub(super) mod at {
     pub(super) const DIRECTORY: usize = PAYLOAD + 4096 + 2 * SIDE;
     const MOST: usize = 256;
     const TABLE: usize = DIRECTORY + 8 * MOST;
+    pub(super) const COMMIT: usize = PAYLOAD;
+    pub(super) const BUCKETS: usize = PAYLOAD + 16;
+    pub(super) const FLUSHED: usize = PAYLOAD + 264;
     pub(super) const HEAP: usize = (TABLE + 32 * MOST).next_multiple_of(4096);
     pub(super) const SPAN: usize = 4096;
     pub(super) const NEXT: usize = 56;
@@ -80,7 +83,7 @@ pub(super) const SCENES: [Scene; 22] = [
 ];
 
 fn value(fill: u8, len: usize) -> Vec<u8> {
-    (0..len).map(|n| fill ^ (n % 251) as u8).collect()
+    (0..len).map(|n| fill ^ u8::try_from(n % 251).unwrap_or_default()).collect()
 }
 
 fn open(path: &Path) -> Dict {
@@ -122,6 +125,10 @@ impl Scene {
         for n in 0..8 {
             old.insert(format!("other {n}"), value(5, 20 * n));
         }
+        if self == Scene::Grow {
+            // Almost all that the file was grown by at first.
+            old.insert("filler".to_owned(), value(6, 47 * at::SPAN));
+        }
         old
     }
 
@@ -143,7 +150,7 @@ impl Scene {
                 ("new", Some(value(8, 30))),
                 ("new too", Some(value(8, 700))),
             ],
-            Scene::Grow => vec![("a", Some(value(7, 200_000)))],
+            Scene::Grow => vec![("a", Some(value(7, 16_000)))],
             Scene::Move | Scene::MoveKept => vec![("large", Some(value(9, 30_000)))],
             Scene::Clear | Scene::Flush | Scene::FlushAgain => vec![],
         }
@@ -171,10 +178,25 @@ impl Scene {
         allowed
     }
 
+    /// Whether it has done what it is there for.
+    pub(super) fn has_happened(self, before: &[u8], after: &[u8]) -> bool {
+        let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
+        let is_moved = |at: usize, by: u64| word(after, at) >= word(before, at) + by;
+        match self {
+            Scene::Split => is_moved(at::BUCKETS, 1),
+            Scene::Shorten => is_moved(at::BUCKETS, 1 << 40),
+            Scene::Grow => after.len() > before.len(),
+            // Each record that is moved has a commit of its own.
+            Scene::Move | Scene::MoveKept => is_moved(at::COMMIT, 3),
+            Scene::Flush | Scene::FlushAgain => is_moved(at::FLUSHED, 1),
+            _ => is_moved(at::COMMIT, 1),
+        }
+    }
+
     /// Makes the dict. `half`: what a transaction's process has left.
     pub(super) fn prepare(self, path: &Path, half: &[u8]) {
         match self {
-            Scene::Finish => return std::fs::write(path, half).expect("room for a copy"),
+            Scene::Finish => std::fs::write(path, half).expect("room for a copy"),
             // Only some buckets have more than a line; which ones is decided by chance.
             Scene::Shorten => loop {
                 self.fill(path);
@@ -201,7 +223,8 @@ impl Scene {
             }
         }
         for (key, value) in self.old() {
-            dict.set_bytes(&key, &value).expect("room");
+            // What is there stays where it is.
+            dict.insert_bytes_if_absent(&key, &value).expect("room");
         }
         if matches!(self, Scene::IntoSpans | Scene::InSpans) {
             // Spans that were used before are taken first.
