@@ -5,6 +5,7 @@ mod consumer;
 mod copies;
 #[cfg(target_os = "linux")]
 mod dict;
+mod locks;
 mod machine;
 #[path = "../../crates/mmf-cli/src/bench/measure.rs"]
 mod measure;
@@ -89,6 +90,7 @@ const GROUPS: &[Group] = &[
     ("atomics", calls::atomics),
     ("reserve", calls::reserve),
     ("fault", calls::fault),
+    ("locks", locks::run),
     ("transfer", transfer::run),
     ("peers", peers::run),
     #[cfg(target_os = "linux")]
@@ -112,6 +114,10 @@ fn run(args: &[String]) -> io::Result<()> {
     if let [first, source] = args {
         if first == consumer::FLAG {
             return consumer::run(source);
+        }
+        #[cfg(target_os = "linux")]
+        if first == locks::FLAG {
+            return locks::answer(source);
         }
     }
     #[cfg(target_os = "linux")]

@@ -69,7 +69,7 @@ impl Record {
         side: &str,
         mut way: impl FnMut() -> Result<(), E>,
     ) -> io::Result<[f64; 4]> {
-        let mut times = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+        let mut times = Histogram::<u64>::new_with_max(LONGEST, 3).map_err(io::Error::other)?;
         for _ in 0..self.effort.tail {
             let began = Instant::now();
             way().map_err(Into::into)?;
@@ -129,6 +129,9 @@ impl Record {
         svg + "</svg>\n"
     }
 }
+
+/// The longest call that a histogram tells from longer ones, in nanoseconds.
+const LONGEST: u64 = 60_000_000_000;
 
 /// The names of what [`Record::tail`] gives.
 pub(super) const TAIL: [&str; 4] = ["p50", "p99", "p99.9", "max"];
