@@ -51,10 +51,12 @@ pub(super) struct State {
 }
 
 impl State {
+    #[inline]
     pub(super) fn of(word: u64) -> State {
         State { class: word & 0xff, live: (word >> 8) & BITS, free: (word >> 34) & BITS, listed: word & LISTED != 0 }
     }
 
+    #[inline]
     fn word(self) -> u64 {
         self.class | (self.live & BITS) << 8 | (self.free & BITS) << 34 | if self.listed { LISTED } else { 0 }
     }
@@ -98,16 +100,18 @@ impl<'a> Heap<'a> {
         at::CLASSES + 8 * number(class)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn state(&self, plan: &Plan, span: usize) -> Result<State> {
         Ok(State::of(plan.get(self.map, self.shape.entry(span) + STATE)?))
     }
 
+    #[inline]
     pub(super) fn ever(&self, plan: &Plan, span: usize) -> Result<u64> {
         plan.get(self.map, self.shape.entry(span) + EVER)
     }
 
     /// Takes a block of a class, but none in the span `not`.
+    #[inline]
     pub(super) fn take(&self, plan: &mut Plan, class: u64, not: Option<usize>) -> Result<usize, NoBlock> {
         let Some(size) = class::size(class) else { return Err(self.damaged("a class without blocks").into()) };
         let most = (self.shape.span_size() / size) as u64;
@@ -153,9 +157,9 @@ impl<'a> Heap<'a> {
     }
 
     /// Gives a block back.
+    #[inline]
     pub(super) fn give(&self, plan: &mut Plan, block: usize) -> Result<()> {
         let (span, mut state, size) = self.block(plan, block)?;
-        let most = (self.shape.span_size() / size) as u64;
         let was_listed = state.listed;
         plan.put(block + LINK, state.free);
         state.free = ((block - self.shape.span(span)) / size) as u64 + 1;
@@ -166,7 +170,10 @@ impl<'a> Heap<'a> {
             }
             return self.give_span(plan, span);
         }
-        state.listed = was_listed || most - state.live.min(most) >= (most / 8).max(1);
+        if !was_listed {
+            let most = (self.shape.span_size() / size) as u64;
+            state.listed = most - state.live.min(most) >= (most / 8).max(1);
+        }
         plan.put(self.shape.entry(span) + STATE, state.word());
         if state.listed && !was_listed { self.push(plan, state.class, span) } else { Ok(()) }
     }
@@ -191,7 +198,7 @@ impl<'a> Heap<'a> {
     }
 
     /// The span, its state and the size of a block, checked.
-    #[inline]
+    #[inline(always)]
     pub(super) fn block(&self, plan: &Plan, block: usize) -> Result<(usize, State, usize)> {
         if let Some(span) = self.shape.span_of(block) {
             let state = self.state(plan, span)?;

@@ -83,9 +83,10 @@ impl Heap<'_> {
     }
 
     /// The words of a line as they will be.
+    #[inline(always)]
     fn planned_line(&self, plan: &Plan, line: usize, words: &mut Line) -> Result<()> {
         self.map.read_words(line, words)?;
-        if !plan.is_empty() {
+        if plan.may_have_of_line(line) {
             for (nth, word) in words.iter_mut().enumerate() {
                 if let Some(planned) = plan.planned(line + 8 * nth) {
                     *word = planned;
@@ -131,7 +132,7 @@ impl Heap<'_> {
     }
 
     /// The slot whose entry `matches`, or where one may go. The caller has the lock.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, plan: &Plan, hash: u64, mut matches: impl FnMut(usize) -> Result<bool>) -> Result<Place> {
         let count = count_of(self.map.word(at::BUCKETS)?);
         let mut line = self.line(bucket(hash, count))?;

@@ -39,7 +39,7 @@ impl Sink for NoValue {
 }
 
 impl Sink for &mut Vec<u8> {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head) -> Result<()> {
         self.clear();
         heap.append_value(block, head, self)
@@ -83,7 +83,8 @@ impl HeadAndKey {
     }
 
     /// The first `HEAD` bytes of a block and `key_len` more, as far as the mapping goes; what is behind reads as nothing.
-    #[inline]
+    // Always: what is given in memory, in pieces, is slow to be taken from there at once.
+    #[inline(always)]
     pub(super) fn copy<'b>(
         &'b mut self,
         heap: &Heap<'_>,
@@ -104,7 +105,7 @@ impl HeadAndKey {
 
 impl Heap<'_> {
     /// A value's bytes behind what is in `bytes`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append_value(&self, block: usize, head: &Head, bytes: &mut Vec<u8>) -> Result<()> {
         if !head.in_spans {
             return self.map.append_to(block + HEAD + head.key_len, head.value_len, bytes);

@@ -13,6 +13,9 @@ use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
 
+/// About as many stores as a key takes.
+const STORES: usize = 11;
+
 /// What is to be done with a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step<'c> {
@@ -52,7 +55,7 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Takes the lock, and brings what a dead writer left half done to its end.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
         let segment = &dict.segment;
         segment.participant(doing)?;
@@ -115,6 +118,7 @@ impl<'a> Writer<'a> {
     fn try_apply(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>, NoBlock> {
         self.begin_change()?;
         self.plan.clear();
+        self.plan.expect(STORES * changes.len());
         let map = self.heap.map;
         let before = self.version()?;
         let floor = map.word(at::FLOOR)?;
@@ -135,8 +139,8 @@ impl<'a> Writer<'a> {
                 // One store does it; among others, or where a power cut must not bring it back, it takes a record.
                 if changes.len() > 1 || self.is_durable() {
                     let block = self.write_record(version, change.key, Kind::Removal, &[])?;
-                    self.plan.put(block + BEFORE, before);
-                    self.plan.put(block + STAMP, version);
+                    self.plan.put_unasked(block + BEFORE, before);
+                    self.plan.put_unasked(block + STAMP, version);
                     self.plan.put(slot, slot_for(change.hash, block));
                     freed.push((block, false, true));
                 }
@@ -147,8 +151,8 @@ impl<'a> Writer<'a> {
             };
             version += 1;
             let block = self.write_record(version, change.key, kind, value)?;
-            self.plan.put(block + BEFORE, before);
-            self.plan.put(block + STAMP, version);
+            self.plan.put_unasked(block + BEFORE, before);
+            self.plan.put_unasked(block + STAMP, version);
             self.heap.put_entry(self.plan, place, slot_for(change.hash, block))?;
             if let Some(old) = old {
                 freed.push((old.block, old.in_spans, false));
@@ -159,23 +163,26 @@ impl<'a> Writer<'a> {
         if version == before {
             return Ok(None);
         }
-        if changes.len() == 1 && !self.is_durable() {
+        let alone = changes.len() == 1 && !self.is_durable();
+        if alone {
             // A removal alone: the slot is what readers go by.
-            emptied.drain(|slot| self.plan.put(slot, 0));
-        }
-        self.plan.put(at::COMMIT, version);
-        self.plan.put(at::RING_HEAD, ring.head());
-        if now != len {
-            self.plan.put(at::LEN, now);
-        }
-        emptied.drain(|slot| self.plan.put(slot, 0));
-        let mut outcome = Ok(());
-        freed.drain(|(block, in_spans, removal)| {
-            if outcome.is_ok() {
-                outcome = self.free(block, in_spans, removal);
+            for slot in emptied.iter() {
+                self.plan.put(slot, 0);
             }
-        });
-        outcome?;
+        }
+        self.plan.put_unasked(at::COMMIT, version);
+        self.plan.put_unasked(at::RING_HEAD, ring.head());
+        if now != len {
+            self.plan.put_unasked(at::LEN, now);
+        }
+        if !alone {
+            for slot in emptied.iter() {
+                self.plan.put(slot, 0);
+            }
+        }
+        for (block, in_spans, removal) in freed.iter() {
+            self.free(block, in_spans, removal)?;
+        }
         self.carry_out()?;
         Ok(Some(version))
     }
@@ -189,7 +196,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The place of a key, and its record if it has one.
-    #[inline]
+    #[inline(always)]
     fn find(&self, hash: u64, key: &[u8], floor: u64) -> Result<(Place, Option<Old>)> {
         let mut copy = HeadAndKey::new();
         let mut old = None;
@@ -235,11 +242,7 @@ impl<'a> Writer<'a> {
         heap.map.put_word(block + STAMP, 0)?;
         // Whoever still reads what was here before sees that before it sees other bytes.
         fence(Ordering::Release);
-        let words = [version, head.what(), head.checksum];
-        // One by one: what was stored in pieces is slow to be loaded at once, as a copy would.
-        for (nth, word) in words.into_iter().enumerate() {
-            heap.map.put_word(block + VERSION + 8 * nth, word)?;
-        }
+        heap.map.put_words(block + VERSION, &[version, head.what(), head.checksum])?;
         heap.map.write_at(block + HEAD, key)?;
         if parts.is_empty() {
             heap.map.write_at(block + HEAD + key.len(), value)?;
@@ -290,7 +293,7 @@ impl<'a> Writer<'a> {
     /// Frees a record at once.
     #[inline]
     pub(super) fn free_now(&mut self, block: usize, in_spans: bool) -> Result<()> {
-        self.plan.put(block + STAMP, 0);
+        self.plan.put_unasked(block + STAMP, 0);
         if in_spans {
             let head = self.head(block)?;
             let spans = self.heap.span_list(block, &head)?;
@@ -342,7 +345,7 @@ struct Few<T> {
     more: Vec<T>,
 }
 
-impl<T> Few<T> {
+impl<T: Copy> Few<T> {
     #[inline]
     fn new() -> Few<T> {
         Few { first: None, more: Vec::new() }
@@ -357,8 +360,7 @@ impl<T> Few<T> {
     }
 
     #[inline]
-    fn drain(&mut self, mut each: impl FnMut(T)) {
-        self.first.take().into_iter().for_each(&mut each);
-        self.more.drain(..).for_each(each);
+    fn iter(&self) -> impl Iterator<Item = T> {
+        self.first.iter().chain(&self.more).copied()
     }
 }
