@@ -114,16 +114,17 @@ impl<'a> Heap<'a> {
     #[inline]
     pub(super) fn take(&self, plan: &mut Plan, class: u64, not: Option<usize>) -> Result<usize, NoBlock> {
         let Some(size) = class::size(class) else { return Err(self.damaged("a class without blocks").into()) };
-        let most = (self.shape.span_size() / size) as u64;
+        // A division would take longer than all the rest.
+        let fits = |count: u64| count.saturating_mul(size as u64) <= self.shape.span_size() as u64;
         let mut span = self.span_number(plan.get(self.map, Self::head(class))?)?;
         if not.is_some() && span == not {
             span = self.links(plan, not.unwrap_or(0))?.0;
         }
         let Some(span) = span else {
             let span = self.take_span(plan)?;
-            plan.put(self.shape.entry(span) + STATE, State { class, live: 1, free: 0, listed: most > 1 }.word());
+            plan.put(self.shape.entry(span) + STATE, State { class, live: 1, free: 0, listed: fits(2) }.word());
             plan.put(self.shape.entry(span) + EVER, 1);
-            if most > 1 {
+            if fits(2) {
                 self.push(plan, class, span)?;
             }
             return Ok(self.shape.span(span));
@@ -134,18 +135,18 @@ impl<'a> Heap<'a> {
         }
         let (nth, full) = if state.free == 0 {
             let ever = self.ever(plan, span)?;
-            if ever >= most {
+            if !fits(ever.saturating_add(1)) {
                 return Err(self.damaged(format!("span {span} has no room, but is listed as if")).into());
             }
             plan.put(self.shape.entry(span) + EVER, ever + 1);
-            (ever, ever + 1 == most)
+            (ever, !fits(ever + 2))
         } else {
             let nth = state.free - 1;
-            if nth >= most {
-                return Err(self.damaged(format!("span {span} leads to block {nth} of {most}")).into());
+            if !fits(nth + 1) {
+                return Err(self.damaged(format!("span {span} leads to block {nth}, which it has not")).into());
             }
             state.free = plan.get(self.map, self.shape.span(span) + number(nth) * size + LINK)? & BITS;
-            (nth, state.free == 0 && self.ever(plan, span)? >= most)
+            (nth, state.free == 0 && !fits(self.ever(plan, span)?.saturating_add(1)))
         };
         state.live += 1;
         state.listed = !full;

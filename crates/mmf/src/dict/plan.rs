@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::mem::MaybeUninit;
 
 use super::shape::{Shape, at, number};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,7 +22,7 @@ const FEW: usize = 16;
 /// Stores to be made, in their order.
 pub(super) struct Plan {
     /// Between them, and one on either side for the journal's count.
-    few: [[u64; 2]; FEW + 2],
+    few: [MaybeUninit<[u64; 2]>; FEW + 2],
     len: usize,
     /// So many go to `few`; none once there are `many`.
     room: usize,
@@ -41,7 +42,7 @@ impl Many {
     fn new(stores: &[[u64; 2]], room: usize) -> Box<Many> {
         let mut many = Box::new(Many {
             stores: Vec::with_capacity(room + 2),
-            newest: HashMap::with_capacity_and_hasher(room, BuildHasherDefault::default()),
+            newest: HashMap::with_capacity_and_hasher(room / 3 * 2, BuildHasherDefault::default()),
             lines: [0; 64],
         });
         many.stores.push([0; 2]);
@@ -97,7 +98,7 @@ fn mixed(word: u64) -> u64 {
 impl Plan {
     #[inline]
     pub(super) fn new() -> Plan {
-        Plan { few: [[0; 2]; FEW + 2], len: 0, room: FEW, many: None }
+        Plan { few: [const { MaybeUninit::uninit() }; FEW + 2], len: 0, room: FEW, many: None }
     }
 
     /// Makes room for about so many stores, before the first of them.
@@ -121,9 +122,18 @@ impl Plan {
     #[inline]
     fn stores(&self) -> &[[u64; 2]] {
         match &self.many {
-            None => &self.few[1..=self.len],
+            None => self.written(1, self.len + 1),
             Some(many) => &many.stores[1..],
         }
+    }
+
+    /// Those of `few` from one to before the other. They were written.
+    #[inline]
+    fn written(&self, from: usize, to: usize) -> &[[u64; 2]] {
+        let some = &self.few[from..to];
+        // SAFETY: `put_first` has written each from 1 to `len`, beyond which only `carry_out` asks, which writes the one before and the
+        // one behind; a `MaybeUninit` is laid out as what it holds.
+        unsafe { std::slice::from_raw_parts(some.as_ptr().cast(), some.len()) }
     }
 
     /// The word at `offset` as it will be.
@@ -178,25 +188,26 @@ impl Plan {
     #[inline(always)]
     fn put_first(&mut self, offset: usize, value: u64) {
         self.len += 1;
-        self.few[self.len] = [offset as u64, value];
+        self.few[self.len].write([offset as u64, value]);
     }
 
     #[inline(never)]
     fn put_more(&mut self, offset: u64, value: u64) {
-        self.len += 1;
         self.many().put(offset, value);
+        self.len += 1;
     }
 
     #[inline(never)]
     fn put_more_unasked(&mut self, offset: u64, value: u64) {
-        self.len += 1;
         self.many().stores.push([offset, value]);
+        self.len += 1;
     }
 
     #[inline]
     fn many(&mut self) -> &mut Many {
+        let many = self.many.take().unwrap_or_else(|| Many::new(self.stores(), 4 * FEW));
         self.room = 0;
-        self.many.get_or_insert_with(|| Many::new(&self.few[1..=FEW], 4 * FEW))
+        self.many.insert(many)
     }
 
     /// Has it done: from here on it happens, whoever dies.
@@ -211,9 +222,9 @@ impl Plan {
         let (begin, end) = ([at::JOURNAL as u64, count as u64], [at::JOURNAL as u64, 0]);
         match &mut self.many {
             None => {
-                self.few[0] = begin;
-                self.few[count + 1] = end;
-                map.put_pairs(&self.few[..count + 2])
+                self.few[0].write(begin);
+                self.few[count + 1].write(end);
+                map.put_pairs(self.written(0, count + 2))
             }
             Some(many) => {
                 many.stores[0] = begin;

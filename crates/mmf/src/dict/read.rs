@@ -10,7 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use super::heap::Heap;
-use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag};
+use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tagged};
 use super::record::{BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
 use super::shape::{at, number};
 use crate::error::{Error, ErrorKind, Result};
@@ -231,10 +231,10 @@ impl Heap<'_> {
         let mut words = [0; 8];
         for _ in 0..LONGEST {
             self.map.read_words(line, &mut words)?;
-            for (nth, word) in words[..SLOTS].iter().enumerate() {
-                if *word >> 40 != tag(hash) || *word == 0 {
-                    continue;
-                }
+            let mut candidates = tagged(&words, hash);
+            while candidates != 0 {
+                let nth = candidates.trailing_zeros() as usize;
+                candidates &= candidates - 1;
                 if let Some(found) = self.look_at(line + 8 * nth, hash, key, sink)? {
                     return Ok(Some(found));
                 }

@@ -55,20 +55,38 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Takes the lock, and brings what a dead writer left half done to its end.
-    #[inline(always)]
+    #[inline]
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
+        let mine = Writer::enter(dict, until, doing)?;
+        let mut writer = Writer::holding(mine, dict, plan);
+        writer.begin()?;
+        Ok(writer)
+    }
+
+    /// Takes the lock. What follows is that it is [held](Writer::holding).
+    #[inline(always)]
+    pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Mine<'a>> {
         let segment = &dict.segment;
         segment.participant(doing)?;
         let mine = Mine::mark(segment, doing)?;
         segment.write_lock(until, doing)?;
-        let heap = dict.heap();
-        let mut writer = Writer { dict, heap, plan, changed: false, durable: 0, _mine: mine };
-        if plan::finish(heap.map, heap.shape)? {
-            // Who died may not have told anybody.
-            writer.changed = true;
-        }
-        writer.durable = heap.map.word(at::DURABLE)?;
-        Ok(writer)
+        Ok(mine)
+    }
+
+    /// The holder of the lock, which it releases when it is dropped. Apart from [`lock`](Writer::lock) for those who would lose
+    /// time by its being moved.
+    #[inline(always)]
+    pub(super) fn holding(mine: Mine<'a>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
+        Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, _mine: mine }
+    }
+
+    /// Brings what a dead writer left half done to its end.
+    #[inline(always)]
+    pub(super) fn begin(&mut self) -> Result<()> {
+        // Who died may not have told anybody.
+        self.changed |= plan::finish(self.heap.map, self.heap.shape)?;
+        self.durable = self.heap.map.word(at::DURABLE)?;
+        Ok(())
     }
 
     /// The version of the last change.
@@ -233,9 +251,12 @@ impl<'a> Writer<'a> {
             return Err(self.too_large(value.len()).into());
         }
         head.checksum = head.sum(self.dict.seed, key, value);
-        let parts = if head.in_spans { heap.take_parts(self.plan, head.span_count(shape))? } else { Vec::new() };
-        for (part, bytes) in parts.iter().zip(value.chunks(shape.span_size())) {
-            heap.map.write_at(shape.span(*part), bytes)?;
+        let mut parts = Vec::new();
+        if head.in_spans {
+            parts = heap.take_parts(self.plan, head.span_count(shape))?;
+            for (part, bytes) in parts.iter().zip(value.chunks(shape.span_size())) {
+                heap.map.write_at(shape.span(*part), bytes)?;
+            }
         }
         let block = heap.take(self.plan, class::of(len), None)?;
         // What was there before in a span that had another use may look like a stamp.
