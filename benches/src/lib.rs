@@ -65,8 +65,8 @@ const FULL: Effort = Effort {
     keep: true,
 };
 
-/// What takes 20 GiB of memory and of the disk as well.
-const LARGE: Effort = Effort { entries_of_a_page: 1_000_000, large_entries: 10_000_000, ..FULL };
+/// With a file of 10 GiB.
+const LARGE: Effort = Effort { large_entries: 10_000_000, ..FULL };
 
 /// Enough to see that all of it runs.
 const QUICK: Effort = Effort {

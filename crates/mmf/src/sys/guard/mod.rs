@@ -21,6 +21,15 @@
 
 #[cfg(any(
     test,
+    not(all(
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+    ))
+))]
+mod one_by_one;
+#[cfg(any(
+    test,
     not(any(
         all(
             target_pointer_width = "64",

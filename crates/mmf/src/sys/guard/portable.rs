@@ -36,42 +36,13 @@ pub(super) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, _: usize, _: usize
 mod words {
     use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-    use crate::error::Error;
+    use crate::error::{Error, Result};
     use crate::sys::guard::{Fault, Word};
 
-    pub(in crate::sys::guard) fn arm() -> crate::error::Result<()> {
+    pub(in crate::sys::guard) fn arm() -> Result<()> {
         let what = format!("there are no routines for {} on {}", std::env::consts::ARCH, std::env::consts::OS);
         Err(Error::unsupported("catch faults", what)
             .with_help("use FaultPolicy::SystemCalls, or Unguarded where nobody can take pages away"))
-    }
-
-    /// # Safety
-    ///
-    /// As [`store_words`](crate::sys::guard::store_words).
-    pub(in crate::sys::guard) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> Result<(), Fault> {
-        for (nth, word) in words.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { u64::store_release(dst.wrapping_add(8 * nth).cast(), *word) }?;
-        }
-        Ok(())
-    }
-
-    /// # Safety
-    ///
-    /// As [`store_pairs`](crate::sys::guard::store_pairs).
-    pub(in crate::sys::guard) unsafe fn store_pairs(
-        base: *mut u8,
-        last: u64,
-        pairs: &[[u64; 2]],
-    ) -> Result<usize, Fault> {
-        for (nth, [offset, value]) in pairs.iter().enumerate() {
-            let Some(offset) = usize::try_from(*offset).ok().filter(|_| *offset <= last && offset % 8 == 0) else {
-                return Ok(nth);
-            };
-            // SAFETY: the caller's promise.
-            unsafe { u64::store_release(base.wrapping_add(offset).cast(), *value) }?;
-        }
-        Ok(pairs.len())
     }
 
     macro_rules! word {
@@ -114,4 +85,6 @@ mod words {
     word!(u64, AtomicU64);
 }
 #[cfg(not(test))]
-pub(super) use words::{arm, store_pairs, store_words};
+pub(super) use super::one_by_one::{store_pairs, store_words};
+#[cfg(not(test))]
+pub(super) use words::arm;
