@@ -57,6 +57,16 @@ pub(super) fn count_of(word: u64) -> u64 {
     word & ((1 << 40) - 1)
 }
 
+/// A bit for each slot of a line that bears a hash's tag. Which it is, no processor foresees, so nothing branches on it.
+#[inline(always)]
+pub(super) fn tagged(words: &Line, hash: u64) -> u32 {
+    let mut bits = 0;
+    for (nth, slot) in words[..SLOTS].iter().enumerate() {
+        bits |= u32::from((*slot >> 40 == tag(hash)) & (*slot != 0)) << nth;
+    }
+    bits
+}
+
 /// Where a key's entry is, or may go.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
@@ -83,9 +93,10 @@ impl Heap<'_> {
     }
 
     /// The words of a line as they will be.
+    #[inline(always)]
     fn planned_line(&self, plan: &Plan, line: usize, words: &mut Line) -> Result<()> {
         self.map.read_words(line, words)?;
-        if !plan.is_empty() {
+        if plan.may_have_of_line(line) {
             for (nth, word) in words.iter_mut().enumerate() {
                 if let Some(planned) = plan.planned(line + 8 * nth) {
                     *word = planned;
@@ -131,7 +142,7 @@ impl Heap<'_> {
     }
 
     /// The slot whose entry `matches`, or where one may go. The caller has the lock.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, plan: &Plan, hash: u64, mut matches: impl FnMut(usize) -> Result<bool>) -> Result<Place> {
         let count = count_of(self.map.word(at::BUCKETS)?);
         let mut line = self.line(bucket(hash, count))?;
@@ -139,12 +150,16 @@ impl Heap<'_> {
         let mut words = [0; 8];
         for _ in 0..LONGEST {
             self.planned_line(plan, line, &mut words)?;
-            for (nth, slot) in words[..SLOTS].iter().enumerate() {
-                if *slot == 0 {
-                    vacancy.get_or_insert(line + 8 * nth);
-                } else if *slot >> 40 == tag(hash) && matches(block_of(*slot))? {
+            let mut candidates = tagged(&words, hash);
+            while candidates != 0 {
+                let nth = candidates.trailing_zeros() as usize;
+                candidates &= candidates - 1;
+                if matches(block_of(words[nth]))? {
                     return Ok(Place::Entry(line + 8 * nth));
                 }
+            }
+            if vacancy.is_none() {
+                vacancy = words[..SLOTS].iter().position(|slot| *slot == 0).map(|nth| line + 8 * nth);
             }
             match self.next_line(words[SLOTS])? {
                 Some(next) => line = next,

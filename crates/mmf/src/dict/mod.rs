@@ -7,6 +7,7 @@ mod heap;
 mod index;
 mod iter;
 mod options;
+mod pending;
 mod plan;
 mod read;
 mod rebuild;

@@ -10,7 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use super::heap::Heap;
-use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag};
+use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tagged};
 use super::record::{BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
 use super::shape::{at, number};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,7 +39,7 @@ impl Sink for NoValue {
 }
 
 impl Sink for &mut Vec<u8> {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head) -> Result<()> {
         self.clear();
         heap.append_value(block, head, self)
@@ -95,7 +95,8 @@ impl HeadAndKey {
     }
 
     /// The first `HEAD` bytes of a block and `key_len` more, as far as the segment goes; what is behind reads as nothing.
-    #[inline]
+    // Always: what is given in memory, in pieces, is slow to be taken from there at once.
+    #[inline(always)]
     pub(super) fn copy<'b>(
         &'b mut self,
         heap: &Heap<'_>,
@@ -120,7 +121,7 @@ impl HeadAndKey {
 
 impl Heap<'_> {
     /// A value's bytes behind what is in `bytes`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append_value(&self, block: usize, head: &Head, bytes: &mut Vec<u8>) -> Result<()> {
         if !head.in_spans {
             return self.map.append_to(block + HEAD + head.key_len, head.value_len, bytes);
@@ -265,10 +266,10 @@ impl Heap<'_> {
         let mut words = [0; 8];
         for _ in 0..LONGEST {
             self.map.read_words(line, &mut words)?;
-            for (nth, word) in words[..SLOTS].iter().enumerate() {
-                if *word >> 40 != tag(hash) || *word == 0 {
-                    continue;
-                }
+            let mut candidates = tagged(&words, hash);
+            while candidates != 0 {
+                let nth = candidates.trailing_zeros() as usize;
+                candidates &= candidates - 1;
                 if let Some(found) = self.look_at(line + 8 * nth, hash, key, sink)? {
                     return Ok(Some(found));
                 }
