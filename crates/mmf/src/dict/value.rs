@@ -19,6 +19,14 @@ impl Encoding {
             Kind::Encoded => Encoding::MessagePack,
         }
     }
+
+    #[inline]
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Encoding::Bytes => Kind::Bytes,
+            Encoding::MessagePack => Kind::Encoded,
+        }
+    }
 }
 
 #[cfg(feature = "serde")]
