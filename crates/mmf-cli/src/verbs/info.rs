@@ -22,11 +22,13 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         Err(_) => "read; writing fails",
     };
     let opened = object.open_as_is(Access::ReadOnly, args.any_owner, Region::DEFAULT_TIMEOUT)?;
-    let (region, problem) = match &opened {
-        Opened::Raw(_) => (None, None),
-        Opened::Region(region) => (Some(region.status()?), None),
-        Opened::Unusable(error) => (None, Some(reason(error))),
-    };
+    let (mut region, mut dict, mut problem) = (None, None, None);
+    match &opened {
+        Opened::Raw(_) => {}
+        Opened::Region(it) => region = Some(it.status()?),
+        Opened::Dict(it) => dict = Some(AboutDict { entries: it.len()?, capacity: it.capacity() }),
+        Opened::Unusable(error) => problem = Some(reason(error)),
+    }
     let info = map.info()?;
     let size = map.len() as u64;
     if args.json {
@@ -41,6 +43,7 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
             location: info.location,
             problem,
             region: region.as_ref().map(AboutRegion::from),
+            dict,
         });
     }
     let mut table = Table::new([("object", Align::Left), (&object.to_string(), Align::Left)]);
@@ -64,6 +67,10 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         tell("poisoned", if region.poisoned { "yes: a writer left a change half made" } else { "no" }.to_owned());
         tell("created", utc(region.created));
         tell("participants", region.participants.len().to_string());
+    }
+    if let Some(dict) = &dict {
+        tell("keys", dict.entries.to_string());
+        tell("capacity", exact(dict.capacity));
     }
     let mut text = table.text();
     if let Some(region) = region.filter(|region| !region.participants.is_empty()) {
@@ -122,6 +129,14 @@ struct About {
     problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<AboutRegion>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dict: Option<AboutDict>,
+}
+
+#[derive(Serialize)]
+struct AboutDict {
+    entries: usize,
+    capacity: u64,
 }
 
 #[derive(Serialize)]
