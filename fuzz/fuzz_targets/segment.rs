@@ -50,7 +50,6 @@ enum Place {
     Fixed(u8),
     Len,
     Lock,
-    Dirty,
     Version,
     /// A word of the queue of those who wait for the lock, or for a change.
     LockQueue(u8),
@@ -377,10 +376,9 @@ impl Place {
     fn offset(self) -> usize {
         match self {
             Place::Fixed(n) => usize::from(n % 128) * 8,
-            Place::Len => 1088,
+            Place::Len => 2064,
             Place::Lock => 2048,
-            Place::Dirty => 2056,
-            Place::Version => 2240,
+            Place::Version => 2056,
             Place::LockQueue(n) => 2112 + usize::from(n % 5) * 8,
             Place::ChangeQueue(n) => 2304 + usize::from(n % 5) * 8,
             Place::Occupied(n) => 2176 + usize::from(n % 4) * 8,
@@ -397,7 +395,7 @@ impl Value {
         match self {
             Value::Small(n) => n.into(),
             Value::Bits(n) => u64::MAX << (n % 64),
-            Value::Writer(slot, flags) => u64::from(slot % 300) | u64::from(flags % 4) << 16,
+            Value::Writer(slot, flags) => u64::from(slot % 300) | u64::from(flags) << 16,
             Value::Near(n) => old.wrapping_add_signed(n.into()),
             Value::Large(n) => u64::from(n) << 20,
             Value::Any(n) => n,

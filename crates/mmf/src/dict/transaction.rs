@@ -104,18 +104,17 @@ impl Dict {
 /// The read lock. Dropped, it is released.
 pub(super) struct Reader<'a> {
     dict: &'a Dict,
-    slot: usize,
-    _mine: Mine,
+    _mine: Mine<'a>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn lock(dict: &'a Dict, until: Until) -> Result<Reader<'a>> {
         let segment = &dict.segment;
         loop {
-            let slot = segment.participant("read")?.slot();
+            segment.participant("read")?;
             let mine = Mine::mark(segment, "read")?;
             segment.read_lock(until, "read")?;
-            let reader = Reader { dict, slot, _mine: mine };
+            let reader = Reader { dict, _mine: mine };
             if segment.map.word(at::JOURNAL)? == 0 {
                 return Ok(reader);
             }
@@ -128,9 +127,10 @@ impl<'a> Reader<'a> {
 
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        if self.dict.segment.is_ours() {
+        let segment = &self.dict.segment;
+        if let Some(seat) = segment.seat() {
             // Where the page is gone, so is the lock.
-            let _ = self.dict.segment.lock.unlock_read(self.slot);
+            let _ = segment.lock.unlock_read(seat);
         }
     }
 }

@@ -42,13 +42,12 @@ pub(super) struct Stored {
 pub(super) struct Writer<'a> {
     pub(super) dict: &'a Dict,
     pub(super) heap: Heap<'a>,
-    slot: usize,
     pub(super) plan: &'a mut Plan,
     /// Somebody may wait for what was changed.
     changed: bool,
     /// See `at::DURABLE`.
     pub(super) durable: u64,
-    _mine: Mine,
+    _mine: Mine<'a>,
 }
 
 impl<'a> Writer<'a> {
@@ -56,11 +55,11 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
         let segment = &dict.segment;
-        let slot = segment.participant(doing)?.slot();
+        segment.participant(doing)?;
         let mine = Mine::mark(segment, doing)?;
         segment.write_lock(until, doing)?;
         let heap = dict.heap();
-        let mut writer = Writer { dict, heap, slot, plan, changed: false, durable: 0, _mine: mine };
+        let mut writer = Writer { dict, heap, plan, changed: false, durable: 0, _mine: mine };
         if plan::finish(heap.map, heap.shape)? {
             // Who died may not have told anybody.
             writer.changed = true;
@@ -327,13 +326,12 @@ impl Drop for Writer<'_> {
     #[inline]
     fn drop(&mut self) {
         let segment = &self.dict.segment;
-        if !segment.is_ours() {
-            return;
-        }
+        // A forked child has no place: the lock is its parent's.
+        let Some(seat) = segment.seat() else { return };
         // Where the page is gone, so is the lock.
-        let _ = segment.lock.unlock_write(self.slot);
-        if self.changed {
-            let _ = segment.changes.wake_all();
+        let watched = segment.lock.unlock_write(seat).unwrap_or(false);
+        if self.changed && watched {
+            let _ = segment.changes.ring();
         }
     }
 }

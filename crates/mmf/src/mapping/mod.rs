@@ -232,6 +232,8 @@ impl Mapping {
             }
             Growth::UpTo(_) | Growth::Unlimited => {}
         }
+        // Before the object has grown to what only others can reach.
+        options::address_space(len as u64)?;
         let mut views = self.views();
         // The known length may be more than there is: somebody may have made the file shorter.
         if len > self.len() || len as u64 > self.object.len()? {

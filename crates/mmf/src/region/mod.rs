@@ -84,6 +84,7 @@ impl Region {
         Region::options().capacity(capacity).open_or_create(source)
     }
 
+    #[inline]
     fn usual(&self) -> Until {
         self.timeout.map_or(Until::Forever, Until::After)
     }
@@ -97,8 +98,9 @@ impl Region {
     /// [`ErrorKind::ReadOnly`] for a read-only handle, which reads without the lock ([`to_vec`](Region::to_vec));
     /// [`ErrorKind::Full`] where too many handles take part, or one thread has too many locks; [`ErrorKind::InvalidInput`] in a
     /// forked child for its parent's handle; [`ErrorKind::Fault`].
+    #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, self.usual())
+        ReadGuard::lock(&self.segment, self.usual())
     }
 
     /// As [`read`](Region::read), without waiting.
@@ -106,8 +108,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    #[inline]
     pub fn try_read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::Now)
+        ReadGuard::lock(&self.segment, Until::Now)
     }
 
     /// As [`read`](Region::read), waiting for as long as `timeout`.
@@ -115,8 +118,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn read_for(&self, timeout: Duration) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::After(timeout))
+        ReadGuard::lock(&self.segment, Until::After(timeout))
     }
 
     /// As [`read`](Region::read), waiting until `deadline`.
@@ -124,8 +128,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::At(deadline))
+        ReadGuard::lock(&self.segment, Until::At(deadline))
     }
 
     /// Locks for writing. Nobody else is inside.
@@ -133,8 +138,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, self.usual())
+        WriteGuard::lock(&self.segment, self.usual())
     }
 
     /// As [`write`](Region::write), without waiting.
@@ -142,8 +148,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    #[inline]
     pub fn try_write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::Now)
+        WriteGuard::lock(&self.segment, Until::Now)
     }
 
     /// As [`write`](Region::write), waiting for as long as `timeout`.
@@ -151,8 +158,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn write_for(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::After(timeout))
+        WriteGuard::lock(&self.segment, Until::After(timeout))
     }
 
     /// As [`write`](Region::write), waiting until `deadline`.
@@ -160,8 +168,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn write_until(&self, deadline: Instant) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::At(deadline))
+        WriteGuard::lock(&self.segment, Until::At(deadline))
     }
 
     /// Whether a writer died or panicked with a change half made, and nobody has [cleared](Region::clear_poison) that.

@@ -46,16 +46,15 @@ impl Region {
     pub fn status(&self) -> Result<RegionStatus> {
         let segment = &self.segment;
         let doing = "examine";
-        let slots = segment.lock.slots();
+        let readers = segment.lock.readers();
         let writer = segment.or_gone(segment.lock.writer(), doing)?;
         let mut participants = Vec::new();
-        for slot in segment.or_gone(slots.occupied(), doing)? {
-            let Some(words) = slots.get(slot) else { continue };
+        for slot in segment.or_gone(readers.occupied(), doing)? {
             participants.push(Participant {
-                process: segment.or_gone(words.process.load(), doing)?,
-                since: since_1970(segment.or_gone(words.since.load(), doing)?),
+                process: segment.process(slot)?,
+                since: since_1970(segment.since(slot)?),
                 writing: writer == Some(slot),
-                reading: segment.or_gone(slots.read_locks(slot), doing)?,
+                reading: segment.or_gone(readers.count(slot), doing)?,
             });
         }
         Ok(RegionStatus {

@@ -3,6 +3,8 @@
 //! All numbers are little-endian and of fixed width; what is written often stands on cache lines of its own.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock;
+pub(crate) use crate::wait::SLOTS;
 
 /// The first bytes: not text, and broken by whatever breaks line ends or the eighth bit.
 pub(crate) const MAGIC: [u8; 8] = *b"\x8Dmmf\r\n\x1A\n";
@@ -10,8 +12,6 @@ pub(crate) const MAGIC: [u8; 8] = *b"\x8Dmmf\r\n\x1A\n";
 pub(crate) const VERSION: u32 = 1;
 /// What follows the header and the slots begins here.
 pub(crate) const PAYLOAD: usize = SLOT_TABLE + SLOTS * SLOT_SIZE;
-/// Participants at the most.
-pub(crate) const SLOTS: usize = 256;
 pub(crate) const SLOT_SIZE: usize = 64;
 pub(crate) const SLOT_TABLE: usize = 4096;
 /// The longest name that a header holds, prefix included.
@@ -25,32 +25,21 @@ const CHECKSUM: usize = FIXED;
 pub(crate) mod at {
     /// `[u8; 16]` machine, `[u8; 16]` boot: where it was created.
     pub(crate) const BOOT: usize = 1024;
-    /// `u64`: bytes of payload that are in use.
-    pub(crate) const LEN: usize = 1088;
+    // Those who have the lock write all three, and mostly together.
     /// `u64`: the lock's word, see `lock`.
     pub(crate) const LOCK: usize = 2048;
-    /// `u32`: who has begun to change what the lock protects, as slot + 1; 0 for nobody.
-    pub(crate) const DIRTY: usize = 2056;
-    /// A queue: those who wait for the lock.
+    /// `u64`: moved by every change, odd while one is under way.
+    pub(crate) const VERSION: usize = 2056;
+    /// `u64`: bytes of payload that are in use.
+    pub(crate) const LEN: usize = 2064;
+    /// A queue, see `wait`: those who wait for the lock.
     pub(crate) const LOCK_QUEUE: usize = 2112;
     /// `[u64; 4]`: a bit per slot that may be in use.
     pub(crate) const OCCUPIED: usize = 2176;
-    /// `u64`: moved by every change, odd while one is under way.
-    pub(crate) const VERSION: usize = 2240;
     /// A queue: those who wait for a change.
     pub(crate) const CHANGE_QUEUE: usize = 2304;
 
-    // In a queue, which has 64 bytes:
-    /// `u32`: moved by every wake-up.
-    pub(crate) const QUEUE_SEQ: usize = 0;
-    /// `u32`: not 0 if somebody may sleep.
-    pub(crate) const QUEUE_FLAG: usize = 4;
-    /// `[u64; 4]`: a bit per slot that may sleep.
-    pub(crate) const QUEUE_SLEEPERS: usize = 8;
-
     // In a slot:
-    /// `u32`: 0 free, 1 in use.
-    pub(crate) const SLOT_STATE: usize = 0;
     /// `u32`: read locks that this participant's threads hold.
     pub(crate) const SLOT_READERS: usize = 4;
     /// `u32`: process id, for people.
@@ -58,6 +47,20 @@ pub(crate) mod at {
     /// `u64`: when it attached, in nanoseconds since 1970.
     pub(crate) const SLOT_SINCE: usize = 16;
 }
+
+/// Where a part of a slot is. What is no slot of the table lies behind it, and is refused as any other place.
+pub(crate) fn slot(slot: usize, part: usize) -> usize {
+    SLOT_TABLE.saturating_add(slot.saturating_mul(SLOT_SIZE)).saturating_add(part)
+}
+
+/// Where the lock finds its parts.
+pub(crate) const LOCK: lock::Places = lock::Places {
+    word: at::LOCK,
+    queue: at::LOCK_QUEUE,
+    occupied: at::OCCUPIED,
+    readers: SLOT_TABLE + at::SLOT_READERS,
+    stride: SLOT_SIZE,
+};
 
 /// What a segment holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,9 +162,9 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 const _: () = {
-    assert!(at::BOOT >= FIXED + 8 && at::LEN >= at::BOOT + 32 && at::LOCK > at::LEN);
+    assert!(at::BOOT >= FIXED + 8 && at::LOCK >= at::BOOT + 32 && at::LEN + 8 <= at::LOCK_QUEUE);
     assert!(at::LOCK % 64 == 0 && at::LOCK_QUEUE % 64 == 0 && at::OCCUPIED % 64 == 0);
-    assert!(at::VERSION % 64 == 0 && at::CHANGE_QUEUE % 64 == 0 && at::CHANGE_QUEUE + 64 <= SLOT_TABLE);
+    assert!(at::CHANGE_QUEUE % 64 == 0 && at::CHANGE_QUEUE + 64 <= SLOT_TABLE);
     assert!(PAYLOAD % 4096 == 0 && SLOTS == 256 && 96 + NAME_MAX <= FIXED);
 };
 

@@ -9,18 +9,19 @@ pub(crate) use mine::Mine;
 pub(crate) use options::SegmentOptions;
 pub(crate) use participants::Participant;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Holder, Result};
-pub(crate) use crate::lock::Until;
-use crate::lock::{Held, Lock, Refused};
+pub(crate) use crate::lock::{Held, Seat, Until};
+use crate::lock::{Lock, Refused, WATCHED};
 use crate::mapping::{Cell, Mapping};
 use crate::name::Source;
 use crate::spec::Access;
 use crate::sys;
 use crate::sys::guard::Fault;
-use crate::wait::Queue;
+use crate::wait::{Flag, Queue};
 use layout::{Header, Kind, PAYLOAD, at};
 
 /// A mapping with a header, a lock and participants.
@@ -31,6 +32,11 @@ pub(crate) struct Segment {
     pub(crate) len: Cell<u64>,
     /// Moved by every change, odd while one is under way.
     pub(crate) version: Cell<u64>,
+    /// The version while this handle changes something, else 0. Here and not in the guard, which is returned through memory
+    /// unless it is one word.
+    changing: AtomicU64,
+    /// Whether the thread was unwinding already when the change began.
+    unwinding: AtomicBool,
     pub(crate) changes: Queue,
     /// How this handle's participant and its peers wake each other.
     bells: Arc<sys::Bells>,
@@ -88,27 +94,50 @@ impl Segment {
         let bells = Arc::new(sys::Bells::new(&header.id));
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
         // `participant`, which refuses read-only mappings.
-        let lock = unsafe { Lock::new(&map, &bells) }?;
+        let lock = unsafe { Lock::new(&map, layout::LOCK, &bells) }?;
         // SAFETY: as above.
         let len = unsafe { map.cell(at::LEN) }?;
         // SAFETY: as above.
         let version = unsafe { map.cell(at::VERSION) }?;
         // SAFETY: as above.
-        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, &bells) }?;
+        let watched = unsafe { Flag::new(&map, at::LOCK, WATCHED) }?;
+        // SAFETY: as above.
+        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
         let forks = sys::forks();
         let (participant, attaching) = (OnceLock::new(), Mutex::new(()));
-        Ok(Segment { header, lock, len, version, changes, bells, participant, attaching, forks, map })
+        let (changing, unwinding) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Segment {
+            header,
+            lock,
+            len,
+            version,
+            changing,
+            unwinding,
+            changes,
+            bells,
+            participant,
+            attaching,
+            forks,
+            map,
+        })
     }
 
     /// This handle as a participant, attached now if it was not.
+    #[inline]
     pub(crate) fn participant(&self, doing: &'static str) -> Result<&Participant> {
+        match self.participant.get() {
+            Some(participant) if self.is_ours() => Ok(participant),
+            _ => self.attach(doing),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn attach(&self, doing: &'static str) -> Result<&Participant> {
         if !self.is_ours() {
             return Err(self
                 .name_it(Error::invalid(doing, "this handle was made before a fork, in another process"))
                 .with_help("open it again in the child"));
-        }
-        if let Some(participant) = self.participant.get() {
-            return Ok(participant);
         }
         if self.map.access() != Access::ReadWrite {
             return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
@@ -122,14 +151,42 @@ impl Segment {
         Ok(self.participant.get_or_init(|| attached))
     }
 
+    /// This handle's place, if it has one already. The usual way to a lock asks for no more.
+    #[inline]
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        if self.is_ours() { self.participant.get().map(Participant::seat) } else { None }
+    }
+
+    #[inline]
     pub(crate) fn read_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.slot();
+        match self.seat().map(|me| self.lock.try_read(me)) {
+            Some(Ok(Some(held))) => Ok(held),
+            _ => self.wait_to_read(until, doing),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
+        match self.seat().map(|me| self.lock.try_write(me)) {
+            Some(Ok(true)) => Ok(Held { poisoned: false }),
+            _ => self.wait_to_write(until, doing),
+        }
+    }
+
+    /// As `read_lock`, for those whom trying has not helped.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait_to_read(&self, until: Until, doing: &'static str) -> Result<Held> {
+        let me = self.participant(doing)?.seat();
         let held = self.lock.read(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
-    pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.slot();
+    /// As `write_lock`, for those whom trying has not helped.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait_to_write(&self, until: Until, doing: &'static str) -> Result<Held> {
+        let me = self.participant(doing)?.seat();
         let held = self.lock.write(me, until, &|slot| self.reap(slot));
         held.map_err(|refused| self.refused(refused, until, doing))
     }
@@ -146,19 +203,37 @@ impl Segment {
         self.forks == sys::forks()
     }
 
-    /// A change begins: readers without a lock see an odd version until it ends.
-    pub(crate) fn begin_version(&self) -> Result<(), Fault> {
-        let version = self.version.load()?;
-        self.version.store(version | 1)?;
+    /// A change begins, by whoever has the lock: readers without one see an odd version until it ends, and its death
+    /// poisons. Nothing where one is under way already.
+    #[inline]
+    pub(crate) fn begin_change(&self) -> Result<(), Fault> {
+        if self.is_changing() {
+            return Ok(());
+        }
+        let version = self.version.load()? | 1;
+        self.version.store(version)?;
+        self.changing.store(version, Ordering::Relaxed);
+        self.unwinding.store(std::thread::panicking(), Ordering::Relaxed);
         // What is changed next must not be seen before that.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        std::sync::atomic::fence(Ordering::Release);
         Ok(())
     }
 
-    /// The change is complete.
-    pub(crate) fn end_version(&self) -> Result<(), Fault> {
-        let version = self.version.load()?;
-        self.version.store((version | 1).wrapping_add(1))
+    #[inline]
+    pub(crate) fn is_changing(&self) -> bool {
+        self.changing.load(Ordering::Relaxed) != 0
+    }
+
+    /// The change that this handle has begun is complete, or by a panic will never be, which poisons.
+    #[inline]
+    pub(crate) fn end_change(&self) -> Result<(), Fault> {
+        let version = self.changing.load(Ordering::Relaxed);
+        self.changing.store(0, Ordering::Relaxed);
+        if std::thread::panicking() && !self.unwinding.load(Ordering::Relaxed) {
+            // Before anything tells others that the change is complete, or this process's death is no longer told.
+            self.lock.poison()?;
+        }
+        self.version.store(version.wrapping_add(1))
     }
 
     #[cold]
@@ -168,7 +243,7 @@ impl Segment {
             Refused::Failed(error) => self.name_it(error),
             Refused::Timeout { holder, seen_for } => {
                 let holder = holder.and_then(|slot| {
-                    let process = self.lock.slots().get(slot)?.process.load().ok()?;
+                    let process = self.process(slot).ok()?;
                     Some(Holder { process, held_for: seen_for })
                 });
                 let kind = match until {
@@ -178,6 +253,16 @@ impl Segment {
                 self.name_it(Error::new(kind, doing))
             }
         }
+    }
+
+    /// The process of a slot's participant, as it knows itself.
+    pub(crate) fn process(&self, slot: usize) -> Result<u32> {
+        self.map.load(layout::slot(slot, at::SLOT_PROCESS), Ordering::Relaxed)
+    }
+
+    /// When a slot's participant attached, in nanoseconds since 1970.
+    pub(crate) fn since(&self, slot: usize) -> Result<u64> {
+        self.map.load(layout::slot(slot, at::SLOT_SINCE), Ordering::Relaxed)
     }
 
     #[cold]

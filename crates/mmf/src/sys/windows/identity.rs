@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::sys::Boot;
 
 /// There are none.
+#[inline]
 pub(crate) fn forks() -> u32 {
     0
 }
