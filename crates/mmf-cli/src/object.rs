@@ -177,7 +177,8 @@ impl Object {
         let opened = self.open_as_is(Access::ReadOnly, any_owner, timeout)?;
         if let Opened::Region(_) | Opened::Dict(_) = opened {
             // Whatever stands against writing does not stand against reading.
-            if let Ok(writable) = self.open_as_is(Access::ReadWrite, any_owner, timeout) {
+            let writable = self.open_as_is(Access::ReadWrite, any_owner, timeout);
+            if let Ok(writable @ (Opened::Region(_) | Opened::Dict(_))) = writable {
                 return Ok(writable);
             }
         }

@@ -20,7 +20,7 @@ Lines: {\"key\": TEXT, \"value\": VALUE}, in the order of the keys. A value is J
   {\"$msgpack\": HEX}          MessagePack as it is, where another encoder chose other bytes (a whole value only)";
 
 /// How deep JSON may be: `serde_json` reads 128 levels, and a line is one of them.
-const DEEPEST: usize = 120;
+pub(super) const DEEPEST: usize = 120;
 
 /// What JSON's own numbers and maps are used for.
 pub(super) struct Style {
@@ -230,7 +230,7 @@ mod tests {
             (Value::F64(-0.0), "-0.0"),
             (Value::F64(5e-324), "5e-324"),
             (Value::F64(1.0), "1.0"),
-            (Value::F64(2.0_f64.powi(70)), "1.1805916207174113e21"),
+            (Value::F64(2.0_f64.powi(70)), "1.1805916207174113e+21"),
             (Value::F64(f64::NAN), r#"{"$f64":"7ff8000000000000"}"#),
             (Value::F64(f64::NEG_INFINITY), r#"{"$f64":"fff0000000000000"}"#),
             (Value::F32(0.1), r#"{"$f32":0.10000000149011612}"#),
