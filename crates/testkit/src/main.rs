@@ -1,8 +1,10 @@
-//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit fairness`, `testkit death`.
+//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit fairness`, `testkit death`. And `testkit golden` makes the
+//! golden segments.
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
 use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ const USAGE: &str = "\
 usage: testkit torture [--kills N] [--processes N] [--seconds S] [--pace-us U]
        testkit heirs [--kills N] [--resident BYTES] [--core 1]
        testkit fairness [--readers N] [--writers N] [--seconds S]
-       testkit death [--all | --samples N]";
+       testkit death [--all | --samples N]
+       testkit golden DIRECTORY";
 
 fn main() -> ExitCode {
     testkit::peer::enter(&[
@@ -35,6 +38,10 @@ fn main() -> ExitCode {
             _ => return usage(),
         };
         return if deaths.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if let ("golden", [dir]) = (verb.as_str(), rest) {
+        testkit::golden::make(Path::new(dir)).expect("a directory that can be written to");
+        return ExitCode::SUCCESS;
     }
     let Some(number) = numbers(rest) else { return usage() };
     let good = match verb.as_str() {

@@ -310,10 +310,11 @@ impl Mapping {
     }
 
     fn flush_view(&self, offset: usize, len: usize) -> Result<()> {
-        match self.views().last() {
-            Some(view) => view.flush(offset, len),
-            None => Ok(()),
-        }
+        // The older ones too: pointers into them stay in use, and on Windows each view knows its own changes alone.
+        self.views().iter().try_for_each(|view| {
+            let end = view.reach().min(offset + len);
+            if offset < end { view.flush(offset, end - offset) } else { Ok(()) }
+        })
     }
 
     /// As [`flush`](Mapping::flush), and returns once the file is on its disk: `msync` and `fsync`,

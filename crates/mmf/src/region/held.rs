@@ -49,7 +49,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
     let deadline = until.deadline();
     loop {
         let before = segment.or_gone(segment.version.load(), doing)?;
-        let poisoned = segment.or_gone(segment.lock.is_poisoned(), doing)?;
+        let poisoned = segment.or_gone(segment.is_poisoned(), doing)?;
         if poisoned {
             return Err(segment.name_it(Error::new(ErrorKind::Poisoned, doing)));
         }
