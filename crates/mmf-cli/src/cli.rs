@@ -3,7 +3,8 @@
 mod dict;
 
 pub(crate) use dict::{
-    Changing, DelArgs, ExportArgs, GetArgs, ImportArgs, IncrArgs, KeysArgs, Looking, Making, SetArgs,
+    Changing, CheckArgs, DelArgs, ExportArgs, GetArgs, ImportArgs, IncrArgs, KeysArgs, Looking, Making, RepairArgs,
+    SetArgs, StatsArgs,
 };
 
 use std::ffi::OsString;
@@ -47,6 +48,9 @@ pub(crate) enum Verb {
     Watch(WatchArgs),
     Export(ExportArgs),
     Import(ImportArgs),
+    Stats(StatsArgs),
+    Check(CheckArgs),
+    Repair(RepairArgs),
     Dump(DumpArgs),
     Cp(CpArgs),
     Rm(RmArgs),

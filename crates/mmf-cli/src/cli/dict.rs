@@ -144,6 +144,53 @@ pub(crate) struct ImportArgs {
     pub(crate) changing: Changing,
 }
 
+/// Look whether a dict is damaged
+///
+/// Every value's checksum is looked at, and whether index, values and space agree with each other. Writers wait
+/// meanwhile. The exit code is 1 where something is wrong.
+#[derive(Args)]
+#[command(after_help = OBJECT_RULE)]
+pub(crate) struct CheckArgs {
+    /// The dict
+    #[arg(value_name = "OBJECT", value_parser = Object::parser())]
+    pub(crate) object: Object,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) looking: Looking,
+}
+
+/// Make a damaged dict anew from all that is whole
+///
+/// What was removed stays removed as far as anything left tells so; keys of which nothing does are kept and named. One
+/// without damage is left as it is. Nobody else may have it open for writing. It is changed where it is: copy a file that
+/// is dear to you before.
+#[derive(Args)]
+#[command(after_help = OBJECT_RULE)]
+pub(crate) struct RepairArgs {
+    /// The dict
+    #[arg(value_name = "OBJECT", value_parser = Object::parser())]
+    pub(crate) object: Object,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Tell how much of a dict is used
+#[derive(Args)]
+#[command(after_help = OBJECT_RULE)]
+pub(crate) struct StatsArgs {
+    /// The dict
+    #[arg(value_name = "OBJECT", value_parser = Object::parser())]
+    pub(crate) object: Object,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) looking: Looking,
+}
+
 /// How a file is made.
 #[derive(Args)]
 pub(crate) struct Making {

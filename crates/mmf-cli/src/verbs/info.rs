@@ -1,6 +1,6 @@
 //! `mmf info`.
 
-use mmf::{Access, ErrorKind, Mapping, Participant, Region, RegionStatus};
+use mmf::{Access, ErrorKind, Mapping, Participant, Region, RegionStatus, Stats};
 use serde::Serialize;
 
 use crate::cli::InfoArgs;
@@ -24,7 +24,10 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
     match &opened {
         Opened::Raw(_) => {}
         Opened::Region(it) => region = Some(it.status()?),
-        Opened::Dict(it) => dict = Some(AboutDict { entries: it.len()?, capacity: it.capacity() }),
+        Opened::Dict(it) => {
+            let Stats { entries, capacity, version, participants, .. } = it.stats()?;
+            dict = Some(AboutDict { entries, capacity, version, participants });
+        }
         Opened::Unusable(error) => problem = Some(reason(error)),
     }
     let info = map.info()?;
@@ -72,6 +75,8 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
     if let Some(dict) = &dict {
         tell("keys", dict.entries.to_string());
         tell("capacity", exact(dict.capacity));
+        tell("version", dict.version.to_string());
+        tell("participants", dict.participants.to_string());
     }
     let mut text = table.text();
     if let Some(region) = region.filter(|region| !region.participants.is_empty()) {
@@ -137,8 +142,10 @@ struct About {
 
 #[derive(Serialize)]
 struct AboutDict {
-    entries: usize,
+    entries: u64,
     capacity: u64,
+    version: u64,
+    participants: u64,
 }
 
 #[derive(Serialize)]

@@ -17,9 +17,9 @@ use crate::error::Result;
 /// Slots of a line.
 pub(super) const SLOTS: usize = 7;
 /// The word of a line that leads to the next.
-const NEXT: usize = 8 * SLOTS;
+pub(super) const NEXT: usize = 8 * SLOTS;
 /// How many buckets an index begins with.
-const FIRST: u64 = 64;
+pub(super) const FIRST: u64 = 64;
 /// Entries to seven buckets, on average, before there is another one.
 const LOAD: u64 = 24;
 /// Lines of one bucket; more are a circle.

@@ -3,7 +3,7 @@
 use super::heap::{NoBlock, State};
 use super::index::{LONGEST, Place, SLOTS, block_of, count_of};
 use super::plan::Plan;
-use super::record::{self, BEFORE, STAMP, VERSION};
+use super::record::{self, BEFORE, HEAD, STAMP, SUM, VERSION};
 use super::shape::{at, class, number};
 use super::write::Writer;
 use crate::error::Result;
@@ -135,9 +135,11 @@ impl Writer<'_> {
         };
         heap.map.put_word(new + STAMP, 0)?;
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-        let bytes = heap.map.read_to_vec(block + VERSION, head.block_len(heap.shape).min(size) - VERSION)?;
-        heap.map.write_at(new + VERSION, &bytes)?;
+        let mut bytes = heap.map.read_to_vec(block + VERSION, head.block_len(heap.shape).min(size) - VERSION)?;
         let stamp = self.version()? + 1;
+        let sum = head.checksum ^ record::place(block, heap.map.word(block + STAMP)?) ^ record::place(new, stamp);
+        bytes[SUM - VERSION..HEAD - VERSION].copy_from_slice(&sum.to_le_bytes());
+        heap.map.write_at(new + VERSION, &bytes)?;
         self.plan.put(new + BEFORE, block as u64);
         self.plan.put(new + STAMP, stamp);
         self.plan.put(at, super::index::slot_for(hash, new));

@@ -7,7 +7,7 @@ use super::heap::{Heap, LINK, NoBlock};
 use super::index::{Place, count_of, slot_for};
 use super::plan::{self, Plan};
 use super::read::{HeadAndKey, same};
-use super::record::{BEFORE, HEAD, Head, Kind, STAMP, VERSION};
+use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
 use super::ring::Ring;
 use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
@@ -54,18 +54,24 @@ impl<'a> Writer<'a> {
     /// Takes the lock, and brings what a dead writer left half done to its end.
     #[inline]
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
+        let mut writer = Writer::take(dict, plan, until, doing)?;
+        if plan::finish(writer.heap.map, writer.heap.shape)? {
+            // Who died may not have told anybody.
+            writer.changed = true;
+        }
+        writer.durable = writer.heap.map.word(at::DURABLE)?;
+        Ok(writer)
+    }
+
+    /// Takes the lock, and leaves everything as it is.
+    #[inline]
+    pub(super) fn take(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
         let segment = &dict.segment;
         segment.participant(doing)?;
         let mine = Mine::mark(segment, doing)?;
         segment.write_lock(until, doing)?;
         let heap = dict.heap();
-        let mut writer = Writer { dict, heap, plan, changed: false, durable: 0, _mine: mine };
-        if plan::finish(heap.map, heap.shape)? {
-            // Who died may not have told anybody.
-            writer.changed = true;
-        }
-        writer.durable = heap.map.word(at::DURABLE)?;
-        Ok(writer)
+        Ok(Writer { dict, heap, plan, changed: false, durable: 0, _mine: mine })
     }
 
     /// The version of the last change.
@@ -90,15 +96,16 @@ impl<'a> Writer<'a> {
 
     /// Buckets for so many more entries.
     #[inline]
-    fn make_room_in_index(&mut self, more: usize) -> Result<()> {
+    pub(super) fn make_room_in_index(&mut self, more: usize) -> Result<()> {
         let map = self.heap.map;
         loop {
             let count = count_of(map.word(at::BUCKETS)?);
             if count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
                 return Ok(());
             }
+            self.begin_change()?;
             let made = match count {
-                0 => self.heap.begin_index(self.plan),
+                0 => self.begin_boot().map_err(NoBlock::from).and_then(|()| self.heap.begin_index(self.plan)),
                 _ => self.heap.split(self.plan, self.dict.seed),
             };
             match made {
@@ -235,7 +242,7 @@ impl<'a> Writer<'a> {
         heap.map.put_word(block + STAMP, 0)?;
         // Whoever still reads what was here before sees that before it sees other bytes.
         fence(Ordering::Release);
-        let words = [version, head.what(), head.checksum];
+        let words = [version, head.what(), head.checksum ^ record::place(block, version)];
         // One by one: what was stored in pieces is slow to be loaded at once, as a copy would.
         for (nth, word) in words.into_iter().enumerate() {
             heap.map.put_word(block + VERSION + 8 * nth, word)?;
@@ -267,7 +274,7 @@ impl<'a> Writer<'a> {
         let size = self.size_of(block)?;
         self.plan.put(block + LINK, first);
         self.plan.put(list, block as u64);
-        self.plan.put(at::PENDING_BYTES, bytes + size);
+        self.plan.put(at::PENDING_BYTES, bytes.saturating_add(size));
         Ok(())
     }
 
@@ -299,6 +306,11 @@ impl<'a> Writer<'a> {
             }
         }
         self.heap.give(self.plan, block)
+    }
+
+    /// Who waits for changes looks again once the lock is released.
+    pub(super) fn has_changed(&mut self) {
+        self.changed = true;
     }
 
     #[inline]

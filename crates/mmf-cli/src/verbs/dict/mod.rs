@@ -1,5 +1,6 @@
 //! What the program does with dicts.
 
+pub(super) mod check;
 pub(super) mod del;
 pub(super) mod export;
 pub(super) mod get;
@@ -7,6 +8,7 @@ pub(super) mod import;
 pub(super) mod incr;
 pub(super) mod keys;
 pub(crate) mod set;
+pub(super) mod stats;
 pub(super) mod watch;
 
 pub(crate) use set::Pair;
