@@ -252,7 +252,7 @@ fn what_can_only_be_read_is_read() {
     drop(dict);
     // A feature that writers have to know, and the checksum of the header, as `docs/format.md` has them.
     let mut bytes = fs::read(&path).unwrap();
-    bytes[24] = 1;
+    bytes[24] = 128;
     let sum = bytes[..1016]
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
@@ -266,6 +266,77 @@ fn what_can_only_be_read_is_read() {
     assert_eq!(mmf(["export", path]).exits(0).text(), "{\"key\":\"a\",\"value\":\"text\"}\n");
     mmf(["set", path, "a=1"]).exits(1);
     assert_eq!(mmf(["watch", path, "--timeout", "0.1"]).exits(0).text(), "");
+}
+
+#[test]
+fn damage_is_told_and_what_is_whole_is_kept() {
+    let dir = TempDir::new();
+    let path = dir.join("dict");
+    let object = text(&path);
+    mmf(["set", object, "good=whole", "bad=this is what a disk spoils", "gone=x", "--capacity", "4M"]).exits(0);
+    mmf(["del", object, "gone"]).exits(0);
+    assert_eq!(mmf(["check", object]).exits(0).text(), "2 keys are whole; nothing is damaged\n");
+    let told = mmf(["check", object, "--json"]).exits(0).json();
+    assert_eq!((&told["whole"], &told["entries"]), (&true.into(), &2.into()));
+    let before = fs::read(&path).unwrap();
+    assert_eq!(mmf(["repair", object]).exits(0).text(), "2 keys are whole and kept; nothing is damaged\n");
+
+    let mut bytes = before;
+    let at = bytes.windows(6).position(|part| part == b"spoils").expect("the value is in the file");
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let told = mmf(["check", object]).exits(1).says(&format!("mmf repair {object}"));
+    assert!(told.text().contains("\"bad\": "), "{}", told.text());
+    let told = mmf(["check", object, "--json"]).exits(1).json();
+    assert_eq!((&told["whole"], &told["problems"][0]["key"]), (&false.into(), &"bad".into()), "{told}");
+    assert_eq!(mmf(["get", object, "good"]).exits(0).text(), "whole\n");
+
+    let told = mmf(["repair", object, "--json"]).exits(0).json();
+    assert_eq!((&told["whole"], &told["entries"]), (&false.into(), &1.into()), "{told}");
+    assert_eq!(mmf(["check", object]).exits(0).text(), "1 key is whole; nothing is damaged\n");
+    assert_eq!(mmf(["keys", object]).exits(0).text(), "good\n");
+    mmf(["set", object, "bad=again"]).exits(0);
+
+    fs::write(&path, &bytes[..4096]).unwrap();
+    mmf(["check", object]).exits(1);
+    mmf(["repair", object]).exits(1);
+    let absent = dir.join("absent");
+    mmf(["repair", text(&absent)]).exits(3);
+    assert!(!absent.exists());
+}
+
+#[test]
+fn nobody_repairs_what_others_write_to() {
+    let (name, dict) = dict("busy");
+    dict.set("a", &1).unwrap();
+    mmf(["repair", &name]).exits(1).says("open for writing");
+    assert_eq!(dict.get("a").unwrap(), Some(1));
+}
+
+#[test]
+fn stats_tell_what_is_used_and_by_how_many() {
+    let (name, dict) = dict("stats");
+    let stats = || mmf(["stats", &name, "--json"]).exits(0).json();
+    let number = |stats: &serde_json::Value, what: &str| stats[what].as_u64().expect(what);
+    let empty = stats();
+    assert_eq!((number(&empty, "entries"), number(&empty, "capacity")), (0, 4 << 20));
+    for nth in 0..100 {
+        dict.set_bytes(&format!("key {nth}"), &[0; 1000]).unwrap();
+    }
+    let filled = stats();
+    assert_eq!(number(&filled, "entries"), 100);
+    assert_eq!(number(&filled, "version"), 100);
+    assert_eq!(number(&filled, "participants"), 1);
+    assert!(number(&filled, "used") >= 100_000 + number(&empty, "used"), "{filled}");
+    assert!(number(&filled, "free") + 100_000 <= number(&empty, "free"), "{filled}");
+    assert!((0.0..1.0).contains(&filled["fragmentation"].as_f64().unwrap()), "{filled}");
+    let shown = mmf(["stats", &name]).exits(0).text();
+    for part in ["keys ", "4194304 bytes (4 MiB)", "fragmentation", "never", "participants"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    mmf(["set", &name, "a=1", "--flush"]).exits(0);
+    let about = mmf(["info", &name, "--json"]).exits(0).json();
+    assert_eq!((&about["dict"]["version"], &about["dict"]["participants"]), (&101.into(), &1.into()));
 }
 
 /// Sets `mark` until the watcher tells of it: from then on it tells of everything.

@@ -14,7 +14,7 @@ pub(crate) fn check(args: CheckArgs) -> Result<()> {
     if args.json {
         print_json(&About::from(&report))?;
     } else {
-        print(&text(&report, "are whole"))?;
+        print(&text(&report, "whole"))?;
     }
     if report.is_whole() {
         return Ok(());
@@ -33,10 +33,11 @@ pub(crate) fn repair(args: RepairArgs) -> Result<()> {
     if args.json {
         return print_json(&About::from(&report));
     }
-    print(&text(&report, "are whole and kept"))
+    print(&text(&report, "whole and kept"))
 }
 
-fn text(report: &Report, are: &str) -> String {
+/// For people; the keys are what `state` says.
+fn text(report: &Report, state: &str) -> String {
     let mut text: String = report.problems.iter().map(|problem| format!("{problem}\n")).collect();
     if report.more_problems > 0 {
         text += &format!("and {}\n", count(report.more_problems, "more problem"));
@@ -48,7 +49,8 @@ fn text(report: &Report, are: &str) -> String {
         text += &format!("and {} of which the same is true\n", count(report.more_undated, "more key"));
     }
     let nothing = if report.is_whole() { "; nothing is damaged" } else { "" };
-    text + &format!("{} {are}{nothing}\n", count(report.entries, "key"))
+    let are = if report.entries == 1 { "is" } else { "are" };
+    text + &format!("{} {are} {state}{nothing}\n", count(report.entries, "key"))
 }
 
 fn count(number: u64, what: &str) -> String {
