@@ -155,14 +155,15 @@ impl Object {
                     let segment = map.len() >= magic && map.read_to_vec(0, magic)? == SEGMENT_MAGIC;
                     Ok(if segment { Opened::Unusable(error) } else { Opened::Raw(Box::new(map)) })
                 }
-                // Nothing but its kind was asked for.
-                ErrorKind::Mismatch { .. } => match self.open_dict(access, any_owner, timeout) {
+                ErrorKind::Mismatch { what: "its kind", .. } => match self.open_dict(access, any_owner, timeout) {
                     Ok(dict) => Ok(Opened::Dict(Box::new(dict))),
                     Err(error) => match error.kind() {
                         ErrorKind::Mismatch { .. } | ErrorKind::NotASegment { .. } => Ok(Opened::Unusable(error)),
                         _ => Err(error),
                     },
                 },
+                // Nothing but its kind and its lock was asked for.
+                ErrorKind::Mismatch { .. } => Ok(Opened::Unusable(error)),
                 _ => Err(error),
             },
         }

@@ -10,14 +10,15 @@ use super::{Json, decode};
 
 /// Told by `--help` of the verbs that export and import.
 pub(crate) const EXACT_RULE: &str = "\
-Lines: {\"key\": TEXT, \"value\": VALUE}, in the order of the keys. A value is JSON where JSON has it; else
-  {\"$bytes\": HEX}            bytes without encoding, as `mmf set KEY@FILE` stores them (a whole value only)
-  {\"$bin\": HEX}              binary
-  {\"$f32\": NUMBER}           a number with 32 bits; {\"$f32\": HEX} of its bits where it is not finite
-  {\"$f64\": HEX}              the bits of a number that is not finite
-  {\"$ext\": [TYPE, HEX]}      an extension type of MessagePack
-  {\"$map\": [[KEY, VALUE] ...]}  a map with keys other than text, or with keys that begin with `$`
-  {\"$msgpack\": HEX}          MessagePack as it is, where another encoder chose other bytes (a whole value only)";
+Lines: {\"key\": TEXT, \"value\": VALUE}, in the order of the keys. A value is JSON where it can be; else
+  {\"$bytes\": HEX}        bytes without encoding, of `mmf set KEY@FILE`; a whole value only
+  {\"$bin\": HEX}          binary
+  {\"$f32\": NUMBER}       a number of 32 bits, or HEX, its bits, where it is not finite
+  {\"$f64\": HEX}          the bits of a number that is not finite
+  {\"$ext\": [TYPE, HEX]}  an extension type of MessagePack
+  {\"$map\": [[KEY, VALUE] ...]}  a map with keys that are no text or begin with `$`
+  {\"$msgpack\": HEX}      MessagePack as it is, from an encoder that chose other bytes or
+                         for what is too deep; a whole value only";
 
 /// How deep JSON may be: `serde_json` reads 128 levels, and a line is one of them.
 pub(super) const DEEPEST: usize = 120;
