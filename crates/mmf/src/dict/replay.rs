@@ -1,5 +1,6 @@
 //! Power cuts, replayed: every store and every sync of a run is recorded, and files are made of it as a power cut at any
-//! moment may leave them: what was synced, and of each page or half-written page any later state.
+//! moment may leave them: what was synced, and of each page or half-written page any later state. In some runs the process
+//! dies first, and another goes on in the same boot.
 //!
 //! `MMF_REPLAYS` says how many lives there are, `MMF_REPLAY` which one alone.
 
@@ -63,6 +64,24 @@ struct Store<'e> {
     bytes: &'e [u8],
 }
 
+/// What was done to which keys, and when.
+struct Change {
+    begun: usize,
+    ended: usize,
+    keys: Vec<(String, Value)>,
+}
+
+impl Change {
+    fn apply(&self, state: &mut State) {
+        for (key, value) in &self.keys {
+            match value {
+                Some(value) => drop(state.insert(key.clone(), value.clone())),
+                None => drop(state.remove(key)),
+            }
+        }
+    }
+}
+
 /// A run from one power cut to the next.
 struct Life {
     /// What the disk had when it began.
@@ -70,12 +89,10 @@ struct Life {
     /// How long the file was in the end.
     len: usize,
     events: Vec<Event>,
-    /// When the dict was open, and what it had then.
-    opened: usize,
+    /// What it could have before it was open, and when it was, with what; again whenever a process had died.
     before: May,
-    state: State,
-    /// When a change began, and what it did to which keys.
-    changes: Vec<(usize, Vec<(String, Value)>)>,
+    opened: Vec<(usize, State)>,
+    changes: Vec<Change>,
     /// When a flush was done, and what there was.
     flushes: Vec<(usize, State)>,
 }
@@ -154,13 +171,9 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
         };
         match done {
             Ok(()) => {
-                for (key, value) in &change {
-                    match value {
-                        Some(value) => drop(state.insert(key.clone(), value.clone())),
-                        None => drop(state.remove(key)),
-                    }
-                }
-                changes.push((begun, change));
+                let change = Change { begun, ended: trace::len(), keys: change };
+                change.apply(&mut state);
+                changes.push(change);
             }
             Err(error) => assert_eq!(*error.kind(), ErrorKind::Full, "{seed}: {error}"),
         }
@@ -169,24 +182,83 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
     let report = dict.check().unwrap();
     assert!(report.is_whole(), "{seed}: {report:#?}");
     let (events, len) = (trace::stop(), dict.segment.map.len());
-    Life { disk, len, events, opened, before, state: first, changes, flushes }
+    Life { disk, len, events, before, opened: vec![(opened, first)], changes, flushes }
 }
 
 impl Life {
+    fn moment(&self, numbers: &mut Numbers) -> usize {
+        match numbers.below(4) {
+            0 => numbers.below(self.opened[0].0 + 1),
+            // In a flush, or shortly after.
+            1 if !self.flushes.is_empty() => {
+                let done = self.flushes[numbers.below(self.flushes.len())].0;
+                (done + 20).saturating_sub(numbers.below(100)).min(self.events.len())
+            }
+            _ => numbers.below(self.events.len() + 1),
+        }
+    }
+
     /// What a dict may hold after a power cut at that moment.
     fn may_have(&self, moment: usize) -> May {
-        if moment < self.opened {
+        let Some((opened, state)) = self.opened.first().filter(|(opened, _)| *opened <= moment) else {
             return self.before.clone();
-        }
+        };
         let flushed = self.flushes.iter().rev().find(|(done, _)| *done <= moment);
-        let (since, state) = flushed.map_or((self.opened, &self.state), |(done, state)| (*done, state));
+        let (since, state) = flushed.map_or((*opened, state), |(done, state)| (*done, state));
         let mut may = may_of(state);
-        for (_, change) in self.changes.iter().filter(|(begun, _)| (since..=moment).contains(begun)) {
-            for (key, value) in change {
+        for change in self.changes.iter().filter(|change| (since..=moment).contains(&change.begun)) {
+            for (key, value) in &change.keys {
                 add(&mut may, key, value.clone());
             }
         }
         may
+    }
+
+    /// The process has died at that moment, and another goes on with what is in memory, all of which is there.
+    fn go_on(mut self, moment: usize, path: &Path, numbers: &mut Numbers, count: &mut u64, seed: u64) -> Life {
+        self.events.truncate(moment);
+        let mut memory = self.disk.clone();
+        memory.resize(self.len, 0);
+        for event in &self.events {
+            if let Event::Stored { offset, bytes } = event {
+                memory[*offset..*offset + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+        kill(&mut memory, numbers);
+        fs::write(path, &memory).unwrap();
+        self.changes.retain(|change| change.begun <= moment);
+        for change in self.changes.iter_mut().filter(|change| change.ended > moment) {
+            // What it did shows once somebody goes on.
+            change.ended = usize::MAX;
+        }
+        self.flushes.retain(|(done, _)| *done <= moment);
+        self.opened.retain(|(opened, _)| *opened <= moment);
+        let may = match self.opened.last() {
+            None => self.before.clone(),
+            Some((opened, state)) => {
+                let mut state = state.clone();
+                let since = self.changes.iter().filter(|change| change.begun >= *opened);
+                let (ended, under_way): (Vec<_>, Vec<_>) = since.partition(|change| change.ended <= moment);
+                ended.iter().for_each(|change| change.apply(&mut state));
+                let mut may = may_of(&state);
+                let keys = under_way.iter().flat_map(|change| &change.keys);
+                keys.for_each(|(key, value)| add(&mut may, key, value.clone()));
+                may
+            }
+        };
+        let rounds = 20 + numbers.below(100);
+        let mut next = live(path, may, numbers, count, seed, rounds);
+        for change in &mut next.changes {
+            change.begun += moment;
+            change.ended += moment;
+        }
+        next.flushes.iter_mut().for_each(|(done, _)| *done += moment);
+        self.opened.extend(next.opened.into_iter().map(|(opened, state)| (moment + opened, state)));
+        self.len = self.len.max(next.len);
+        self.events.append(&mut next.events);
+        self.changes.append(&mut next.changes);
+        self.flushes.append(&mut next.flushes);
+        self
     }
 
     /// A file as a power cut at that moment may leave it.
@@ -236,12 +308,17 @@ impl Life {
     }
 }
 
-/// The machine has started again: another boot, and whoever had the lock is dead.
+/// The machine has started again: another boot.
 fn start_again(disk: &mut [u8], numbers: &mut Numbers) {
     let boot = &mut disk[at::BOOT..at::BOOT + 8];
     if *boot != [0; 8] {
         boot.copy_from_slice(&(1 + numbers.below(1000) as u64).to_le_bytes());
     }
+    kill(disk, numbers);
+}
+
+/// Whoever had the lock is dead.
+fn kill(disk: &mut [u8], numbers: &mut Numbers) {
     let slot = numbers.below(256);
     disk[header::LOCK..header::LOCK + 8].copy_from_slice(&(slot as u64 + 1).to_le_bytes());
     disk[header::OCCUPIED + slot / 8] |= 1 << (slot % 8);
@@ -254,18 +331,14 @@ fn lives(seed: u64) -> usize {
     let (mut may, mut count, mut cuts) = (May::new(), 0, 0);
     for _ in 0..6 {
         let rounds = 20 + numbers.below(150);
-        let life = live(&path, may, &mut numbers, &mut count, seed, rounds);
+        let mut life = live(&path, may, &mut numbers, &mut count, seed, rounds);
+        while numbers.one_in(2) {
+            let moment = life.moment(&mut numbers);
+            life = life.go_on(moment, &path, &mut numbers, &mut count, seed);
+        }
         let mut last = (Vec::new(), May::new());
         for _ in 0..6 {
-            let moment = match numbers.below(4) {
-                0 => numbers.below(life.opened + 1),
-                // In a flush, or shortly after.
-                1 if !life.flushes.is_empty() => {
-                    let done = life.flushes[numbers.below(life.flushes.len())].0;
-                    (done + 20).saturating_sub(numbers.below(100)).min(life.events.len())
-                }
-                _ => numbers.below(life.events.len() + 1),
-            };
+            let moment = life.moment(&mut numbers);
             let mut disk = life.cut(moment, &mut numbers);
             start_again(&mut disk, &mut numbers);
             let may = life.may_have(moment);
