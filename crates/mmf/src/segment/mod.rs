@@ -238,9 +238,9 @@ impl Segment {
 
     /// Whether other handles take part. Those of dead processes are cleared.
     pub(crate) fn has_others(&self) -> Result<bool> {
-        let participant = self.participant("examine")?;
+        let me = self.participant("examine")?;
         for slot in self.or_gone(self.lock.readers().occupied(), "examine")? {
-            if slot != participant.slot() && !participants::reap(self, participant, slot)? {
+            if slot != me.slot() && !participants::reap(self, me, slot)? {
                 return Ok(true);
             }
         }
