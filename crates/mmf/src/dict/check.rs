@@ -56,7 +56,7 @@ impl Dict {
         }
         let deadline = self.usual().deadline();
         loop {
-            let before = (self.moment()?, self.segment.map.word(at::JOURNAL)?);
+            let before = (self.heap().moment()?, self.segment.map.word(at::JOURNAL)?);
             report = Report::default();
             if before.1 == 0 {
                 self.check_now(&mut report)?;
@@ -64,7 +64,7 @@ impl Dict {
                 report.add(None, Some(at::JOURNAL), "a change is half made; whoever writes next finishes it");
             }
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
-            let still = (self.moment()?, self.segment.map.word(at::JOURNAL)?) == before;
+            let still = (self.heap().moment()?, self.segment.map.word(at::JOURNAL)?) == before;
             if still && before.1 == 0 {
                 return Ok(report);
             }

@@ -57,6 +57,8 @@ impl Writer<'_> {
             return Ok(());
         }
         let version = self.version()?;
+        // All of it, also what others have made it longer by.
+        map.refresh()?;
         map.sync(..)?;
         // What was removed is gone from the disk since the flush before; what replaced it is there since this one.
         self.free_list(at::REMOVED_BEFORE)?;
@@ -100,6 +102,11 @@ impl Writer<'_> {
 
     /// Whether a flush would free anything.
     pub(super) fn has_pending(&self) -> Result<bool> {
-        Ok(self.is_durable() && self.heap.map.word(at::PENDING_BYTES)? != 0)
+        for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
+            if self.is_durable() && self.heap.map.word(list)? != 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

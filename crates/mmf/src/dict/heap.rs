@@ -196,7 +196,8 @@ impl<'a> Heap<'a> {
         if let Some(span) = self.shape.span_of(block) {
             let state = self.state(plan, span)?;
             if let Some(size) = class::size(state.class) {
-                if (block - self.shape.span(span)) % size == 0 {
+                let at = block - self.shape.span(span);
+                if at % size == 0 && at + size <= self.shape.span_size() {
                     return Ok((span, state, size));
                 }
             }

@@ -104,7 +104,11 @@ impl Head {
     /// Bytes of the block that are used.
     #[inline]
     pub(super) fn block_len(&self, shape: &Shape) -> usize {
-        if self.in_spans { self.spans_at() + 4 * self.span_count(shape) } else { HEAD + self.key_len + self.value_len }
+        if self.in_spans {
+            self.spans_at() + 4 * self.span_count(shape)
+        } else {
+            (HEAD + self.key_len).saturating_add(self.value_len)
+        }
     }
 }
 

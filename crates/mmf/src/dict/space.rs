@@ -34,12 +34,12 @@ impl Writer<'_> {
         let end = first.saturating_add(buckets).min(count);
         for bucket in first..end {
             self.begin_change()?;
-            self.plan.clear();
             let mut line = Some(heap.line(bucket)?);
             for _ in 0..LONGEST {
                 let Some(at) = line else { break };
                 let mut words = [0; 8];
                 map.read_words(at, &mut words)?;
+                self.plan.clear();
                 for (nth, slot) in words[..SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                     let block = block_of(*slot);
                     let head = self.head(block)?;
@@ -48,11 +48,13 @@ impl Writer<'_> {
                         self.free(block, head.in_spans, false)?;
                     }
                 }
+                if !self.plan.is_empty() {
+                    self.plan.carry_out(map, heap.shape)?;
+                }
                 line = heap.next_line(words[SLOTS])?;
             }
             let left = bucket + 1;
-            self.plan.put(at::SWEEP, if left < count { left + 1 } else { 0 });
-            self.plan.carry_out(map, heap.shape)?;
+            map.put_word(at::SWEEP, if left < count { left + 1 } else { 0 })?;
         }
         if end >= count {
             map.put_word(at::SWEEP, 0)?;

@@ -77,7 +77,12 @@ impl<'a> Writer<'a> {
     /// The version of the last change.
     #[inline]
     pub(super) fn version(&self) -> Result<u64> {
-        self.heap.map.word(at::COMMIT)
+        let version = self.heap.map.word(at::COMMIT)?;
+        // No dict lives to see so many, and what is added to them must not pass the end.
+        if version > u64::MAX / 2 {
+            return Err(self.heap.damaged(format!("its last change has the version {version}")));
+        }
+        Ok(version)
     }
 
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
@@ -98,7 +103,9 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn make_room_in_index(&mut self, more: usize) -> Result<()> {
         let map = self.heap.map;
-        loop {
+        // One more than are wanted in the long run; if there have been fewer for a while, or the number of entries is wrong,
+        // the change need not wait for all that are missing.
+        for _ in 0..more.saturating_add(2) {
             let count = count_of(map.word(at::BUCKETS)?);
             if count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
                 return Ok(());
@@ -116,6 +123,7 @@ impl<'a> Writer<'a> {
                 Err(NoBlock::Failed(error)) => return Err(error),
             }
         }
+        Ok(())
     }
 
     #[inline]
@@ -160,7 +168,7 @@ impl<'a> Writer<'a> {
             if let Some(old) = old {
                 freed.push((old.block, old.in_spans, false));
             }
-            now += u64::from(!there);
+            now = now.saturating_add(u64::from(!there));
             ring.write(&self.heap, version, kind, change.key)?;
         }
         if version == before {
@@ -282,8 +290,12 @@ impl<'a> Writer<'a> {
     pub(super) fn size_of(&self, block: usize) -> Result<u64> {
         let head = self.head(block)?;
         let (_, _, size) = self.heap.block(self.plan, block)?;
-        let spans = if head.in_spans { head.span_count(self.heap.shape) * self.heap.shape.span_size() } else { 0 };
-        Ok((size + spans) as u64)
+        let spans = if head.in_spans {
+            head.span_count(self.heap.shape).saturating_mul(self.heap.shape.span_size())
+        } else {
+            0
+        };
+        Ok(size.saturating_add(spans) as u64)
     }
 
     pub(super) fn head(&self, block: usize) -> Result<Head> {
