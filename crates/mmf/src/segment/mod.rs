@@ -239,6 +239,17 @@ impl Segment {
         }
     }
 
+    /// Whether other handles take part. Those of dead processes are cleared.
+    pub(crate) fn has_others(&self) -> Result<bool> {
+        let me = self.participant("examine")?;
+        for slot in self.or_gone(self.lock.readers().occupied(), "examine")? {
+            if slot != me.slot() && !participants::reap(self, me, slot)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether the process that made this handle is the one that asks.
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
