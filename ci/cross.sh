@@ -3,7 +3,7 @@
 # assembly; building the library does, and needs no linker.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-for target in x86_64-pc-windows-msvc aarch64-pc-windows-msvc aarch64-apple-darwin; do
+for target in x86_64-pc-windows-msvc aarch64-pc-windows-msvc i686-pc-windows-msvc aarch64-apple-darwin; do
     echo "== $target: build"
     foreign "$target"
     "${FOREIGN[@]}" cargo build "${ARGS[@]}" -p mmf --lib

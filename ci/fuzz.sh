@@ -16,7 +16,7 @@ ran=0
 export TMPDIR=/dev/shm
 while read -r name; do
     mkdir -p "fuzz/corpus/$name" "fuzz/artifacts/$name"
-    ASAN_OPTIONS=handle_segv=0:handle_sigbus=0 "target/fuzz/$target/release/$name" -max_total_time="${1:-20}" -len_control=0 -max_len=512 \
+    ASAN_OPTIONS=handle_segv=0:handle_sigbus=0 "target/fuzz/$target/release/$name" -max_total_time="${1:-20}" -len_control=0 -max_len=512 -timeout=60 \
         -artifact_prefix="fuzz/artifacts/$name/" "fuzz/corpus/$name"
     ran=$((ran + 1))
 done < <(cargo metadata --manifest-path fuzz/Cargo.toml --no-deps --format-version 1 |

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests, doctests too, as Windows programs under Wine. What is given goes to `cargo test`:
-# `ci/windows.sh -p testkit --test stories a_killed`.
+# `ci/windows.sh -p testkit --test stories a_killed`; if nothing is, deaths at random come after the tests.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 ci/windows-setup.sh
@@ -15,3 +15,13 @@ export MMF_SECTION
 # Wine can leave a program of the tests behind that was killed while it started.
 trap 'pkill -KILL -f "^Z:${PWD//\//.}.target.*peer_entry" || true' EXIT
 counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" "$@"
+
+[ $# = 0 ] || exit 0
+"${FOREIGN[@]}" cargo build "${ARGS[@]}" -p testkit
+# By way of a file, as for the tests.
+log=$(mktemp)
+status=0
+timeout 300 "${FOREIGN[@]}" cargo run --quiet "${ARGS[@]}" -p testkit -- torture --kills 500 >"$log" 2>&1 || status=$?
+cat "$log"
+rm -f "$log"
+[ $status = 0 ] || fail "torture: exit code $status"

@@ -3,6 +3,7 @@
 mod calls;
 mod consumer;
 mod copies;
+mod locks;
 mod machine;
 #[path = "../../crates/mmf-cli/src/bench/measure.rs"]
 mod measure;
@@ -43,11 +44,12 @@ const QUICK: Effort =
 
 type Group = (&'static str, fn(Effort) -> io::Result<Vec<Table>>);
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     ("copies", copies::run),
     ("atomics", calls::atomics),
     ("reserve", calls::reserve),
     ("fault", calls::fault),
+    ("locks", locks::run),
     ("transfer", transfer::run),
     ("peers", peers::run),
 ];
@@ -69,6 +71,10 @@ fn run(args: &[String]) -> io::Result<()> {
     if let [first, source] = args {
         if first == consumer::FLAG {
             return consumer::run(source);
+        }
+        #[cfg(target_os = "linux")]
+        if first == locks::FLAG {
+            return locks::answer(source);
         }
     }
     let mut effort = FULL;

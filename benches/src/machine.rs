@@ -35,10 +35,11 @@ pub(crate) fn describe(pairs: usize, pinned: bool) -> String {
         format!("- Processor: {}, L2 {} KiB a core", processor(), second_level_cache() >> 10),
         format!("- System: {}", system()),
         format!(
-            "- Built by {}; memmap2 {}, shared_memory {}",
+            "- Built by {}; memmap2 {}, shared_memory {}, parking_lot {}",
             env!("RUSTC_VERSION"),
             version("memmap2"),
-            version("shared_memory")
+            version("shared_memory"),
+            version("parking_lot")
         ),
         format!("- mmf {}, {}", env!("CARGO_PKG_VERSION"), today()),
         format!("- Medians of {pairs} pairs, taken in turns within one run; ratios are medians of the pairs' ratios"),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mmf::{Access, ErrorKind, LockError, Mapping, Name, Region, Source};
 use testkit::{Peer, TempDir, Watchdog, unique_name};
 
-testkit::peers! { writer, dies_inside, dies_reading, churn, turns }
+testkit::peers! { writer, dies_inside, dies_reading, dies_waiting, churn, turns }
 
 /// Where a story's region is, as peers are told it.
 struct Place {
@@ -56,12 +56,72 @@ stories! {
     two_processes_pass_a_turn,
     a_writer_that_dies_leaves_its_lock_and_poison,
     a_reader_that_dies_costs_nobody_anything,
+    a_reader_in_any_place_keeps_writers_out,
+    a_writer_that_dies_waiting_leaves_the_readers_inside,
     a_panic_under_a_write_guard_poisons,
     taking_it_twice_in_a_thread_is_an_error,
     contents_grow_to_the_capacity_and_everybody_sees_it,
     a_raw_mapping_is_no_region,
+    who_waits_is_shown_until_it_is_over,
+    what_is_synced_stays_and_only_writers_sync,
     deaths_at_random_moments_lose_nothing,
     a_writer_that_no_segment_has_keeps_nobody_out,
+}
+
+fn who_waits_is_shown_until_it_is_over(place: &Place) {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
+    let others = &Region::open(place.source()).unwrap();
+    // Of the handle that others use: who waits for the lock, and for a change.
+    let shown = || {
+        let participants = region.status().unwrap().participants;
+        participants
+            .iter()
+            .map(|one| (one.waiting, one.watching))
+            .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    };
+    let comes_to = |wanted: (u32, u32)| {
+        while shown() != wanted {
+            std::thread::yield_now();
+        }
+    };
+    let guard = region.write().unwrap();
+    std::thread::scope(|scope| {
+        for write in [false, false, true] {
+            scope.spawn(move || if write { drop(others.write().unwrap()) } else { drop(others.read().unwrap()) });
+        }
+        comes_to((3, 0));
+        let since = region.version().unwrap();
+        let watches = scope.spawn(move || others.wait_changed(since, Instant::now() + testkit::DEADLINE).unwrap());
+        comes_to((3, 1));
+        let mut guard = guard;
+        guard.set(b"news").unwrap();
+        drop(guard);
+        watches.join().unwrap();
+    });
+    assert_eq!(shown(), (0, 0));
+    // A wait in vain is over too.
+    let guard = region.write().unwrap();
+    assert!(others.read_for(Duration::from_millis(20)).is_err());
+    assert_eq!(shown(), (0, 0));
+    drop(guard);
+}
+
+fn what_is_synced_stays_and_only_writers_sync(place: &Place) {
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
+    region.sync().unwrap();
+    let other = Region::open(place.source()).unwrap();
+    other.write().unwrap().set(&[7; 100_000]).unwrap();
+    // Longer than this handle knows.
+    region.sync().unwrap();
+    let guard = other.write().unwrap();
+    region.sync().unwrap();
+    drop(guard);
+    if let Source::File(path) = place.source() {
+        assert!(std::fs::read(path).unwrap().windows(100_000).any(|bytes| bytes == [7; 100_000]));
+    }
+    let reader = Region::options().access(Access::ReadOnly).open(place.source()).unwrap();
+    assert_eq!(*reader.sync().unwrap_err().kind(), ErrorKind::ReadOnly);
 }
 
 fn writer(args: &[&str]) {
@@ -210,6 +270,69 @@ fn a_reader_that_dies_costs_nobody_anything(place: &Place) {
     assert!(!region.is_poisoned().unwrap());
 }
 
+/// Holds a read lock of `region` in another thread while `what` runs.
+fn while_read(region: &Region, what: impl FnOnce()) {
+    let (inside, is_inside) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let _guard = region.read().unwrap();
+            inside.send(()).unwrap();
+            // Ends as well where `what` panics.
+            let _ = is_done.recv();
+        });
+        is_inside.recv().unwrap();
+        let _done = done;
+        what();
+    });
+}
+
+fn is_timeout<G>(result: Result<G, LockError<G>>) -> bool {
+    matches!(result, Err(LockError::Failed(error)) if matches!(error.kind(), ErrorKind::Timeout { .. } | ErrorKind::WouldBlock))
+}
+
+/// Each in turn, so that what one leaves in the lock's word is what the next one finds.
+fn a_reader_in_any_place_keeps_writers_out(place: &Place) {
+    let region = Region::create_new(place.source(), 4096).unwrap();
+    // More than one word has bits for.
+    let handles: Vec<Region> = (0..70).map(|_| Region::open(place.source()).unwrap()).collect();
+    for handle in &handles {
+        drop(handle.read().unwrap());
+    }
+    for handle in &handles {
+        while_read(handle, || {
+            assert!(is_timeout(region.try_write()));
+            drop(region.try_read().unwrap());
+        });
+        drop(region.write().unwrap());
+    }
+}
+
+fn dies_waiting(args: &[&str]) {
+    let region = Region::open(source(args[0])).unwrap();
+    testkit::peer::say("waits");
+    let _guard = region.write().unwrap();
+}
+
+fn a_writer_that_dies_waiting_leaves_the_readers_inside(place: &Place) {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let region = Region::create_new(place.source(), 4096).unwrap();
+    let is_writing = || region.status().unwrap().participants.iter().any(|participant| participant.writing);
+    while_read(&region, || {
+        let mut peer = Peer::spawn("dies_waiting", &[&place.text]);
+        peer.expect("waits");
+        while !is_writing() {
+            std::thread::yield_now();
+        }
+        peer.kill();
+        while is_writing() {
+            assert!(is_timeout(region.write_for(Duration::from_millis(30))));
+        }
+        assert!(is_timeout(region.write_for(Duration::from_millis(30))));
+    });
+    drop(region.write().unwrap());
+}
+
 fn a_panic_under_a_write_guard_poisons(place: &Place) {
     let region = Region::create_new(place.source(), 4096).unwrap();
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -321,18 +444,43 @@ fn deaths_at_random_moments_lose_nothing(place: &Place) {
 
 /// Whoever may write the object may write any number into the lock's word.
 fn a_writer_that_no_segment_has_keeps_nobody_out(place: &Place) {
-    // Where the format has the lock's word, and who has begun a change.
-    let (lock, dirty) = (2048, 2056);
+    // Where the format has the lock's word, and the version, which is odd while a change is under way.
+    let (lock, version) = (2048, 2056);
     let region = Region::create_new(place.source(), 1 << 16).unwrap();
     let raw = Mapping::open(place.source()).unwrap();
     for nobody in [257_u32, 1000, 0xffff] {
         raw.store(lock, u64::from(nobody), Ordering::SeqCst).unwrap();
-        raw.store(dirty, 0_u32, Ordering::SeqCst).unwrap();
+        raw.store(version, 2_u64, Ordering::SeqCst).unwrap();
         drop(region.write().unwrap());
         drop(region.read().unwrap());
         raw.store(lock, u64::from(nobody), Ordering::SeqCst).unwrap();
-        raw.store(dirty, nobody, Ordering::SeqCst).unwrap();
+        raw.store(version, 3_u64, Ordering::SeqCst).unwrap();
         assert!(matches!(region.read(), Err(LockError::Poisoned(_))), "{nobody}");
         region.clear_poison().unwrap();
     }
+}
+
+/// Whoever may write the file may make it as long as a disk holds, and have the contents claim all of it.
+#[test]
+fn contents_that_claim_more_than_the_capacity_are_damaged_and_not_copied() {
+    // Where the format has their length.
+    let len = 2064;
+    let place = Place::in_file();
+    let region = Region::create_new(place.source(), 4096).unwrap();
+    region.write().unwrap().set(b"whole").unwrap();
+    let reader = Region::options().access(Access::ReadOnly).open(place.source()).unwrap();
+    let raw = Mapping::open(place.source()).unwrap();
+    raw.grow(1 << 20).unwrap();
+    for claimed in [4097_u64, 1 << 19, 1 << 40, u64::MAX] {
+        raw.store(len, claimed, Ordering::SeqCst).unwrap();
+        let damaged = |error: mmf::Error| assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
+        damaged(region.to_vec().unwrap_err());
+        damaged(reader.to_vec().unwrap_err());
+        damaged(region.status().unwrap_err());
+        damaged(region.write().unwrap().write_at(0, b"x").unwrap_err());
+    }
+    assert!(matches!(Region::open(place.source()).err().unwrap().kind(), ErrorKind::NotASegment { .. }));
+    // Replacing them needs no length.
+    region.write().unwrap().set(b"mended").unwrap();
+    assert_eq!(reader.to_vec().unwrap(), b"mended");
 }

@@ -18,7 +18,7 @@ use testkit::{Peer, Watchdog, unique_name};
 
 testkit::peers! {
     forks, lock_survives_child, child_survives_parent, forker, holder, dier, full, handles, namespaces, heir,
-    users, user, service
+    users, user, service, many_readers
 }
 
 fn name() -> Name {
@@ -182,6 +182,43 @@ fn a_stopped_holder_is_waited_for_and_named_and_then_goes_on() {
     }
 }
 
+/// So many threads, each with a handle of its own, that read.
+fn many_readers(args: &[&str]) {
+    let name = Name::local(args[0]).unwrap();
+    let inside = std::sync::Barrier::new(READERS + 1);
+    std::thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                let region = Region::open(&name).unwrap();
+                let _guard = region.read().unwrap();
+                inside.wait();
+                inside.wait();
+            });
+        }
+        inside.wait();
+        testkit::peer::say("inside");
+        testkit::peer::hear();
+        inside.wait();
+    });
+}
+
+const READERS: usize = 150;
+
+#[test]
+fn a_program_that_dies_with_many_readers_is_recovered_from_as_fast_as_one_reader() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let name = name();
+    let region = Region::create_new(&name, 4096).unwrap();
+    let mut peer = Peer::spawn("many_readers", &[name.as_str()]);
+    peer.expect("inside");
+    assert!(matches!(fails(region.try_write()), ErrorKind::WouldBlock));
+    peer.kill();
+    peer.wait();
+    let since = Instant::now();
+    assert!(region.write().is_ok());
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+}
+
 #[test]
 fn who_only_tries_gets_the_lock_of_the_dead() {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
@@ -293,6 +330,8 @@ fn full(_: &[&str]) {
         let late = Region::open(&name).unwrap();
         assert_eq!(fails(late.read()), ErrorKind::Full);
         assert_eq!(fails(late.try_write()), ErrorKind::Full);
+        let told = mmf::Error::from(late.read().err().unwrap()).to_string();
+        assert!(told.contains(name.as_str()) && told.contains("256 writable handles"), "{told}");
         // Whoever only looks needs no place, and those who have one go on.
         let reader = Region::options().access(Access::ReadOnly).open(&name).unwrap();
         assert_eq!(reader.to_vec().unwrap(), b"there");

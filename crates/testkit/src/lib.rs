@@ -32,6 +32,8 @@
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod death;
+pub mod fairness;
+pub mod golden;
 mod leak;
 mod names;
 mod parent;
@@ -40,6 +42,8 @@ mod sys;
 pub mod torture;
 mod watchdog;
 
+use std::env;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +60,18 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// The environment variable that sets how many seconds a peer may live, where the 60 of the default do
 /// not fit. For [`Peer::spawn_with`].
 pub const LIFETIME: &str = "TESTKIT_LIFETIME";
+
+/// The environment variable that names the program to play the roles in place of this one: the same test, built for
+/// another kind of processor. With it each test between processes becomes one between the two kinds.
+pub const PROGRAM: &str = "TESTKIT_PROGRAM";
+
+/// The program that plays the roles.
+fn program() -> PathBuf {
+    match env::var_os(PROGRAM) {
+        Some(other) => other.into(),
+        None => env::current_exe().expect("the path of this binary"),
+    }
+}
 
 /// Makes functions of this module roles that [`Peer::spawn`] can start by their names.
 ///

@@ -1,23 +1,29 @@
-//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit death`.
+//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit fairness`, `testkit death`. And `testkit golden` makes the
+//! golden segments.
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
 use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use testkit::torture::{self, Torture};
+use testkit::fairness::{self, Fairness};
+use testkit::torture::{self, Torture, Victim};
 
 const USAGE: &str = "\
 usage: testkit torture [--dict] [--kills N] [--processes N] [--seconds S] [--pace-us U]
-       testkit heirs [--kills N] [--resident BYTES]
-       testkit death [--dict] [--all | --samples N]";
+       testkit heirs [--kills N] [--resident BYTES] [--core 1]
+       testkit fairness [--readers N] [--writers N] [--seconds S]
+       testkit death [--dict] [--all | --samples N]
+       testkit golden DIRECTORY";
 
 fn main() -> ExitCode {
     testkit::peer::enter(&[
         ("worker", torture::worker),
         ("dict_worker", torture::dict_worker),
         ("holder", torture::holder),
+        ("contender", fairness::contender),
     ]);
     let args: Vec<String> = env::args().skip(1).collect();
     let Some((verb, rest)) = args.split_first() else { return usage() };
@@ -39,32 +45,53 @@ fn main() -> ExitCode {
         let good = if dict { deaths.run_dict() } else { deaths.run() };
         return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    if let ("golden", [dir]) = (verb.as_str(), rest) {
+        testkit::golden::make(Path::new(dir)).expect("a directory that can be written to");
+        return ExitCode::SUCCESS;
+    }
     let Some(number) = numbers(rest) else { return usage() };
     let good = match verb.as_str() {
         "torture" => {
             let torture = Torture {
                 kills: number("kills", 10_000),
-                processes: usize::try_from(number("processes", 12)).expect("a small number"),
+                processes: small(number("processes", 12)),
                 pace: Duration::from_micros(number("pace-us", 1000)),
                 limit: Duration::from_secs(number("seconds", 36_000)),
             };
             if dict { torture.run_dict() } else { torture.run() }
         }
         "heirs" => {
-            let kills = usize::try_from(number("kills", 1000)).expect("a small number");
-            let waits = torture::inherit(kills, number("resident", 0)).waits;
-            let at = |share: usize| waits[(waits.len() - 1) * share / 1000];
-            println!(
-                "{kills} holders killed; from the kill to the lock: half below {:.3?}, 99 % below {:.3?}, worst {:.3?}",
-                at(500),
-                at(990),
-                at(1000)
-            );
+            let victim = Victim { resident: number("resident", 0), dumps_core: number("core", 0) != 0 };
+            let heirs = torture::inherit(small(number("kills", 1000)), victim);
+            println!("{} holders killed", heirs.waits.len());
+            for (text, waits) in [("kill", &heirs.waits), ("release", &heirs.after_release)] {
+                let at = |share: usize| waits[(waits.len() - 1) * share / 1000];
+                println!(
+                    "from the {text} to the lock: half below {:.3?}, 99 % below {:.3?}, worst {:.3?}",
+                    at(500),
+                    at(990),
+                    at(1000)
+                );
+            }
+            true
+        }
+        "fairness" => {
+            let fair = Fairness {
+                readers: small(number("readers", 8)),
+                writers: small(number("writers", 4)),
+                time: Duration::from_secs(number("seconds", 10)),
+            }
+            .run();
+            println!("readers: {}\nwriters: {}", fair.readers, fair.writers);
             true
         }
         _ => return usage(),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn small(number: u64) -> usize {
+    usize::try_from(number).expect("a small number")
 }
 
 fn usage() -> ExitCode {

@@ -1,6 +1,5 @@
 //! The test's side: starting a peer, talking to it, and ending it in every way a process can end.
 
-use std::env;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -9,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::{DEADLINE, lock, names, sys, wire};
+use crate::{DEADLINE, lock, names, program, sys, wire};
 
 /// How long the pipes of a dead peer may stay open: a process of its own that it left behind can hold them.
 const PIPES_CLOSE: Duration = Duration::from_secs(1);
@@ -59,7 +58,7 @@ struct Log {
 }
 
 impl Peer {
-    /// Starts this binary again, to play a role that [`peers!`](crate::peers) names.
+    /// Starts this binary again, or the one that [`PROGRAM`](crate::PROGRAM) names, to play a role that [`peers!`](crate::peers) names.
     ///
     /// Returns at once; a role that does not exist is found out by whatever waits for the peer next.
     ///
@@ -95,7 +94,7 @@ impl Peer {
             joined.push_str(arg);
             joined.push(wire::ARG_END);
         }
-        let mut command = Command::new(env::current_exe().expect("the path of this binary"));
+        let mut command = Command::new(program());
         command
             .args([wire::ENTRY, "--nocapture", "--test-threads=1"])
             .env(wire::ROLE, role)

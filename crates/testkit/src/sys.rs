@@ -1,9 +1,9 @@
 //! What std leaves out, once for each system.
 
 #[cfg(unix)]
-pub(crate) use unix::{End, end_now};
+pub(crate) use unix::{End, allow_core_dump, dump_core, end_now};
 #[cfg(windows)]
-pub(crate) use windows::{End, end_now};
+pub(crate) use windows::{End, allow_core_dump, dump_core, end_now};
 
 #[cfg(unix)]
 pub(crate) mod unix {
@@ -13,7 +13,9 @@ pub(crate) mod unix {
     use std::time::Duration;
 
     use rustix::io::Errno;
-    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
+    use rustix::process::{
+        Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpid, kill_process, setrlimit, waitid,
+    };
 
     pub(crate) fn pid(child: &Child) -> Pid {
         Pid::from_child(child)
@@ -53,6 +55,18 @@ pub(crate) mod unix {
         kill_process(pid, Signal::CONT).expect("SIGCONT reaches a child that was not reaped");
     }
 
+    /// This process's death may be written to this directory, if the system is set up so.
+    pub(crate) fn allow_core_dump(directory: &str) {
+        std::env::set_current_dir(directory).expect("the directory for a core dump");
+        setrlimit(Resource::Core, Rlimit { current: None, maximum: None }).expect("no limit to core dumps");
+    }
+
+    /// Ends a process in the way that writes a core dump.
+    pub(crate) fn dump_core(pid: u32) {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, Signal::ABORT).expect("SIGABRT reaches a child that was not reaped");
+    }
+
     /// Ends this process whatever its other threads do: no exit handler runs that one of them could block.
     pub(crate) fn end_now() -> ! {
         let _ = kill_process(getpid(), Signal::KILL);
@@ -86,6 +100,14 @@ mod windows {
             let outcome = unsafe { WaitForSingleObject(self.0.as_raw_handle(), milliseconds) };
             outcome == WAIT_OBJECT_0
         }
+    }
+
+    pub(crate) fn allow_core_dump(_directory: &str) {
+        panic!("core dumps are for Unix");
+    }
+
+    pub(crate) fn dump_core(_pid: u32) {
+        panic!("core dumps are for Unix");
     }
 
     /// Ends this process whatever its other threads do: `ExitProcess` would wait for the loader's lock.

@@ -81,8 +81,9 @@ fn write_region(args: &WriteArgs, (input, from, known): Input, region: Box<Regio
 /// Where the bytes go, and how many fit there.
 fn room(args: &WriteArgs, size: u64, of: &str) -> Result<(usize, usize)> {
     let offset = args.offset.unwrap_or(0);
-    match size.checked_sub(offset).map(|room| (usize::try_from(offset), usize::try_from(room))) {
-        Some((Ok(start), Ok(room))) => Ok((start, room)),
+    match size.checked_sub(offset).map(|room| (usize::try_from(offset), room)) {
+        // A region may have room for more than this process could hold.
+        Some((Ok(start), room)) => Ok((start, usize::try_from(room).unwrap_or(usize::MAX))),
         _ => Err(Failure::new(FAILED, format!("{} has {size} {of}, and none at offset {offset}", args.object))),
     }
 }

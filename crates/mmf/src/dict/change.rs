@@ -1,9 +1,10 @@
 //! What changes a [`Dict`], one key at a time.
 
 use super::Dict;
+use super::plan::Plan;
 use super::read::NoValue;
 use super::record::Kind;
-use super::ring::Events;
+use super::ring::Ring;
 use super::shape::at;
 use super::value::Encoding;
 use super::write::{Step, Writer};
@@ -34,7 +35,8 @@ impl Dict {
     #[inline]
     pub(super) fn put(&self, key: &str, kind: Kind, value: &[u8]) -> Result<u64> {
         let hash = self.hash(key, "set")?;
-        let mut writer = self.writer("set")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "set")?;
         writer.put(hash, key, kind, value)
     }
 
@@ -55,7 +57,8 @@ impl Dict {
     /// As [`set_bytes`](Dict::set_bytes).
     pub fn remove(&self, key: &str) -> Result<bool> {
         let hash = self.hash(key, "remove")?;
-        let mut writer = self.writer("remove")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "remove")?;
         let removed = writer.apply(&[Step { key: key.as_bytes(), hash, value: None }])?;
         Ok(removed.is_some())
     }
@@ -66,11 +69,12 @@ impl Dict {
     ///
     /// As [`set_bytes`](Dict::set_bytes).
     pub fn clear(&self) -> Result<u64> {
-        let mut writer = self.writer("clear")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "clear")?;
         let version = writer.clear()?;
         drop(writer);
         // Others may come in between: what was cleared is no longer seen, and its space is for whoever needs it.
-        while self.writer("clear")?.sweep(1024)? {}
+        while self.writer(&mut plan, "clear")?.sweep(1024)? {}
         Ok(version)
     }
 
@@ -89,7 +93,8 @@ impl Dict {
         if self.read(key, &mut NoValue)?.is_some() {
             return Ok(false);
         }
-        let mut writer = self.writer("set")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "set")?;
         if writer.stored(hash, key.as_bytes())?.is_some() {
             return Ok(false);
         }
@@ -142,7 +147,8 @@ impl Dict {
     pub fn compare_and_set<T: Serialize + ?Sized>(&self, key: &str, old: &T, new: &T) -> Result<bool> {
         let (old, new) = (self.encoded(key, old)?, self.encoded(key, new)?);
         let hash = self.hash(key, "set")?;
-        let mut writer = self.writer("set")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "set")?;
         let mut now = Vec::new();
         if writer.read(hash, key, &mut now)? != Some(Encoding::MessagePack) || now != old {
             return Ok(false);
@@ -159,7 +165,8 @@ impl Dict {
     /// passes what 64 bits with a sign hold.
     pub fn increment(&self, key: &str, by: i64) -> Result<i64> {
         let hash = self.hash(key, "increment")?;
-        let mut writer = self.writer("increment")?;
+        let mut plan = Plan::new();
+        let mut writer = self.writer(&mut plan, "increment")?;
         let mut bytes = Vec::new();
         let now: i64 = match writer.read(hash, key, &mut bytes)? {
             Some(encoding) => decode(encoding, &bytes).map_err(|error| self.about(key, error))?,
@@ -217,7 +224,8 @@ impl Dict {
             if let Some(new) = &new {
                 encode(new, &mut encoded).map_err(|error| self.about(key, error))?;
             }
-            let mut writer = self.writer("update")?;
+            let mut plan = Plan::new();
+            let mut writer = self.writer(&mut plan, "update")?;
             let now = writer.stored(hash, key.as_bytes())?.map(|stored| stored.head.version);
             if now == found.map(|found| found.version) {
                 let value = new.is_some().then_some((Kind::Encoded, &encoded[..]));
@@ -261,17 +269,17 @@ impl Writer<'_> {
 
     /// Has all that is there count no longer, in one store; its space is swept up later.
     fn clear(&mut self) -> Result<u64> {
+        self.make_room_in_index(0)?;
         self.begin_change()?;
         self.plan.clear();
         let version = self.version()? + 1;
-        let mut events = Events::new();
-        events.push_cleared(version);
+        let mut ring = Ring::claim(&self.heap, std::iter::once(0))?;
+        ring.write_cleared(&self.heap, version)?;
         self.plan.put(at::COMMIT, version);
         self.plan.put(at::FLOOR, version);
         self.plan.put(at::LEN, 0);
         self.plan.put(at::SWEEP, 1);
-        let head = events.write(&self.heap)?;
-        self.plan.put(at::RING_HEAD, head);
+        self.plan.put(at::RING_HEAD, ring.head());
         self.carry_out()?;
         Ok(version)
     }

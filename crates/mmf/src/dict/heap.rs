@@ -20,9 +20,9 @@ use crate::mapping::Mapping;
 /// The word of a free block that leads to the next: its number + 1.
 pub(super) const LINK: usize = 8;
 
-const STATE: usize = 0;
-const EVER: usize = 8;
-const LINKS: usize = 16;
+pub(super) const STATE: usize = 0;
+pub(super) const EVER: usize = 8;
+pub(super) const LINKS: usize = 16;
 const BITS: u64 = (1 << 26) - 1;
 const LISTED: u64 = 1 << 60;
 
@@ -55,7 +55,7 @@ impl State {
         State { class: word & 0xff, live: (word >> 8) & BITS, free: (word >> 34) & BITS, listed: word & LISTED != 0 }
     }
 
-    fn word(self) -> u64 {
+    pub(super) fn word(self) -> u64 {
         self.class | (self.live & BITS) << 8 | (self.free & BITS) << 34 | if self.listed { LISTED } else { 0 }
     }
 }
@@ -94,7 +94,7 @@ impl<'a> Heap<'a> {
         plan.put(self.shape.entry(span) + LINKS, stored(next) | stored(before) << 32);
     }
 
-    fn head(class: u64) -> usize {
+    pub(super) fn head(class: u64) -> usize {
         at::CLASSES + 8 * number(class)
     }
 
@@ -325,6 +325,6 @@ impl<'a> Heap<'a> {
     }
 }
 
-fn stored(span: Option<usize>) -> u64 {
+pub(super) fn stored(span: Option<usize>) -> u64 {
     span.map_or(0, |span| span as u64 + 1)
 }

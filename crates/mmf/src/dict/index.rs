@@ -17,9 +17,9 @@ use crate::error::Result;
 /// Slots of a line.
 pub(super) const SLOTS: usize = 7;
 /// The word of a line that leads to the next.
-const NEXT: usize = 8 * SLOTS;
+pub(super) const NEXT: usize = 8 * SLOTS;
 /// How many buckets an index begins with.
-const FIRST: u64 = 64;
+pub(super) const FIRST: u64 = 64;
 /// Entries to seven buckets, on average, before there is another one.
 const LOAD: u64 = 24;
 /// Lines of one bucket; more are a circle.
@@ -57,11 +57,13 @@ pub(super) fn count_of(word: u64) -> u64 {
     word & ((1 << 40) - 1)
 }
 
-/// Where a slot is that may take an entry.
+/// Where a key's entry is, or may go.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Vacancy {
+pub(super) enum Place {
+    /// The slot that has it.
+    Entry(usize),
     /// An empty slot.
-    Slot(usize),
+    Empty(usize),
     /// All lines are full; the last is this.
     Behind(usize),
 }
@@ -80,21 +82,9 @@ impl Heap<'_> {
         Err(self.damaged(format!("no part of its index has bucket {bucket}")))
     }
 
-    /// The words of a line, each of them perhaps half changed if a writer is at it.
-    #[inline]
-    pub(super) fn copy_line(&self, line: usize) -> Result<Line> {
-        let mut bytes = [0; LINE];
-        self.map.read_at(line, &mut bytes)?;
-        let mut words = [0; 8];
-        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
-        }
-        Ok(words)
-    }
-
     /// The words of a line as they will be.
-    fn planned_line(&self, plan: &Plan, line: usize) -> Result<Line> {
-        let mut words = self.copy_line(line)?;
+    fn planned_line(&self, plan: &Plan, line: usize, words: &mut Line) -> Result<()> {
+        self.map.read_words(line, words)?;
         if !plan.is_empty() {
             for (nth, word) in words.iter_mut().enumerate() {
                 if let Some(planned) = plan.planned(line + 8 * nth) {
@@ -102,7 +92,7 @@ impl Heap<'_> {
                 }
             }
         }
-        Ok(words)
+        Ok(())
     }
 
     /// The line that continues one, checked.
@@ -126,8 +116,9 @@ impl Heap<'_> {
         mut visit: impl FnMut(usize, &Line) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         let mut line = self.line(bucket)?;
+        let mut words = [0; 8];
         for _ in 0..LONGEST {
-            let words = self.planned_line(plan, line)?;
+            self.planned_line(plan, line, &mut words)?;
             if let Some(found) = visit(line, &words)? {
                 return Ok(Some(found));
             }
@@ -139,35 +130,36 @@ impl Heap<'_> {
         Err(self.damaged(format!("bucket {bucket} has no end")))
     }
 
-    /// The slot whose entry `matches`, with its word, or where one may go. The caller has the lock.
-    pub(super) fn find(
-        &self,
-        plan: &Plan,
-        hash: u64,
-        mut matches: impl FnMut(usize) -> Result<bool>,
-    ) -> Result<std::result::Result<(usize, u64), Vacancy>> {
+    /// The slot whose entry `matches`, or where one may go. The caller has the lock.
+    #[inline]
+    pub(super) fn find(&self, plan: &Plan, hash: u64, mut matches: impl FnMut(usize) -> Result<bool>) -> Result<Place> {
         let count = count_of(self.map.word(at::BUCKETS)?);
+        let mut line = self.line(bucket(hash, count))?;
         let mut vacancy = None;
-        let mut last = 0;
-        let found = self.walk(plan, bucket(hash, count), |line, words| {
-            last = line;
+        let mut words = [0; 8];
+        for _ in 0..LONGEST {
+            self.planned_line(plan, line, &mut words)?;
             for (nth, slot) in words[..SLOTS].iter().enumerate() {
                 if *slot == 0 {
-                    vacancy.get_or_insert(Vacancy::Slot(line + 8 * nth));
+                    vacancy.get_or_insert(line + 8 * nth);
                 } else if *slot >> 40 == tag(hash) && matches(block_of(*slot))? {
-                    return Ok(Some((line + 8 * nth, *slot)));
+                    return Ok(Place::Entry(line + 8 * nth));
                 }
             }
-            Ok(None)
-        })?;
-        Ok(found.ok_or(vacancy.unwrap_or(Vacancy::Behind(last))))
+            match self.next_line(words[SLOTS])? {
+                Some(next) => line = next,
+                None => return Ok(vacancy.map_or(Place::Behind(line), Place::Empty)),
+            }
+        }
+        Err(self.damaged("a bucket has no end"))
     }
 
     /// Puts an entry where there is room for it; the stores that link it are the last of those made here.
-    pub(super) fn put_entry(&self, plan: &mut Plan, vacancy: Vacancy, slot: u64) -> Result<(), NoBlock> {
-        match vacancy {
-            Vacancy::Slot(at) => plan.put(at, slot),
-            Vacancy::Behind(last) => {
+    #[inline]
+    pub(super) fn put_entry(&self, plan: &mut Plan, place: Place, slot: u64) -> Result<(), NoBlock> {
+        match place {
+            Place::Entry(at) | Place::Empty(at) => plan.put(at, slot),
+            Place::Behind(last) => {
                 let line = self.new_line(plan, &[slot])?;
                 plan.put(last + NEXT, line as u64);
             }

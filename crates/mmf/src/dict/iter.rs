@@ -163,7 +163,8 @@ impl Heap<'_> {
                     return Err(self.damaged("its index has more lines than there is room for").into());
                 };
                 lines = left;
-                let words = self.copy_line(at)?;
+                let mut words = [0; 8];
+                self.map.read_words(at, &mut words)?;
                 for word in (0..SLOTS).filter(|word| words[*word] != 0) {
                     let slot_at = at + 8 * word;
                     // The copy may be of two words; this is one.

@@ -1,6 +1,7 @@
 //! [`Dict`]: keys and values that processes share, in memory or in a file.
 
 mod change;
+mod check;
 mod durable;
 mod heap;
 mod index;
@@ -8,10 +9,16 @@ mod iter;
 mod options;
 mod plan;
 mod read;
+mod rebuild;
 mod record;
+mod recover;
+#[cfg(test)]
+mod replay;
+mod report;
 mod ring;
 mod shape;
 mod space;
+mod survey;
 mod transaction;
 mod value;
 mod watch;
@@ -19,6 +26,7 @@ mod write;
 
 pub use iter::{Entries, Entry};
 pub use options::DictOptions;
+pub use report::{Problem, Report, Stats};
 pub use transaction::{Snapshot, Transaction};
 pub use value::Encoding;
 pub use watch::{Change, Changes, Watched};
@@ -30,6 +38,7 @@ use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
 use crate::segment::{Segment, Until};
 use heap::Heap;
+use plan::Plan;
 use read::{Found, NoValue, Sink};
 use record::KEY_MAX;
 use shape::{Shape, at};
@@ -133,8 +142,8 @@ impl Dict {
     }
 
     #[inline]
-    fn writer(&self, doing: &'static str) -> Result<Writer<'_>> {
-        Writer::lock(self, self.usual(), doing)
+    fn writer<'a>(&'a self, plan: &'a mut Plan, doing: &'static str) -> Result<Writer<'a>> {
+        Writer::lock(self, plan, self.usual(), doing)
     }
 
     /// A key's hash, if it is one.
@@ -246,6 +255,6 @@ impl Dict {
         if self.segment.map.access() != crate::spec::Access::ReadWrite {
             return Ok(());
         }
-        self.writer("flush")?.flush()
+        self.writer(&mut Plan::new(), "flush")?.flush()
     }
 }

@@ -262,8 +262,9 @@ impl Heap<'_> {
     #[allow(clippy::option_option, reason = "the two say different things, as told above")]
     fn look_in(&self, count: u64, hash: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Option<Found>>, Again> {
         let mut line = self.line(bucket(hash, count))?;
+        let mut words = [0; 8];
         for _ in 0..LONGEST {
-            let words = self.copy_line(line)?;
+            self.map.read_words(line, &mut words)?;
             for (nth, word) in words[..SLOTS].iter().enumerate() {
                 if *word >> 40 != tag(hash) || *word == 0 {
                     continue;

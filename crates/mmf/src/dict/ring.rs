@@ -24,82 +24,83 @@ pub(super) struct Event {
     pub(super) key: Vec<u8>,
 }
 
-/// Entries to be written.
-pub(super) struct Events {
-    few: [u8; 128],
-    len: usize,
-    more: Vec<u8>,
+/// The place that a change has claimed for its entries. The caller has the lock.
+pub(super) struct Ring {
+    position: u64,
+    /// They are too many to be told: everybody who watches falls behind.
+    skipped: bool,
 }
 
-impl Events {
+impl Ring {
+    /// Claims room for entries with keys of these lengths.
     #[inline]
-    pub(super) fn new() -> Events {
-        Events { few: [0; 128], len: 0, more: Vec::new() }
+    pub(super) fn claim(heap: &Heap<'_>, keys: impl Iterator<Item = usize>) -> Result<Ring> {
+        let map = heap.map;
+        let size = heap.shape.ring_size as u64;
+        let head = map.word(at::RING_HEAD)?;
+        let len = keys.map(|len| (HEAD + len.next_multiple_of(8)) as u64).fold(0, u64::saturating_add);
+        if len > size / 2 {
+            let position = head.wrapping_add(2 * size);
+            map.put_word(at::RING_CLAIMED, position)?;
+            return Ok(Ring { position, skipped: true });
+        }
+        let end = head.wrapping_add(len);
+        // A writer that died may have claimed more.
+        if end.wrapping_sub(map.word(at::RING_CLAIMED)?) <= size {
+            map.put_word(at::RING_CLAIMED, end)?;
+        }
+        // The claim is seen before what it is about.
+        fence(Ordering::Release);
+        Ok(Ring { position: head, skipped: false })
     }
 
+    /// Writes an entry behind the last.
     #[inline]
-    pub(super) fn push(&mut self, version: u64, kind: Kind, key: &[u8]) {
+    pub(super) fn write(&mut self, heap: &Heap<'_>, version: u64, kind: Kind, key: &[u8]) -> Result<()> {
         let kind = match kind {
             Kind::Bytes => 0,
             Kind::Encoded => 1,
             Kind::Removal => 2,
         };
-        self.push_any(version, kind, key);
+        self.write_any(heap, version, kind, key)
     }
 
-    pub(super) fn push_cleared(&mut self, version: u64) {
-        self.push_any(version, CLEARED, &[]);
+    /// Writes that all was cleared.
+    pub(super) fn write_cleared(&mut self, heap: &Heap<'_>, version: u64) -> Result<()> {
+        self.write_any(heap, version, CLEARED, &[])
     }
 
     #[inline]
-    fn push_any(&mut self, version: u64, kind: u64, key: &[u8]) {
-        let what = key.len() as u64 | kind << 16;
-        let end = self.len + HEAD + key.len().next_multiple_of(8);
-        if self.more.is_empty() && end <= self.few.len() {
-            let entry = &mut self.few[self.len..end];
-            entry[..8].copy_from_slice(&version.to_le_bytes());
-            entry[8..HEAD].copy_from_slice(&what.to_le_bytes());
-            entry[HEAD..HEAD + key.len()].copy_from_slice(key);
-        } else {
-            if self.more.is_empty() {
-                self.more.extend(&self.few[..self.len]);
-            }
-            self.more.extend(version.to_le_bytes());
-            self.more.extend(what.to_le_bytes());
-            self.more.extend(key);
-            self.more.resize(end, 0);
+    fn write_any(&mut self, heap: &Heap<'_>, version: u64, kind: u64, key: &[u8]) -> Result<()> {
+        if self.skipped {
+            return Ok(());
         }
-        self.len = end;
-    }
-
-    /// Writes them behind the ring's head, and gives where the head will be. The caller has the lock.
-    #[inline]
-    pub(super) fn write(&self, heap: &Heap<'_>) -> Result<u64> {
-        let map = heap.map;
-        let head = map.word(at::RING_HEAD)?;
-        let claimed = map.word(at::RING_CLAIMED)?;
-        let size = heap.shape.ring_size as u64;
-        let mut end = head.wrapping_add(self.len as u64);
-        if self.len as u64 > size / 2 {
-            // Too many to be told: everybody who watches has fallen behind.
-            end = end.wrapping_add(size);
-            map.put_word(at::RING_CLAIMED, end.wrapping_add(size))?;
-            return Ok(end);
+        let (map, shape) = (heap.map, heap.shape);
+        // Words never lie across the end: positions are whole words.
+        for word in [version, key.len() as u64 | kind << 16] {
+            map.put_word(shape.ring + self.at(heap), word)?;
+            self.position = self.position.wrapping_add(8);
         }
-        // A writer that died may have claimed more.
-        if claimed.wrapping_sub(end) as i64 <= 0 {
-            map.put_word(at::RING_CLAIMED, end)?;
-        }
-        // The claim is seen before what it is about.
-        fence(Ordering::Release);
-        let bytes = if self.more.is_empty() { &self.few[..self.len] } else { &self.more[..] };
-        let from = number(head % size);
-        let (here, there) = bytes.split_at(bytes.len().min(heap.shape.ring_size - from));
-        map.write_at(heap.shape.ring + from, here)?;
+        let from = self.at(heap);
+        let (here, there) = key.split_at(key.len().min(shape.ring_size - from));
+        map.write_at(shape.ring + from, here)?;
         if !there.is_empty() {
-            map.write_at(heap.shape.ring, there)?;
+            map.write_at(shape.ring, there)?;
         }
-        Ok(end)
+        self.position = self.position.wrapping_add(key.len().next_multiple_of(8) as u64);
+        Ok(())
+    }
+
+    #[inline]
+    fn at(&self, heap: &Heap<'_>) -> usize {
+        // Whoever may write there may have put the head between two words.
+        number(self.position % heap.shape.ring_size as u64) & !7
+    }
+
+    /// Where the ring's head is with these entries.
+    #[inline]
+    pub(super) fn head(&self) -> u64 {
+        self.position
     }
 }
 

@@ -1,9 +1,9 @@
 //! Space when there is none: what may be freed is freed, and spans that are almost empty are emptied.
 
 use super::heap::{NoBlock, State};
-use super::index::{LONGEST, SLOTS, block_of, count_of};
+use super::index::{LONGEST, Place, SLOTS, block_of, count_of};
 use super::plan::Plan;
-use super::record::{self, BEFORE, STAMP, VERSION};
+use super::record::{self, BEFORE, HEAD, STAMP, SUM, VERSION};
 use super::shape::{at, class, number};
 use super::write::Writer;
 use crate::error::Result;
@@ -16,7 +16,7 @@ impl Writer<'_> {
     #[cold]
     #[inline(never)]
     pub(super) fn make_space(&mut self) -> Result<()> {
-        if self.sweep(SWEPT)? || self.heap.list_all(&mut self.plan)? || self.empty_a_span()? {
+        if self.sweep(SWEPT)? || self.heap.list_all(self.plan)? || self.empty_a_span()? {
             return Ok(());
         }
         if self.has_pending()? {
@@ -37,7 +37,8 @@ impl Writer<'_> {
             let mut line = Some(heap.line(bucket)?);
             for _ in 0..LONGEST {
                 let Some(at) = line else { break };
-                let words = heap.copy_line(at)?;
+                let mut words = [0; 8];
+                map.read_words(at, &mut words)?;
                 self.plan.clear();
                 for (nth, slot) in words[..SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                     let block = block_of(*slot);
@@ -70,7 +71,7 @@ impl Writer<'_> {
         let mut room = [0_u64; class::COUNT];
         let mut fewest = [(u64::MAX, 0_usize); class::COUNT];
         for span in 0..used {
-            let State { class: of, live, .. } = heap.state(&self.plan, span)?;
+            let State { class: of, live, .. } = heap.state(self.plan, span)?;
             let Some(size) = class::size(of).filter(|_| of <= class::LAST) else { continue };
             let free = ((shape.span_size() / size) as u64).saturating_sub(live);
             let of = number(of);
@@ -129,16 +130,18 @@ impl Writer<'_> {
         self.begin_change()?;
         self.plan.clear();
         let Some(at) = self.slot_of(hash, block)? else { return Ok(false) };
-        let new = match heap.take(&mut self.plan, class, Some(span)) {
+        let new = match heap.take(self.plan, class, Some(span)) {
             Ok(new) => new,
             Err(NoBlock::Full) => return Ok(false),
             Err(NoBlock::Failed(error)) => return Err(error),
         };
         heap.map.put_word(new + STAMP, 0)?;
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-        let bytes = heap.map.read_to_vec(block + VERSION, head.block_len(heap.shape).min(size) - VERSION)?;
-        heap.map.write_at(new + VERSION, &bytes)?;
+        let mut bytes = heap.map.read_to_vec(block + VERSION, head.block_len(heap.shape).min(size) - VERSION)?;
         let stamp = self.version()? + 1;
+        let sum = head.checksum ^ record::place(block, heap.map.word(block + STAMP)?) ^ record::place(new, stamp);
+        bytes[SUM - VERSION..HEAD - VERSION].copy_from_slice(&sum.to_le_bytes());
+        heap.map.write_at(new + VERSION, &bytes)?;
         self.plan.put(new + BEFORE, block as u64);
         self.plan.put(new + STAMP, stamp);
         self.plan.put(at, super::index::slot_for(hash, new));
@@ -148,7 +151,7 @@ impl Writer<'_> {
         } else {
             // The spans of its value are the new one's.
             self.plan.put(block + STAMP, 0);
-            heap.give(&mut self.plan, block)?;
+            heap.give(self.plan, block)?;
         }
         self.plan.carry_out(heap.map, heap.shape)?;
         Ok(true)
@@ -156,7 +159,9 @@ impl Writer<'_> {
 
     /// The slot that leads to a block.
     fn slot_of(&self, hash: u64, block: usize) -> Result<Option<usize>> {
-        let found = self.heap.find(&self.plan, hash, |candidate| Ok(candidate == block))?;
-        Ok(found.ok().map(|(at, _)| at))
+        match self.heap.find(self.plan, hash, |candidate| Ok(candidate == block))? {
+            Place::Entry(at) => Ok(Some(at)),
+            Place::Empty(_) | Place::Behind(_) => Ok(None),
+        }
     }
 }

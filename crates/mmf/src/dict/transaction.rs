@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Dict;
 use super::iter::Entries;
+use super::plan::Plan;
 use super::record::{self, Kind};
 use super::shape::at;
 use super::value::Encoding;
@@ -44,7 +45,8 @@ impl Dict {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn transaction<R>(&self, body: impl FnOnce(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
-        let writer = self.writer("begin a transaction with")?;
+        let mut plan = Plan::new();
+        let writer = self.writer(&mut plan, "begin a transaction with")?;
         let mut transaction = Transaction { writer, changes: BTreeMap::new(), aborted: false };
         let result = body(&mut transaction)?;
         if !transaction.aborted {
@@ -96,33 +98,33 @@ impl Dict {
 /// The read lock. Dropped, it is released.
 pub(super) struct Reader<'a> {
     dict: &'a Dict,
-    slot: usize,
-    _mine: Mine,
+    _mine: Mine<'a>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn lock(dict: &'a Dict, until: Until) -> Result<Reader<'a>> {
         let segment = &dict.segment;
         loop {
-            let slot = segment.participant("read")?.slot();
+            segment.participant("read")?;
             let mine = Mine::mark(segment, "read")?;
             segment.read_lock(until, "read")?;
-            let reader = Reader { dict, slot, _mine: mine };
+            let reader = Reader { dict, _mine: mine };
             if segment.map.word(at::JOURNAL)? == 0 {
                 return Ok(reader);
             }
             // A writer has died; what it began is finished first.
             drop(reader);
-            drop(Writer::lock(dict, until, "read")?);
+            drop(Writer::lock(dict, &mut Plan::new(), until, "read")?);
         }
     }
 }
 
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        if self.dict.segment.is_ours() {
+        let segment = &self.dict.segment;
+        if let Some(seat) = segment.seat() {
             // Where the page is gone, so is the lock.
-            let _ = self.dict.segment.lock.unlock_read(self.slot);
+            let _ = segment.lock.unlock_read(seat);
         }
     }
 }

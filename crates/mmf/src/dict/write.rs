@@ -4,17 +4,14 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::Dict;
 use super::heap::{Heap, LINK, NoBlock};
-use super::index::{Vacancy, block_of, count_of, slot_for};
+use super::index::{Place, count_of, slot_for};
 use super::plan::{self, Plan};
 use super::read::{HeadAndKey, same};
-use super::record::{BEFORE, HEAD, Head, Kind, STAMP, VERSION};
-use super::ring;
+use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
+use super::ring::Ring;
 use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
-
-/// Keys up to this length are put together with the words before them, and copied at once.
-const SHORT: usize = 64;
 
 /// What is to be done with a key.
 #[derive(Clone, Copy, Debug)]
@@ -27,44 +24,54 @@ pub(super) struct Step<'c> {
 
 /// The record that a slot leads to.
 #[derive(Clone, Copy, Debug)]
+struct Old {
+    block: usize,
+    in_spans: bool,
+    /// It was cleared, and has not been freed yet.
+    cleared: bool,
+}
+
+/// A record that is there.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Stored {
-    /// Where the slot is.
-    pub(super) slot: usize,
     pub(super) block: usize,
     pub(super) head: Head,
-    /// It was cleared, and has not been freed yet.
-    pub(super) cleared: bool,
 }
 
 /// The lock, and what was found when it was taken. Dropped, it is released.
 pub(super) struct Writer<'a> {
     pub(super) dict: &'a Dict,
     pub(super) heap: Heap<'a>,
-    slot: usize,
-    pub(super) plan: Plan,
+    pub(super) plan: &'a mut Plan,
     /// Somebody may wait for what was changed.
     changed: bool,
     /// See `at::DURABLE`.
     pub(super) durable: u64,
-    _mine: Mine,
+    _mine: Mine<'a>,
 }
 
 impl<'a> Writer<'a> {
     /// Takes the lock, and brings what a dead writer left half done to its end.
     #[inline]
-    pub(super) fn lock(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Writer<'a>> {
-        let segment = &dict.segment;
-        let slot = segment.participant(doing)?.slot();
-        let mine = Mine::mark(segment, doing)?;
-        segment.write_lock(until, doing)?;
-        let heap = dict.heap();
-        let mut writer = Writer { dict, heap, slot, plan: Plan::new(), changed: false, durable: 0, _mine: mine };
-        if plan::finish(heap.map, heap.shape)? {
+    pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
+        let mut writer = Writer::take(dict, plan, until, doing)?;
+        if plan::finish(writer.heap.map, writer.heap.shape)? {
             // Who died may not have told anybody.
             writer.changed = true;
         }
-        writer.durable = heap.map.word(at::DURABLE)?;
+        writer.durable = writer.heap.map.word(at::DURABLE)?;
         Ok(writer)
+    }
+
+    /// Takes the lock, and leaves everything as it is.
+    #[inline]
+    pub(super) fn take(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
+        let segment = &dict.segment;
+        segment.participant(doing)?;
+        let mine = Mine::mark(segment, doing)?;
+        segment.write_lock(until, doing)?;
+        let heap = dict.heap();
+        Ok(Writer { dict, heap, plan, changed: false, durable: 0, _mine: mine })
     }
 
     /// The version of the last change.
@@ -81,6 +88,7 @@ impl<'a> Writer<'a> {
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
     #[inline]
     pub(super) fn apply(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>> {
+        self.begin_change()?;
         self.make_room_in_index(changes.len())?;
         loop {
             match self.try_apply(changes) {
@@ -93,7 +101,7 @@ impl<'a> Writer<'a> {
 
     /// Buckets for so many more entries.
     #[inline]
-    fn make_room_in_index(&mut self, more: usize) -> Result<()> {
+    pub(super) fn make_room_in_index(&mut self, more: usize) -> Result<()> {
         let map = self.heap.map;
         // One more than are wanted in the long run; if there have been fewer for a while, or the number of entries is wrong,
         // the change need not wait for all that are missing.
@@ -102,9 +110,10 @@ impl<'a> Writer<'a> {
             if count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
                 return Ok(());
             }
+            self.begin_change()?;
             let made = match count {
-                0 => self.heap.begin_index(&mut self.plan),
-                _ => self.heap.split(&mut self.plan, self.dict.seed),
+                0 => self.begin_boot().map_err(NoBlock::from).and_then(|()| self.heap.begin_index(self.plan)),
+                _ => self.heap.split(self.plan, self.dict.seed),
             };
             match made {
                 Ok(()) => {}
@@ -124,54 +133,45 @@ impl<'a> Writer<'a> {
         let map = self.heap.map;
         let before = self.version()?;
         let floor = map.word(at::FLOOR)?;
-        let mut version = before;
-        let mut len = map.word(at::LEN)?;
+        let len = map.word(at::LEN)?;
+        let (mut version, mut now) = (before, len);
         // What is not needed once the change is committed: slots of removals, and blocks.
         let mut emptied = Few::new();
         let mut freed = Few::new();
-        let mut events = ring::Events::new();
+        let mut ring = Ring::claim(&self.heap, changes.iter().map(|change| change.key.len()))?;
         for change in changes {
-            let place = self.find(change.hash, change.key, floor)?;
-            let old = place.ok();
-            let there = old.is_some_and(|stored| !stored.cleared);
+            let (place, old) = self.find(change.hash, change.key, floor)?;
+            let there = old.is_some_and(|old| !old.cleared);
+            let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
             let Some((kind, value)) = change.value else {
-                if !there {
-                    continue;
-                }
+                let (Place::Entry(slot), Some(old)) = (place, old.filter(|_| there)) else { continue };
                 version += 1;
-                len = len.saturating_sub(1);
-                if let Some(stored) = old {
-                    // One store does it; among others, or where a power cut must not bring it back, it takes a record.
-                    if changes.len() > 1 || self.is_durable() {
-                        let block = self.write_record(version, change.key, Kind::Removal, &[])?;
-                        self.plan.put(block + BEFORE, stored.block as u64);
-                        self.plan.put(block + STAMP, version);
-                        self.plan.put(stored.slot, slot_for(change.hash, block));
-                        freed.push((block, false, true));
-                    }
-                    emptied.push(stored.slot);
-                    freed.push((stored.block, stored.head.in_spans, false));
+                now = now.saturating_sub(1);
+                // One store does it; among others, or where a power cut must not bring it back, it takes a record.
+                if changes.len() > 1 || self.is_durable() {
+                    let block = self.write_record(version, change.key, Kind::Removal, &[])?;
+                    self.plan.put(block + BEFORE, before);
+                    self.plan.put(block + STAMP, version);
+                    self.plan.put(slot, slot_for(change.hash, block));
+                    freed.push((block, false, true));
                 }
-                events.push(version, Kind::Removal, change.key);
+                emptied.push(slot);
+                freed.push((old.block, old.in_spans, false));
+                ring.write(&self.heap, version, Kind::Removal, change.key)?;
                 continue;
             };
             version += 1;
             let block = self.write_record(version, change.key, kind, value)?;
-            let counts = old.filter(|stored| !stored.cleared).map_or(0, |stored| stored.block as u64);
-            self.plan.put(block + BEFORE, counts);
+            self.plan.put(block + BEFORE, before);
             self.plan.put(block + STAMP, version);
-            let slot = slot_for(change.hash, block);
-            match place {
-                Ok(stored) => self.plan.put(stored.slot, slot),
-                Err(vacancy) => self.heap.put_entry(&mut self.plan, vacancy, slot)?,
+            self.heap.put_entry(self.plan, place, slot_for(change.hash, block))?;
+            if let Some(old) = old {
+                freed.push((old.block, old.in_spans, false));
             }
-            if let Some(stored) = old {
-                freed.push((stored.block, stored.head.in_spans, false));
-            }
-            len = len.saturating_add(u64::from(!there));
-            events.push(version, kind, change.key);
+            now = now.saturating_add(u64::from(!there));
+            ring.write(&self.heap, version, kind, change.key)?;
         }
-        if version == before && freed.is_empty() {
+        if version == before {
             return Ok(None);
         }
         if changes.len() == 1 && !self.is_durable() {
@@ -179,9 +179,10 @@ impl<'a> Writer<'a> {
             emptied.drain(|slot| self.plan.put(slot, 0));
         }
         self.plan.put(at::COMMIT, version);
-        let head = events.write(&self.heap)?;
-        self.plan.put(at::RING_HEAD, head);
-        self.plan.put(at::LEN, len);
+        self.plan.put(at::RING_HEAD, ring.head());
+        if now != len {
+            self.plan.put(at::LEN, now);
+        }
         emptied.drain(|slot| self.plan.put(slot, 0));
         let mut outcome = Ok(());
         freed.drain(|(block, in_spans, removal)| {
@@ -202,26 +203,20 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The record of a key, or where one may go.
+    /// The place of a key, and its record if it has one.
     #[inline]
-    fn find(&self, hash: u64, key: &[u8], floor: u64) -> Result<std::result::Result<Stored, Vacancy>> {
+    fn find(&self, hash: u64, key: &[u8], floor: u64) -> Result<(Place, Option<Old>)> {
         let mut copy = HeadAndKey::new();
-        let mut head = None;
-        let found = self.heap.find(&self.plan, hash, |block| {
-            let Some((it, _, found_key)) = copy.copy(&self.heap, block, key.len())? else { return Ok(false) };
-            if it.key_len != key.len() || !same(found_key, key) {
+        let mut old = None;
+        let place = self.heap.find(self.plan, hash, |block| {
+            let Some((head, _, found_key)) = copy.copy(&self.heap, block, key.len())? else { return Ok(false) };
+            if head.key_len != key.len() || !same(found_key, key) {
                 return Ok(false);
             }
-            head = Some(it);
+            old = Some(Old { block, in_spans: head.in_spans, cleared: head.version <= floor });
             Ok(true)
         })?;
-        Ok(match (found, head) {
-            (Ok((slot, word)), Some(head)) => {
-                Ok(Stored { slot, block: block_of(word), head, cleared: head.version <= floor })
-            }
-            (Ok(_), None) => return Err(self.heap.damaged("an entry without a record")),
-            (Err(vacancy), _) => Err(vacancy),
-        })
+        Ok((place, old))
     }
 
     /// The record of a key that is there.
@@ -231,7 +226,9 @@ impl<'a> Writer<'a> {
             return Ok(None);
         }
         let floor = self.heap.map.word(at::FLOOR)?;
-        Ok(self.find(hash, key, floor)?.ok().filter(|stored| !stored.cleared))
+        let (_, old) = self.find(hash, key, floor)?;
+        let Some(old) = old.filter(|old| !old.cleared) else { return Ok(None) };
+        Ok(Some(Stored { block: old.block, head: self.head(old.block)? }))
     }
 
     /// Writes a record into a block that nobody knows of yet.
@@ -244,27 +241,21 @@ impl<'a> Writer<'a> {
             return Err(self.too_large(value.len()).into());
         }
         head.checksum = head.sum(self.dict.seed, key, value);
-        let parts = if head.in_spans { heap.take_parts(&mut self.plan, head.span_count(shape))? } else { Vec::new() };
+        let parts = if head.in_spans { heap.take_parts(self.plan, head.span_count(shape))? } else { Vec::new() };
         for (part, bytes) in parts.iter().zip(value.chunks(shape.span_size())) {
             heap.map.write_at(shape.span(*part), bytes)?;
         }
-        let block = heap.take(&mut self.plan, class::of(len), None)?;
+        let block = heap.take(self.plan, class::of(len), None)?;
         // What was there before in a span that had another use may look like a stamp.
         heap.map.put_word(block + STAMP, 0)?;
         // Whoever still reads what was here before sees that before it sees other bytes.
         fence(Ordering::Release);
-        let words = [version, head.what(), head.checksum];
-        if key.len() <= SHORT {
-            let mut bytes = [0; HEAD - VERSION + SHORT];
-            for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
-                to.copy_from_slice(&word.to_le_bytes());
-            }
-            bytes[HEAD - VERSION..HEAD - VERSION + key.len()].copy_from_slice(key);
-            heap.map.write_at(block + VERSION, &bytes[..HEAD - VERSION + key.len()])?;
-        } else {
-            heap.map.put_words(block + VERSION, &words)?;
-            heap.map.write_at(block + HEAD, key)?;
+        let words = [version, head.what(), head.checksum ^ record::place(block, version)];
+        // One by one: what was stored in pieces is slow to be loaded at once, as a copy would.
+        for (nth, word) in words.into_iter().enumerate() {
+            heap.map.put_word(block + VERSION + 8 * nth, word)?;
         }
+        heap.map.write_at(block + HEAD, key)?;
         if parts.is_empty() {
             heap.map.write_at(block + HEAD + key.len(), value)?;
         }
@@ -298,7 +289,7 @@ impl<'a> Writer<'a> {
     /// Bytes that a record takes, its spans included.
     pub(super) fn size_of(&self, block: usize) -> Result<u64> {
         let head = self.head(block)?;
-        let (_, _, size) = self.heap.block(&self.plan, block)?;
+        let (_, _, size) = self.heap.block(self.plan, block)?;
         let spans = if head.in_spans {
             head.span_count(self.heap.shape).saturating_mul(self.heap.shape.span_size())
         } else {
@@ -323,10 +314,15 @@ impl<'a> Writer<'a> {
             let head = self.head(block)?;
             let spans = self.heap.span_list(block, &head)?;
             if let (Some(first), Some(last)) = (spans.first(), spans.last()) {
-                self.heap.give_parts(&mut self.plan, *first, *last)?;
+                self.heap.give_parts(self.plan, *first, *last)?;
             }
         }
-        self.heap.give(&mut self.plan, block)
+        self.heap.give(self.plan, block)
+    }
+
+    /// Who waits for changes looks again once the lock is released.
+    pub(super) fn has_changed(&mut self) {
+        self.changed = true;
     }
 
     #[inline]
@@ -354,13 +350,12 @@ impl Drop for Writer<'_> {
     #[inline]
     fn drop(&mut self) {
         let segment = &self.dict.segment;
-        if !segment.is_ours() {
-            return;
-        }
+        // A forked child has no place: the lock is its parent's.
+        let Some(seat) = segment.seat() else { return };
         // Where the page is gone, so is the lock.
-        let _ = segment.lock.unlock_write(self.slot);
-        if self.changed {
-            let _ = segment.changes.wake_all();
+        let watched = segment.lock.unlock_write(seat).unwrap_or(false);
+        if self.changed && watched {
+            let _ = segment.changes.ring();
         }
     }
 }
@@ -375,11 +370,6 @@ impl<T> Few<T> {
     #[inline]
     fn new() -> Few<T> {
         Few { first: None, more: Vec::new() }
-    }
-
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.first.is_none()
     }
 
     #[inline]

@@ -5,13 +5,19 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{Access, FaultPolicy};
 use crate::sys::guard::{Fault, Word};
 
-/// A word of shared memory. It must not outlive the mapping it was taken from, whose owner keeps both together.
+/// A word of shared memory. It and its clones must not outlive the mapping it was taken from, whose owner keeps both together.
 pub(crate) struct Cell<W>(*mut W);
 
 // SAFETY: a cell is only reached through atomic operations.
 unsafe impl<W> Send for Cell<W> {}
 // SAFETY: as above.
 unsafe impl<W> Sync for Cell<W> {}
+
+impl<W> Clone for Cell<W> {
+    fn clone(&self) -> Cell<W> {
+        Cell(self.0)
+    }
+}
 
 impl Mapping {
     /// The word at `offset`, for as long as this mapping lives.
@@ -65,6 +71,21 @@ impl<W: Word> Cell<W> {
     pub(crate) fn compare_exchange(&self, current: W, new: W) -> Result<W, Fault> {
         // SAFETY: as in `store`.
         unsafe { W::compare_exchange(self.0, current, new) }
+    }
+
+    /// Puts in its place what comes of it, however others change it meanwhile.
+    pub(crate) fn change(&self, new: impl Fn(W) -> W) -> Result<(), Fault>
+    where
+        W: PartialEq,
+    {
+        let mut word = self.load()?;
+        loop {
+            let seen = self.compare_exchange(word, new(word))?;
+            if seen == word {
+                return Ok(());
+            }
+            word = seen;
+        }
     }
 
     /// Where the system may wait on it.

@@ -357,7 +357,7 @@ struct Shape {
 }
 
 /// A length that this process can address.
-fn address_space(bytes: u64) -> Result<usize> {
+pub(super) fn address_space(bytes: u64) -> Result<usize> {
     usize::try_from(bytes).ok().filter(|bytes| *bytes <= isize::MAX as usize).ok_or_else(|| {
         let reason = format!("{bytes} bytes are more than this process can address");
         Error::invalid("map", reason).with_help("map a part of it")

@@ -38,6 +38,8 @@ impl Mapping {
         }
         // SAFETY: as in `word`; it may be written.
         let stored = unsafe { u64::store_release(at.cast(), value) };
+        #[cfg(test)]
+        super::trace::stored(offset, &value.to_le_bytes());
         stored.map_err(|guard::Fault| self.fault("write", offset, 0))
     }
 
@@ -55,7 +57,19 @@ impl Mapping {
         // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long as `self` and may be
         // written; the source is a slice of `len` bytes.
         let left = unsafe { guard::copy(self.policy, dst, words.as_ptr().cast(), len, dst.addr(), dst.addr() + len) };
+        #[cfg(test)]
+        words.iter().zip(0..).for_each(|(word, nth)| super::trace::stored(offset + 8 * nth, &word.to_le_bytes()));
         if left == 0 { Ok(()) } else { Err(self.fault("write", offset, len - left)) }
+    }
+
+    /// Copies words, little-endian, from `offset`; each of them may be half of what others are writing.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_at`](Mapping::read_at).
+    #[inline(always)]
+    pub(crate) fn read_words(&self, offset: usize, words: &mut [u64]) -> Result<()> {
+        self.read_raw(offset, words.as_mut_ptr().cast(), size_of_val(words))
     }
 
     /// Copies as many bytes at `offset` as `room` has, and gives them.

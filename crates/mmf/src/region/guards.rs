@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::marker::PhantomData;
 
-use super::Region;
 use super::held;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Mine, Segment, Until};
+use crate::segment::{Held, Mine, Seat, Segment, Until};
+use crate::sys::guard::Fault;
 
 /// Why a lock was not simply obtained.
 ///
@@ -91,89 +90,120 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// The lock for reading. Dropped, it is released.
 pub struct ReadGuard<'a> {
-    region: &'a Region,
-    slot: usize,
-    _mine: Mine,
-    /// The mark is this thread's, so the guard stays in it.
-    _here: PhantomData<*const ()>,
+    mine: Mine<'a>,
 }
 
 /// The lock for writing. Dropped, it is released, and others see what was changed; dropped by a panic, it leaves poison.
 pub struct WriteGuard<'a> {
-    region: &'a Region,
-    slot: usize,
-    changing: bool,
-    panicking: bool,
-    _mine: Mine,
-    _here: PhantomData<*const ()>,
+    mine: Mine<'a>,
 }
 
 impl<'a> ReadGuard<'a> {
-    pub(super) fn lock(region: &'a Region, until: Until) -> Result<Self, LockError<Self>> {
-        let segment = &region.segment;
-        let lock = || -> Result<(Self, bool)> {
-            let slot = segment.participant("lock")?.slot();
-            let mine = Mine::mark(segment, "lock")?;
-            let held = segment.read_lock(until, "lock")?;
-            Ok((ReadGuard { region, slot, _mine: mine, _here: PhantomData }, held.poisoned))
-        };
-        match lock().map_err(LockError::Failed)? {
-            (guard, false) => Ok(guard),
-            (guard, true) => Err(LockError::Poisoned(guard)),
+    #[inline]
+    pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        let Some(seat) = segment.seat() else { return ReadGuard::first(segment, until) };
+        let Some(mine) = Mine::first(segment) else { return ReadGuard::one_of_many(segment, until) };
+        match segment.lock.try_read(seat) {
+            Ok(Some(held)) => ReadGuard::told(mine, held),
+            Ok(None) | Err(Fault) => ReadGuard::wait(mine, until),
         }
+    }
+
+    /// This handle's first lock.
+    #[cold]
+    #[inline(never)]
+    fn first(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        segment.participant("lock").map_err(LockError::Failed)?;
+        ReadGuard::one_of_many(segment, until)
+    }
+
+    /// This thread has other locks.
+    #[cold]
+    #[inline(never)]
+    fn one_of_many(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        let mine = Mine::mark(segment, "lock").map_err(LockError::Failed)?;
+        ReadGuard::wait(mine, until)
+    }
+
+    /// Somebody is in the way, or was.
+    #[cold]
+    #[inline(never)]
+    fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
+        let held = mine.segment().wait_to_read(until, "lock").map_err(LockError::Failed)?;
+        ReadGuard::told(mine, held)
+    }
+
+    #[inline]
+    fn told(mine: Mine<'a>, held: Held) -> Result<Self, LockError<Self>> {
+        let guard = ReadGuard { mine };
+        if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 }
 
 impl Drop for ReadGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.region.segment.is_ours() {
+        // A forked child has no place: the lock is its parent's. Nor has who uses a lock of the user's own.
+        if let Some(seat) = self.mine.segment().seat() {
             // Where the page is gone, so is the lock.
-            let _ = self.region.segment.lock.unlock_read(self.slot);
+            let _ = self.mine.segment().lock.unlock_read(seat);
+        } else {
+            let _ = self.mine.segment().unlock_own(false);
         }
     }
 }
 
 impl<'a> WriteGuard<'a> {
-    pub(super) fn lock(region: &'a Region, until: Until) -> Result<Self, LockError<Self>> {
-        let segment = &region.segment;
-        let lock = || -> Result<(Self, bool)> {
-            let slot = segment.participant("lock")?.slot();
-            let mine = Mine::mark(segment, "lock")?;
-            let held = segment.write_lock(until, "lock")?;
-            let panicking = std::thread::panicking();
-            let guard = WriteGuard { region, slot, changing: false, panicking, _mine: mine, _here: PhantomData };
-            Ok((guard, held.poisoned))
-        };
-        match lock().map_err(LockError::Failed)? {
-            (guard, false) => Ok(guard),
-            (guard, true) => Err(LockError::Poisoned(guard)),
+    #[inline]
+    pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        let Some(seat) = segment.seat() else { return WriteGuard::first(segment, until) };
+        let Some(mine) = Mine::first(segment) else { return WriteGuard::one_of_many(segment, until) };
+        match segment.lock.try_write(seat) {
+            Ok(true) => Ok(WriteGuard { mine }),
+            Ok(false) | Err(Fault) => WriteGuard::wait(mine, until),
         }
+    }
+
+    /// This handle's first lock.
+    #[cold]
+    #[inline(never)]
+    fn first(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        segment.participant("lock").map_err(LockError::Failed)?;
+        WriteGuard::one_of_many(segment, until)
+    }
+
+    /// This thread has other locks.
+    #[cold]
+    #[inline(never)]
+    fn one_of_many(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+        let mine = Mine::mark(segment, "lock").map_err(LockError::Failed)?;
+        WriteGuard::wait(mine, until)
+    }
+
+    /// Somebody is in the way, or was.
+    #[cold]
+    #[inline(never)]
+    fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
+        let held = mine.segment().wait_to_write(until, "lock").map_err(LockError::Failed)?;
+        let guard = WriteGuard { mine };
+        if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 
     /// From here until the drop this process's death leaves poison, and readers without a lock see that a change is
     /// under way.
+    #[inline]
     fn begin(&mut self) -> Result<()> {
-        if self.changing {
-            return Ok(());
-        }
-        let segment = &self.region.segment;
-        segment.or_gone(segment.lock.mark_dirty(self.slot), "write")?;
-        self.changing = true;
-        segment.or_gone(segment.begin_version(), "write")
+        let segment = self.mine.segment();
+        segment.or_gone(segment.begin_change(), "write")
     }
 
-    fn end(&mut self) -> Result<(), crate::sys::guard::Fault> {
-        let segment = &self.region.segment;
-        if self.changing {
-            if std::thread::panicking() && !self.panicking {
-                // Before anything tells others that the change is complete, or this process's death is no longer told.
-                segment.lock.poison()?;
-            }
-            segment.end_version()?;
-            segment.lock.mark_clean()?;
-        }
-        segment.lock.unlock_write(self.slot)?;
-        if self.changing { segment.changes.wake_all() } else { Ok(()) }
+    /// What was changed is complete, or will never be.
+    #[inline(never)]
+    fn end(&self, seat: &Seat) -> Result<(), Fault> {
+        let segment = self.mine.segment();
+        segment.end_change()?;
+        // The exchange stands between the store of the version and the look at who sleeps.
+        if segment.lock.unlock_write(seat)? { segment.changes.ring() } else { Ok(()) }
     }
 
     /// Writes `data` at `offset`, which lengthens the contents where it passes their end; a gap reads as zeros.
@@ -183,7 +213,7 @@ impl<'a> WriteGuard<'a> {
     /// [`ErrorKind::InvalidInput`] past the capacity, and then nothing was changed; [`ErrorKind::NoSpace`];
     /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`].
     pub fn write_at(&mut self, offset: usize, data: &[u8]) -> Result<()> {
-        let segment = &self.region.segment;
+        let segment = self.mine.segment();
         let len = held::len(segment, "write")?;
         let Some(end) = offset.checked_add(data.len()) else {
             return Err(segment.name_it(Error::invalid("write", "the end of the range overflows")));
@@ -203,7 +233,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn set(&mut self, data: &[u8]) -> Result<()> {
-        let segment = &self.region.segment;
+        let segment = self.mine.segment();
         held::make_room(segment, data.len())?;
         self.begin()?;
         segment.map.write_at(PAYLOAD, data)?;
@@ -216,7 +246,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn resize(&mut self, len: usize) -> Result<()> {
-        let segment = &self.region.segment;
+        let segment = self.mine.segment();
         let now = held::len(segment, "resize")?;
         held::make_room(segment, len)?;
         self.begin()?;
@@ -254,7 +284,7 @@ impl<'a> WriteGuard<'a> {
     /// shorter. That is so if every process that may open it uses it through this crate and is trusted.
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8]> {
         self.begin()?;
-        let segment = &self.region.segment;
+        let segment = self.mine.segment();
         let len = held::len(segment, "write")?;
         let base = segment.map.as_mut_ptr()?.wrapping_add(PAYLOAD);
         // SAFETY: `held::len` checked that so much is mapped, for as long as the region lives, which outlives this guard; the
@@ -264,10 +294,14 @@ impl<'a> WriteGuard<'a> {
 }
 
 impl Drop for WriteGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.region.segment.is_ours() {
+        let segment = self.mine.segment();
+        if let Some(seat) = segment.seat() {
             // Where the page is gone, so is the lock.
-            let _ = self.end();
+            let _ = if segment.is_changing() { self.end(seat) } else { segment.lock.unlock_write(seat).map(drop) };
+        } else {
+            let _ = segment.unlock_own(true);
         }
     }
 }
@@ -276,7 +310,7 @@ macro_rules! reading {
     ($guard:ident) => {
         impl $guard<'_> {
             fn segment(&self) -> &Segment {
-                &self.region.segment
+                self.mine.segment()
             }
 
             /// How long the contents are: the length of what was written.

@@ -3,19 +3,41 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::segment::layout::{PAYLOAD, at};
+use crate::segment::layout::PAYLOAD;
 use crate::segment::{Segment, Until};
+use crate::sys::guard::Fault;
 
 /// The longest sleep of one who waits for a change: whoever should wake it may have died.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
 /// The length of the contents, checked against what is mapped: any process can write any number there.
+#[inline]
 pub(super) fn len(segment: &Segment, doing: &'static str) -> Result<usize> {
-    let told = segment.or_gone(segment.len.load(), doing)?;
-    let room = |mapped: usize| mapped.saturating_sub(PAYLOAD) as u64;
-    if told <= room(segment.map.len()) || told <= room(segment.map.refresh()?) {
+    match segment.len.load() {
         // It is at most a length of this process's memory.
+        Ok(told) if told <= room(segment, segment.map.len() as u64) => Ok(usize::try_from(told).unwrap_or(0)),
+        told => len_beyond(segment, told, doing),
+    }
+}
+
+/// Bytes of contents that there is room for. Who may write the object may also make it longer than its capacity, and have
+/// others copy that much.
+#[inline]
+fn room(segment: &Segment, there: u64) -> u64 {
+    there.min(segment.header.capacity).saturating_sub(PAYLOAD as u64)
+}
+
+/// Somebody else may have made it longer.
+#[cold]
+#[inline(never)]
+fn len_beyond(segment: &Segment, told: Result<u64, Fault>, doing: &'static str) -> Result<usize> {
+    let told = segment.or_gone(told, doing)?;
+    if told <= room(segment, segment.map.refresh()? as u64) {
         return Ok(usize::try_from(told).unwrap_or(0));
+    }
+    if told <= room(segment, segment.map.object().len()?) {
+        let reason = format!("its contents of {told} bytes are more than this process can address");
+        return Err(segment.name_it(Error::invalid(doing, reason)));
     }
     let reason = format!("its contents claim {told} bytes, more than there are");
     Err(segment.name_it(Error::new(ErrorKind::Damaged { reason }, doing)))
@@ -27,7 +49,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
     let deadline = until.deadline();
     loop {
         let before = segment.or_gone(segment.version.load(), doing)?;
-        let poisoned = segment.or_gone(segment.lock.is_poisoned(), doing)?;
+        let poisoned = segment.or_gone(segment.is_poisoned(), doing)?;
         if poisoned {
             return Err(segment.name_it(Error::new(ErrorKind::Poisoned, doing)));
         }
@@ -48,7 +70,14 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
 }
 
 /// Makes room for contents of `len` bytes, which nobody sees before `set_len`.
+#[inline]
 pub(super) fn make_room(segment: &Segment, len: usize) -> Result<()> {
+    if len as u64 <= room(segment, segment.map.len() as u64) { Ok(()) } else { make_more_room(segment, len) }
+}
+
+#[cold]
+#[inline(never)]
+fn make_more_room(segment: &Segment, len: usize) -> Result<()> {
     let doing = "write";
     let capacity = segment.header.capacity;
     let Some(size) = len.checked_add(PAYLOAD).filter(|size| *size as u64 <= capacity) else {
@@ -56,18 +85,15 @@ pub(super) fn make_room(segment: &Segment, len: usize) -> Result<()> {
         let reason = format!("{len} bytes pass its capacity of {most}");
         return Err(segment.name_it(Error::invalid(doing, reason)).with_help("give it more when it is created"));
     };
-    if size > segment.map.len() {
-        // In large steps, where those can be had: each is a call of the system, and peers ask once for each.
-        let wanted = size.max(segment.map.len().saturating_mul(2)).min(usize::try_from(capacity).unwrap_or(usize::MAX));
-        if wanted == size || segment.map.grow(wanted).is_err() {
-            segment.map.grow(size)?;
-        }
+    // In large steps, where those can be had: each is a call of the system, and peers ask once for each.
+    let wanted = size.max(segment.map.len().saturating_mul(2)).min(usize::try_from(capacity).unwrap_or(usize::MAX));
+    if wanted == size || segment.map.grow(wanted).is_err() {
+        segment.map.grow(size)?;
     }
     Ok(())
 }
 
+#[inline]
 pub(super) fn set_len(segment: &Segment, len: usize, doing: &'static str) -> Result<()> {
     segment.or_gone(segment.len.store(len as u64), doing)
 }
-
-const _: () = assert!(at::LEN % 8 == 0);

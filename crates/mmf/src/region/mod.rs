@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
+use crate::segment::waits::{For, Waits};
 use crate::segment::{Segment, Until};
 use crate::spec::Access;
 
@@ -84,6 +85,7 @@ impl Region {
         Region::options().capacity(capacity).open_or_create(source)
     }
 
+    #[inline]
     fn usual(&self) -> Until {
         self.timeout.map_or(Until::Forever, Until::After)
     }
@@ -97,8 +99,9 @@ impl Region {
     /// [`ErrorKind::ReadOnly`] for a read-only handle, which reads without the lock ([`to_vec`](Region::to_vec));
     /// [`ErrorKind::Full`] where too many handles take part, or one thread has too many locks; [`ErrorKind::InvalidInput`] in a
     /// forked child for its parent's handle; [`ErrorKind::Fault`].
+    #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, self.usual())
+        ReadGuard::lock(&self.segment, self.usual())
     }
 
     /// As [`read`](Region::read), without waiting.
@@ -106,8 +109,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    #[inline]
     pub fn try_read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::Now)
+        ReadGuard::lock(&self.segment, Until::Now)
     }
 
     /// As [`read`](Region::read), waiting for as long as `timeout`.
@@ -115,8 +119,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn read_for(&self, timeout: Duration) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::After(timeout))
+        ReadGuard::lock(&self.segment, Until::After(timeout))
     }
 
     /// As [`read`](Region::read), waiting until `deadline`.
@@ -124,8 +129,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(self, Until::At(deadline))
+        ReadGuard::lock(&self.segment, Until::At(deadline))
     }
 
     /// Locks for writing. Nobody else is inside.
@@ -133,8 +139,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, self.usual())
+        WriteGuard::lock(&self.segment, self.usual())
     }
 
     /// As [`write`](Region::write), without waiting.
@@ -142,8 +149,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    #[inline]
     pub fn try_write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::Now)
+        WriteGuard::lock(&self.segment, Until::Now)
     }
 
     /// As [`write`](Region::write), waiting for as long as `timeout`.
@@ -151,8 +159,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn write_for(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::After(timeout))
+        WriteGuard::lock(&self.segment, Until::After(timeout))
     }
 
     /// As [`write`](Region::write), waiting until `deadline`.
@@ -160,8 +169,9 @@ impl Region {
     /// # Errors
     ///
     /// As [`read`](Region::read).
+    #[inline]
     pub fn write_until(&self, deadline: Instant) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(self, Until::At(deadline))
+        WriteGuard::lock(&self.segment, Until::At(deadline))
     }
 
     /// Whether a writer died or panicked with a change half made, and nobody has [cleared](Region::clear_poison) that.
@@ -170,7 +180,7 @@ impl Region {
     ///
     /// [`ErrorKind::Fault`].
     pub fn is_poisoned(&self) -> Result<bool> {
-        self.segment.or_gone(self.segment.lock.is_poisoned(), "examine")
+        self.segment.or_gone(self.segment.is_poisoned(), "examine")
     }
 
     /// Declares the contents good again, as whoever has mended or replaced them does, with the write guard still in hand:
@@ -224,6 +234,7 @@ impl Region {
             Access::ReadWrite => Some(self.segment.participant("wait for")?.slot()),
             Access::ReadOnly | Access::CopyOnWrite => None,
         };
+        let waits = me.map(|me| Waits::new(&self.segment, me, For::Change));
         loop {
             let ticket = me.map(|me| self.segment.or_gone(self.segment.changes.ticket(me), "wait for")).transpose()?;
             let version = self.version()?;
@@ -234,6 +245,7 @@ impl Region {
             if left.is_zero() {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Timeout { holder: None }, "wait for")));
             }
+            waits.as_ref().map_or(Ok(()), Waits::begin)?;
             match ticket {
                 // Bounded, since whoever should wake us may die before it does.
                 Some(ticket) => self.segment.changes.sleep(ticket, left.min(held::LONGEST_SLEEP)),
@@ -273,6 +285,39 @@ impl Region {
             return self.read()?.read_into(bytes);
         }
         held::read_unlocked(&self.segment, bytes, self.usual())
+    }
+
+    /// Returns once the disk has what was written through this handle under guards that were dropped before. Processes share contents
+    /// without it: it is for the power cut. Memory has no disk and is done at once.
+    ///
+    /// It takes no lock. A change that is under way meanwhile may reach the disk in part, also after this, whenever the system sees fit, and
+    /// no order is promised; after a power cut it is poison only if the header's mark of it has reached the disk too. So a file that must always be
+    /// whole after a power cut is written anew and renamed instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::Region;
+    ///
+    /// let path = std::env::temp_dir().join(format!("mmf-sync-{}", std::process::id()));
+    /// let region = Region::create_new(&path, 4096)?;
+    /// region.write()?.set(b"kept")?;
+    /// region.sync()?;
+    /// # drop(region);
+    /// # std::fs::remove_file(&path).unwrap();
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ReadOnly`]; what the system reports, after which it is not known what the disk has.
+    pub fn sync(&self) -> Result<()> {
+        if self.segment.map.access() != Access::ReadWrite {
+            return Err(self.segment.name_it(Error::new(ErrorKind::ReadOnly, "sync")));
+        }
+        // Others may have made it longer, and this handle have written there since.
+        self.segment.map.refresh()?;
+        self.segment.map.sync(..)
     }
 
     /// Writes a [copy](Region::to_vec) of the contents to a stream: a dump. Nobody waits while it is written.

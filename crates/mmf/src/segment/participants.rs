@@ -1,15 +1,17 @@
 //! Participants: who has locked or waited, each with a slot and a token that dies with its process.
 
-use super::layout::SLOTS;
+use std::sync::atomic::Ordering;
+
+use super::layout::{self, SLOTS, at};
 use super::{Segment, nanoseconds_since_1970};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::{FREE, USED};
+use crate::lock::Seat;
 use crate::sys::Tokens;
 
 /// A handle's place among the participants. Dropped with its segment, it leaves.
 pub(crate) struct Participant {
     tokens: Tokens,
-    slot: usize,
+    seat: Seat,
 }
 
 impl Participant {
@@ -20,59 +22,74 @@ impl Participant {
             if !tokens.take(slot)? {
                 continue;
             }
-            let participant = Participant { tokens, slot };
+            let Some(seat) = segment.lock.readers().seat(slot) else { break };
             // Before anything tells others that somebody may sleep here.
             segment.bells.hang(segment.map.object(), slot);
-            segment.or_gone(participant.move_in(segment), "attach to")?;
+            move_in(segment, slot)?;
+            let participant = Participant { tokens, seat };
+            if let Err(error) = segment.renew(&participant) {
+                participant.leave(segment);
+                return Err(error);
+            }
             return Ok(participant);
         }
         let help = format!("a segment has room for {SLOTS} writable handles that lock or wait");
         Err(segment.name_it(Error::new(ErrorKind::Full, "attach to")).with_help(help))
     }
 
-    /// Clears what the last owner left, and marks the slot used.
-    fn move_in(&self, segment: &Segment) -> Result<(), crate::sys::guard::Fault> {
-        let slots = segment.lock.slots();
-        let Some(slot) = slots.get(self.slot) else { return Ok(()) };
-        // Also where it was given up: a guard that was leaked still holds then.
-        scrub(segment, self.slot)?;
-        slot.process.store(std::process::id())?;
-        slot.since.store(nanoseconds_since_1970())?;
-        slots.set_occupied(self.slot, true)?;
-        slot.state.swap(USED)?;
-        Ok(())
+    #[inline]
+    pub(crate) fn slot(&self) -> usize {
+        self.seat.slot()
     }
 
     #[inline]
-    pub(crate) fn slot(&self) -> usize {
-        self.slot
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     /// Gives the slot up. What it held was given up by the guards before.
     pub(super) fn leave(&self, segment: &Segment) {
-        let _ = vacate(segment, self.slot);
-        self.tokens.give(self.slot);
+        // A guard that was leaked would keep others out of a lock that names nobody.
+        let _ = segment.recover_own(self.slot());
+        let _ = segment.lock.readers().set_occupied(self.slot(), false);
+        self.tokens.give(self.slot());
     }
+}
+
+/// Clears what a slot's last owner left, and tells others of the new one.
+fn move_in(segment: &Segment, slot: usize) -> Result<()> {
+    let doing = "attach to";
+    // Also where it was given up: a guard that was leaked still holds then.
+    segment.or_gone(scrub(segment, slot), doing)?;
+    segment.recover_own(slot)?;
+    segment.forget_waits(slot)?;
+    segment.map.store(layout::slot(slot, at::SLOT_PROCESS), std::process::id(), Ordering::Relaxed)?;
+    segment.map.store(layout::slot(slot, at::SLOT_SINCE), nanoseconds_since_1970(), Ordering::Relaxed)?;
+    segment.or_gone(segment.lock.readers().set_occupied(slot, true), doing)
 }
 
 /// Clears the slot of a participant if it is dead, and tells whether it was.
 pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) -> Result<bool> {
-    if slot == participant.slot || participant.tokens.is_alive(slot)? {
+    if slot == participant.slot() || participant.tokens.is_alive(slot)? {
         return Ok(false);
     }
     // Seized, nobody else clears it or moves in; if this process dies, the next does it all again.
     let Some(_seized) = participant.tokens.seize(slot)? else { return Ok(false) };
     segment.or_gone(scrub(segment, slot), "recover")?;
-    segment.or_gone(vacate(segment, slot), "recover")?;
+    segment.recover_own(slot)?;
+    segment.or_gone(segment.lock.readers().set_occupied(slot, false), "recover")?;
     Ok(true)
 }
 
 /// Clears what a dead participant left. The caller has its token; if it dies as well, the next does it all again.
 fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {
-    let half_made = segment.lock.condemn(slot)?;
+    let version = segment.version.load()?;
+    let half_made = version % 2 != 0 && segment.lock.writer()? == Some(slot);
     if half_made {
+        // First of all: who does this again after the next step finds a change that is complete.
+        segment.lock.poison()?;
         // Poisoned, the change is over as well: readers without a lock would wait for its end for ever.
-        segment.end_version()?;
+        segment.version.store(version.wrapping_add(1))?;
     }
     segment.lock.scrub(slot)?;
     // Behind the exchanges of `scrub`: before them the store of the version may still be on its way while it is looked
@@ -80,19 +97,11 @@ fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault>
     if half_made { segment.changes.wake_all() } else { Ok(()) }
 }
 
-fn vacate(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {
-    let slots = segment.lock.slots();
-    if let Some(words) = slots.get(slot) {
-        words.state.swap(FREE)?;
-    }
-    slots.set_occupied(slot, false)
-}
-
 impl Drop for Segment {
     fn drop(&mut self) {
         // A forked child's copy only closes: the slot is its parent's.
         if self.is_ours() {
-            if let Some(participant) = self.participant.get() {
+            if let Some(participant) = self.participant.get().or(self.own_participant.get()) {
                 participant.leave(self);
             }
         }

@@ -1,10 +1,12 @@
 //! Wait queues: sleep until somebody wakes, without a lost wake-up, an unbounded sleep or a poll while nobody waits.
 //!
-//! Who sleeps, in this order: takes a ticket (reads `seq`, sets its slot's bit in `sleepers`, sets `flag`), looks at its
-//! condition again, and sleeps with a bound. Who wakes has changed the condition before, and if `flag` is set: clears
+//! Who sleeps, in this order: takes a ticket (reads `seq`, sets its slot's bit in `sleepers`, sets the flag), looks at its
+//! condition again, and sleeps with a bound. Who wakes has changed the condition before, and if the flag is set: clears
 //! it, takes the bits, moves `seq`, and rings for those slots. All of it is sequentially consistent.
 //!
-//! No wake-up is lost: a sleeper that saw the old condition had set `flag` before the condition changed, so the waker
+//! The flag is a bit of a word of somebody else's, who learns without a look of its own that nobody is to be woken.
+//!
+//! No wake-up is lost: a sleeper that saw the old condition had set the flag before the condition changed, so the waker
 //! finds it set, unless another waker cleared it in between. That one takes the bits after it clears the flag, so
 //! whoever takes the sleeper's bit does so, and moves `seq` and rings, after the sleeper's ticket.
 //!
@@ -16,18 +18,39 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::mapping::{Cell, Mapping};
-use crate::segment::layout::at;
 use crate::sys::guard::Fault;
 use crate::sys::{Bells, Rings};
+
+/// Participants at the most.
+pub(crate) const SLOTS: usize = 256;
+
+/// Where the parts of a queue are in its 64 bytes.
+const SEQ: usize = 0;
+const SLEEPERS: usize = 8;
+
+/// Whether somebody may sleep.
+pub(crate) struct Flag {
+    word: Cell<u64>,
+    bit: u64,
+}
+
+impl Flag {
+    /// # Safety
+    ///
+    /// As [`Mapping::cell`].
+    pub(crate) unsafe fn new(map: &Mapping, word: usize, bit: u64) -> Result<Flag> {
+        // SAFETY: the caller's promise, passed on.
+        Ok(Flag { word: unsafe { map.cell(word) }?, bit })
+    }
+}
 
 /// A queue in shared memory.
 pub(crate) struct Queue {
     /// Moved by every wake-up.
     seq: Cell<u32>,
-    /// Whether somebody may sleep: one word for those who have nobody to wake.
-    flag: Cell<u32>,
+    flag: Flag,
     /// A bit per slot that may sleep.
-    sleepers: [Cell<u64>; 4],
+    sleepers: [Cell<u64>; SLOTS / 64],
     bells: Arc<Bells>,
 }
 
@@ -42,14 +65,13 @@ impl Queue {
     /// # Safety
     ///
     /// As [`Mapping::cell`].
-    pub(crate) unsafe fn new(map: &Mapping, offset: usize, bells: &Arc<Bells>) -> Result<Queue> {
+    pub(crate) unsafe fn new(map: &Mapping, offset: usize, flag: Flag, bells: &Arc<Bells>) -> Result<Queue> {
         // SAFETY: the caller's promise, passed on.
-        let word = |n: usize| unsafe { map.cell(offset + at::QUEUE_SLEEPERS + 8 * n) };
+        let word = |n: usize| unsafe { map.cell(offset + SLEEPERS + 8 * n) };
         Ok(Queue {
             // SAFETY: the caller's promise, passed on.
-            seq: unsafe { map.cell(offset + at::QUEUE_SEQ) }?,
-            // SAFETY: the caller's promise, passed on.
-            flag: unsafe { map.cell(offset + at::QUEUE_FLAG) }?,
+            seq: unsafe { map.cell(offset + SEQ) }?,
+            flag,
             sleepers: [word(0)?, word(1)?, word(2)?, word(3)?],
             bells: Arc::clone(bells),
         })
@@ -58,16 +80,9 @@ impl Queue {
     /// To be taken by slot `me` before the condition is looked at: a wake-up after this ends the sleep before it begins.
     pub(crate) fn ticket(&self, me: usize) -> Result<Ticket, Fault> {
         let ticket = Ticket { seq: self.seq.load()?, rings: self.bells.listen() };
-        let (word, bit) = (&self.sleepers[me / 64 % 4], 1 << (me % 64));
-        let mut bits = word.load()?;
-        while bits & bit == 0 {
-            let seen = word.compare_exchange(bits, bits | bit)?;
-            if seen == bits {
-                break;
-            }
-            bits = seen;
-        }
-        self.flag.swap(1)?;
+        self.sleepers[me % SLOTS / 64].change(|bits| bits | 1 << (me % 64))?;
+        // Also where it is set: what comes next must not be done before.
+        self.flag.word.change(|word| word | self.flag.bit)?;
         Ok(ticket)
     }
 
@@ -79,19 +94,20 @@ impl Queue {
 
     /// Whether somebody may sleep.
     pub(crate) fn is_awaited(&self) -> Result<bool, Fault> {
-        Ok(self.flag.load()? != 0)
+        Ok(self.flag.word.load()? & self.flag.bit != 0)
     }
 
     /// Wakes all who sleep, if anybody does.
-    #[inline]
     pub(crate) fn wake_all(&self) -> Result<(), Fault> {
-        if self.flag.load()? != 0 { self.ring() } else { Ok(()) }
+        if self.is_awaited()? { self.ring() } else { Ok(()) }
     }
 
+    /// The same where the flag was seen.
     #[cold]
-    fn ring(&self) -> Result<(), Fault> {
-        self.flag.swap(0)?;
-        let mut slots = [0; 4];
+    #[inline(never)]
+    pub(crate) fn ring(&self) -> Result<(), Fault> {
+        self.flag.word.change(|word| word & !self.flag.bit)?;
+        let mut slots = [0; SLOTS / 64];
         for (slots, word) in slots.iter_mut().zip(&self.sleepers) {
             if word.load()? != 0 {
                 *slots = word.swap(0)?;

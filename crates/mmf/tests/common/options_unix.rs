@@ -200,7 +200,7 @@ fn a_link_leads_to_its_file_and_is_not_written_over() {
 fn a_reserve_takes_no_memory() {
     for kind in [Kind::Local, Kind::Global, Kind::Exact, Kind::File] {
         let fresh = kind.fresh().unwrap();
-        let map = Mapping::options().size(page_size() as u64).reserve(64 << 30).create_new(&fresh.0).unwrap();
+        let map = Mapping::options().size(page_size() as u64).reserve(FAR_MORE).create_new(&fresh.0).unwrap();
         let location = map.info().unwrap().location.unwrap();
         let taken = || fs::metadata(&location).unwrap().blocks() * 512;
         assert!(taken() <= 64 << 10, "{kind:?} takes {}", taken());

@@ -114,15 +114,17 @@ pub fn truncater(args: &[&str]) {
 /// The role that takes pages of a file away and gives them back, for so many milliseconds.
 pub fn shaker(args: &[&str]) {
     let file = File::options().write(true).open(args[0]).unwrap();
-    let (whole, time): (u64, u64) = (args[1].parse().unwrap(), args[2].parse().unwrap());
-    peer::say("shaking");
-    let since = Instant::now();
-    let mut rounds = 0_u64;
-    while since.elapsed() < Duration::from_millis(time) {
-        file.set_len(whole * (rounds % 8) / 8).unwrap();
-        file.set_len(whole).unwrap();
-        rounds += 1;
-        std::thread::yield_now();
+    let whole: u64 = args[1].parse().unwrap();
+    // For so many milliseconds each time.
+    while let Some(time) = peer::hear() {
+        let since = Instant::now();
+        let mut rounds = 0_u64;
+        while since.elapsed() < Duration::from_millis(time.parse().unwrap()) {
+            file.set_len(whole * (rounds % 8) / 8).unwrap();
+            file.set_len(whole).unwrap();
+            rounds += 1;
+            std::thread::yield_now();
+        }
+        peer::say(rounds);
     }
-    peer::say(rounds);
 }

@@ -44,7 +44,7 @@ pub(crate) fn own_mounts() {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn mount(what: Option<&CStr>, place: &CStr, kind: Option<&CStr>, flags: u64, options: &str) {
+pub(crate) fn mount(what: Option<&CStr>, place: &CStr, kind: Option<&CStr>, flags: libc::c_ulong, options: &str) {
     let text = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
     let options = CString::new(options).expect("no zeros");
     // SAFETY: each argument is null, where mount(2) allows that, or a string that ends with a zero.
@@ -61,14 +61,26 @@ pub(crate) fn make_fifo(path: &Path) {
 /// Takes the live byte of this file exclusively, as who makes or removes an object does; returns what holds it.
 #[cfg(target_os = "linux")]
 pub(crate) fn take_exclusively(path: &Path) -> std::fs::File {
+    // For 32-bit processors glibc's `fcntl` takes a `flock` with narrow offsets, so that the system is called without it.
+    #[cfg(target_pointer_width = "64")]
+    use libc::SYS_fcntl as SYS_FCNTL;
+    #[cfg(target_pointer_width = "32")]
+    use libc::SYS_fcntl64 as SYS_FCNTL;
+    #[cfg(not(all(target_pointer_width = "32", target_env = "gnu")))]
+    use libc::flock;
+    #[cfg(all(target_pointer_width = "32", target_env = "gnu"))]
+    use libc::flock64 as flock;
+
     let file = std::fs::File::options().read(true).write(true).open(path).expect("the file");
     // SAFETY: plain integers, for which zeros are valid.
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    let mut lock: flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_WRLCK.try_into().expect("a small number");
     lock.l_whence = libc::SEEK_SET.try_into().expect("a small number");
     (lock.l_start, lock.l_len) = (1 << 62, 1);
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
     // SAFETY: the descriptor is open, and the command reads one `flock`.
-    checked(unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_OFD_SETLK, &raw const lock) });
+    let done = unsafe { libc::syscall(SYS_FCNTL, fd, libc::F_OFD_SETLK, &raw const lock) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
     file
 }
 

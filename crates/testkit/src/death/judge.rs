@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use mmf::{Access, ErrorKind, LockError, Region};
 
+use super::birth;
 use super::scene::{SCENES, Scene};
 use super::traced::{Helper, Line};
 
 /// Nobody waits longer, on however loaded a machine.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a judge does with what it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +33,22 @@ pub(super) fn send(judge: &mut Helper, scene: Scene, manner: Manner, path: &Path
 
 fn work(line: &mut Line, name: &str) {
     while let Some(order) = line.hear() {
+        if let Some(order) = order.strip_prefix(birth::ORDER) {
+            line.say(&answer(birth::settle(order.trim_start(), name)));
+            continue;
+        }
         let mut words = order.splitn(3, ' ');
         let mut word = || words.next().unwrap_or_default();
         let scene = SCENES[word().parse::<usize>().unwrap_or(0)];
         let manner = if word() == "Looks" { Manner::Looks } else { Manner::Mends };
-        let answer = recover(Path::new(word()), scene, manner, name);
-        line.say(&match answer {
-            Ok((found, waited)) => format!("found {found} {}", waited.as_micros()),
-            Err(what) => what,
-        });
+        line.say(&answer(recover(Path::new(word()), scene, manner, name)));
+    }
+}
+
+fn answer(result: Result<(&'static str, Duration), String>) -> String {
+    match result {
+        Ok((found, waited)) => format!("found {found} {}", waited.as_micros()),
+        Err(what) => what,
     }
 }
 

@@ -9,7 +9,7 @@ mod heirs;
 mod worker;
 
 pub use dict::dict_worker;
-pub use heirs::{Heirs, holder, inherit};
+pub use heirs::{Heirs, Victim, holder, inherit};
 pub use worker::worker;
 
 use std::env;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use mmf::{LockError, Name, Region};
 
-use crate::{DEADLINE, LIFETIME, unique_name, wire};
+use crate::{DEADLINE, LIFETIME, PROGRAM, program, unique_name, wire};
 use board::{Board, State, Waits};
 use worker::{Random, STALL};
 
@@ -111,7 +111,11 @@ impl Run {
         let args = [board_name, base.clone()];
         let ended = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&ended);
-        thread::spawn(move || while !until.load(Ordering::SeqCst) && send.send(spawn("worker", &args)).is_ok() {});
+        thread::spawn(move || {
+            (0..)
+                .take_while(|_| !until.load(Ordering::SeqCst))
+                .all(|number| send.send(spawn("worker", &args, number)).is_ok())
+        });
         let watch = Watch { done: 0, since: Instant::now(), longest: Duration::ZERO };
         let mut run = Run {
             board,
@@ -250,6 +254,9 @@ impl Run {
             self.victims,
             self.kills as f64 / time.as_secs_f64()
         );
+        if env::var_os(PROGRAM).is_some() {
+            println!("half of them run {}", program().display());
+        }
         let [out, wanting, reading, writing] = self.in_lock;
         println!("killed: {writing} writing, {reading} reading, {wanting} taking the lock, {out} elsewhere");
         println!(
@@ -309,8 +316,10 @@ fn create(base: &str, generation: u64) -> Region {
     region
 }
 
-fn spawn(role: &str, args: &[String]) -> Worker {
-    let mut command = Command::new(env::current_exe().expect("the path of this binary"));
+/// Of two programs, in turn: this one, and the one that [`PROGRAM`](crate::PROGRAM) names.
+fn spawn(role: &str, args: &[String], number: u64) -> Worker {
+    let own = || env::current_exe().expect("the path of this binary");
+    let mut command = Command::new(if number % 2 == 0 { own() } else { program() });
     let joined: String = args.iter().map(|arg| format!("{arg}{}", wire::ARG_END)).collect();
     command
         .args([wire::ENTRY, "--nocapture", "--test-threads=1"])

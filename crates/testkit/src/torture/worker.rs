@@ -8,8 +8,9 @@ use super::board::{self, Board, State, Waits};
 use super::content;
 use crate::peer;
 
-/// More than that nobody may wait for a lock.
-pub(super) const STALL: Duration = Duration::from_secs(1);
+/// More than that nobody may wait for a lock. Under Wine a single server wakes everybody, and where the machine has much
+/// other work, it is the server that is waited for.
+pub(super) const STALL: Duration = Duration::from_secs(if cfg!(windows) { 8 } else { 1 });
 
 pub(super) struct Random(u64);
 

@@ -14,23 +14,30 @@
 //!
 //! # How it is made
 //!
-//! - `trap`: assembly with fix-ups, and what leads a fault there: a signal handler (`signal`) or unwind data (`seh`).
+//! - `trap`: assembly with fix-ups, and what leads a fault there: a signal handler (`signal`),
+//!   unwind data (`seh`) or a vectored handler (`vectored`).
 //! - `syscalls`: the system copies and reports.
 //! - `portable`: Rust's own atomics, for processors without assembly of ours, and for the tests to compare with.
 
 #[cfg(any(
     test,
-    not(all(
-        target_pointer_width = "64",
-        any(target_arch = "x86_64", target_arch = "aarch64"),
-        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+    not(any(
+        all(
+            target_pointer_width = "64",
+            any(target_arch = "x86_64", target_arch = "aarch64"),
+            any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+        ),
+        all(target_arch = "x86", target_feature = "sse2", any(target_os = "linux", target_os = "android", windows))
     ))
 ))]
 mod portable;
-#[cfg(all(
-    target_pointer_width = "64",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+#[cfg(any(
+    all(
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+    ),
+    all(target_arch = "x86", target_feature = "sse2", any(target_os = "linux", target_os = "android", windows))
 ))]
 mod trap;
 
@@ -43,16 +50,22 @@ mod trap;
 )]
 mod syscalls;
 
-#[cfg(not(all(
-    target_pointer_width = "64",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+#[cfg(not(any(
+    all(
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+    ),
+    all(target_arch = "x86", target_feature = "sse2", any(target_os = "linux", target_os = "android", windows))
 )))]
 use portable as imp;
-#[cfg(all(
-    target_pointer_width = "64",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+#[cfg(any(
+    all(
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+    ),
+    all(target_arch = "x86", target_feature = "sse2", any(target_os = "linux", target_os = "android", windows))
 ))]
 use trap as imp;
 

@@ -1,7 +1,8 @@
 //! Faults caught where they happen: routines in assembly whose addresses the handler knows.
 //!
-//! All routines stand in one block without stack frames, so that a handler needs no more than to move the
-//! program counter from the faulting instruction to a fix-up. The block is in this order:
+//! All routines stand in one block without stack frames, but for the registers that 32-bit x86 must save, so that a
+//! handler needs no more than to move the program counter from the faulting instruction to a fix-up. The block is in
+//! this order:
 //!
 //! ```text
 //! copy        the fast part       a fault begins again at copy_slow, if its address is in lo..hi
@@ -13,13 +14,13 @@
 //! ```
 
 /// Bears the release, so that a program can hold two incompatible ones.
-#[cfg(not(target_vendor = "apple"))]
+#[cfg(not(any(target_vendor = "apple", all(windows, target_arch = "x86"))))]
 macro_rules! label {
     ($name:expr) => {
         concat!("mmf_0_1_guard_", $name)
     };
 }
-#[cfg(target_vendor = "apple")]
+#[cfg(any(target_vendor = "apple", all(windows, target_arch = "x86")))]
 macro_rules! label {
     ($name:expr) => {
         concat!("_mmf_0_1_guard_", $name)
@@ -52,17 +53,31 @@ macro_rules! hide {
     };
 }
 
-/// Unwind data for the whole block: nothing is on the stack but the return address. On Windows it names the handler.
-#[cfg(windows)]
+/// Unwind data for the whole block: nothing is on the stack but the return address, where the text says no more. On
+/// 64-bit Windows it names the handler.
+#[cfg(all(windows, target_pointer_width = "64"))]
 macro_rules! begin {
     () => {
         concat!(entry!("begin"), ".seh_proc ", label!("begin"), "\n.seh_endprologue\n")
     };
 }
-#[cfg(windows)]
+#[cfg(all(windows, target_pointer_width = "64"))]
 macro_rules! end {
     () => {
         ".seh_handler {handler}, @except\n.seh_endproc"
+    };
+}
+// 32-bit Windows has no unwind data; its GNU kin has the same as Unix.
+#[cfg(all(windows, target_arch = "x86", target_env = "msvc"))]
+macro_rules! begin {
+    () => {
+        entry!("begin")
+    };
+}
+#[cfg(all(windows, target_arch = "x86", target_env = "msvc"))]
+macro_rules! end {
+    () => {
+        ""
     };
 }
 #[cfg(target_vendor = "apple")]
@@ -79,13 +94,13 @@ macro_rules! begin {
         )
     };
 }
-#[cfg(all(unix, not(target_vendor = "apple")))]
+#[cfg(any(all(unix, not(target_vendor = "apple")), all(windows, target_arch = "x86", not(target_env = "msvc"))))]
 macro_rules! begin {
     () => {
         concat!(entry!("begin"), ".cfi_startproc")
     };
 }
-#[cfg(unix)]
+#[cfg(any(unix, all(windows, target_arch = "x86", not(target_env = "msvc"))))]
 macro_rules! end {
     () => {
         ".cfi_endproc"
@@ -93,19 +108,27 @@ macro_rules! end {
 }
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
-#[cfg(windows)]
+#[cfg(all(windows, target_pointer_width = "64"))]
 mod seh;
 #[cfg(unix)]
 mod signal;
+#[cfg(all(windows, target_arch = "x86"))]
+mod vectored;
+#[cfg(target_arch = "x86")]
+mod x86;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
 use aarch64 as arch;
-#[cfg(windows)]
+#[cfg(all(windows, target_pointer_width = "64"))]
 use seh as catcher;
 #[cfg(unix)]
 use signal as catcher;
+#[cfg(all(windows, target_arch = "x86"))]
+use vectored as catcher;
+#[cfg(target_arch = "x86")]
+use x86 as arch;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as arch;
 

@@ -48,16 +48,21 @@ pub(super) fn holders(fd: impl AsFd) -> Result<Holders> {
 /// Waits a little between looks at an object that somebody is making or removing, until patience ends.
 pub(super) struct Patience {
     since: Instant,
+    most: Duration,
     rounds: u32,
 }
 
 impl Patience {
     pub(super) fn new() -> Patience {
-        Patience { since: Instant::now(), rounds: 0 }
+        Patience::of(PATIENCE)
+    }
+
+    pub(super) fn of(most: Duration) -> Patience {
+        Patience { since: Instant::now(), most, rounds: 0 }
     }
 
     pub(super) fn wait(&mut self, doing: &'static str) -> Result<()> {
-        if self.since.elapsed() > PATIENCE {
+        if self.since.elapsed() > self.most {
             return Err(Error::new(ErrorKind::Busy, doing)
                 .with_help("is the process that makes or removes it stopped? try again, or end it"));
         }

@@ -17,6 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
 use crate::spec::{Listed, Spec, Swept};
 
+/// Who takes so much memory for an object that has no name yet tells others, who may be short of it just for that.
+const MUCH: u64 = 1 << 20;
+
 pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
     if name.scope() == Scope::Exact {
         let fd = with_room(|| native::create_exact(&file_name(name), spec))?;
@@ -40,18 +43,19 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
         return Err(Error::new(ErrorKind::Busy, "create"));
     };
     let size = size_to_make(spec)?;
-    let mut turn = None;
+    let mut turn = if size >= MUCH { dir.join() } else { None };
     if let Err(error) = with_room(|| newborn.shape(size, spec)) {
         if *error.kind() != ErrorKind::NoSpace {
             return Err(error);
         }
         // Others may be making the same object, each with memory of its own. One by one, there may be enough for one.
-        turn = Some(dir.take_turn());
+        drop(turn.take());
+        turn = dir.take_turn();
         let mut tries = 0..20;
         loop {
             is_free(&dir, &file, name, spec)?;
             match with_room(|| newborn.shape(size, spec)) {
-                // Those who have not come to take turns yet may still hold what they will give back.
+                // What others have given up may not have been freed yet.
                 Err(error) if *error.kind() == ErrorKind::NoSpace && tries.next().is_some() => {
                     std::thread::sleep(Duration::from_millis(1));
                 }

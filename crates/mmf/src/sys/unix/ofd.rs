@@ -23,10 +23,23 @@ const GROW: i64 = LIVE + 1;
 /// From here on a byte per participant of a segment, held exclusively for its life.
 const SLOTS: i64 = LIVE + 64;
 
+/// With 64 bits for the offsets. For 32-bit processors glibc's `fcntl` takes a narrower one, so that the system is called
+/// without it ([`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html), `fcntl64`).
 #[cfg(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu"))]
 type Flock = libc::flock64;
 #[cfg(not(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu")))]
 type Flock = libc::flock;
+
+/// # Safety
+///
+/// The descriptor is open, the command is one of locks, and the lock may be read and written.
+#[cfg(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu"))]
+unsafe fn fcntl(fd: libc::c_int, command: libc::c_int, lock: *mut Flock) -> libc::c_long {
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(libc::SYS_fcntl64, fd, command, lock) }
+}
+#[cfg(not(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu")))]
+use libc::fcntl;
 
 fn byte(at: i64, kind: i32) -> Flock {
     // SAFETY: `flock` is plain integers; all zeros are valid, and `l_pid` must be zero for these locks.
@@ -45,7 +58,7 @@ fn byte(at: i64, kind: i32) -> Flock {
 fn command(fd: BorrowedFd<'_>, command: libc::c_int, lock: &mut Flock) -> Result<(), Errno> {
     loop {
         // SAFETY: the descriptor is open, and these commands read and write one `flock` only.
-        let done = unsafe { libc::fcntl(fd.as_raw_fd(), command, std::ptr::from_mut(lock)) };
+        let done = unsafe { fcntl(fd.as_raw_fd(), command, std::ptr::from_mut(lock)) };
         if done != -1 {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 //! started in different ways meet; `Global` is the sticky directory that everyone shares.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -68,12 +69,21 @@ impl ScopeDir {
         Ok(ScopeDir { fd, scope, path })
     }
 
-    /// Waits a second at most until nobody else has the turn, and then has it if it can. Dropped, the turn ends.
+    /// Tells that this process takes memory, once nobody has the turn: waits a second at most, and goes on untold then.
+    pub(super) fn join(&self) -> Option<OwnedFd> {
+        self.flock(FlockOperation::NonBlockingLockShared, Patience::new())
+    }
+
+    /// Has the turn alone, once nobody else has it and all who joined are done. It waits longer than others, since taking
+    /// memory takes time, and goes on without where somebody is stopped meanwhile. Dropped, the turn ends.
     pub(super) fn take_turn(&self) -> Option<OwnedFd> {
+        self.flock(FlockOperation::NonBlockingLockExclusive, Patience::of(Duration::from_secs(10)))
+    }
+
+    fn flock(&self, operation: FlockOperation, mut patience: Patience) -> Option<OwnedFd> {
         // A description of its own, for the lock to end with.
         let fd = rustix::fs::openat(&self.fd, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let mut patience = Patience::new();
-        while rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
+        while rustix::fs::flock(&fd, operation).is_err() {
             patience.wait("create").ok()?;
         }
         Some(fd)
@@ -127,5 +137,9 @@ impl Identity {
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
     pub(super) fn of(stat: &rustix::fs::Stat) -> Identity {
         Identity { dev: stat.st_dev as u64, ino: stat.st_ino as u64 }
+    }
+
+    pub(super) fn number(self) -> u128 {
+        u128::from(self.dev) << 64 | u128::from(self.ino)
     }
 }

@@ -115,6 +115,7 @@ fn open_descriptions() -> MutexGuard<'static, Vec<RawFd>> {
 
 /// How many forks this process descends from, as far as its handlers were told. A handle made before the last one
 /// belongs to another process.
+#[inline]
 pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }

@@ -33,6 +33,7 @@ impl Tokens {
 }
 
 /// No handle here has anything that a forked child could take from its parent.
+#[inline]
 pub(crate) fn forks() -> u32 {
     0
 }

@@ -80,11 +80,9 @@ impl Run {
         let args = [sheet_name, base.clone(), dir.path().display().to_string()];
         let ended = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&ended);
-        thread::spawn(
-            move || {
-                while !until.load(Ordering::SeqCst) && send.send(super::spawn("dict_worker", &args)).is_ok() {}
-            },
-        );
+        thread::spawn(move || {
+            while !until.load(Ordering::SeqCst) && send.send(super::spawn("dict_worker", &args, 0)).is_ok() {}
+        });
         let mut run = Run {
             sheet,
             base,

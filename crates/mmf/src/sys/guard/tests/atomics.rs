@@ -124,6 +124,31 @@ fn counted_by_many<T: Number + Into<u64>>() {
     assert_eq!(plain.load(), count.load());
 }
 
+/// A processor of 32 bits has other instructions for the width that is not its own.
+#[test]
+fn a_word_of_64_bits_is_never_seen_half_written() {
+    let region = Region::new(STEP, 0);
+    let address = region.base().expose_provenance();
+    let word = move || At(std::ptr::with_exposed_provenance_mut::<u64>(address));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            let word = word();
+            // Values with equal halves.
+            for _ in 0..300_000 {
+                word.store_release(u64::MAX).unwrap();
+                assert_eq!(word.add(1), Ok(u64::MAX));
+                assert_eq!(word.swap(u64::MAX), Ok(0));
+                assert_eq!(word.compare_exchange(u64::MAX, 0), Ok(u64::MAX));
+            }
+        });
+        let word = word();
+        while !writer.is_finished() {
+            let seen = word.load().unwrap();
+            assert!([0, u64::MAX].contains(&seen), "{seen:#x}");
+        }
+    });
+}
+
 macro_rules! every_width {
     ($($test:ident)*) => {$(
         #[test]

@@ -187,8 +187,9 @@ unsafe fn fault_address(info: &libc::siginfo_t) -> usize {
 /// The system rounds the address of poisoned memory down to a page of whatever size, and says which.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn blur(info: &libc::siginfo_t) -> usize {
-    // Behind the address, which is the first of the union's fields; libc does not name it.
-    const SI_ADDR_LSB: usize = 24;
+    // Behind the address, which is the first of the union's fields; libc does not name it. The union follows three
+    // integers, where a pointer may stand.
+    const SI_ADDR_LSB: usize = (3 * size_of::<c_int>()).next_multiple_of(align_of::<usize>()) + size_of::<usize>();
     if info.si_signo != libc::SIGBUS || info.si_code != libc::BUS_MCEERR_AR {
         return 1;
     }

@@ -27,6 +27,28 @@ macro_rules! register {
         (*$context).uc_mcontext.regs[5]
     };
 }
+#[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86"))]
+macro_rules! register {
+    ($context:expr, pc) => {
+        (*$context.cast::<Front>()).gregs[14]
+    };
+    ($context:expr, lo) => {
+        (*$context.cast::<Front>()).gregs[8]
+    };
+    ($context:expr, hi) => {
+        (*$context.cast::<Front>()).gregs[6]
+    };
+}
+/// The front of the kernel's `struct ucontext` for this processor (`asm/ucontext.h`, `asm/sigcontext.h`); for musl, libc
+/// names no registers.
+#[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86"))]
+#[repr(C)]
+struct Front {
+    flags: u32,
+    link: u32,
+    stack: [u32; 3],
+    gregs: [usize; 19],
+}
 #[cfg(all(target_os = "macos", target_arch = "x86_64"))]
 macro_rules! register {
     ($context:expr, pc) => {
@@ -81,7 +103,8 @@ macro_rules! register {
 /// # Safety
 ///
 /// The context is one that the system gave to a signal handler which has not returned.
-#[allow(clippy::cast_possible_truncation, reason = "the processors with routines have 64-bit registers")]
+#[allow(clippy::cast_possible_truncation, reason = "registers are as wide as addresses, of whatever type they are")]
+#[allow(clippy::unnecessary_cast, reason = "that type differs between systems")]
 pub(super) unsafe fn read(context: *const ucontext_t) -> (usize, usize, usize) {
     // SAFETY: the caller's promise.
     let pc = unsafe { register!(context, pc) };

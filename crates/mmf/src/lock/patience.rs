@@ -1,0 +1,188 @@
+//! How a lock is waited for, and for how long.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::sys::guard::Fault;
+use crate::wait::{Queue, Ticket};
+
+/// When a wait has become long.
+const HURRY_AFTER: Duration = Duration::from_millis(1);
+/// How long the first sleep is, and the longest between two looks at whether the holders live.
+const FIRST_SLEEP: Duration = Duration::from_millis(1);
+const LAST_SLEEP: Duration = Duration::from_millis(20);
+/// Looks at the lock before the first sleep: about what a sleep and a wake-up cost.
+const SPINS: u32 = 60;
+
+/// Why a lock was not obtained.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The deadline passed.
+    Timeout {
+        /// The slot that was in the way, if one was seen.
+        holder: Option<usize>,
+        /// For how long this participant has seen it there.
+        seen_for: Duration,
+    },
+    /// The page that the lock is in is gone.
+    Gone,
+    /// The system could not tell whether a holder lives.
+    Failed(Error),
+}
+
+impl From<Fault> for Refused {
+    fn from(Fault: Fault) -> Refused {
+        Refused::Gone
+    }
+}
+
+/// Until when to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// Do not wait.
+    Now,
+    /// For so long. The clock is asked only by those who wait.
+    After(Duration),
+    At(Instant),
+    Forever,
+}
+
+impl Until {
+    /// `None` is for ever, as is what no clock can tell.
+    pub(crate) fn deadline(self) -> Option<Instant> {
+        match self {
+            Until::Now => Some(Instant::now()),
+            Until::After(timeout) => Instant::now().checked_add(timeout),
+            Until::At(deadline) => Some(deadline),
+            Until::Forever => None,
+        }
+    }
+}
+
+/// Clears a slot if its participant is dead, and tells whether it was.
+pub(crate) type Reap<'a> = &'a dyn Fn(usize) -> Result<bool>;
+
+/// One wait for a lock: spins, then sleeps with growing bounds, and asks who in the way still lives.
+pub(super) struct Wait {
+    pub(super) until: Until,
+    /// The same by the clock, once that was asked.
+    deadline: Option<Instant>,
+    spins: u32,
+    since: Option<Instant>,
+    sleep: Duration,
+    /// The deadline has passed, and nobody is in the way.
+    pub(super) last_try: bool,
+    /// When it was last asked whether who is in the way lives, or when the wait began.
+    asked: Option<Instant>,
+    /// Who was in the way when it was last asked was dead.
+    reaped: bool,
+    /// Who was in the way, and since when without a break.
+    blocker: Option<(usize, Instant)>,
+}
+
+impl Wait {
+    pub(super) fn new(until: Until) -> Wait {
+        Wait {
+            until,
+            deadline: None,
+            spins: 0,
+            since: None,
+            sleep: FIRST_SLEEP,
+            last_try: false,
+            asked: None,
+            reaped: false,
+            blocker: None,
+        }
+    }
+
+    /// Whether it is more than a few looks.
+    pub(super) fn has_slept(&self) -> bool {
+        self.since.is_some()
+    }
+
+    pub(super) fn is_long(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= HURRY_AFTER)
+    }
+
+    /// What the sleep that comes next needs; none while there is none to come, since others would then wake one who does
+    /// not sleep.
+    pub(super) fn ticket(&self, queue: &Queue, me: usize) -> Result<Option<Ticket>, Fault> {
+        if self.spins < SPINS { Ok(None) } else { queue.ticket(me).map(Some) }
+    }
+
+    pub(super) fn once(
+        &mut self,
+        queue: &Queue,
+        ticket: Option<Ticket>,
+        blocker: Option<usize>,
+        reap: Reap<'_>,
+    ) -> Result<(), Refused> {
+        if self.spins < SPINS {
+            self.spins += 1;
+            for _ in 0..self.spins {
+                std::hint::spin_loop();
+            }
+            // Mostly it is free before the clock has told the time.
+            if !matches!(self.until, Until::Now) {
+                return Ok(());
+            }
+        }
+        if self.since.is_none() {
+            self.deadline = self.until.deadline();
+            self.until = self.deadline.map_or(Until::Forever, Until::At);
+        }
+        let now = Instant::now();
+        self.since.get_or_insert(now);
+        self.blocker = match (blocker, self.blocker) {
+            (Some(slot), Some((known, since))) if slot == known => Some((slot, since)),
+            (Some(slot), _) => Some((slot, now)),
+            (None, _) => None,
+        };
+        let left = match self.deadline {
+            Some(deadline) if deadline <= now => {
+                if self.tries_again(queue, blocker, reap)? {
+                    return Ok(());
+                }
+                let holder = self.blocker.map(|(slot, _)| slot);
+                let seen_for = self.blocker.map_or(Duration::ZERO, |(_, since)| now - since);
+                return Err(Refused::Timeout { holder, seen_for });
+            }
+            Some(deadline) => deadline - now,
+            None => LAST_SLEEP,
+        };
+        let Some(ticket) = ticket else { return Ok(()) };
+        // A program that dies takes all its handles along: who comes next in the way is asked about at once.
+        if !self.reaped {
+            queue.sleep(ticket, self.sleep.min(left));
+        }
+        // However often others wake us meanwhile, who is in the way may be dead.
+        let asked = *self.asked.get_or_insert(now);
+        if self.reaped || asked.elapsed() >= self.sleep {
+            self.reaped = match blocker {
+                Some(slot) => reap(slot).map_err(Refused::Failed)?,
+                None => false,
+            };
+            self.asked = Some(Instant::now());
+            self.sleep = (self.sleep * 2).min(LAST_SLEEP);
+        }
+        Ok(())
+    }
+
+    /// Whether there is a reason to look once more though the deadline has passed. Who never waits long, because it
+    /// only tries, would otherwise never learn that a holder is dead, nor pass HURRY that nobody is left to take away.
+    fn tries_again(&mut self, queue: &Queue, blocker: Option<usize>, reap: Reap<'_>) -> Result<bool, Refused> {
+        match blocker {
+            Some(slot) => reap(slot).map_err(Refused::Failed),
+            None if self.last_try => Ok(false),
+            // Those for whom HURRY stands are woken first: if they live, they come, or ask for their places anew.
+            None if queue.is_awaited()? => {
+                queue.wake_all()?;
+                Ok(false)
+            }
+            None => {
+                self.last_try = true;
+                Ok(true)
+            }
+        }
+    }
+}
