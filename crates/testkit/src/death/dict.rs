@@ -40,8 +40,9 @@ impl Deaths {
             found: BTreeMap::new(),
             longest: Duration::ZERO,
         };
-        for (number, scene) in SCENES.iter().enumerate() {
-            let samples = self.samples / SCENES.len() + usize::from(number < self.samples % SCENES.len());
+        let scenes: Vec<Scene> = SCENES.into_iter().filter(|scene| !self.short || scene.is_short()).collect();
+        for (number, scene) in scenes.iter().enumerate() {
+            let samples = self.samples / scenes.len() + usize::from(number < self.samples % scenes.len());
             run.play(*scene, samples, self);
         }
         println!(

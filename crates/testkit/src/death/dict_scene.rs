@@ -91,6 +91,19 @@ fn open(path: &Path) -> Dict {
 }
 
 impl Scene {
+    pub(super) fn is_short(self) -> bool {
+        matches!(
+            self,
+            Scene::First
+                | Scene::New
+                | Scene::Same
+                | Scene::Remove
+                | Scene::SameKept
+                | Scene::RemoveKept
+                | Scene::Flush
+        )
+    }
+
     /// Whether it begins after a flush, so that what is freed is kept for a power cut.
     fn is_kept(self) -> bool {
         matches!(
