@@ -1,5 +1,5 @@
 //! The lock, the wait queues and the recovery from deaths, in every order of events that loom finds within bounds.
-//! `ci/models.sh` runs them; `docs/decisions/0007-models.md` tells what they cover and what they would catch.
+//! `ci/models.sh` runs them; `docs/decisions/0009-models.md` tells what they cover and what they would catch.
 //!
 //! Each thread that is a participant of its own has a handle of its own, as a process would have; all handles' cells are the
 //! same words of the model. What a guard does is done here by the same calls in the same order, since guards know their
