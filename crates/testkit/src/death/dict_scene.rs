@@ -125,7 +125,7 @@ impl Scene {
             }
             Scene::Move | Scene::MoveKept => {
                 // What is left of many, in every span of theirs a few.
-                for n in (0..2000).filter(|n| n % 8 == 0) {
+                for n in (0..2200).filter(|n| n % 8 == 0) {
                     old.insert(format!("{n:04}"), value(4, 400));
                 }
                 return old;
