@@ -3,8 +3,11 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 component clippy clippy
-for manifest in Cargo.toml benches/Cargo.toml fuzz/Cargo.toml; do
+# What the gems' crates are made against.
+packages ruby ruby-dev libclang-dev
+for manifest in Cargo.toml benches/Cargo.toml fuzz/Cargo.toml bindings/ruby/Cargo.toml; do
     cargo clippy --manifest-path "$manifest" --workspace --all-targets -- -D warnings
 done
 foreign_clippy x86_64-pc-windows-gnu --workspace --all-targets
+foreign_clippy x86_64-pc-windows-gnu --manifest-path bindings/ruby/Cargo.toml -p win32-mmap-store --all-targets
 ci/msrv.sh

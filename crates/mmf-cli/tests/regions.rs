@@ -125,6 +125,43 @@ fn info_and_ls_tell_what_it_is_and_who_takes_part() {
     assert_eq!(line.split_whitespace().nth(1), Some("region"));
 }
 
+/// Asks until the text says so.
+#[track_caller]
+fn comes_to_say(name: &str, part: &str) {
+    let since = Instant::now();
+    loop {
+        let text = mmf(["info", name]).exits(0).text();
+        if text.contains(part) {
+            return;
+        }
+        assert!(since.elapsed() < LIMIT, "{part:?} is never said: {text}");
+    }
+}
+
+#[test]
+fn info_tells_who_waits_and_for_what() {
+    let (name, region) = region("waits");
+    let guard = region.write().unwrap();
+    comes_to_say(&name, "0 for the lock, 0 for a change");
+    comes_to_say(&name, "writing");
+    let mut reader = Running::start(["read", &name, "--timeout", "60"]);
+    comes_to_say(&name, "1 for the lock, 0 for a change");
+    let about = mmf(["info", &name, "--json"]).exits(0).json();
+    let waiting: Vec<_> =
+        about["region"]["participants"].as_array().unwrap().iter().map(|one| one["waiting"].clone()).collect();
+    assert_eq!(waiting, [0, 1]);
+    drop(guard);
+    assert_eq!(reader.wait(), Some(0));
+    comes_to_say(&name, "0 for the lock, 0 for a change");
+
+    let mut watcher = Running::start(["watch", &name, "--count", "1"]);
+    comes_to_say(&name, "0 for the lock, 1 for a change");
+    comes_to_say(&name, "waiting for a change");
+    region.write().unwrap().set(b"news").unwrap();
+    assert_eq!(watcher.wait(), Some(0));
+    comes_to_say(&name, "0 for the lock, 0 for a change");
+}
+
 #[test]
 fn what_passes_the_capacity_leaves_the_contents_alone() {
     let (name, region) = region("capacity");
@@ -268,14 +305,21 @@ fn a_segment_of_another_release_is_not_trampled() {
 
 #[test]
 fn a_region_that_can_only_be_read_is_read() {
-    let dir = TempDir::new();
-    // A feature that writers have to know.
-    let path = altered(&dir, |bytes| bytes[24] = 1);
-    let text = path.to_str().unwrap();
-    assert_eq!(mmf(["read", text]).exits(0).stdout, b"contents");
-    assert_eq!(mmf(["read", text, "--offset", "3", "--length", "4"]).exits(0).stdout, b"tent");
-    mmf_with(["write", text], b"x").exits(1).says("--raw");
-    assert_eq!(mmf(["read", text]).exits(0).stdout, b"contents");
+    // A feature that writers have to know, and a lock that the program does not have.
+    let feature = |bytes: &mut [u8]| bytes[24] = 2;
+    let lock = |bytes: &mut [u8]| {
+        bytes[24] = 1;
+        bytes[352..359].copy_from_slice(b"foreign");
+    };
+    for (alter, reason) in [(&feature as &dyn Fn(&mut [u8]), "0x2"), (&lock, "\"foreign\"")] {
+        let dir = TempDir::new();
+        let path = altered(&dir, alter);
+        let text = path.to_str().unwrap();
+        assert_eq!(mmf(["read", text]).exits(0).stdout, b"contents");
+        assert_eq!(mmf(["read", text, "--offset", "3", "--length", "4"]).exits(0).stdout, b"tent");
+        mmf_with(["write", text], b"x").exits(1).says("--raw").says(reason);
+        assert_eq!(mmf(["read", text]).exits(0).stdout, b"contents");
+    }
 }
 
 #[test]

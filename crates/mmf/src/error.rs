@@ -178,6 +178,13 @@ impl Error {
         Error::new(ErrorKind::Unsupported { what: what.into() }, doing)
     }
 
+    /// A segment's place on a file system that other machines share.
+    pub(crate) fn remote_segment(doing: &'static str) -> Self {
+        let what =
+            "a segment on a file system that other machines share: each would take the other's processes for dead";
+        Error::unsupported(doing, what).with_help("a raw mapping of it works")
+    }
+
     pub(crate) fn mismatch(what: &'static str, wanted: impl fmt::Display, found: impl fmt::Display) -> Self {
         let kind = ErrorKind::Mismatch { what, wanted: wanted.to_string(), found: found.to_string() };
         Error::new(kind, "open")

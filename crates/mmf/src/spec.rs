@@ -121,7 +121,7 @@ pub(crate) struct Spec {
     pub(crate) large_pages: LargePages,
     pub(crate) inheritable: bool,
     pub(crate) allow_other_owners: bool,
-    /// What a created object begins with; not longer than `size`.
+    /// What a created object begins with, which makes it a segment; not longer than `size`.
     pub(crate) first_bytes: Vec<u8>,
 }
 

@@ -179,9 +179,10 @@ fn winners_killed(_: &[&str]) {
                 continue;
             }
             // All have it before the first leaves: the object ends with the last who has it, and a slow one would then
-            // make another. What the first of them said was heard above, unless that was the one killed.
-            let unheard = if killed == 0 { 0 } else { 1 };
-            for racer in &mut racers[unheard..] {
+            // make another. What the first of them said was heard above, unless that was the one killed: whose object may have
+            // ended with it, before anybody else had it.
+            let first = if killed == 0 { racers[0].expect_line() } else { first };
+            for racer in &mut racers[1..] {
                 assert_eq!(racer.expect_line(), first, "not one object");
             }
             for racer in &mut racers {

@@ -62,8 +62,66 @@ stories! {
     taking_it_twice_in_a_thread_is_an_error,
     contents_grow_to_the_capacity_and_everybody_sees_it,
     a_raw_mapping_is_no_region,
+    who_waits_is_shown_until_it_is_over,
+    what_is_synced_stays_and_only_writers_sync,
     deaths_at_random_moments_lose_nothing,
     a_writer_that_no_segment_has_keeps_nobody_out,
+}
+
+fn who_waits_is_shown_until_it_is_over(place: &Place) {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
+    let others = &Region::open(place.source()).unwrap();
+    // Of the handle that others use: who waits for the lock, and for a change.
+    let shown = || {
+        let participants = region.status().unwrap().participants;
+        participants
+            .iter()
+            .map(|one| (one.waiting, one.watching))
+            .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    };
+    let comes_to = |wanted: (u32, u32)| {
+        while shown() != wanted {
+            std::thread::yield_now();
+        }
+    };
+    let guard = region.write().unwrap();
+    std::thread::scope(|scope| {
+        for write in [false, false, true] {
+            scope.spawn(move || if write { drop(others.write().unwrap()) } else { drop(others.read().unwrap()) });
+        }
+        comes_to((3, 0));
+        let since = region.version().unwrap();
+        let watches = scope.spawn(move || others.wait_changed(since, Instant::now() + testkit::DEADLINE).unwrap());
+        comes_to((3, 1));
+        let mut guard = guard;
+        guard.set(b"news").unwrap();
+        drop(guard);
+        watches.join().unwrap();
+    });
+    assert_eq!(shown(), (0, 0));
+    // A wait in vain is over too.
+    let guard = region.write().unwrap();
+    assert!(others.read_for(Duration::from_millis(20)).is_err());
+    assert_eq!(shown(), (0, 0));
+    drop(guard);
+}
+
+fn what_is_synced_stays_and_only_writers_sync(place: &Place) {
+    let region = Region::create_new(place.source(), 1 << 20).unwrap();
+    region.sync().unwrap();
+    let other = Region::open(place.source()).unwrap();
+    other.write().unwrap().set(&[7; 100_000]).unwrap();
+    // Longer than this handle knows.
+    region.sync().unwrap();
+    let guard = other.write().unwrap();
+    region.sync().unwrap();
+    drop(guard);
+    if let Source::File(path) = place.source() {
+        assert!(std::fs::read(path).unwrap().windows(100_000).any(|bytes| bytes == [7; 100_000]));
+    }
+    let reader = Region::options().access(Access::ReadOnly).open(place.source()).unwrap();
+    assert_eq!(*reader.sync().unwrap_err().kind(), ErrorKind::ReadOnly);
 }
 
 fn writer(args: &[&str]) {

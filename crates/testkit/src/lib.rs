@@ -33,6 +33,7 @@
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod death;
 pub mod fairness;
+pub mod golden;
 mod leak;
 mod names;
 mod parent;

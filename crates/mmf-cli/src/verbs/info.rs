@@ -1,7 +1,5 @@
 //! `mmf info`.
 
-use std::fmt::Write as _;
-
 use mmf::{Access, ErrorKind, Mapping, Participant, Region, RegionStatus};
 use serde::Serialize;
 
@@ -64,6 +62,9 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         tell("poisoned", if region.poisoned { "yes: a writer left a change half made" } else { "no" }.to_owned());
         tell("created", utc(region.created));
         tell("participants", region.participants.len().to_string());
+        let sum = |of: fn(&Participant) -> u32| region.participants.iter().map(of).sum::<u32>();
+        let (waiting, watching) = (sum(|one| one.waiting), sum(|one| one.watching));
+        tell("waiting", format!("{waiting} for the lock, {watching} for a change"));
     }
     let mut text = table.text();
     if let Some(region) = region.filter(|region| !region.participants.is_empty()) {
@@ -86,25 +87,26 @@ fn reason(error: &mmf::Error) -> String {
 }
 
 fn participants(region: &RegionStatus) -> String {
-    let mut table = Table::new([("PROCESS", Align::Right), ("SINCE", Align::Left), ("LOCK", Align::Left)]);
+    let mut table = Table::new([("PROCESS", Align::Right), ("SINCE", Align::Left), ("DOES", Align::Left)]);
     for participant in &region.participants {
-        table.row([participant.process.to_string(), utc(participant.since), lock(participant)]);
+        table.row([participant.process.to_string(), utc(participant.since), does(participant)]);
     }
     table.text()
 }
 
-fn lock(participant: &Participant) -> String {
-    let mut text = String::new();
-    if participant.writing {
-        text.push_str("writing ");
-    }
-    match participant.reading {
-        0 => {}
-        1 => text.push_str("reading"),
-        // Writing to a string cannot fail.
-        threads => drop(write!(text, "reading in {threads} threads")),
-    }
-    text
+fn does(participant: &Participant) -> String {
+    let threads = |what: &str, number: u32| match number {
+        0 => None,
+        1 => Some(what.to_owned()),
+        number => Some(format!("{what} in {number} threads")),
+    };
+    let all = [
+        threads("writing", participant.writing.into()),
+        threads("reading", participant.reading),
+        threads("waiting for the lock", participant.waiting),
+        threads("waiting for a change", participant.watching),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// An object as JSON.
@@ -140,6 +142,8 @@ struct AboutParticipant {
     since: String,
     writing: bool,
     reading: u32,
+    waiting: u32,
+    watching: u32,
 }
 
 impl From<&RegionStatus> for AboutRegion {
@@ -149,6 +153,8 @@ impl From<&RegionStatus> for AboutRegion {
             since: utc(participant.since),
             writing: participant.writing,
             reading: participant.reading,
+            waiting: participant.waiting,
+            watching: participant.watching,
         };
         AboutRegion {
             length: status.len,

@@ -271,6 +271,7 @@ impl Writer<'_> {
 
     /// Has all that is there count no longer, in one store; its space is swept up later.
     fn clear(&mut self) -> Result<u64> {
+        self.make_room_in_index(0)?;
         self.begin_change()?;
         self.plan.clear();
         let version = self.version()? + 1;

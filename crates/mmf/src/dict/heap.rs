@@ -20,9 +20,9 @@ use crate::mapping::Mapping;
 /// The word of a free block that leads to the next: its number + 1.
 pub(super) const LINK: usize = 8;
 
-const STATE: usize = 0;
-const EVER: usize = 8;
-const LINKS: usize = 16;
+pub(super) const STATE: usize = 0;
+pub(super) const EVER: usize = 8;
+pub(super) const LINKS: usize = 16;
 const BITS: u64 = (1 << 26) - 1;
 const LISTED: u64 = 1 << 60;
 
@@ -57,7 +57,7 @@ impl State {
     }
 
     #[inline]
-    fn word(self) -> u64 {
+    pub(super) fn word(self) -> u64 {
         self.class | (self.live & BITS) << 8 | (self.free & BITS) << 34 | if self.listed { LISTED } else { 0 }
     }
 }
@@ -96,7 +96,7 @@ impl<'a> Heap<'a> {
         plan.put(self.shape.entry(span) + LINKS, stored(next) | stored(before) << 32);
     }
 
-    fn head(class: u64) -> usize {
+    pub(super) fn head(class: u64) -> usize {
         at::CLASSES + 8 * number(class)
     }
 
@@ -204,7 +204,8 @@ impl<'a> Heap<'a> {
         if let Some(span) = self.shape.span_of(block) {
             let state = self.state(plan, span)?;
             if let Some(size) = class::size(state.class) {
-                if (block - self.shape.span(span)) % size == 0 {
+                let at = block - self.shape.span(span);
+                if at % size == 0 && at + size <= self.shape.span_size() {
                     return Ok((span, state, size));
                 }
             }
@@ -332,6 +333,6 @@ impl<'a> Heap<'a> {
     }
 }
 
-fn stored(span: Option<usize>) -> u64 {
+pub(super) fn stored(span: Option<usize>) -> u64 {
     span.map_or(0, |span| span as u64 + 1)
 }

@@ -17,9 +17,9 @@ use crate::error::Result;
 /// Slots of a line.
 pub(super) const SLOTS: usize = 7;
 /// The word of a line that leads to the next.
-const NEXT: usize = 8 * SLOTS;
+pub(super) const NEXT: usize = 8 * SLOTS;
 /// How many buckets an index begins with.
-const FIRST: u64 = 64;
+pub(super) const FIRST: u64 = 64;
 /// Entries to seven buckets, on average, before there is another one.
 const LOAD: u64 = 24;
 /// Lines of one bucket; more are a circle.
@@ -256,33 +256,30 @@ impl Heap<'_> {
             plan.put(new + 8 * nth, entries.get(nth).copied().unwrap_or(0));
         }
         plan.put(new + NEXT, next);
-        // Where what stays fits into the first line, the others are given back. Readers that miss it look at the count.
+        plan.put(at::BUCKETS, word + 1);
+        for (at, _) in &go {
+            plan.put(*at, 0);
+        }
+        plan.carry_out(self.map, self.shape)?;
+        if lines.len() > 1 && stay.len() <= SLOTS { self.shorten(plan, &lines, &stay) } else { Ok(()) }
+    }
+
+    /// Moves the entries of a bucket into its first line, and gives the other lines back, in a plan of its own. Readers that
+    /// miss an entry meanwhile see by the word of the count that they have to look again.
+    fn shorten(&self, plan: &mut Plan, lines: &[usize], entries: &[(usize, u64)]) -> Result<(), NoBlock> {
+        plan.clear();
         let first = lines[0];
-        let shrink = lines.len() > 1 && stay.len() <= SLOTS;
-        if shrink {
-            let mut holes = (0..SLOTS).map(|nth| first + 8 * nth).filter(|at| stay.iter().all(|(kept, _)| kept != at));
-            let moved: Vec<(usize, u64)> = stay
-                .iter()
-                .filter(|(at, _)| !(first..first + LINE).contains(at))
-                .filter_map(|(_, slot)| holes.next().map(|hole| (hole, *slot)))
-                .collect();
-            plan.put(at::BUCKETS, word + 1);
-            for (at, _) in go.iter().filter(|(at, _)| (first..first + LINE).contains(at)) {
-                plan.put(*at, 0);
+        let in_first = |at: usize| (first..first + LINE).contains(&at);
+        let mut holes = (0..SLOTS).map(|nth| first + 8 * nth).filter(|at| entries.iter().all(|(kept, _)| kept != at));
+        for (_, slot) in entries.iter().filter(|(at, _)| !in_first(*at)) {
+            if let Some(hole) = holes.next() {
+                plan.put(hole, *slot);
             }
-            for (hole, slot) in moved {
-                plan.put(hole, slot);
-            }
-            plan.put(at::BUCKETS, (word + 1).wrapping_add(1 << 40));
-            plan.put(first + NEXT, 0);
-            for line in &lines[1..] {
-                self.give(plan, *line)?;
-            }
-        } else {
-            plan.put(at::BUCKETS, word + 1);
-            for (at, _) in &go {
-                plan.put(*at, 0);
-            }
+        }
+        plan.put(at::BUCKETS, self.map.word(at::BUCKETS)?.wrapping_add(1 << 40));
+        plan.put(first + NEXT, 0);
+        for line in &lines[1..] {
+            self.give(plan, *line)?;
         }
         Ok(plan.carry_out(self.map, self.shape)?)
     }

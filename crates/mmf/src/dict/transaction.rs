@@ -82,22 +82,16 @@ impl Dict {
         }
         let deadline = self.usual().deadline();
         loop {
-            let before = self.moment()?;
+            let before = self.heap().moment()?;
             let result = body(&snapshot);
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
-            if self.moment()? == before {
+            if self.heap().moment()? == before {
                 return result;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
             }
         }
-    }
-
-    /// What differs after every change.
-    pub(super) fn moment(&self) -> Result<(u64, u64, u64)> {
-        let map = &self.segment.map;
-        Ok((map.word(at::COMMIT)?, map.word(at::FLOOR)?, map.word(at::BUCKETS)?))
     }
 }
 

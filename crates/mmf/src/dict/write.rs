@@ -7,7 +7,7 @@ use super::heap::{Heap, LINK, NoBlock};
 use super::index::{Place, count_of, slot_for};
 use super::plan::{self, Plan};
 use super::read::{HeadAndKey, same};
-use super::record::{BEFORE, HEAD, Head, Kind, STAMP, VERSION};
+use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
 use super::ring::Ring;
 use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,6 +63,12 @@ impl<'a> Writer<'a> {
         Ok(writer)
     }
 
+    /// Takes the lock, and leaves everything as it is.
+    #[inline]
+    pub(super) fn take(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
+        Ok(Writer::holding(Writer::enter(dict, until, doing)?, dict, plan))
+    }
+
     /// Takes the lock. What follows is that it is [held](Writer::holding).
     #[inline(always)]
     pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Mine<'a>> {
@@ -92,7 +98,12 @@ impl<'a> Writer<'a> {
     /// The version of the last change.
     #[inline]
     pub(super) fn version(&self) -> Result<u64> {
-        self.heap.map.word(at::COMMIT)
+        let version = self.heap.map.word(at::COMMIT)?;
+        // No dict lives to see so many, and what is added to them must not pass the end.
+        if version > u64::MAX / 2 {
+            return Err(self.heap.damaged(format!("its last change has the version {version}")));
+        }
+        Ok(version)
     }
 
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
@@ -111,15 +122,18 @@ impl<'a> Writer<'a> {
 
     /// Buckets for so many more entries.
     #[inline]
-    fn make_room_in_index(&mut self, more: usize) -> Result<()> {
+    pub(super) fn make_room_in_index(&mut self, more: usize) -> Result<()> {
         let map = self.heap.map;
-        loop {
+        // One more than are wanted in the long run; if there have been fewer for a while, or the number of entries is wrong,
+        // the change need not wait for all that are missing.
+        for _ in 0..more.saturating_add(2) {
             let count = count_of(map.word(at::BUCKETS)?);
             if count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
                 return Ok(());
             }
+            self.begin_change()?;
             let made = match count {
-                0 => self.heap.begin_index(self.plan),
+                0 => self.begin_boot().map_err(NoBlock::from).and_then(|()| self.heap.begin_index(self.plan)),
                 _ => self.heap.split(self.plan, self.dict.seed),
             };
             match made {
@@ -130,6 +144,7 @@ impl<'a> Writer<'a> {
                 Err(NoBlock::Failed(error)) => return Err(error),
             }
         }
+        Ok(())
     }
 
     #[inline]
@@ -175,7 +190,7 @@ impl<'a> Writer<'a> {
             if let Some(old) = old {
                 freed.push((old.block, old.in_spans, false));
             }
-            now += u64::from(!there);
+            now = now.saturating_add(u64::from(!there));
             ring.write(&self.heap, version, kind, change.key)?;
         }
         if version == before {
@@ -263,7 +278,8 @@ impl<'a> Writer<'a> {
         heap.map.put_word(block + STAMP, 0)?;
         // Whoever still reads what was here before sees that before it sees other bytes.
         fence(Ordering::Release);
-        heap.map.put_words(block + VERSION, &[version, head.what(), head.checksum])?;
+        let words = [version, head.what(), head.checksum ^ record::place(block, version)];
+        heap.map.put_words(block + VERSION, &words)?;
         heap.map.write_at(block + HEAD, key)?;
         if parts.is_empty() {
             heap.map.write_at(block + HEAD + key.len(), value)?;
@@ -291,7 +307,7 @@ impl<'a> Writer<'a> {
         let size = self.size_of(block)?;
         self.plan.put(block + LINK, first);
         self.plan.put(list, block as u64);
-        self.plan.put(at::PENDING_BYTES, bytes + size);
+        self.plan.put(at::PENDING_BYTES, bytes.saturating_add(size));
         Ok(())
     }
 
@@ -299,8 +315,12 @@ impl<'a> Writer<'a> {
     pub(super) fn size_of(&self, block: usize) -> Result<u64> {
         let head = self.head(block)?;
         let (_, _, size) = self.heap.block(self.plan, block)?;
-        let spans = if head.in_spans { head.span_count(self.heap.shape) * self.heap.shape.span_size() } else { 0 };
-        Ok((size + spans) as u64)
+        let spans = if head.in_spans {
+            head.span_count(self.heap.shape).saturating_mul(self.heap.shape.span_size())
+        } else {
+            0
+        };
+        Ok(size.saturating_add(spans) as u64)
     }
 
     pub(super) fn head(&self, block: usize) -> Result<Head> {
@@ -323,6 +343,11 @@ impl<'a> Writer<'a> {
             }
         }
         self.heap.give(self.plan, block)
+    }
+
+    /// Who waits for changes looks again once the lock is released.
+    pub(super) fn has_changed(&mut self) {
+        self.changed = true;
     }
 
     #[inline]

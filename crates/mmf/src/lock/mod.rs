@@ -37,10 +37,13 @@
 //! ([`Lock::scrub`], under that slot's token). All of it can be done again, so a reaper may die as well.
 
 mod patience;
+mod raw;
 mod readers;
 
 use patience::Wait;
 pub(crate) use patience::{Reap, Refused, Until};
+pub use raw::{LockWord, LockWords, RawLock};
+pub(crate) use raw::{NAME_MAX, OwnLock};
 pub(crate) use readers::{Readers, Seat};
 
 use std::sync::Arc;

@@ -95,6 +95,11 @@ impl Wait {
         }
     }
 
+    /// Whether it is more than a few looks.
+    pub(super) fn has_slept(&self) -> bool {
+        self.since.is_some()
+    }
+
     pub(super) fn is_long(&self) -> bool {
         self.since.is_some_and(|since| since.elapsed() >= HURRY_AFTER)
     }

@@ -7,6 +7,8 @@ mod cell;
 mod cursor;
 mod options;
 mod raw;
+#[cfg(test)]
+pub(crate) mod trace;
 mod words;
 
 pub use atomics::Atom;
@@ -310,10 +312,11 @@ impl Mapping {
     }
 
     fn flush_view(&self, offset: usize, len: usize) -> Result<()> {
-        match self.views().last() {
-            Some(view) => view.flush(offset, len),
-            None => Ok(()),
-        }
+        // The older ones too: pointers into them stay in use, and on Windows each view knows its own changes alone.
+        self.views().iter().try_for_each(|view| {
+            let end = view.reach().min(offset + len);
+            if offset < end { view.flush(offset, end - offset) } else { Ok(()) }
+        })
     }
 
     /// As [`flush`](Mapping::flush), and returns once the file is on its disk: `msync` and `fsync`,
@@ -327,7 +330,10 @@ impl Mapping {
         if self.access != Access::ReadWrite {
             return Ok(());
         }
-        self.flush_view(offset, len).and_then(|()| self.object.sync()).map_err(|error| self.name_it(error))
+        let synced = self.flush_view(offset, len).and_then(|()| self.object.sync());
+        #[cfg(test)]
+        trace::synced(offset..offset + len);
+        synced.map_err(|error| self.name_it(error))
     }
 
     /// What can be passed to another process, which gives it to

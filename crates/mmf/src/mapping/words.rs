@@ -6,6 +6,11 @@ use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::guard::{self, Word};
 
+/// An offset as this process counts.
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
 /// For structures: whoever uses them has taken a [`Cell`](super::Cell) before, which refuses mappings whose words cannot be
 /// reached.
 impl Mapping {
@@ -38,6 +43,8 @@ impl Mapping {
         }
         // SAFETY: as in `word`; it may be written.
         let stored = unsafe { u64::store_release(at.cast(), value) };
+        #[cfg(test)]
+        super::trace::stored(offset, &value.to_le_bytes());
         stored.map_err(|guard::Fault| self.fault("write", offset, 0))
     }
 
@@ -58,6 +65,8 @@ impl Mapping {
         // SAFETY: `locate_writable` checked that the words lie in the view, which lives as long as `self` and may be written, and
         // the alignment was checked here.
         let stored = unsafe { guard::store_words(dst, words) };
+        #[cfg(test)]
+        words.iter().zip(0..).for_each(|(word, nth)| super::trace::stored(offset + 8 * nth, &word.to_le_bytes()));
         stored.map_err(|guard::Fault| self.fault("write", offset, 0))
     }
 
@@ -73,17 +82,31 @@ impl Mapping {
         let Some(last) = len.checked_sub(8).filter(|_| base.addr() % 8 == 0) else { return self.put_others(pairs) };
         // SAFETY: the view has `len` bytes, as it had before the address was asked for; it lives as long as `self`, may be written
         // and is aligned, as checked.
-        let done = unsafe { guard::store_pairs(base, last as u64, pairs) };
-        if done == Ok(pairs.len()) { Ok(()) } else { self.put_others(&pairs[done.unwrap_or(0)..]) }
+        match unsafe { guard::store_pairs(base, last as u64, pairs) } {
+            Ok(done) => {
+                #[cfg(test)]
+                for [offset, value] in &pairs[..done] {
+                    super::trace::stored(place(*offset), &value.to_le_bytes());
+                }
+                // Somebody may have made the mapping longer; else what cannot be stored shows why by itself.
+                if done == pairs.len() { Ok(()) } else { self.put_others(&pairs[done..]) }
+            }
+            Err(guard::Fault) => Err(self.lost(pairs)),
+        }
     }
 
-    /// Somebody may have made the mapping longer, or what cannot be stored shows what it is by itself.
     #[cold]
     #[inline(never)]
     fn put_others(&self, pairs: &[[u64; 2]]) -> Result<()> {
-        pairs
-            .iter()
-            .try_for_each(|[offset, value]| self.put_word(usize::try_from(*offset).unwrap_or(usize::MAX), *value))
+        pairs.iter().try_for_each(|[offset, value]| self.put_word(place(*offset), *value))
+    }
+
+    /// Tells which page is gone. Nothing is stored again: others may follow what was stored last.
+    #[cold]
+    #[inline(never)]
+    fn lost(&self, pairs: &[[u64; 2]]) -> Error {
+        let gone = pairs.iter().map(|[offset, _]| place(*offset)).find(|offset| self.word(*offset).is_err());
+        self.fault("write", gone.unwrap_or(0), 0)
     }
 
     /// Copies words, little-endian, from `offset`; each of them may be half of what others are writing.

@@ -143,10 +143,12 @@ impl<'a> ReadGuard<'a> {
 impl Drop for ReadGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        // A forked child has no place: the lock is its parent's.
+        // A forked child has no place: the lock is its parent's. Nor has who uses a lock of the user's own.
         if let Some(seat) = self.mine.segment().seat() {
             // Where the page is gone, so is the lock.
             let _ = self.mine.segment().lock.unlock_read(seat);
+        } else {
+            let _ = self.mine.segment().unlock_own(false);
         }
     }
 }
@@ -298,6 +300,8 @@ impl Drop for WriteGuard<'_> {
         if let Some(seat) = segment.seat() {
             // Where the page is gone, so is the lock.
             let _ = if segment.is_changing() { self.end(seat) } else { segment.lock.unlock_write(seat).map(drop) };
+        } else {
+            let _ = segment.unlock_own(true);
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 pub(super) fn len(segment: &Segment, doing: &'static str) -> Result<usize> {
     match segment.len.load() {
         // It is at most a length of this process's memory.
-        Ok(told) if told <= room(segment, segment.map.len()) => Ok(usize::try_from(told).unwrap_or(0)),
+        Ok(told) if told <= room(segment, segment.map.len() as u64) => Ok(usize::try_from(told).unwrap_or(0)),
         told => len_beyond(segment, told, doing),
     }
 }
@@ -23,8 +23,8 @@ pub(super) fn len(segment: &Segment, doing: &'static str) -> Result<usize> {
 /// Bytes of contents that there is room for. Who may write the object may also make it longer than its capacity, and have
 /// others copy that much.
 #[inline]
-fn room(segment: &Segment, mapped: usize) -> u64 {
-    (mapped as u64).min(segment.header.capacity).saturating_sub(PAYLOAD as u64)
+fn room(segment: &Segment, there: u64) -> u64 {
+    there.min(segment.header.capacity).saturating_sub(PAYLOAD as u64)
 }
 
 /// Somebody else may have made it longer.
@@ -32,10 +32,10 @@ fn room(segment: &Segment, mapped: usize) -> u64 {
 #[inline(never)]
 fn len_beyond(segment: &Segment, told: Result<u64, Fault>, doing: &'static str) -> Result<usize> {
     let told = segment.or_gone(told, doing)?;
-    if told <= room(segment, segment.map.refresh()?) {
+    if told <= room(segment, segment.map.refresh()? as u64) {
         return Ok(usize::try_from(told).unwrap_or(0));
     }
-    if told <= segment.map.object().len()?.saturating_sub(PAYLOAD as u64) {
+    if told <= room(segment, segment.map.object().len()?) {
         let reason = format!("its contents of {told} bytes are more than this process can address");
         return Err(segment.name_it(Error::invalid(doing, reason)));
     }
@@ -49,7 +49,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
     let deadline = until.deadline();
     loop {
         let before = segment.or_gone(segment.version.load(), doing)?;
-        let poisoned = segment.or_gone(segment.lock.is_poisoned(), doing)?;
+        let poisoned = segment.or_gone(segment.is_poisoned(), doing)?;
         if poisoned {
             return Err(segment.name_it(Error::new(ErrorKind::Poisoned, doing)));
         }
@@ -72,7 +72,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
 /// Makes room for contents of `len` bytes, which nobody sees before `set_len`.
 #[inline]
 pub(super) fn make_room(segment: &Segment, len: usize) -> Result<()> {
-    if len as u64 <= room(segment, segment.map.len()) { Ok(()) } else { make_more_room(segment, len) }
+    if len as u64 <= room(segment, segment.map.len() as u64) { Ok(()) } else { make_more_room(segment, len) }
 }
 
 #[cold]

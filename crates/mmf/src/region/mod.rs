@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
+use crate::segment::waits::{For, Waits};
 use crate::segment::{Segment, Until};
 use crate::spec::Access;
 
@@ -179,7 +180,7 @@ impl Region {
     ///
     /// [`ErrorKind::Fault`].
     pub fn is_poisoned(&self) -> Result<bool> {
-        self.segment.or_gone(self.segment.lock.is_poisoned(), "examine")
+        self.segment.or_gone(self.segment.is_poisoned(), "examine")
     }
 
     /// Declares the contents good again, as whoever has mended or replaced them does, with the write guard still in hand:
@@ -233,6 +234,7 @@ impl Region {
             Access::ReadWrite => Some(self.segment.participant("wait for")?.slot()),
             Access::ReadOnly | Access::CopyOnWrite => None,
         };
+        let waits = me.map(|me| Waits::new(&self.segment, me, For::Change));
         loop {
             let ticket = me.map(|me| self.segment.or_gone(self.segment.changes.ticket(me), "wait for")).transpose()?;
             let version = self.version()?;
@@ -243,6 +245,7 @@ impl Region {
             if left.is_zero() {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Timeout { holder: None }, "wait for")));
             }
+            waits.as_ref().map_or(Ok(()), Waits::begin)?;
             match ticket {
                 // Bounded, since whoever should wake us may die before it does.
                 Some(ticket) => self.segment.changes.sleep(ticket, left.min(held::LONGEST_SLEEP)),
@@ -282,6 +285,39 @@ impl Region {
             return self.read()?.read_into(bytes);
         }
         held::read_unlocked(&self.segment, bytes, self.usual())
+    }
+
+    /// Returns once the disk has what was written through this handle under guards that were dropped before. Processes share contents
+    /// without it: it is for the power cut. Memory has no disk and is done at once.
+    ///
+    /// It takes no lock. A change that is under way meanwhile may reach the disk in part, also after this, whenever the system sees fit, and
+    /// no order is promised; after a power cut it is poison only if the header's mark of it has reached the disk too. So a file that must always be
+    /// whole after a power cut is written anew and renamed instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::Region;
+    ///
+    /// let path = std::env::temp_dir().join(format!("mmf-sync-{}", std::process::id()));
+    /// let region = Region::create_new(&path, 4096)?;
+    /// region.write()?.set(b"kept")?;
+    /// region.sync()?;
+    /// # drop(region);
+    /// # std::fs::remove_file(&path).unwrap();
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ReadOnly`]; what the system reports, after which it is not known what the disk has.
+    pub fn sync(&self) -> Result<()> {
+        if self.segment.map.access() != Access::ReadWrite {
+            return Err(self.segment.name_it(Error::new(ErrorKind::ReadOnly, "sync")));
+        }
+        // Others may have made it longer, and this handle have written there since.
+        self.segment.map.refresh()?;
+        self.segment.map.sync(..)
     }
 
     /// Writes a [copy](Region::to_vec) of the contents to a stream: a dump. Nobody waits while it is written.

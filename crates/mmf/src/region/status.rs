@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Region, held};
 use crate::error::Result;
+use crate::segment::waits::For;
 
 /// How a region stands at one moment, for people and for monitoring; the next moment it may differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub struct Participant {
     pub writing: bool,
     /// How many of its threads have a read lock.
     pub reading: u32,
+    /// How many of its threads have waited for the lock for a millisecond or more. Who has stepped forward is among them.
+    pub waiting: u32,
+    /// How many of its threads wait for a change.
+    pub watching: u32,
 }
 
 impl Region {
@@ -49,12 +54,17 @@ impl Region {
         let readers = segment.lock.readers();
         let writer = segment.or_gone(segment.lock.writer(), doing)?;
         let mut participants = Vec::new();
-        for slot in segment.or_gone(readers.occupied(), doing)? {
+        // Those of another boot are dead, though nobody has cleared them yet.
+        let present = segment.or_gone(segment.is_of_this_boot(), doing)?;
+        let occupied = if present { segment.or_gone(readers.occupied(), doing)? } else { Vec::new() };
+        for slot in occupied {
             participants.push(Participant {
                 process: segment.process(slot)?,
                 since: since_1970(segment.since(slot)?),
                 writing: writer == Some(slot),
                 reading: segment.or_gone(readers.count(slot), doing)?,
+                waiting: segment.waiting(slot, For::Lock)?,
+                watching: segment.waiting(slot, For::Change)?,
             });
         }
         Ok(RegionStatus {

@@ -21,6 +21,10 @@ pub(crate) const NAME_MAX: usize = 256;
 pub(crate) const FIXED: usize = 1016;
 const CHECKSUM: usize = FIXED;
 
+/// A read-only compatible feature: the lock is the user's own, whose name is in the header.
+pub(crate) const OWN_LOCK: u64 = 1;
+const LOCK_NAME: usize = 352;
+
 /// What changes.
 pub(crate) mod at {
     /// `[u8; 16]` machine, `[u8; 16]` boot: where it was created.
@@ -38,6 +42,8 @@ pub(crate) mod at {
     pub(crate) const OCCUPIED: usize = 2176;
     /// A queue: those who wait for a change.
     pub(crate) const CHANGE_QUEUE: usize = 2304;
+    /// `[u64; 128]`: the words of a lock of the user's own.
+    pub(crate) const LOCK_WORDS: usize = 3072;
 
     // In a slot:
     /// `u32`: read locks that this participant's threads hold.
@@ -46,6 +52,12 @@ pub(crate) mod at {
     pub(crate) const SLOT_PROCESS: usize = 8;
     /// `u64`: when it attached, in nanoseconds since 1970.
     pub(crate) const SLOT_SINCE: usize = 16;
+    /// `u32`: threads that have waited for the lock for a while.
+    pub(crate) const SLOT_WAITING: usize = 24;
+    /// `u32`: threads that wait for a change.
+    pub(crate) const SLOT_WATCHING: usize = 28;
+    /// `u64`: the participant's word of a lock of the user's own.
+    pub(crate) const SLOT_LOCK_WORD: usize = 32;
 }
 
 /// Where a part of a slot is. What is no slot of the table lies behind it, and is refused as any other place.
@@ -84,6 +96,8 @@ pub(crate) struct Header {
     /// Bytes that the whole segment may grow to.
     pub(crate) capacity: u64,
     pub(crate) name: String,
+    /// The name of the lock, empty for the one that this crate has.
+    pub(crate) lock: String,
 }
 
 impl Header {
@@ -106,6 +120,7 @@ impl Header {
         #[allow(clippy::cast_possible_truncation)] // at most NAME_MAX
         put(92, &(name.len() as u32).to_le_bytes());
         put(96, name);
+        put(LOCK_NAME, self.lock.as_bytes());
         let sum = checksum(&bytes[..FIXED]);
         bytes[CHECKSUM..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -141,10 +156,14 @@ impl Header {
             created: u64_at(64),
             capacity: u64_at(72),
             name: String::from_utf8_lossy(name).into_owned(),
+            lock: if u64_at(24) & OWN_LOCK == 0 { String::new() } else { lock_name(bytes) },
         };
-        if header.incompatible != 0 || (writable && header.read_compatible != 0) {
-            let (all, write) = (header.incompatible, header.read_compatible);
+        let (all, write) = (header.incompatible, header.read_compatible & !OWN_LOCK);
+        if all != 0 || (writable && write != 0) {
             return refuse(format!("it needs features {all:#x} to be read and {write:#x} to be written"));
+        }
+        if u64_at(24) & OWN_LOCK != 0 && header.lock.is_empty() {
+            return refuse("its lock has no name".to_owned());
         }
         if u64_at(80) != PAYLOAD as u64 || u32_at(88) as usize != SLOTS {
             return refuse("its parts are not where this version has them".to_owned());
@@ -156,6 +175,10 @@ impl Header {
     }
 }
 
+fn lock_name(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[LOCK_NAME..LOCK_NAME + lock::NAME_MAX]).trim_end_matches('\0').to_owned()
+}
+
 /// FNV-1a with 64 bits: against damage, not against an enemy, who could compute it as well.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
@@ -164,8 +187,9 @@ fn checksum(bytes: &[u8]) -> u64 {
 const _: () = {
     assert!(at::BOOT >= FIXED + 8 && at::LOCK >= at::BOOT + 32 && at::LEN + 8 <= at::LOCK_QUEUE);
     assert!(at::LOCK % 64 == 0 && at::LOCK_QUEUE % 64 == 0 && at::OCCUPIED % 64 == 0);
-    assert!(at::CHANGE_QUEUE % 64 == 0 && at::CHANGE_QUEUE + 64 <= SLOT_TABLE);
-    assert!(PAYLOAD % 4096 == 0 && SLOTS == 256 && 96 + NAME_MAX <= FIXED);
+    assert!(at::CHANGE_QUEUE % 64 == 0 && at::CHANGE_QUEUE + 64 <= at::LOCK_WORDS);
+    assert!(at::LOCK_WORDS + 8 * lock::LockWords::SHARED <= SLOT_TABLE && at::SLOT_LOCK_WORD % 8 == 0);
+    assert!(PAYLOAD % 4096 == 0 && SLOTS == 256 && 96 + NAME_MAX <= LOCK_NAME && LOCK_NAME + lock::NAME_MAX <= FIXED);
 };
 
 #[cfg(test)]
@@ -182,6 +206,7 @@ mod tests {
             created: 1,
             capacity: 1 << 20,
             name: "name:frames".to_owned(),
+            lock: String::new(),
         }
     }
 
@@ -202,12 +227,16 @@ mod tests {
 
     #[test]
     fn features_decide_who_may_open() {
-        let with = |compatible, read_compatible, incompatible| {
+        let with = |compatible, read_compatible: u64, incompatible| {
             Header { compatible, read_compatible, incompatible, ..header() }.encode()
         };
         assert!(Header::decode(&with(1, 0, 0), 1 << 16, true).is_ok());
-        assert!(Header::decode(&with(0, 1, 0), 1 << 16, true).is_err());
-        assert!(Header::decode(&with(0, 1, 0), 1 << 16, false).is_ok());
+        assert!(Header::decode(&with(0, 2, 0), 1 << 16, true).is_err());
+        assert!(Header::decode(&with(0, 2, 0), 1 << 16, false).is_ok());
         assert!(Header::decode(&with(0, 0, 1), 1 << 16, false).is_err());
+        // A lock that has no name.
+        assert!(Header::decode(&with(0, OWN_LOCK, 0), 1 << 16, false).is_err());
+        let named = Header { read_compatible: OWN_LOCK, lock: "n".repeat(lock::NAME_MAX), ..header() };
+        assert_eq!(Header::decode(&named.encode(), 1 << 16, true).unwrap(), named);
     }
 }

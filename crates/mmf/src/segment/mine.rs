@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// The locks that one thread can have at the same time.
 const MOST: usize = 64;
 
-/// The segments that a thread has locked, by their ids. Without a destructor, so that reaching it costs nothing.
+/// The segments that a thread has locked, by their marks. Without a destructor, so that reaching it costs nothing.
 struct Marks {
     ids: [Cell<u128>; MOST],
     count: Cell<usize>,
@@ -20,7 +20,7 @@ thread_local! {
 }
 
 fn id(segment: &Segment) -> u128 {
-    u128::from_ne_bytes(segment.header.id)
+    segment.mark
 }
 
 /// A mark that this thread has a segment's lock. It stays in its thread.

@@ -1,9 +1,12 @@
 //! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
 
+mod boot;
 pub(crate) mod layout;
 mod mine;
 mod options;
+mod own_lock;
 mod participants;
+pub(crate) mod waits;
 
 pub(crate) use mine::Mine;
 pub(crate) use options::SegmentOptions;
@@ -14,7 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Holder, Result};
-pub(crate) use crate::lock::{Held, Seat, Until};
+pub(crate) use crate::lock::{Held, OwnLock, Seat, Until};
 use crate::lock::{Lock, Refused, WATCHED};
 use crate::mapping::{Cell, Mapping};
 use crate::name::Source;
@@ -22,12 +25,18 @@ use crate::spec::Access;
 use crate::sys;
 use crate::sys::guard::Fault;
 use crate::wait::{Flag, Queue};
-use layout::{Header, Kind, PAYLOAD, at};
+use boot::LastBoot;
+use layout::{Header, Kind, OWN_LOCK, PAYLOAD, at};
+use waits::{For, Waits};
 
 /// A mapping with a header, a lock and participants.
 pub(crate) struct Segment {
     pub(crate) header: Header,
     pub(crate) lock: Lock,
+    /// In the place of `lock`, which then only tells who is inside.
+    own_lock: Option<OwnLock>,
+    /// In the place of `participant`, so that nobody takes the usual way to `lock`.
+    own_participant: OnceLock<Participant>,
     /// `LEN`: bytes of payload in use.
     pub(crate) len: Cell<u64>,
     /// Moved by every change, odd while one is under way.
@@ -40,6 +49,9 @@ pub(crate) struct Segment {
     pub(crate) changes: Queue,
     /// How this handle's participant and its peers wake each other.
     bells: Arc<sys::Bells>,
+    last_boot: LastBoot,
+    /// By what threads know that they have the lock: a copied file has its original's id, and is another segment.
+    pub(crate) mark: u128,
     /// Taken at the first lock or wait.
     participant: OnceLock<Participant>,
     attaching: Mutex<()>,
@@ -51,14 +63,20 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// The bytes that a new segment begins with, and how large it is.
-    pub(crate) fn birth(source: Option<&Source>, kind: Kind, size: u64, capacity: u64) -> Result<(Vec<u8>, u64, u64)> {
+    pub(crate) fn birth(
+        source: Option<&Source>,
+        kind: Kind,
+        lock: Option<&OwnLock>,
+        size: u64,
+        capacity: u64,
+    ) -> Result<(Vec<u8>, u64, u64)> {
         let whole = |payload: u64| {
             payload.checked_add(PAYLOAD as u64).ok_or_else(|| Error::invalid("create", "the capacity is too large"))
         };
         let (size, capacity) = (whole(size)?, whole(capacity.max(size))?);
         let header = Header {
             compatible: 0,
-            read_compatible: 0,
+            read_compatible: lock.map_or(0, |_| OWN_LOCK),
             incompatible: 0,
             kind,
             id: sys::random_id()?,
@@ -68,6 +86,7 @@ impl Segment {
                 Some(Source::Named(name)) => name.to_string(),
                 _ => String::new(),
             },
+            lock: lock.map_or(Ok(String::new()), OwnLock::checked_name)?,
         };
         let mut bytes = header.encode();
         let boot = sys::boot();
@@ -78,11 +97,9 @@ impl Segment {
     }
 
     /// Takes up a mapping of a whole segment, checking its header once.
-    pub(crate) fn adopt(mut map: Mapping, kind: Kind) -> Result<Segment> {
+    pub(crate) fn adopt(mut map: Mapping, kind: Kind, own_lock: Option<OwnLock>) -> Result<Segment> {
         if map.object().is_remote()? {
-            let what =
-                "a segment on a file system that other machines share: each would take the other's processes for dead";
-            return Err(Error::unsupported("open", what).with_help("a raw mapping of it works"));
+            return Err(Error::remote_segment("open"));
         }
         let bytes = map.read_to_vec(0, map.len().min(PAYLOAD))?;
         let writable = map.access() == Access::ReadWrite;
@@ -90,6 +107,7 @@ impl Segment {
         if header.kind != kind {
             return Err(Error::mismatch("its kind", text(kind), text(header.kind)));
         }
+        Segment::check_lock(&header.lock, own_lock.as_ref(), writable)?;
         map.set_growth(usize::try_from(header.capacity).unwrap_or(usize::MAX));
         let bells = Arc::new(sys::Bells::new(&header.id));
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
@@ -103,18 +121,25 @@ impl Segment {
         let watched = unsafe { Flag::new(&map, at::LOCK, WATCHED) }?;
         // SAFETY: as above.
         let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
+        // SAFETY: as above.
+        let last_boot = unsafe { LastBoot::new(&map) }?;
+        let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()?;
         let forks = sys::forks();
-        let (participant, attaching) = (OnceLock::new(), Mutex::new(()));
+        let (participant, own_participant, attaching) = (OnceLock::new(), OnceLock::new(), Mutex::new(()));
         let (changing, unwinding) = (AtomicU64::new(0), AtomicBool::new(false));
         Ok(Segment {
             header,
             lock,
+            own_lock,
+            own_participant,
             len,
             version,
             changing,
             unwinding,
             changes,
             bells,
+            last_boot,
+            mark,
             participant,
             attaching,
             forks,
@@ -139,19 +164,23 @@ impl Segment {
                 .name_it(Error::invalid(doing, "this handle was made before a fork, in another process"))
                 .with_help("open it again in the child"));
         }
+        let place = if self.own_lock.is_none() { &self.participant } else { &self.own_participant };
+        if let Some(participant) = place.get() {
+            return Ok(participant);
+        }
         if self.map.access() != Access::ReadWrite {
             return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
         }
         // One thread attaches; the others take what it got.
         let _attaching = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(participant) = self.participant.get() {
+        if let Some(participant) = place.get() {
             return Ok(participant);
         }
         let attached = Participant::attach(self)?;
-        Ok(self.participant.get_or_init(|| attached))
+        Ok(place.get_or_init(|| attached))
     }
 
-    /// This handle's place, if it has one already. The usual way to a lock asks for no more.
+    /// This handle's place, if it has one already and the lock is mmf's. The usual way to a lock asks for no more.
     #[inline]
     pub(crate) fn seat(&self) -> Option<&Seat> {
         if self.is_ours() { self.participant.get().map(Participant::seat) } else { None }
@@ -177,8 +206,14 @@ impl Segment {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_to_read(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.seat();
-        let held = self.lock.read(me, until, &|slot| self.reap(slot));
+        let participant = self.participant(doing)?;
+        let me = participant.seat();
+        let waits = Waits::new(self, me.slot(), For::Lock);
+        let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
+        let held = match &self.own_lock {
+            None => self.lock.read(me, until, &reap),
+            Some(own) => self.lock_own(own, me, false, until, &reap),
+        };
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
@@ -186,15 +221,30 @@ impl Segment {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_to_write(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let me = self.participant(doing)?.seat();
-        let held = self.lock.write(me, until, &|slot| self.reap(slot));
+        let held = self.write_lock_as(self.participant(doing)?, until);
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
-    /// Clears the slot of a participant that is dead; whether it was.
-    fn reap(&self, slot: usize) -> Result<bool> {
-        let Some(participant) = self.participant.get() else { return Ok(false) };
-        participants::reap(self, participant, slot)
+    fn write_lock_as(&self, participant: &Participant, until: Until) -> Result<Held, Refused> {
+        let me = participant.seat();
+        let waits = Waits::new(self, me.slot(), For::Lock);
+        // Asked for by those who have waited for a while.
+        let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
+        match &self.own_lock {
+            None => self.lock.write(me, until, &reap),
+            Some(own) => self.lock_own(own, me, true, until, &reap),
+        }
+    }
+
+    /// Whether other handles take part. Those of dead processes are cleared.
+    pub(crate) fn has_others(&self) -> Result<bool> {
+        let me = self.participant("examine")?;
+        for slot in self.or_gone(self.lock.readers().occupied(), "examine")? {
+            if slot != me.slot() && !participants::reap(self, me, slot)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the process that made this handle is the one that asks.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Segment;
 use super::layout::{Kind, PAYLOAD};
+use super::{OwnLock, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{Mapping, MappingOptions};
 use crate::name::Source;
@@ -16,6 +16,8 @@ pub(crate) struct SegmentOptions {
     pub(crate) capacity: u64,
     pub(crate) mapping: MappingOptions,
     pub(crate) permissions: Option<Permissions>,
+    /// A lock of the user's own.
+    pub(crate) lock: Option<OwnLock>,
     /// For how long locks are waited for.
     pub(crate) timeout: Option<Duration>,
 }
@@ -27,6 +29,7 @@ impl SegmentOptions {
             capacity: 0,
             mapping: Mapping::options(),
             permissions: None,
+            lock: None,
             timeout: Some(Duration::from_secs(10)),
         }
     }
@@ -41,7 +44,7 @@ impl SegmentOptions {
             if self.mapping.asked_access() != Access::ReadWrite {
                 return Err(Error::invalid("create", "what is created is for reading and writing"));
             }
-            let (bytes, size, capacity) = Segment::birth(Some(source), kind, size, self.capacity)?;
+            let (bytes, size, capacity) = Segment::birth(Some(source), kind, self.lock.as_ref(), size, self.capacity)?;
             let map = self.mapping().size(size).reserve(capacity).first_bytes(bytes).create_new(source)?;
             self.adopt(map, kind)
         };
@@ -78,7 +81,7 @@ impl SegmentOptions {
     }
 
     fn adopt(&self, map: Mapping, kind: Kind) -> Result<Segment> {
-        let segment = Segment::adopt(map, kind)?;
+        let segment = Segment::adopt(map, kind, self.lock.clone())?;
         let capacity = segment.header.capacity - PAYLOAD as u64;
         if capacity < self.capacity {
             let wanted = format!("{} bytes at least", self.capacity);

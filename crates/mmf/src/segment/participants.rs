@@ -26,7 +26,12 @@ impl Participant {
             // Before anything tells others that somebody may sleep here.
             segment.bells.hang(segment.map.object(), slot);
             move_in(segment, slot)?;
-            return Ok(Participant { tokens, seat });
+            let participant = Participant { tokens, seat };
+            if let Err(error) = segment.renew(&participant) {
+                participant.leave(segment);
+                return Err(error);
+            }
+            return Ok(participant);
         }
         let help = format!("a segment has room for {SLOTS} writable handles that lock or wait");
         Err(segment.name_it(Error::new(ErrorKind::Full, "attach to")).with_help(help))
@@ -44,6 +49,8 @@ impl Participant {
 
     /// Gives the slot up. What it held was given up by the guards before.
     pub(super) fn leave(&self, segment: &Segment) {
+        // A guard that was leaked would keep others out of a lock that names nobody.
+        let _ = segment.recover_own(self.slot());
         let _ = segment.lock.readers().set_occupied(self.slot(), false);
         self.tokens.give(self.slot());
     }
@@ -54,6 +61,8 @@ fn move_in(segment: &Segment, slot: usize) -> Result<()> {
     let doing = "attach to";
     // Also where it was given up: a guard that was leaked still holds then.
     segment.or_gone(scrub(segment, slot), doing)?;
+    segment.recover_own(slot)?;
+    segment.forget_waits(slot)?;
     segment.map.store(layout::slot(slot, at::SLOT_PROCESS), std::process::id(), Ordering::Relaxed)?;
     segment.map.store(layout::slot(slot, at::SLOT_SINCE), nanoseconds_since_1970(), Ordering::Relaxed)?;
     segment.or_gone(segment.lock.readers().set_occupied(slot, true), doing)
@@ -67,6 +76,7 @@ pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) ->
     // Seized, nobody else clears it or moves in; if this process dies, the next does it all again.
     let Some(_seized) = participant.tokens.seize(slot)? else { return Ok(false) };
     segment.or_gone(scrub(segment, slot), "recover")?;
+    segment.recover_own(slot)?;
     segment.or_gone(segment.lock.readers().set_occupied(slot, false), "recover")?;
     Ok(true)
 }
@@ -91,7 +101,7 @@ impl Drop for Segment {
     fn drop(&mut self) {
         // A forked child's copy only closes: the slot is its parent's.
         if self.is_ours() {
-            if let Some(participant) = self.participant.get() {
+            if let Some(participant) = self.participant.get().or(self.own_participant.get()) {
                 participant.leave(self);
             }
         }

@@ -17,6 +17,7 @@
 //! Object::grow(&self, len: u64) -> Result<()>           makes it at least `len` long, zeros behind the old end
 //! Object::sync(&self) -> Result<()>                     what was flushed is on the disk when this returns
 //! Object::info(&self) -> Result<ObjectInfo>             who owns it and may open it, for people to read
+//! Object::identity(&self) -> Result<u128>               tells a file from its copies, in this process; 0 for memory
 //! Object::is_remote(&self) -> Result<bool>              whether other machines share its file system
 //! Object::handle(&self) -> BorrowedHandle<'_>           what can be passed to another process
 //! Object::into_handle(self) -> OwnedHandle
@@ -120,7 +121,8 @@ pub use imp::{BorrowedHandle, OwnedHandle};
 
 use crate::spec::{Access, LargePages};
 
-/// Which start of which machine: of 16 bytes each, zeros where the system does not tell.
+/// Which start of which machine: of 16 bytes each, zeros where the system does not tell. `boot` by itself tells each start of
+/// each machine from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Boot {
     pub(crate) machine: [u8; 16],

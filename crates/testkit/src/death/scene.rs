@@ -1,5 +1,7 @@
 //! The operations in which a process dies, and what must be there before.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ const HALF: &[u8] = b"half";
 const CAPACITY: u64 = 1 << 17;
 /// Past the first room that a region is given.
 const FAR: usize = 24 << 10;
+/// Where a segment tells its last boot.
+const BOOT: u64 = 1040;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scene {
@@ -30,10 +34,11 @@ pub(super) enum Scene {
     HandOver,
     ReapWriter,
     ReapReader,
+    OtherBoot,
     Detach,
 }
 
-pub(super) const SCENES: [Scene; 14] = [
+pub(super) const SCENES: [Scene; 15] = [
     Scene::Open,
     Scene::Attach,
     Scene::Read,
@@ -47,6 +52,7 @@ pub(super) const SCENES: [Scene; 14] = [
     Scene::HandOver,
     Scene::ReapWriter,
     Scene::ReapReader,
+    Scene::OtherBoot,
     Scene::Detach,
 ];
 
@@ -76,7 +82,7 @@ impl Scene {
             }
             // Their holder has half written, and is dead in the copy.
             Scene::WaitForLock => vec![],
-            Scene::ReapWriter => vec![NEW.to_vec()],
+            Scene::ReapWriter | Scene::OtherBoot => vec![NEW.to_vec()],
         }
     }
 
@@ -89,7 +95,7 @@ impl Scene {
             Scene::WakeAfterChange => (sleeps_for_changes, false),
             Scene::WaitForLock => (holds_for_writing, false),
             Scene::HandOver => (waits_for_the_lock, false),
-            Scene::ReapWriter => (holds_for_writing, true),
+            Scene::ReapWriter | Scene::OtherBoot => (holds_for_writing, true),
             Scene::ReapReader => (holds_for_reading, true),
             _ => return Vec::new(),
         };
@@ -97,6 +103,10 @@ impl Scene {
         assert_eq!(helper.hear().as_deref(), Some("there"), "a helper");
         if dies {
             helper.kill();
+        }
+        if self == Scene::OtherBoot {
+            let file = OpenOptions::new().write(true).open(path).expect("the region's file");
+            file.write_all_at(b"another boot's..", BOOT).expect("room in the header");
         }
         vec![helper]
     }
@@ -109,8 +119,15 @@ impl Scene {
             return mark();
         }
         let region = open(path);
-        if !matches!(self, Scene::Attach | Scene::ReapWriter | Scene::ReapReader | Scene::WaitForLock | Scene::HandOver)
-        {
+        if !matches!(
+            self,
+            Scene::Attach
+                | Scene::ReapWriter
+                | Scene::ReapReader
+                | Scene::OtherBoot
+                | Scene::WaitForLock
+                | Scene::HandOver
+        ) {
             drop(any(region.read()));
         }
         match self {
@@ -167,7 +184,7 @@ impl Scene {
                 drop(guard);
                 mark();
             }
-            Scene::ReapWriter => {
+            Scene::ReapWriter | Scene::OtherBoot => {
                 mark();
                 let mut guard = any(region.write());
                 guard.set(NEW).expect("room");

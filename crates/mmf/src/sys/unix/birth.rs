@@ -48,6 +48,10 @@ impl<'dir> Newborn<'dir> {
         }
     }
 
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     /// Gives it the space and the rights asked for.
     pub(super) fn shape(&self, size: u64, spec: &Spec) -> Result<()> {
         extend(self.fd.as_fd(), 0, size).map_err(system("create"))?;

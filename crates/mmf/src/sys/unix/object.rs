@@ -7,6 +7,7 @@ use rustix::io::{Errno, FdFlags};
 
 use super::birth::{extend, mode_of, size_to_make};
 use super::live::Live;
+use super::scope::Identity;
 use super::{file, named, native, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Source;
@@ -96,6 +97,11 @@ impl Object {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
     pub(super) fn second_description(&self) -> Result<OwnedFd> {
         native::reopen(self.fd.as_fd()).map_err(system("open a second time"))
+    }
+
+    /// Which file this is.
+    pub(crate) fn identity(&self) -> Result<u128> {
+        Ok(Identity::of(&rustix::fs::fstat(&self.fd).map_err(system("examine"))?).number())
     }
 
     /// Whether another machine may have it open, whose locks say nothing about the life of processes here.

@@ -138,4 +138,8 @@ impl Identity {
     pub(super) fn of(stat: &rustix::fs::Stat) -> Identity {
         Identity { dev: stat.st_dev as u64, ino: stat.st_ino as u64 }
     }
+
+    pub(super) fn number(self) -> u128 {
+        u128::from(self.dev) << 64 | u128::from(self.ino)
+    }
 }

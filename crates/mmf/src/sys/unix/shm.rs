@@ -13,6 +13,10 @@ use crate::spec::{Permissions, Spec};
 
 /// The system makes the name first and the size after, so an opener waits for the size.
 pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<OwnedFd> {
+    if !spec.first_bytes.is_empty() {
+        let what = "a segment under an exact name, where others could meet it before its header is there";
+        return Err(Error::unsupported("create", what).with_help("give it a local or a global name"));
+    }
     let mode = mode_of(spec.permissions.as_ref().unwrap_or(&Permissions::User))?;
     let system = |errno: Errno| Error::system("create", errno.into());
     let flags = shm::OFlags::RDWR | shm::OFlags::CREATE | shm::OFlags::EXCL;

@@ -14,10 +14,11 @@ use windows_sys::Win32::Foundation::{
     ERROR_ALREADY_EXISTS, ERROR_FILE_EXISTS, GENERIC_READ, GENERIC_WRITE, HANDLE, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    CREATE_NEW, CreateFileW, DELETE, FILE_ATTRIBUTE_NORMAL, FILE_DISPOSITION_INFO, FILE_INFO_BY_HANDLE_CLASS,
-    FILE_REMOTE_PROTOCOL_INFO, FILE_RENAME_INFO, FILE_SHARE_DELETE, FILE_SHARE_MODE, FILE_SHARE_READ, FILE_SHARE_WRITE,
-    FILE_TYPE_DISK, FileDispositionInfo, FileRemoteProtocolInfo, FileRenameInfo, GetFileInformationByHandleEx,
-    GetFileType, GetFinalPathNameByHandleW, ReOpenFile, SetFileInformationByHandle,
+    BY_HANDLE_FILE_INFORMATION, CREATE_NEW, CreateFileW, DELETE, FILE_ATTRIBUTE_NORMAL, FILE_DISPOSITION_INFO,
+    FILE_INFO_BY_HANDLE_CLASS, FILE_REMOTE_PROTOCOL_INFO, FILE_RENAME_INFO, FILE_SHARE_DELETE, FILE_SHARE_MODE,
+    FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_TYPE_DISK, FileDispositionInfo, FileRemoteProtocolInfo, FileRenameInfo,
+    GetFileInformationByHandle, GetFileInformationByHandleEx, GetFileType, GetFinalPathNameByHandleW, ReOpenFile,
+    SetFileInformationByHandle,
 };
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
@@ -53,6 +54,10 @@ impl File {
         check_countable(size, "create")?;
         let permissions = spec.permissions.clone().unwrap_or_default();
         let newborn = Newborn::in_directory(directory, &Descriptor::new(&permissions, Kind::File)?)?;
+        // Before it has a name that would stay.
+        if !spec.first_bytes.is_empty() && is_remote(&newborn.file) {
+            return Err(Error::remote_segment("create"));
+        }
         // On NTFS this takes the disk's space, and what was never written reads as zeros.
         let filled = newborn.file.set_len(size).and_then(|()| (&newborn.file).write_all(&spec.first_bytes));
         filled.map_err(|source| error::classify("create", source))?;
@@ -113,23 +118,19 @@ impl File {
         self.file.sync_all().map_err(|source| error::classify("sync", source))
     }
 
-    /// Whether it was reached through the network: for a local file there is nothing to ask, and asking fails
-    /// ([`FILE_REMOTE_PROTOCOL_INFO`]).
-    ///
-    /// [`FILE_REMOTE_PROTOCOL_INFO`]: https://learn.microsoft.com/windows/win32/api/winbase/ns-winbase-file_remote_protocol_info
+    /// The volume's number and the file's on it.
+    pub(super) fn identity(&self) -> Result<u128> {
+        let mut info = BY_HANDLE_FILE_INFORMATION::default();
+        // SAFETY: the handle is open, and `info` is writable.
+        if unsafe { GetFileInformationByHandle(self.file.as_raw_handle(), &raw mut info) } == 0 {
+            return Err(error::last("examine"));
+        }
+        let parts = [info.dwVolumeSerialNumber, info.nFileIndexHigh, info.nFileIndexLow];
+        Ok(parts.iter().fold(0, |number, part| number << 32 | u128::from(*part)))
+    }
+
     pub(super) fn is_remote(&self) -> bool {
-        let mut info = FILE_REMOTE_PROTOCOL_INFO::default();
-        let handle = self.file.as_raw_handle();
-        // SAFETY: the handle is open, and `info` is writable and of the size that the call is told.
-        let told = unsafe {
-            GetFileInformationByHandleEx(
-                handle,
-                FileRemoteProtocolInfo,
-                (&raw mut info).cast(),
-                size32::<FILE_REMOTE_PROTOCOL_INFO>(),
-            )
-        };
-        told != 0
+        is_remote(&self.file)
     }
 
     /// For one view; `None` where the file is empty.
@@ -159,6 +160,24 @@ impl File {
             }
         }
     }
+}
+
+/// Whether it was reached through the network: for a local file there is nothing to ask, and asking fails
+/// ([`FILE_REMOTE_PROTOCOL_INFO`]).
+///
+/// [`FILE_REMOTE_PROTOCOL_INFO`]: https://learn.microsoft.com/windows/win32/api/winbase/ns-winbase-file_remote_protocol_info
+fn is_remote(file: &fs::File) -> bool {
+    let mut info = FILE_REMOTE_PROTOCOL_INFO::default();
+    // SAFETY: the handle is open, and `info` is writable and of the size that the call is told.
+    let told = unsafe {
+        GetFileInformationByHandleEx(
+            file.as_raw_handle(),
+            FileRemoteProtocolInfo,
+            (&raw mut info).cast(),
+            size32::<FILE_REMOTE_PROTOCOL_INFO>(),
+        )
+    };
+    told != 0
 }
 
 /// A file that has no name of its own yet: the system deletes it when its handle closes, as it also does when this

@@ -17,13 +17,15 @@ pub(crate) fn forks() -> u32 {
     0
 }
 
-/// The id that the system's setup gave the machine, and the moment of the boot.
+/// The id that the system's setup gave the machine, and the moment of the boot with half of that id behind it.
 ///
 /// Nothing depends on the latter for life: tokens are objects of the kernel's, and none outlives it.
 pub(crate) fn boot() -> Boot {
+    let machine = machine();
     let mut boot = [0; 16];
     boot[..8].copy_from_slice(&booted().to_le_bytes());
-    Boot { machine: machine(), boot }
+    boot[8..].copy_from_slice(&machine[..8]);
+    Boot { machine, boot }
 }
 
 /// `HKLM\SOFTWARE\Microsoft\Cryptography\MachineGuid`, the same for programs of 32 and 64 bits.

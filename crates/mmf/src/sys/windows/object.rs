@@ -96,6 +96,14 @@ impl Object {
         }
     }
 
+    /// Which file this is.
+    pub(crate) fn identity(&self) -> Result<u128> {
+        match self {
+            Object::Memory(_) => Ok(0),
+            Object::File(file) => file.identity(),
+        }
+    }
+
     /// Whether another machine may have it open, whose events say nothing about the life of processes here.
     pub(crate) fn is_remote(&self) -> Result<bool> {
         Ok(match self {

@@ -1,0 +1,109 @@
+# frozen_string_literal: true
+
+module Mmf
+  # In every exception of this library, whatever class of Ruby's own it is kin to: `rescue Mmf::Error` catches them all.
+  module Error; end
+
+  # Nothing of that name or path exists, or nobody holds it any more.
+  class NotFoundError < Errno::ENOENT
+    include Error
+  end
+
+  # An object of that name or path exists already.
+  class AlreadyExistsError < Errno::EEXIST
+    include Error
+  end
+
+  # The system refuses: rights are missing.
+  class PermissionError < Errno::EACCES
+    include Error
+  end
+
+  # The object belongs to somebody else, and `allow_other_owners: true` was not asked for.
+  class ForeignOwnerError < PermissionError; end
+
+  # Memory or disk for the bytes is not to be had.
+  class NoSpaceError < Errno::ENOSPC
+    include Error
+  end
+
+  # Somebody is making or removing the object and did not finish in time.
+  class BusyError < Errno::EBUSY
+    include Error
+  end
+
+  # Anything else that the system reported; `errno` is its code.
+  class SystemError < SystemCallError
+    include Error
+  end
+
+  # The arguments contradict each other or make no sense.
+  class InvalidArgumentError < ArgumentError
+    include Error
+  end
+
+  # The name cannot be held by this system. It is never shortened.
+  class InvalidNameError < InvalidArgumentError; end
+
+  # The object exists, but is not what the options demand.
+  class MismatchError < InvalidArgumentError; end
+
+  # The offset is no multiple of what an atomic operation needs.
+  class MisalignedError < InvalidArgumentError; end
+
+  # The range passes the end.
+  class OutOfBoundsError < RangeError
+    include Error
+  end
+
+  # This system, or this kind of object, cannot do it.
+  class UnsupportedError < StandardError
+    include Error
+  end
+
+  # It is open for reading only.
+  class ReadOnlyError < IOError
+    include Error
+  end
+
+  # It was closed, or its lock released.
+  class ClosedError < IOError
+    include Error
+  end
+
+  # A page is gone: its file was truncated, the memory for it is exhausted, or its disk fails.
+  class FaultError < IOError
+    include Error
+  end
+
+  # What is there is no segment of mmf's, or one that this release cannot use.
+  class NotASegmentError < StandardError
+    include Error
+  end
+
+  # A segment holds what no process of ours writes.
+  class DamagedError < NotASegmentError; end
+
+  # Waiting took too long.
+  class TimeoutError < StandardError
+    include Error
+  end
+
+  # Writers came between for as long as was waited.
+  class ContendedError < TimeoutError; end
+
+  # This thread has the lock already.
+  class DeadlockError < ThreadError
+    include Error
+  end
+
+  # A writer died with a change half made.
+  class PoisonedError < StandardError
+    include Error
+  end
+
+  # All places are taken.
+  class FullError < StandardError
+    include Error
+  end
+end

@@ -1,0 +1,141 @@
+# frozen_string_literal: true
+
+module Mmf
+  # A run of bytes that processes share behind a reader-writer lock. A process that dies keeps nobody waiting; did it die
+  # while it changed the bytes, the next one gets a PoisonedError.
+  #
+  #   region = Mmf::Region.open_or_create(name: "state", capacity: 1 << 20)
+  #   region.write("on")
+  #   region.read # => "on"
+  #   region.update { |old| old + "!" }
+  #
+  # Options beside `name:`, `global:`, `exact:` or `file:` are
+  # - `capacity:` bytes that what is made may grow to; the least of what is opened
+  # - `access:` `:read_write` or `:read_only`
+  # - `permissions:` as for Mapping
+  # - `timeout:` (10.0) seconds that a lock is waited for; nil is for ever
+  class Region
+    extend Opening
+
+    # @api private
+    OPTIONS = %i[capacity access permissions timeout].freeze
+    private_constant :OPTIONS
+    private_class_method :new, :native_open
+    private :native_lock, :native_read, :native_wait, :native_status
+
+    # How a region stands at one moment.
+    Status = Struct.new(:size, :capacity, :version, :poisoned, :created, :participants, keyword_init: true)
+    # A handle that has locked or waited.
+    Participant = Struct.new(:pid, :since, :writing, :reading, keyword_init: true)
+
+    # The lock that a block has.
+    class Guard
+      private_class_method :new
+
+      alias length size
+
+      # Replaces the contents. #pwrite changes a part of them.
+      def write(data)
+        replace(data.to_s)
+        data.to_s.bytesize
+      end
+
+      def inspect
+        "#<#{self.class}>"
+      end
+    end
+
+    class << self
+      private
+
+      def opened(how, options, &block)
+        options = options.merge(file: File.path(options[:file])) if options[:file]
+        super(how, options, &block)
+      end
+    end
+
+    # Seconds that a lock is waited for; nil is for ever.
+    attr_accessor :timeout
+
+    # The contents; or with a block, the lock for reading, as a Guard.
+    #
+    # @return [String, Object] binary contents, or what the block gave
+    # @raise [TimeoutError]
+    # @raise [PoisonedError]
+    def read(timeout: self.timeout, &block)
+      block ? native_lock(false, timeout, false, &block) : native_read(timeout)
+    end
+
+    # Replaces the contents; or with a block, the lock for writing, as a Guard. What the block changed before an
+    # exception stays.
+    #
+    # @param repair [Boolean] whether the lock is wanted in spite of poison, which is cleared after the block
+    # @raise [TimeoutError]
+    # @raise [PoisonedError]
+    def write(data = nil, timeout: self.timeout, repair: false, &block)
+      raise InvalidArgumentError, "give either data or a block" if data.nil? == block.nil?
+
+      native_lock(true, timeout, repair, &block || ->(guard) { guard.write(data) })
+    end
+
+    # Replaces the contents by what the block makes of them, with nobody in between.
+    #
+    # @yieldparam old [String]
+    # @return [String] the new contents
+    def update(timeout: self.timeout)
+      native_lock(true, timeout, false) do |guard|
+        new = yield(guard.read).to_s
+        guard.replace(new)
+        new
+      end
+    end
+
+    # Waits until the version is another than that.
+    #
+    # @return [Integer, nil] the new version; nil if it took too long
+    def wait_changed(since = version, timeout: self.timeout)
+      native_wait(since, timeout)
+    end
+
+    # Gives the contents now and after each change, until the block breaks off or nothing changes for so long.
+    #
+    # @yieldparam contents [String]
+    # @yieldparam version [Integer]
+    def watch(timeout: nil)
+      return enum_for(:watch, timeout: timeout) unless block_given?
+
+      version = self.version
+      while version
+        yield read, version
+        version = wait_changed(version, timeout: timeout)
+      end
+    end
+
+    # @return [Integer] bytes of contents
+    def size
+      status.size
+    end
+
+    # @return [Status]
+    def status
+      size, capacity, version, poisoned, created, participants = native_status
+      participants = participants.map do |pid, since, writing, reading|
+        Participant.new(pid: pid, since: Time.at(since), writing: writing, reading: reading)
+      end
+      Status.new(size: size, capacity: capacity, version: version, poisoned: poisoned, created: Time.at(created),
+                 participants: participants)
+    end
+
+    def inspect
+      return "#<#{self.class} closed>" if closed?
+
+      "#<#{self.class} #{source} size=#{size} capacity=#{capacity}#{" poisoned" if poisoned?}>"
+    end
+
+    private
+
+    def remember(options)
+      @timeout = options.fetch(:timeout, 10.0)
+    end
+  end
+end

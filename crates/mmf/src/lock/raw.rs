@@ -1,0 +1,328 @@
+//! [`RawLock`]: a lock of the user's own.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::{FIRST_READERS, Lock, READERS, Reap, Refused, Seat, Until, WRITER, Wait};
+use crate::error::{Error, Result};
+use crate::mapping::{Cell, Mapping};
+use crate::segment::layout::{SLOT_SIZE, SLOT_TABLE, SLOTS, at};
+use crate::sys::guard::Fault;
+
+/// The longest name of a lock.
+pub(crate) const NAME_MAX: usize = 32;
+
+/// A reader-writer lock of one's own, for [`RegionOptions::lock`](crate::RegionOptions::lock): another order of those who wait, or one that
+/// programs without mmf take too.
+///
+/// It only has to say who may enter. mmf does the rest as for its own lock: it waits and wakes, minds deadlines, names the holder, refuses a
+/// thread that has the lock already, marks changes half made, notices death and tells of poison. All methods are to return at once.
+///
+/// A participant is a number below [`LockWords::PARTICIPANTS`]: a handle of some process, whose threads may all have the lock for
+/// reading. What is shared stands in [`LockWords`], all zeros in a new region; a process may die between any two operations on them. What
+/// a dead one has stays taken until [`recover`](Self::recover) gives it back, unless the system released it before, as it does with the lock of
+/// a file: then whoever gets the lock next is told of poison all the same.
+///
+/// # Safety
+///
+/// While somebody has the lock for writing, who has not given it back or died, nobody else gets it, whatever process or thread; while
+/// somebody has it for reading, nobody gets it for writing. Who gets it sees what was written under it before: its words' operations see
+/// to that by themselves.
+///
+/// # Examples
+///
+/// One at a time, readers too:
+///
+/// ```
+/// use mmf::{LockWords, Name, RawLock, Region};
+/// use std::io;
+///
+/// struct OneAtATime;
+///
+/// // SAFETY: who exchanges 0 for its own number is alone until it puts 0 back, or is dead.
+/// unsafe impl RawLock for OneAtATime {
+///     fn name(&self) -> &str {
+///         "example.org/one-at-a-time"
+///     }
+///     fn try_read(&self, words: LockWords<'_>, me: usize) -> io::Result<bool> {
+///         self.try_write(words, me)
+///     }
+///     fn try_write(&self, words: LockWords<'_>, me: usize) -> io::Result<bool> {
+///         Ok(words.shared(0)?.compare_exchange(0, me as u64 + 1)? == 0)
+///     }
+///     fn unlock_read(&self, words: LockWords<'_>, me: usize) -> io::Result<()> {
+///         self.unlock_write(words, me)
+///     }
+///     fn unlock_write(&self, words: LockWords<'_>, _me: usize) -> io::Result<()> {
+///         Ok(words.shared(0)?.store(0)?)
+///     }
+///     fn recover(&self, words: LockWords<'_>, dead: usize) -> io::Result<()> {
+///         words.shared(0)?.compare_exchange(dead as u64 + 1, 0)?;
+///         Ok(())
+///     }
+/// }
+///
+/// let name = Name::local(format!("own-lock-{}", std::process::id()))?;
+/// let ours = Region::options().capacity(4096).lock(OneAtATime).create_new(&name)?;
+/// let theirs = Region::options().lock(OneAtATime).open(&name)?;
+/// ours.write()?.set(b"hello")?;
+/// assert_eq!(theirs.read()?.to_vec()?, b"hello");
+/// // Who does not know the lock cannot write.
+/// assert!(Region::open(&name).is_err());
+/// # Ok::<(), mmf::Error>(())
+/// ```
+pub unsafe trait RawLock: Send + Sync + 'static {
+    /// What tells it from other locks, in 1 to 32 printable characters of ASCII. It stands in the region's header, and who opens the region with
+    /// another lock is refused; so it changes with the meaning of the words.
+    fn name(&self) -> &str;
+
+    /// Takes it for reading, or tells that it cannot be had now.
+    ///
+    /// # Errors
+    ///
+    /// Those of the words, and the implementation's own; then it was not taken.
+    fn try_read(&self, words: LockWords<'_>, me: usize) -> io::Result<bool>;
+
+    /// Takes it for writing, or tells that it cannot be had now.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_read`](Self::try_read).
+    fn try_write(&self, words: LockWords<'_>, me: usize) -> io::Result<bool>;
+
+    /// Gives back one lock for reading.
+    ///
+    /// # Errors
+    ///
+    /// Those of the words.
+    fn unlock_read(&self, words: LockWords<'_>, me: usize) -> io::Result<()>;
+
+    /// Gives back the lock for writing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the words.
+    fn unlock_write(&self, words: LockWords<'_>, me: usize) -> io::Result<()>;
+
+    /// Gives back all that a participant has, if anything: it is dead, or has gone and leaked a guard. Whoever does this may die on the way, and
+    /// then another does it again.
+    ///
+    /// # Errors
+    ///
+    /// Those of the words.
+    fn recover(&self, words: LockWords<'_>, dead: usize) -> io::Result<()>;
+}
+
+/// The words of shared memory that a [`RawLock`] has.
+#[derive(Clone, Copy, Debug)]
+pub struct LockWords<'a>(&'a Mapping);
+
+impl<'a> LockWords<'a> {
+    /// How many words all participants share.
+    pub const SHARED: usize = 128;
+    /// How many participants there can be, each with a word of its own.
+    pub const PARTICIPANTS: usize = SLOTS;
+
+    /// The words that stand in a segment.
+    ///
+    /// # Safety
+    ///
+    /// The mapping is one of a whole segment, and may be written.
+    pub(crate) unsafe fn new(map: &'a Mapping) -> LockWords<'a> {
+        LockWords(map)
+    }
+
+    /// A word that all share.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) past [`SHARED`](Self::SHARED).
+    pub fn shared(self, n: usize) -> Result<LockWord<'a>> {
+        self.word(n, LockWords::SHARED, at::LOCK_WORDS + 8 * n)
+    }
+
+    /// The word of a participant, on a cache line of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) past [`PARTICIPANTS`](Self::PARTICIPANTS).
+    pub fn of(self, participant: usize) -> Result<LockWord<'a>> {
+        self.word(participant, LockWords::PARTICIPANTS, SLOT_TABLE + participant * SLOT_SIZE + at::SLOT_LOCK_WORD)
+    }
+
+    fn word(self, n: usize, most: usize, offset: usize) -> Result<LockWord<'a>> {
+        if n >= most {
+            return Err(Error::invalid("lock", format!("there is no word {n}, but only {most}")));
+        }
+        // SAFETY: the mapping outlives the word, which borrows it, and may be written as `new` was promised.
+        let cell = unsafe { self.0.cell(offset) }?;
+        Ok(LockWord { cell, map: self.0, offset })
+    }
+}
+
+/// A word of shared memory, from [`LockWords`]. All operations are atomic and sequentially consistent; one that cannot reach the word is
+/// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+pub struct LockWord<'a> {
+    cell: Cell<u64>,
+    map: &'a Mapping,
+    offset: usize,
+}
+
+impl LockWord<'_> {
+    fn or_gone<T>(&self, result: Result<T, Fault>) -> Result<T> {
+        result.map_err(|Fault| self.map.fault("lock", self.offset, 0))
+    }
+
+    /// What it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    pub fn load(&self) -> Result<u64> {
+        self.or_gone(self.cell.load())
+    }
+
+    /// Makes it `value`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    pub fn store(&self, value: u64) -> Result<()> {
+        self.swap(value).map(drop)
+    }
+
+    /// Makes it `value`, and gives what it was.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    pub fn swap(&self, value: u64) -> Result<u64> {
+        self.or_gone(self.cell.swap(value))
+    }
+
+    /// Adds to it, wrapping, and gives what it was.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    pub fn fetch_add(&self, value: u64) -> Result<u64> {
+        self.or_gone(self.cell.add(value))
+    }
+
+    /// Makes it `new` if it is `current`, and gives what it was: `current` if it was changed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    pub fn compare_exchange(&self, current: u64, new: u64) -> Result<u64> {
+        self.or_gone(self.cell.compare_exchange(current, new))
+    }
+}
+
+impl fmt::Debug for LockWord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LockWord").field(&self.load().ok()).finish()
+    }
+}
+
+/// A lock of the user's own, as options and segments keep it.
+#[derive(Clone)]
+pub(crate) struct OwnLock(pub(crate) Arc<dyn RawLock>);
+
+impl fmt::Debug for OwnLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnLock").field(&self.0.name()).finish()
+    }
+}
+
+impl OwnLock {
+    /// Its name, if a header can hold it.
+    pub(crate) fn checked_name(&self) -> Result<String> {
+        let name = self.0.name();
+        if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(name.to_owned());
+        }
+        let reason = format!("{name:?} names no lock: that takes 1 to {NAME_MAX} printable characters of ASCII");
+        Err(Error::invalid("lock", reason))
+    }
+
+    /// Takes it, or tells that it cannot be had now.
+    pub(crate) fn try_lock(&self, words: LockWords<'_>, me: usize, writes: bool) -> Result<bool> {
+        let tried = if writes { self.0.try_write(words, me) } else { self.0.try_read(words, me) };
+        tried.map_err(error)
+    }
+
+    pub(crate) fn unlock(&self, words: LockWords<'_>, me: usize, writes: bool) -> Result<()> {
+        let unlocked = if writes { self.0.unlock_write(words, me) } else { self.0.unlock_read(words, me) };
+        unlocked.map_err(error)
+    }
+
+    pub(crate) fn recover(&self, words: LockWords<'_>, dead: usize) -> Result<()> {
+        self.0.recover(words, dead).map_err(error)
+    }
+}
+
+/// What was one of ours is so again.
+fn error(error: io::Error) -> Error {
+    error.downcast::<Error>().unwrap_or_else(|error| Error::system("lock", error))
+}
+
+/// Beside a lock of the user's own, this one keeps nobody out. Its word and its counts tell who is inside, and its queue is where others sleep.
+impl Lock {
+    /// Waits until an attempt succeeds.
+    pub(crate) fn wait_for(
+        &self,
+        me: &Seat,
+        until: Until,
+        attempt: &dyn Fn() -> Result<bool>,
+        reap: Reap<'_>,
+    ) -> Result<(), Refused> {
+        if attempt().map_err(Refused::Failed)? {
+            return Ok(());
+        }
+        let mut wait = Wait::new(until);
+        loop {
+            let ticket = wait.ticket(&self.queue, me.slot)?;
+            if attempt().map_err(Refused::Failed)? {
+                return Ok(());
+            }
+            let blocker = match self.writer()? {
+                Some(writer) => Some(writer),
+                None => self.readers.inside(READERS >> FIRST_READERS)?,
+            };
+            // Between taking it and being told here, or the other way round, its holder has no name; and it may be dead.
+            if blocker.is_none() && wait.has_slept() && self.reap_all(reap)? {
+                continue;
+            }
+            wait.once(&self.queue, ticket, blocker, reap)?;
+        }
+    }
+
+    fn reap_all(&self, reap: Reap<'_>) -> Result<bool, Refused> {
+        let mut any = false;
+        for slot in self.readers.occupied()? {
+            any |= reap(slot).map_err(Refused::Failed)?;
+        }
+        Ok(any)
+    }
+
+    /// Tells others that this participant is inside.
+    pub(crate) fn tell_inside(&self, me: &Seat, writes: bool) -> Result<(), Fault> {
+        if writes { self.word.change(|word| (word & !WRITER) | me.tag) } else { me.readers.add(1).map(drop) }
+    }
+
+    /// Tells others that it leaves.
+    pub(crate) fn tell_leaving(&self, me: &Seat, writes: bool) -> Result<(), Fault> {
+        if writes {
+            self.word.change(|word| if word & WRITER == me.tag { word & !WRITER } else { word })
+        } else {
+            me.readers.add(u32::MAX).map(drop)
+        }
+    }
+
+    /// Those who wait may try again.
+    pub(crate) fn wake(&self) -> Result<(), Fault> {
+        self.queue.wake_all()
+    }
+}
