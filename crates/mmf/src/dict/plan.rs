@@ -121,6 +121,10 @@ impl Plan {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     #[inline]
     fn stores(&self) -> &[[u64; 2]] {
         match &self.many {
@@ -227,7 +231,7 @@ impl Plan {
         map.put_words(at::PAIRS, self.stores().as_flattened())?;
         // Releases, so whoever sees the count sees the pairs.
         let (begin, end) = ([at::JOURNAL as u64, count as u64], [at::JOURNAL as u64, 0]);
-        match &mut self.many {
+        let done = match &mut self.many {
             None => {
                 self.few[0].write(begin);
                 self.few[count + 1].write(end);

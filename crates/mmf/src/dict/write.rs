@@ -64,6 +64,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Takes the lock, and leaves everything as it is.
+    #[inline]
     pub(super) fn take(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
         Ok(Writer::holding(Writer::enter(dict, until, doing)?, dict, plan))
     }
@@ -277,7 +278,8 @@ impl<'a> Writer<'a> {
         heap.map.put_word(block + STAMP, 0)?;
         // Whoever still reads what was here before sees that before it sees other bytes.
         fence(Ordering::Release);
-        heap.map.put_words(block + VERSION, &[version, head.what(), head.checksum ^ record::place(block, version)])?;
+        let words = [version, head.what(), head.checksum ^ record::place(block, version)];
+        heap.map.put_words(block + VERSION, &words)?;
         heap.map.write_at(block + HEAD, key)?;
         if parts.is_empty() {
             heap.map.write_at(block + HEAD + key.len(), value)?;

@@ -6,6 +6,11 @@ use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::guard::{self, Word};
 
+/// An offset as this process counts.
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
 /// For structures: whoever uses them has taken a [`Cell`](super::Cell) before, which refuses mappings whose words cannot be
 /// reached.
 impl Mapping {
@@ -77,21 +82,31 @@ impl Mapping {
         let Some(last) = len.checked_sub(8).filter(|_| base.addr() % 8 == 0) else { return self.put_others(pairs) };
         // SAFETY: the view has `len` bytes, as it had before the address was asked for; it lives as long as `self`, may be written
         // and is aligned, as checked.
-        let done = unsafe { guard::store_pairs(base, last as u64, pairs) };
-        #[cfg(test)]
-        for [offset, value] in &pairs[..done.unwrap_or(0)] {
-            super::trace::stored(usize::try_from(*offset).unwrap_or(usize::MAX), &value.to_le_bytes());
+        match unsafe { guard::store_pairs(base, last as u64, pairs) } {
+            Ok(done) => {
+                #[cfg(test)]
+                for [offset, value] in &pairs[..done] {
+                    super::trace::stored(place(*offset), &value.to_le_bytes());
+                }
+                // Somebody may have made the mapping longer; else what cannot be stored shows why by itself.
+                if done == pairs.len() { Ok(()) } else { self.put_others(&pairs[done..]) }
+            }
+            Err(guard::Fault) => Err(self.lost(pairs)),
         }
-        if done == Ok(pairs.len()) { Ok(()) } else { self.put_others(&pairs[done.unwrap_or(0)..]) }
     }
 
-    /// Somebody may have made the mapping longer, or what cannot be stored shows what it is by itself.
     #[cold]
     #[inline(never)]
     fn put_others(&self, pairs: &[[u64; 2]]) -> Result<()> {
-        pairs
-            .iter()
-            .try_for_each(|[offset, value]| self.put_word(usize::try_from(*offset).unwrap_or(usize::MAX), *value))
+        pairs.iter().try_for_each(|[offset, value]| self.put_word(place(*offset), *value))
+    }
+
+    /// Tells which page is gone. Nothing is stored again: others may follow what was stored last.
+    #[cold]
+    #[inline(never)]
+    fn lost(&self, pairs: &[[u64; 2]]) -> Error {
+        let gone = pairs.iter().map(|[offset, _]| place(*offset)).find(|offset| self.word(*offset).is_err());
+        self.fault("write", gone.unwrap_or(0), 0)
     }
 
     /// Copies words, little-endian, from `offset`; each of them may be half of what others are writing.
