@@ -32,6 +32,30 @@ impl Dict {
         self.put(key, Kind::Bytes, value)
     }
 
+    /// Sets a key to bytes that are encoded already, and gives the change's version. What they hold is not looked at: it is for
+    /// those who bring an encoder of their own, a binding to another language say.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Dict::set_bytes).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Encoding, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("encoded-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set_encoded("answer", Encoding::MessagePack, &[42])?;
+    ///
+    /// let mut bytes = Vec::new();
+    /// assert_eq!(dict.get_into("answer", &mut bytes)?, Some(Encoding::MessagePack));
+    /// assert_eq!(bytes, [42]);
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn set_encoded(&self, key: &str, encoding: Encoding, bytes: &[u8]) -> Result<u64> {
+        self.put(key, encoding.kind(), bytes)
+    }
+
     #[inline]
     pub(super) fn put(&self, key: &str, kind: Kind, value: &[u8]) -> Result<u64> {
         let hash = self.hash(key, "set")?;

@@ -19,6 +19,13 @@ impl Encoding {
             Kind::Encoded => Encoding::MessagePack,
         }
     }
+
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Encoding::Bytes => Kind::Bytes,
+            Encoding::MessagePack => Kind::Encoded,
+        }
+    }
 }
 
 #[cfg(feature = "serde")]
