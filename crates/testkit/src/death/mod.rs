@@ -7,6 +7,9 @@
 //! process is killed for real, and the same two go on with what it left, one of them often waiting already.
 
 mod birth;
+mod dict;
+mod dict_judge;
+mod dict_scene;
 mod judge;
 mod scene;
 mod traced;
