@@ -216,11 +216,6 @@ impl Plan {
         self.many.insert(many)
     }
 
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Has it done: from here on it happens, whoever dies.
     #[inline]
     pub(super) fn carry_out(&mut self, map: &Mapping, shape: &Shape) -> Result<()> {
@@ -231,7 +226,7 @@ impl Plan {
         map.put_words(at::PAIRS, self.stores().as_flattened())?;
         // Releases, so whoever sees the count sees the pairs.
         let (begin, end) = ([at::JOURNAL as u64, count as u64], [at::JOURNAL as u64, 0]);
-        let done = match &mut self.many {
+        match &mut self.many {
             None => {
                 self.few[0].write(begin);
                 self.few[count + 1].write(end);
