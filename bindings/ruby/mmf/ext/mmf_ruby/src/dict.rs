@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use magnus::error::{ErrorType, Tag};
 use magnus::r_hash::ForEach;
@@ -14,8 +15,11 @@ use magnus::{
 };
 use mmf::{Access, Change, Changes, Dict, DictOptions, Encoding, ErrorKind, Source, Watched};
 
-use crate::options::{Deadline, How, Options, SLICE};
+use crate::options::{Deadline, How, Options};
 use crate::{error, value};
+
+/// How long the handle waits at a time: also with Ruby's lock, which is why it is short.
+const SLICE: Duration = Duration::from_millis(2);
 
 /// A dict until it is closed.
 #[magnus::wrap(class = "Mmf::Dict", free_immediately, size)]
@@ -97,7 +101,7 @@ impl RubyDict {
     fn value(ruby: &Ruby, this: &Self, key: Key, deadline: Deadline, missing: Value) -> Result<Value, Error> {
         let dict = this.get(ruby)?;
         let mut bytes = Vec::new();
-        match read(ruby, &dict, deadline, |dict| dict.get_into(&key.0, &mut bytes))? {
+        match at_once(ruby, &dict, deadline, |dict| dict.get_into(&key.0, &mut bytes))? {
             Some(encoding) => decode(ruby, encoding, &bytes),
             None => Ok(missing),
         }
@@ -123,7 +127,7 @@ impl RubyDict {
     fn set(ruby: &Ruby, this: &Self, key: Key, value: Value, deadline: Deadline) -> Result<u64, Error> {
         let dict = this.get(ruby)?;
         let bytes = value::encode(ruby, value)?;
-        attempt(ruby, &dict, deadline, |dict| dict.set_encoded(&key.0, Encoding::MessagePack, &bytes))
+        at_once(ruby, &dict, deadline, |dict| dict.set_encoded(&key.0, Encoding::MessagePack, &bytes))
     }
 
     /// Sets a key if it has that version still, nil for none, and tells whether it had.
@@ -137,7 +141,7 @@ impl RubyDict {
     ) -> Result<bool, Error> {
         let dict = this.get(ruby)?;
         let bytes = value::encode(ruby, value)?;
-        attempt(ruby, &dict, deadline, |dict| {
+        at_once(ruby, &dict, deadline, |dict| {
             dict.transaction(|transaction| {
                 let same = dict.version(&key.0)? == version;
                 if same {
@@ -152,7 +156,7 @@ impl RubyDict {
     fn delete(ruby: &Ruby, this: &Self, key: Key, deadline: Deadline) -> Result<Option<Value>, Error> {
         let dict = this.get(ruby)?;
         let mut bytes = Vec::new();
-        let encoding = attempt(ruby, &dict, deadline, |dict| {
+        let encoding = at_once(ruby, &dict, deadline, |dict| {
             dict.transaction(|transaction| {
                 let encoding = dict.get_into(&key.0, &mut bytes)?;
                 transaction.remove(&key.0)?;
@@ -164,7 +168,7 @@ impl RubyDict {
 
     fn increment(ruby: &Ruby, this: &Self, key: Key, by: i64, deadline: Deadline) -> Result<i64, Error> {
         let dict = this.get(ruby)?;
-        attempt(ruby, &dict, deadline, |dict| dict.increment(&key.0, by))
+        at_once(ruby, &dict, deadline, |dict| dict.increment(&key.0, by))
     }
 
     fn clear(ruby: &Ruby, this: &Self, deadline: Deadline) -> Result<u64, Error> {
@@ -179,12 +183,12 @@ impl RubyDict {
 
     fn has_key(ruby: &Ruby, this: &Self, key: Key, deadline: Deadline) -> Result<bool, Error> {
         let dict = this.get(ruby)?;
-        read(ruby, &dict, deadline, |dict| dict.contains_key(&key.0))
+        at_once(ruby, &dict, deadline, |dict| dict.contains_key(&key.0))
     }
 
     fn version(ruby: &Ruby, this: &Self, key: Key, deadline: Deadline) -> Result<Option<u64>, Error> {
         let dict = this.get(ruby)?;
-        read(ruby, &dict, deadline, |dict| dict.version(&key.0))
+        at_once(ruby, &dict, deadline, |dict| dict.version(&key.0))
     }
 
     fn keys(ruby: &Ruby, this: &Self, deadline: Deadline) -> Result<RArray, Error> {
@@ -372,8 +376,8 @@ fn attempt<R>(
     result.map_err(|error| error::raise(ruby, error))
 }
 
-/// Does what takes no lock: the first time at once, since giving Ruby's lock away costs more than a look.
-fn read<R>(
+/// Does what mostly need not wait: the first time with Ruby's lock, since giving that away costs more than the rest.
+fn at_once<R>(
     ruby: &Ruby,
     dict: &Dict,
     deadline: Deadline,
