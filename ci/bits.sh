@@ -7,6 +7,8 @@
 packages gcc-multilib
 mkdir -p target
 
+# The tests between processes that are run with one kind playing the peers of the other.
+tests=(atomics region region_life lifetime)
 # executables SUFFIX: from cargo's messages, a line `NAME-SUFFIX PATH` for each program that was built.
 executables() {
     sed -n 's/.*"target":{[^}]*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1'"$1"' \2/p'
@@ -15,7 +17,7 @@ executables() {
 binaries() {
     "${FOREIGN[@]}" cargo build "${ARGS[@]}" -p mmf-cli -p testkit --message-format=json |
         executables "" >"target/bits-$1"
-    "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --no-run --message-format=json |
+    "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf "${tests[@]/#/--test=}" --no-run --message-format=json |
         executables -tests >>"target/bits-$1"
 }
 FOREIGN=(env)
@@ -32,9 +34,9 @@ path() {
 }
 
 echo "== the library with 32 bits"
-counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --lib --test conformance --test cursor --test options
+counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --lib --test dict --test conformance --test cursor --test options
 
-for test in atomics region region_life lifetime; do
+for test in "${tests[@]}"; do
     for bits in 64 32; do
         echo "== $test: a program with $bits bits, its peers with $((96 - bits))"
         TESTKIT_PROGRAM=$(path $((96 - bits)) "$test-tests") timeout 300 "$(path "$bits" "$test-tests")"

@@ -5,13 +5,15 @@
 packages g++
 target=x86_64-unknown-linux-gnu
 # What cargo-fuzz sets, so that it need not be installed.
-flags="--cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module"
+flags="--cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 -Cdebug-assertions -Cpasses=sancov-module"
 for flag in level=4 inline-8bit-counters pc-table trace-compares; do
     flags+=" -Cllvm-args=-sanitizer-coverage-$flag"
 done
 RUSTFLAGS="$flags" CARGO_TARGET_DIR=target/fuzz \
     cargo "+$(nightly)" build --manifest-path fuzz/Cargo.toml --release --target "$target" --bins
 ran=0
+# Files of the targets are in memory: what they flush must not wait for a disk.
+export TMPDIR=/dev/shm
 while read -r name; do
     mkdir -p "fuzz/corpus/$name" "fuzz/artifacts/$name"
     ASAN_OPTIONS=handle_segv=0:handle_sigbus=0 "target/fuzz/$target/release/$name" -max_total_time="${1:-20}" -len_control=0 -max_len=512 -timeout=60 \

@@ -3,6 +3,8 @@
 mod calls;
 mod consumer;
 mod copies;
+#[cfg(target_os = "linux")]
+mod dict;
 mod locks;
 mod machine;
 #[path = "../../crates/mmf-cli/src/bench/measure.rs"]
@@ -32,19 +34,58 @@ struct Effort {
     transfer: usize,
     /// The largest copy.
     largest: usize,
+    /// The most entries of a dict, and of one with values of a page.
+    entries: usize,
+    entries_of_a_page: usize,
+    /// Entries of the file that is opened.
+    large_entries: usize,
+    /// Bytes of the dict that is filled.
+    memory: u64,
+    /// Calls that are timed one by one.
+    tail: usize,
+    /// How often other processes take turns, and for how long each time.
+    rounds: usize,
+    stretch: Duration,
+    /// Whether samples and plot are worth keeping.
+    keep: bool,
 }
 
 /// Enough for figures.
-const FULL: Effort =
-    Effort { plan: Plan { pairs: 41, sample: Duration::from_millis(2) }, transfer: 64 << 20, largest: 256 << 20 };
+const FULL: Effort = Effort {
+    plan: Plan { pairs: 41, sample: Duration::from_millis(2) },
+    transfer: 64 << 20,
+    largest: 256 << 20,
+    entries: 1_000_000,
+    entries_of_a_page: 100_000,
+    large_entries: 1_000_000,
+    memory: 128 << 20,
+    tail: 200_000,
+    rounds: 11,
+    stretch: Duration::from_millis(100),
+    keep: true,
+};
+
+/// With a file of 10 GiB.
+const LARGE: Effort = Effort { large_entries: 10_000_000, ..FULL };
 
 /// Enough to see that all of it runs.
-const QUICK: Effort =
-    Effort { plan: Plan { pairs: 3, sample: Duration::from_micros(20) }, transfer: 4 << 20, largest: 1 << 20 };
+const QUICK: Effort = Effort {
+    plan: Plan { pairs: 3, sample: Duration::from_micros(20) },
+    transfer: 4 << 20,
+    largest: 1 << 20,
+    entries: 1_000,
+    entries_of_a_page: 1_000,
+    large_entries: 4_000,
+    memory: 1 << 20,
+    tail: 100,
+    rounds: 2,
+    stretch: Duration::from_millis(1),
+    keep: false,
+};
 
 type Group = (&'static str, fn(Effort) -> io::Result<Vec<Table>>);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: &[Group] = &[
     ("copies", copies::run),
     ("atomics", calls::atomics),
     ("reserve", calls::reserve),
@@ -52,6 +93,8 @@ const GROUPS: [Group; 7] = [
     ("locks", locks::run),
     ("transfer", transfer::run),
     ("peers", peers::run),
+    #[cfg(target_os = "linux")]
+    ("dict", dict::run),
 ];
 
 /// The whole program.
@@ -77,11 +120,16 @@ fn run(args: &[String]) -> io::Result<()> {
             return locks::answer(source);
         }
     }
+    #[cfg(target_os = "linux")]
+    if let Some(result) = dict::child(args) {
+        return result;
+    }
     let mut effort = FULL;
     let mut wanted = Vec::new();
     for arg in args {
         match arg.as_str() {
             "--quick" | "--test" => effort = QUICK,
+            "--large" => effort = LARGE,
             // Cargo says so to every benchmark.
             "--bench" | "all" => {}
             name => match GROUPS.iter().find(|(group, _)| *group == name) {
@@ -106,6 +154,6 @@ fn run(args: &[String]) -> io::Result<()> {
 
 fn usage(name: &str) -> io::Error {
     let groups: Vec<&str> = GROUPS.iter().map(|(group, _)| *group).collect();
-    let text = format!("there is no `{name}`; there are: all {} --quick", groups.join(" "));
+    let text = format!("there is no `{name}`; there are: all {} --quick --large", groups.join(" "));
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }

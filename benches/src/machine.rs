@@ -35,11 +35,12 @@ pub(crate) fn describe(pairs: usize, pinned: bool) -> String {
         format!("- Processor: {}, L2 {} KiB a core", processor(), second_level_cache() >> 10),
         format!("- System: {}", system()),
         format!(
-            "- Built by {}; memmap2 {}, shared_memory {}, parking_lot {}",
+            "- Built by {}; memmap2 {}, shared_memory {}, parking_lot {}, heed {}",
             env!("RUSTC_VERSION"),
             version("memmap2"),
             version("shared_memory"),
-            version("parking_lot")
+            version("parking_lot"),
+            version("heed")
         ),
         format!("- mmf {}, {}", env!("CARGO_PKG_VERSION"), today()),
         format!("- Medians of {pairs} pairs, taken in turns within one run; ratios are medians of the pairs' ratios"),

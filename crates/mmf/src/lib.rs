@@ -37,7 +37,10 @@ mod spec;
 mod sys;
 mod wait;
 
-pub use dict::{Change, Changes, Dict, DictOptions, Encoding, Entries, Entry, Snapshot, Transaction, Watched};
+pub use dict::{
+    Change, Changes, Dict, DictOptions, Encoding, Entries, Entry, Problem, Report, Snapshot, Stats, Transaction,
+    Watched,
+};
 pub use error::{Error, ErrorKind, Holder, Result};
 pub use lock::{LockWord, LockWords, RawLock};
 pub use mapping::{Atom, Cursor, Mapping, MappingOptions, list, sweep};

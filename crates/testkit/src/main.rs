@@ -12,20 +12,25 @@ use testkit::fairness::{self, Fairness};
 use testkit::torture::{self, Torture, Victim};
 
 const USAGE: &str = "\
-usage: testkit torture [--kills N] [--processes N] [--seconds S] [--pace-us U]
+usage: testkit torture [--dict] [--kills N] [--processes N] [--seconds S] [--pace-us U]
        testkit heirs [--kills N] [--resident BYTES] [--core 1]
        testkit fairness [--readers N] [--writers N] [--seconds S]
-       testkit death [--all | --samples N]
+       testkit death [--dict] [--all | --samples N]
        testkit golden DIRECTORY";
 
 fn main() -> ExitCode {
     testkit::peer::enter(&[
         ("worker", torture::worker),
+        ("dict_worker", torture::dict_worker),
         ("holder", torture::holder),
         ("contender", fairness::contender),
     ]);
     let args: Vec<String> = env::args().skip(1).collect();
     let Some((verb, rest)) = args.split_first() else { return usage() };
+    let (dict, rest) = match rest.split_first() {
+        Some((first, rest)) if first == "--dict" => (true, rest),
+        _ => (false, rest),
+    };
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     if verb == "death" {
         let deaths = match rest {
@@ -37,7 +42,8 @@ fn main() -> ExitCode {
             [] => testkit::death::Deaths::all(100),
             _ => return usage(),
         };
-        return if deaths.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        let good = if dict { deaths.run_dict() } else { deaths.run() };
+        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if let ("golden", [dir]) = (verb.as_str(), rest) {
         testkit::golden::make(Path::new(dir)).expect("a directory that can be written to");
@@ -45,13 +51,15 @@ fn main() -> ExitCode {
     }
     let Some(number) = numbers(rest) else { return usage() };
     let good = match verb.as_str() {
-        "torture" => Torture {
-            kills: number("kills", 10_000),
-            processes: small(number("processes", 12)),
-            pace: Duration::from_micros(number("pace-us", 1000)),
-            limit: Duration::from_secs(number("seconds", 36_000)),
+        "torture" => {
+            let torture = Torture {
+                kills: number("kills", 10_000),
+                processes: small(number("processes", 12)),
+                pace: Duration::from_micros(number("pace-us", 1000)),
+                limit: Duration::from_secs(number("seconds", 36_000)),
+            };
+            if dict { torture.run_dict() } else { torture.run() }
         }
-        .run(),
         "heirs" => {
             let victim = Victim { resident: number("resident", 0), dumps_core: number("core", 0) != 0 };
             let heirs = torture::inherit(small(number("kills", 1000)), victim);

@@ -39,11 +39,17 @@ impl Pair {
 }
 
 /// Measures two ways in turns. Each is told how often to do it, and gives the time that took.
-pub(crate) fn pairs(
+pub(crate) fn pairs(plan: Plan, ours: impl FnMut(u64) -> Duration, theirs: impl FnMut(u64) -> Duration) -> Pair {
+    let [ours, theirs] = samples(plan, ours, theirs);
+    Pair::of(&ours, &theirs)
+}
+
+/// The samples of two ways, in nanoseconds.
+pub(crate) fn samples(
     plan: Plan,
     mut ours: impl FnMut(u64) -> Duration,
     mut theirs: impl FnMut(u64) -> Duration,
-) -> Pair {
+) -> [Vec<f64>; 2] {
     let times = [calibrate(plan, &mut ours), calibrate(plan, &mut theirs)];
     let (mut samples, mut others) = (Vec::new(), Vec::new());
     for pair in 0..plan.pairs {
@@ -58,7 +64,7 @@ pub(crate) fn pairs(
             one();
         }
     }
-    Pair::of(&samples, &others)
+    [samples, others]
 }
 
 /// The median time of one way, in nanoseconds.

@@ -32,11 +32,35 @@ impl Dict {
         self.put(key, Kind::Bytes, value)
     }
 
+    /// Sets a key to bytes that are encoded already, and gives the change's version: what
+    /// [`get_into`](Dict::get_into) gave, or what another encoder made. They are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Dict::set_bytes).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Encoding, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("encoded-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set_encoded("answer", Encoding::MessagePack, &[42])?;
+    /// assert_eq!(dict.get("answer")?, Some(42));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    #[inline]
+    pub fn set_encoded(&self, key: &str, encoding: Encoding, value: &[u8]) -> Result<u64> {
+        self.put(key, encoding.kind(), value)
+    }
+
     #[inline]
     pub(super) fn put(&self, key: &str, kind: Kind, value: &[u8]) -> Result<u64> {
         let hash = self.hash(key, "set")?;
         let mut plan = Plan::new();
-        let mut writer = self.writer(&mut plan, "set")?;
+        let mine = Writer::enter(self, self.usual(), "set")?;
+        let mut writer = Writer::holding(mine, self, &mut plan);
+        writer.begin()?;
         writer.put(hash, key, kind, value)
     }
 
@@ -269,6 +293,7 @@ impl Writer<'_> {
 
     /// Has all that is there count no longer, in one store; its space is swept up later.
     fn clear(&mut self) -> Result<u64> {
+        self.make_room_in_index(0)?;
         self.begin_change()?;
         self.plan.clear();
         let version = self.version()? + 1;

@@ -8,6 +8,7 @@
 //! - The first change after a flush says so on the disk before anything else is changed; a dict that was not changed since
 //!   needs no looking through.
 
+use super::recover;
 use super::shape::at;
 use super::write::Writer;
 use crate::error::Result;
@@ -18,6 +19,9 @@ pub(super) const CLEAN: u64 = 1;
 /// It was flushed before.
 pub(super) const FLUSHED_BEFORE: u64 = 2;
 
+/// That it is not clean any more is on its way to the disk.
+pub(super) const UNSURE: u64 = 4;
+
 /// Records freed in one plan.
 const BATCH: usize = 64;
 
@@ -25,15 +29,25 @@ impl Writer<'_> {
     /// To be called before the first store of a change.
     #[inline]
     pub(super) fn begin_change(&mut self) -> Result<()> {
-        if self.durable & CLEAN == 0 { Ok(()) } else { self.begin_unclean() }
+        if self.durable & (CLEAN | UNSURE) == 0 { Ok(()) } else { self.begin_unclean() }
     }
 
     #[cold]
     #[inline(never)]
     fn begin_unclean(&mut self) -> Result<()> {
-        self.durable &= !CLEAN;
-        self.heap.map.put_word(at::DURABLE, self.durable)?;
-        self.heap.map.sync(at::DURABLE..at::DURABLE + 8)
+        let map = self.heap.map;
+        self.durable &= !(CLEAN | UNSURE);
+        // Whoever comes after one who dies before it is on the disk sees to it that it gets there.
+        map.put_word(at::DURABLE, self.durable | UNSURE)?;
+        map.sync(at::DURABLE..at::DURABLE + 8)?;
+        map.put_word(at::DURABLE, self.durable)
+    }
+
+    /// Before the first change of all: the disk must not have anything of what is changed without the boot.
+    pub(super) fn begin_boot(&self) -> Result<()> {
+        let map = self.heap.map;
+        map.put_word(at::BOOT, recover::this_boot())?;
+        if matches!(map.source(), Some(Source::File(_))) { map.sync(at::BOOT..at::BOOT + 8) } else { Ok(()) }
     }
 
     /// Brings everything to the disk, and frees what was kept for a power cut.
@@ -43,6 +57,8 @@ impl Writer<'_> {
             return Ok(());
         }
         let version = self.version()?;
+        // All of it, also what others have made it longer by.
+        map.refresh()?;
         map.sync(..)?;
         // What was removed is gone from the disk since the flush before; what replaced it is there since this one.
         self.free_list(at::REMOVED_BEFORE)?;
@@ -54,7 +70,7 @@ impl Writer<'_> {
         self.plan.put(at::FLUSHED, version);
         self.plan.carry_out(map, self.heap.shape)?;
         map.sync(..)?;
-        self.durable |= CLEAN | FLUSHED_BEFORE;
+        self.durable = CLEAN | FLUSHED_BEFORE;
         map.put_word(at::DURABLE, self.durable)?;
         map.sync(at::DURABLE..at::DURABLE + 8)
     }
@@ -86,6 +102,11 @@ impl Writer<'_> {
 
     /// Whether a flush would free anything.
     pub(super) fn has_pending(&self) -> Result<bool> {
-        Ok(self.is_durable() && self.heap.map.word(at::PENDING_BYTES)? != 0)
+        for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
+            if self.is_durable() && self.heap.map.word(list)? != 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

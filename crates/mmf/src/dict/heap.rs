@@ -20,9 +20,9 @@ use crate::mapping::Mapping;
 /// The word of a free block that leads to the next: its number + 1.
 pub(super) const LINK: usize = 8;
 
-const STATE: usize = 0;
-const EVER: usize = 8;
-const LINKS: usize = 16;
+pub(super) const STATE: usize = 0;
+pub(super) const EVER: usize = 8;
+pub(super) const LINKS: usize = 16;
 const BITS: u64 = (1 << 26) - 1;
 const LISTED: u64 = 1 << 60;
 
@@ -51,11 +51,13 @@ pub(super) struct State {
 }
 
 impl State {
+    #[inline]
     pub(super) fn of(word: u64) -> State {
         State { class: word & 0xff, live: (word >> 8) & BITS, free: (word >> 34) & BITS, listed: word & LISTED != 0 }
     }
 
-    fn word(self) -> u64 {
+    #[inline]
+    pub(super) fn word(self) -> u64 {
         self.class | (self.live & BITS) << 8 | (self.free & BITS) << 34 | if self.listed { LISTED } else { 0 }
     }
 }
@@ -94,32 +96,35 @@ impl<'a> Heap<'a> {
         plan.put(self.shape.entry(span) + LINKS, stored(next) | stored(before) << 32);
     }
 
-    fn head(class: u64) -> usize {
+    pub(super) fn head(class: u64) -> usize {
         at::CLASSES + 8 * number(class)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn state(&self, plan: &Plan, span: usize) -> Result<State> {
         Ok(State::of(plan.get(self.map, self.shape.entry(span) + STATE)?))
     }
 
+    #[inline]
     pub(super) fn ever(&self, plan: &Plan, span: usize) -> Result<u64> {
         plan.get(self.map, self.shape.entry(span) + EVER)
     }
 
     /// Takes a block of a class, but none in the span `not`.
+    #[inline]
     pub(super) fn take(&self, plan: &mut Plan, class: u64, not: Option<usize>) -> Result<usize, NoBlock> {
         let Some(size) = class::size(class) else { return Err(self.damaged("a class without blocks").into()) };
-        let most = (self.shape.span_size() / size) as u64;
+        // A division would take longer than all the rest.
+        let fits = |count: u64| count.saturating_mul(size as u64) <= self.shape.span_size() as u64;
         let mut span = self.span_number(plan.get(self.map, Self::head(class))?)?;
         if not.is_some() && span == not {
             span = self.links(plan, not.unwrap_or(0))?.0;
         }
         let Some(span) = span else {
             let span = self.take_span(plan)?;
-            plan.put(self.shape.entry(span) + STATE, State { class, live: 1, free: 0, listed: most > 1 }.word());
+            plan.put(self.shape.entry(span) + STATE, State { class, live: 1, free: 0, listed: fits(2) }.word());
             plan.put(self.shape.entry(span) + EVER, 1);
-            if most > 1 {
+            if fits(2) {
                 self.push(plan, class, span)?;
             }
             return Ok(self.shape.span(span));
@@ -130,18 +135,18 @@ impl<'a> Heap<'a> {
         }
         let (nth, full) = if state.free == 0 {
             let ever = self.ever(plan, span)?;
-            if ever >= most {
+            if !fits(ever.saturating_add(1)) {
                 return Err(self.damaged(format!("span {span} has no room, but is listed as if")).into());
             }
             plan.put(self.shape.entry(span) + EVER, ever + 1);
-            (ever, ever + 1 == most)
+            (ever, !fits(ever + 2))
         } else {
             let nth = state.free - 1;
-            if nth >= most {
-                return Err(self.damaged(format!("span {span} leads to block {nth} of {most}")).into());
+            if !fits(nth + 1) {
+                return Err(self.damaged(format!("span {span} leads to block {nth}, which it has not")).into());
             }
             state.free = plan.get(self.map, self.shape.span(span) + number(nth) * size + LINK)? & BITS;
-            (nth, state.free == 0 && self.ever(plan, span)? >= most)
+            (nth, state.free == 0 && !fits(self.ever(plan, span)?.saturating_add(1)))
         };
         state.live += 1;
         state.listed = !full;
@@ -153,9 +158,9 @@ impl<'a> Heap<'a> {
     }
 
     /// Gives a block back.
+    #[inline]
     pub(super) fn give(&self, plan: &mut Plan, block: usize) -> Result<()> {
         let (span, mut state, size) = self.block(plan, block)?;
-        let most = (self.shape.span_size() / size) as u64;
         let was_listed = state.listed;
         plan.put(block + LINK, state.free);
         state.free = ((block - self.shape.span(span)) / size) as u64 + 1;
@@ -166,7 +171,10 @@ impl<'a> Heap<'a> {
             }
             return self.give_span(plan, span);
         }
-        state.listed = was_listed || most - state.live.min(most) >= (most / 8).max(1);
+        if !was_listed {
+            let most = (self.shape.span_size() / size) as u64;
+            state.listed = most - state.live.min(most) >= (most / 8).max(1);
+        }
         plan.put(self.shape.entry(span) + STATE, state.word());
         if state.listed && !was_listed { self.push(plan, state.class, span) } else { Ok(()) }
     }
@@ -191,12 +199,13 @@ impl<'a> Heap<'a> {
     }
 
     /// The span, its state and the size of a block, checked.
-    #[inline]
+    #[inline(always)]
     pub(super) fn block(&self, plan: &Plan, block: usize) -> Result<(usize, State, usize)> {
         if let Some(span) = self.shape.span_of(block) {
             let state = self.state(plan, span)?;
             if let Some(size) = class::size(state.class) {
-                if (block - self.shape.span(span)) % size == 0 {
+                let at = block - self.shape.span(span);
+                if at % size == 0 && at + size <= self.shape.span_size() {
                     return Ok((span, state, size));
                 }
             }
@@ -324,6 +333,6 @@ impl<'a> Heap<'a> {
     }
 }
 
-fn stored(span: Option<usize>) -> u64 {
+pub(super) fn stored(span: Option<usize>) -> u64 {
     span.map_or(0, |span| span as u64 + 1)
 }

@@ -17,9 +17,9 @@ use crate::error::Result;
 /// Slots of a line.
 pub(super) const SLOTS: usize = 7;
 /// The word of a line that leads to the next.
-const NEXT: usize = 8 * SLOTS;
+pub(super) const NEXT: usize = 8 * SLOTS;
 /// How many buckets an index begins with.
-const FIRST: u64 = 64;
+pub(super) const FIRST: u64 = 64;
 /// Entries to seven buckets, on average, before there is another one.
 const LOAD: u64 = 24;
 /// Lines of one bucket; more are a circle.
@@ -57,6 +57,16 @@ pub(super) fn count_of(word: u64) -> u64 {
     word & ((1 << 40) - 1)
 }
 
+/// A bit for each slot of a line that bears a hash's tag. Which it is, no processor foresees, so nothing branches on it.
+#[inline(always)]
+pub(super) fn tagged(words: &Line, hash: u64) -> u32 {
+    let mut bits = 0;
+    for (nth, slot) in words[..SLOTS].iter().enumerate() {
+        bits |= u32::from((*slot >> 40 == tag(hash)) & (*slot != 0)) << nth;
+    }
+    bits
+}
+
 /// Where a key's entry is, or may go.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
@@ -83,9 +93,10 @@ impl Heap<'_> {
     }
 
     /// The words of a line as they will be.
+    #[inline(always)]
     fn planned_line(&self, plan: &Plan, line: usize, words: &mut Line) -> Result<()> {
         self.map.read_words(line, words)?;
-        if !plan.is_empty() {
+        if plan.may_have_of_line(line) {
             for (nth, word) in words.iter_mut().enumerate() {
                 if let Some(planned) = plan.planned(line + 8 * nth) {
                     *word = planned;
@@ -131,7 +142,7 @@ impl Heap<'_> {
     }
 
     /// The slot whose entry `matches`, or where one may go. The caller has the lock.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, plan: &Plan, hash: u64, mut matches: impl FnMut(usize) -> Result<bool>) -> Result<Place> {
         let count = count_of(self.map.word(at::BUCKETS)?);
         let mut line = self.line(bucket(hash, count))?;
@@ -139,12 +150,16 @@ impl Heap<'_> {
         let mut words = [0; 8];
         for _ in 0..LONGEST {
             self.planned_line(plan, line, &mut words)?;
-            for (nth, slot) in words[..SLOTS].iter().enumerate() {
-                if *slot == 0 {
-                    vacancy.get_or_insert(line + 8 * nth);
-                } else if *slot >> 40 == tag(hash) && matches(block_of(*slot))? {
+            let mut candidates = tagged(&words, hash);
+            while candidates != 0 {
+                let nth = candidates.trailing_zeros() as usize;
+                candidates &= candidates - 1;
+                if matches(block_of(words[nth]))? {
                     return Ok(Place::Entry(line + 8 * nth));
                 }
+            }
+            if vacancy.is_none() {
+                vacancy = words[..SLOTS].iter().position(|slot| *slot == 0).map(|nth| line + 8 * nth);
             }
             match self.next_line(words[SLOTS])? {
                 Some(next) => line = next,
@@ -241,33 +256,30 @@ impl Heap<'_> {
             plan.put(new + 8 * nth, entries.get(nth).copied().unwrap_or(0));
         }
         plan.put(new + NEXT, next);
-        // Where what stays fits into the first line, the others are given back. Readers that miss it look at the count.
+        plan.put(at::BUCKETS, word + 1);
+        for (at, _) in &go {
+            plan.put(*at, 0);
+        }
+        plan.carry_out(self.map, self.shape)?;
+        if lines.len() > 1 && stay.len() <= SLOTS { self.shorten(plan, &lines, &stay) } else { Ok(()) }
+    }
+
+    /// Moves the entries of a bucket into its first line, and gives the other lines back, in a plan of its own. Readers that
+    /// miss an entry meanwhile see by the word of the count that they have to look again.
+    fn shorten(&self, plan: &mut Plan, lines: &[usize], entries: &[(usize, u64)]) -> Result<(), NoBlock> {
+        plan.clear();
         let first = lines[0];
-        let shrink = lines.len() > 1 && stay.len() <= SLOTS;
-        if shrink {
-            let mut holes = (0..SLOTS).map(|nth| first + 8 * nth).filter(|at| stay.iter().all(|(kept, _)| kept != at));
-            let moved: Vec<(usize, u64)> = stay
-                .iter()
-                .filter(|(at, _)| !(first..first + LINE).contains(at))
-                .filter_map(|(_, slot)| holes.next().map(|hole| (hole, *slot)))
-                .collect();
-            plan.put(at::BUCKETS, word + 1);
-            for (at, _) in go.iter().filter(|(at, _)| (first..first + LINE).contains(at)) {
-                plan.put(*at, 0);
+        let in_first = |at: usize| (first..first + LINE).contains(&at);
+        let mut holes = (0..SLOTS).map(|nth| first + 8 * nth).filter(|at| entries.iter().all(|(kept, _)| kept != at));
+        for (_, slot) in entries.iter().filter(|(at, _)| !in_first(*at)) {
+            if let Some(hole) = holes.next() {
+                plan.put(hole, *slot);
             }
-            for (hole, slot) in moved {
-                plan.put(hole, slot);
-            }
-            plan.put(at::BUCKETS, (word + 1).wrapping_add(1 << 40));
-            plan.put(first + NEXT, 0);
-            for line in &lines[1..] {
-                self.give(plan, *line)?;
-            }
-        } else {
-            plan.put(at::BUCKETS, word + 1);
-            for (at, _) in &go {
-                plan.put(*at, 0);
-            }
+        }
+        plan.put(at::BUCKETS, self.map.word(at::BUCKETS)?.wrapping_add(1 << 40));
+        plan.put(first + NEXT, 0);
+        for line in &lines[1..] {
+            self.give(plan, *line)?;
         }
         Ok(plan.carry_out(self.map, self.shape)?)
     }

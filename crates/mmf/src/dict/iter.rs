@@ -6,7 +6,8 @@ use std::vec;
 
 use super::Dict;
 use super::heap::Heap;
-use super::index::{LONGEST, SLOTS, block_of, bucket, count_of};
+use super::index::{SLOTS, block_of, bucket, count_of};
+use super::read::{Again, IN_VAIN};
 use super::record::{self, Head, Kind, STAMP};
 use super::shape::at;
 use super::transaction::Reader;
@@ -98,24 +99,36 @@ impl Dict {
         Ok(Entries(self.collect(true)?.into_iter()))
     }
 
-    /// As `entries`, for those who see to it that nobody writes.
+    /// As `entries`, for those who have the lock, or who look themselves whether anybody wrote.
     pub(super) fn entries_now(&self) -> Result<Entries> {
-        Ok(Entries(self.heap().scan(self.seed, true)?.into_iter()))
+        match self.segment.map.access() {
+            Access::ReadWrite => Ok(Entries(self.heap().scan_still(self.seed, true)?.into_iter())),
+            Access::ReadOnly | Access::CopyOnWrite => self.entries(),
+        }
     }
 
     fn collect(&self, values: bool) -> Result<Vec<Entry>> {
         if self.segment.map.access() == Access::ReadWrite {
             let _reader = Reader::lock(self, self.usual())?;
-            return self.heap().scan(self.seed, values);
+            return self.heap().scan_still(self.seed, values);
         }
         let deadline = self.usual().deadline();
+        let mut in_vain = 0;
         loop {
-            let before = self.moment()?;
+            let before = self.heap().moment()?;
             let entries = self.heap().scan(self.seed, values);
             fence(Ordering::Acquire);
             // Also before an error is believed.
-            if self.moment()? == before {
-                return entries;
+            if self.heap().moment()? == before {
+                in_vain += 1;
+                match entries {
+                    Ok(entries) => return Ok(entries),
+                    Err(Again::Failed(error)) => return Err(error),
+                    Err(Again::Changed) if in_vain == IN_VAIN => return Err(self.heap().no_entry()),
+                    Err(Again::Changed) => {}
+                }
+            } else {
+                in_vain = 0;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
@@ -124,58 +137,97 @@ impl Dict {
     }
 }
 
+/// A record's head, key and value.
+type Copied = (Head, Vec<u8>, Vec<u8>);
+
 impl Heap<'_> {
-    /// All entries, if nobody writes meanwhile.
-    fn scan(&self, seed: u64, values: bool) -> Result<Vec<Entry>> {
+    /// All entries, where nobody writes meanwhile.
+    fn scan_still(&self, seed: u64, values: bool) -> Result<Vec<Entry>> {
+        self.scan(seed, values).map_err(|again| match again {
+            Again::Failed(error) => error,
+            Again::Changed => self.no_entry(),
+        })
+    }
+
+    /// All entries. Each is whole; that they are of one moment is for the caller to find out.
+    fn scan(&self, seed: u64, values: bool) -> Result<Vec<Entry>, Again> {
         let count = count_of(self.map.word(at::BUCKETS)?);
         let mut entries = Vec::new();
         // No more can be taken in than there is, whatever leads there twice.
         let mut room = self.shape.span(self.shape.spans);
+        let mut lines = self.shape.spans << self.shape.lines_shift();
         for nth in 0..count {
             let mut line = Some(self.line(nth)?);
-            for _ in 0..LONGEST {
-                let Some(at) = line else { break };
+            while let Some(at) = line {
+                let Some(left) = lines.checked_sub(1) else {
+                    return Err(self.damaged("its index has more lines than there is room for").into());
+                };
+                lines = left;
                 let mut words = [0; 8];
                 self.map.read_words(at, &mut words)?;
-                for slot in words[..SLOTS].iter().filter(|slot| **slot != 0) {
-                    let Some((block, head, key)) = self.committed(block_of(*slot))? else { continue };
+                for word in (0..SLOTS).filter(|word| words[*word] != 0) {
+                    let slot_at = at + 8 * word;
+                    // The copy may be of two words; this is one.
+                    let slot = self.map.word(slot_at)?;
+                    if slot == 0 {
+                        continue;
+                    }
+                    let found = self.entry(block_of(slot), values);
+                    fence(Ordering::Acquire);
+                    if self.map.word(slot_at)? != slot {
+                        return Err(Again::Changed);
+                    }
+                    let Some((head, key, value)) = found? else { continue };
                     // A split that is under way has it in two buckets.
                     if bucket(record::hash(seed, &key), count) != nth {
                         continue;
                     }
-                    let Some(left) = room.checked_sub(key.len() + head.value_len) else {
-                        return Err(self.damaged("its entries have more bytes than it has"));
+                    let Some(left) = room.checked_sub(key.len().saturating_add(head.value_len)) else {
+                        return Err(self.damaged("its entries have more bytes than it has").into());
                     };
                     room = left;
-                    let Ok(key) = String::from_utf8(key) else { return Err(self.damaged("a key is not UTF-8")) };
-                    let mut value = Vec::new();
-                    if values {
-                        self.append_value(block, &head, &mut value)?;
-                    }
+                    let Ok(key) = String::from_utf8(key) else {
+                        return Err(self.damaged("a key is not UTF-8").into());
+                    };
                     entries.push(Entry { key, value, encoding: Encoding::of(head.kind), version: head.version });
                 }
-                line = self.next_line(words[SLOTS])?;
+                line = self.next_line(self.map.word(at + 8 * SLOTS)?)?;
             }
         }
         Ok(entries)
     }
 
-    /// The record that counts of those in a block and before it.
-    fn committed(&self, mut block: usize) -> Result<Option<(usize, Head, Vec<u8>)>> {
+    /// What counts of the record in a block and the one before it.
+    fn entry(&self, mut block: usize, values: bool) -> Result<Option<Copied>, Again> {
         for _ in 0..2 {
             let stamp = self.map.word(block + STAMP)?;
-            let (head, key) = self.key_at(block)?;
-            if stamp > self.map.word(at::COMMIT)? {
-                match usize::try_from(self.map.word(block + record::BEFORE)?) {
-                    Ok(before) if before != 0 => block = before,
-                    _ => return Ok(None),
-                }
-                continue;
+            if stamp == 0 {
+                return Err(Again::Changed);
             }
-            if head.kind == Kind::Removal || head.version <= self.map.word(at::FLOOR)? {
-                return Ok(None);
+            let copied = self.key_at(block);
+            let before = self.map.word(block + record::BEFORE)?;
+            let is_there = stamp <= self.map.word(at::COMMIT)?;
+            let floor = self.map.word(at::FLOOR)?;
+            let mut value = Vec::new();
+            let taken = match &copied {
+                Ok((head, _)) if values && is_there => self.append_value(block, head, &mut value),
+                _ => Ok(()),
+            };
+            fence(Ordering::Acquire);
+            // Also before an error is believed.
+            if self.map.word(block + STAMP)? != stamp {
+                return Err(Again::Changed);
             }
-            return Ok(Some((block, head, key)));
+            let (head, key) = copied?;
+            if is_there {
+                taken?;
+                let counts = head.kind != Kind::Removal && head.version > floor;
+                return Ok(counts.then_some((head, key, value)));
+            }
+            match usize::try_from(before) {
+                Ok(before) if before != 0 => block = before,
+                _ => return Ok(None),
+            }
         }
         Ok(None)
     }

@@ -1,17 +1,25 @@
 //! [`Dict`]: keys and values that processes share, in memory or in a file.
 
 mod change;
+mod check;
 mod durable;
 mod heap;
 mod index;
 mod iter;
 mod options;
+mod pending;
 mod plan;
 mod read;
+mod rebuild;
 mod record;
+mod recover;
+#[cfg(test)]
+mod replay;
+mod report;
 mod ring;
 mod shape;
 mod space;
+mod survey;
 mod transaction;
 mod value;
 mod watch;
@@ -19,6 +27,7 @@ mod write;
 
 pub use iter::{Entries, Entry};
 pub use options::DictOptions;
+pub use report::{Problem, Report, Stats};
 pub use transaction::{Snapshot, Transaction};
 pub use value::Encoding;
 pub use watch::{Change, Changes, Watched};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Dict;
+use super::recover;
 use super::shape::{MIN_CAPACITY, Shape};
 use crate::error::{Error, Result};
 use crate::name::Source;
@@ -97,6 +98,11 @@ impl DictOptions {
         self.dict(self.segment.open_or_create(&source, Kind::DICT, size)?, &source)
     }
 
+    /// Opens a dict that exists, however damaged.
+    pub(super) fn open_as_it_is(&self, source: &Source) -> Result<Dict> {
+        Dict::of(self.segment.open(source, Kind::DICT)?, self.segment.timeout)
+    }
+
     /// Bytes of payload that a dict begins with: everything before the first span.
     fn first_size(&self) -> Result<u64> {
         if self.segment.capacity == 0 {
@@ -109,6 +115,10 @@ impl DictOptions {
     }
 
     fn dict(&self, segment: crate::segment::Segment, source: &Source) -> Result<Dict> {
-        Dict::of(segment, self.segment.timeout).map_err(|error| error.on(source))
+        let opened = Dict::of(segment, self.segment.timeout).and_then(|dict| {
+            recover::after_power_cut(&dict)?;
+            Ok(dict)
+        });
+        opened.map_err(|error| error.on(source))
     }
 }

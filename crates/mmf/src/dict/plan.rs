@@ -4,10 +4,14 @@
 //! are carried out, in their order. A plan is valid once the journal's count is stored; whoever takes the lock next
 //! and finds a count carries the stores out again. They are absolute, so that does no harm, however often it is done.
 //!
-//! One of the stores is that of the commit's version: before it come those that readers do not follow yet, after it those
-//! that free what nobody needs any more.
+//! One of the stores is that of the commit's version, or that of the count of buckets: before it come those that readers do not
+//! follow yet, after it those that free what nobody needs any more. What readers follow must not go back to what an
+//! earlier store of the plan made of it; so if that one store is done, the journal is carried out from there on.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::mem::MaybeUninit;
+use std::sync::atomic::{Ordering, fence};
 
 use super::shape::{Shape, at, number};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,37 +19,108 @@ use crate::mapping::Mapping;
 use crate::segment::layout::PAYLOAD;
 
 /// So many stores are kept in place and looked through one by one; more have a map.
-const FEW: usize = 24;
+const FEW: usize = 16;
 
 /// Stores to be made, in their order.
 pub(super) struct Plan {
-    few: [[u64; 2]; FEW],
+    /// Between them, and one on either side for the journal's count.
+    few: [MaybeUninit<[u64; 2]>; FEW + 2],
     len: usize,
+    /// So many go to `few`; none once there are `many`.
+    room: usize,
     /// All of them, once there are more than `few` holds.
     many: Option<Box<Many>>,
 }
 
-#[derive(Default)]
 struct Many {
+    /// As `few`, without that behind them.
     stores: Vec<[u64; 2]>,
-    newest: HashMap<u64, u64>,
+    newest: HashMap<u64, u64, BuildHasherDefault<Mix>>,
+    /// A bit for each line of 64 bytes that has any of them, or for others.
+    lines: [u64; 64],
+}
+
+impl Many {
+    fn new(stores: &[[u64; 2]], room: usize) -> Box<Many> {
+        let mut many = Box::new(Many {
+            stores: Vec::with_capacity(room + 2),
+            newest: HashMap::with_capacity_and_hasher(room / 3 * 2, BuildHasherDefault::default()),
+            lines: [0; 64],
+        });
+        many.stores.push([0; 2]);
+        for [offset, value] in stores {
+            many.put(*offset, *value);
+        }
+        many
+    }
+
+    #[inline]
+    fn put(&mut self, offset: u64, value: u64) {
+        self.stores.push([offset, value]);
+        self.newest.insert(offset, value);
+        let (word, bit) = Many::bit(offset);
+        self.lines[word] |= bit;
+    }
+
+    #[inline]
+    fn bit(offset: u64) -> (usize, u64) {
+        let bit = number(mixed(offset >> 6) & 4095);
+        (bit / 64, 1 << (bit % 64))
+    }
+}
+
+/// Spreads offsets over a map. Who forges them makes it slow, and no more than the records that they lead to.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    #[inline]
+    fn write_u64(&mut self, offset: u64) {
+        self.0 = mixed(offset);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = mixed(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[inline]
+fn mixed(word: u64) -> u64 {
+    let product = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ product >> 32
 }
 
 impl Plan {
     #[inline]
     pub(super) fn new() -> Plan {
-        Plan { few: [[0; 2]; FEW], len: 0, many: None }
+        Plan { few: [const { MaybeUninit::uninit() }; FEW + 2], len: 0, room: FEW, many: None }
+    }
+
+    /// Makes room for about so many stores, before the first of them.
+    #[inline]
+    pub(super) fn expect(&mut self, stores: usize) {
+        if stores > FEW {
+            self.many = Some(Many::new(self.stores(), stores));
+            self.room = 0;
+        }
     }
 
     #[inline]
     pub(super) fn clear(&mut self) {
         self.len = 0;
+        self.room = FEW;
         if self.many.is_some() {
             self.many = None;
         }
     }
 
-    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -53,9 +128,18 @@ impl Plan {
     #[inline]
     fn stores(&self) -> &[[u64; 2]] {
         match &self.many {
-            None => &self.few[..self.len],
-            Some(many) => &many.stores,
+            None => self.written(1, self.len + 1),
+            Some(many) => &many.stores[1..],
         }
+    }
+
+    /// Those of `few` from one to before the other. They were written.
+    #[inline]
+    fn written(&self, from: usize, to: usize) -> &[[u64; 2]] {
+        let some = &self.few[from..to];
+        // SAFETY: `put_first` has written each from 1 to `len`, beyond which only `carry_out` asks, which writes the one before and the
+        // one behind; a `MaybeUninit` is laid out as what it holds.
+        unsafe { std::slice::from_raw_parts(some.as_ptr().cast(), some.len()) }
     }
 
     /// The word at `offset` as it will be.
@@ -71,49 +155,102 @@ impl Plan {
     pub(super) fn planned(&self, offset: usize) -> Option<u64> {
         let offset = offset as u64;
         match &self.many {
-            None => self.few[..self.len].iter().rev().find(|[known, _]| *known == offset).map(|[_, value]| *value),
+            None => self.stores().iter().rev().find(|[known, _]| *known == offset).map(|[_, value]| *value),
             Some(many) => many.newest.get(&offset).copied(),
         }
     }
 
+    /// Whether any of the words of a line of 64 bytes may be among them.
     #[inline]
+    pub(super) fn may_have_of_line(&self, line: usize) -> bool {
+        match &self.many {
+            None => self.len != 0,
+            Some(many) => {
+                let (word, bit) = Many::bit(line as u64);
+                many.lines[word] & bit != 0
+            }
+        }
+    }
+
+    #[inline(always)]
     pub(super) fn put(&mut self, offset: usize, value: u64) {
-        if self.len < FEW {
-            self.few[self.len] = [offset as u64, value];
+        if self.len < self.room {
+            self.put_first(offset, value);
         } else {
             self.put_more(offset as u64, value);
         }
+    }
+
+    /// As `put`, for a word that this plan does not ask for.
+    #[inline(always)]
+    pub(super) fn put_unasked(&mut self, offset: usize, value: u64) {
+        if self.len < self.room {
+            self.put_first(offset, value);
+        } else {
+            self.put_more_unasked(offset as u64, value);
+        }
+    }
+
+    #[inline(always)]
+    fn put_first(&mut self, offset: usize, value: u64) {
+        self.len += 1;
+        self.few[self.len].write([offset as u64, value]);
+    }
+
+    #[inline(never)]
+    fn put_more(&mut self, offset: u64, value: u64) {
+        self.many().put(offset, value);
         self.len += 1;
     }
 
-    #[cold]
-    fn put_more(&mut self, offset: u64, value: u64) {
-        let many = self.many.get_or_insert_with(|| {
-            Box::new(Many {
-                stores: self.few.to_vec(),
-                newest: self.few.iter().map(|[offset, value]| (*offset, *value)).collect(),
-            })
-        });
-        many.stores.push([offset, value]);
-        many.newest.insert(offset, value);
+    #[inline(never)]
+    fn put_more_unasked(&mut self, offset: u64, value: u64) {
+        self.many().stores.push([offset, value]);
+        self.len += 1;
+    }
+
+    #[inline]
+    fn many(&mut self) -> &mut Many {
+        let many = self.many.take().unwrap_or_else(|| Many::new(self.stores(), 4 * FEW));
+        self.room = 0;
+        self.many.insert(many)
     }
 
     /// Has it done: from here on it happens, whoever dies.
-    pub(super) fn carry_out(&self, map: &Mapping, shape: &Shape) -> Result<()> {
-        let stores = self.stores();
-        if stores.len() > shape.pairs {
-            let reason =
-                format!("the change takes {} steps, more than the {} of the journal", stores.len(), shape.pairs);
-            let help = "make it in smaller parts, or the dict with more capacity";
-            return Err(map.name_it(Error::invalid("change", reason)).with_help(help));
+    #[inline]
+    pub(super) fn carry_out(&mut self, map: &Mapping, shape: &Shape) -> Result<()> {
+        let count = self.len;
+        if count > shape.pairs {
+            return Err(Plan::too_long(count, map, shape));
         }
-        map.put_words(at::PAIRS, stores.as_flattened())?;
-        // A release, so whoever sees the count sees the pairs.
-        map.put_word(at::JOURNAL, stores.len() as u64)?;
-        for [offset, value] in stores {
-            map.put_word(number(*offset), *value)?;
+        map.put_words(at::PAIRS, self.stores().as_flattened())?;
+        // Releases, so whoever sees the count sees the pairs.
+        let (begin, end) = ([at::JOURNAL as u64, count as u64], [at::JOURNAL as u64, 0]);
+        match &mut self.many {
+            None => {
+                self.few[0].write(begin);
+                self.few[count + 1].write(end);
+                map.put_pairs(self.written(0, count + 2))?;
+            }
+            Some(many) => {
+                many.stores[0] = begin;
+                many.stores.push(end);
+                let done = map.put_pairs(&many.stores);
+                many.stores.pop();
+                done?;
+            }
         }
-        map.put_word(at::JOURNAL, 0)
+        // What was freed is written to next; who still reads it sees before that it was freed.
+        fence(Ordering::Release);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_long(count: usize, map: &Mapping, shape: &Shape) -> Error {
+        let reason = format!("the change takes {count} steps, more than the {} of the journal", shape.pairs);
+        let help = "make it in smaller parts, or the dict with more capacity";
+        map.name_it(Error::invalid("change", reason)).with_help(help)
     }
 }
 
@@ -135,13 +272,80 @@ fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
     let Some(count) = count else { return Err(damaged("its journal claims more than it has room for".to_owned())) };
     let journal = at::JOURNAL..at::JOURNAL + 8;
     let pairs = at::PAIRS..at::PAIRS + 16 * shape.pairs;
+    let pair = |nth: usize| -> Result<(usize, u64)> {
+        Ok((number(map.word(at::PAIRS + 16 * nth)?), map.word(at::PAIRS + 16 * nth + 8)?))
+    };
+    let mut from = 0;
     for nth in 0..count {
-        let (offset, value) = (map.word(at::PAIRS + 16 * nth)?, map.word(at::PAIRS + 16 * nth + 8)?);
-        let offset = number(offset);
+        let (offset, value) = pair(nth)?;
         if offset < PAYLOAD || offset % 8 != 0 || journal.contains(&offset) || pairs.contains(&offset) {
             return Err(damaged(format!("its journal leads to {offset}, where no change is made")));
         }
+        // What came before that is done, and readers would see it undone where a later store of the plan is to the same word.
+        if [at::COMMIT, at::BUCKETS].contains(&offset) && map.word(offset)? == value {
+            from = nth;
+        }
+    }
+    for nth in from..count {
+        let (offset, value) = pair(nth)?;
         map.put_word(offset, value)?;
     }
     map.put_word(at::JOURNAL, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment() -> (Mapping, Shape) {
+        let shape = Shape::of((PAYLOAD as u64) + (1 << 20)).unwrap();
+        (Mapping::anonymous(shape.heap as u64).unwrap(), shape)
+    }
+
+    /// Stores the plan in the journal and carries out so many of its stores.
+    fn begin(map: &Mapping, stores: &[(usize, u64)], done: usize) {
+        for (nth, (offset, value)) in stores.iter().enumerate() {
+            map.put_word(at::PAIRS + 16 * nth, *offset as u64).unwrap();
+            map.put_word(at::PAIRS + 16 * nth + 8, *value).unwrap();
+        }
+        map.put_word(at::JOURNAL, stores.len() as u64).unwrap();
+        stores[..done].iter().for_each(|(offset, value)| map.put_word(*offset, *value).unwrap());
+    }
+
+    #[test]
+    fn what_a_dead_writer_began_is_done_to_the_end_from_wherever_it_died() {
+        let stores = [(at::LEN, 1), (at::CLASSES, 2), (at::COMMIT, 7), (at::LEN, 3), (at::FREE, 4)];
+        for done in 0..=stores.len() {
+            let (map, shape) = segment();
+            begin(&map, &stores, done);
+            assert!(finish(&map, &shape).unwrap());
+            let words = [at::LEN, at::CLASSES, at::COMMIT, at::FREE, at::JOURNAL].map(|at| map.word(at).unwrap());
+            assert_eq!(words, [3, 2, 7, 4, 0], "died after {done}");
+            assert!(!finish(&map, &shape).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_readers_follow_does_not_go_back_when_a_journal_is_carried_out_again() {
+        for point in [at::COMMIT, at::BUCKETS] {
+            let (map, shape) = segment();
+            // What the store before the point made, a store after it has replaced; the rest is left to be done.
+            begin(&map, &[(at::CLASSES, 1), (point, 7), (at::LEN, 2), (at::CLASSES + 8, 3)], 3);
+            map.put_word(at::CLASSES, 9).unwrap();
+            assert!(finish(&map, &shape).unwrap());
+            assert_eq!([at::CLASSES, at::CLASSES + 8].map(|at| map.word(at).unwrap()), [9, 3]);
+        }
+    }
+
+    #[test]
+    fn a_journal_that_leads_elsewhere_changes_nothing() {
+        let (map, shape) = segment();
+        for wrong in [0, 4096, at::LEN + 1, at::JOURNAL, at::PAIRS + 16] {
+            begin(&map, &[(at::LEN, 5), (wrong, 1)], 0);
+            assert!(matches!(finish(&map, &shape).unwrap_err().kind(), ErrorKind::Damaged { .. }));
+            assert_eq!(map.word(at::LEN).unwrap(), 0);
+        }
+        map.put_word(at::JOURNAL, u64::MAX).unwrap();
+        assert!(matches!(finish(&map, &shape).unwrap_err().kind(), ErrorKind::Damaged { .. }));
+    }
 }

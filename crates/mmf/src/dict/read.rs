@@ -10,7 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use super::heap::Heap;
-use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag};
+use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tagged};
 use super::record::{BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
 use super::shape::{at, number};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,15 +39,18 @@ impl Sink for NoValue {
 }
 
 impl Sink for &mut Vec<u8> {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head) -> Result<()> {
         self.clear();
         heap.append_value(block, head, self)
     }
 }
 
+/// So many looks in vain while nothing changes are no bad luck.
+pub(super) const IN_VAIN: u32 = 128;
+
 /// Why a look did not tell.
-enum Again {
+pub(super) enum Again {
     /// Somebody changed what was looked at.
     Changed,
     Failed(Error),
@@ -57,6 +60,15 @@ impl From<Error> for Again {
     fn from(error: Error) -> Again {
         Again::Failed(error)
     }
+}
+
+/// What one record says.
+enum One {
+    /// As [`look_in`](Heap::look_in).
+    #[allow(clippy::option_option, reason = "as there")]
+    Is(Option<Option<Found>>),
+    /// Nothing yet: the change of this stamp is not committed, and the record before counts.
+    NotYet { stamp: u64, before: usize },
 }
 
 /// Whether two keys are the same. Mostly they are short, and a call would cost more than the comparison.
@@ -82,15 +94,20 @@ impl HeadAndKey {
         HeadAndKey { bytes: [const { MaybeUninit::uninit() }; HEAD + KEY_MAX] }
     }
 
-    /// The first `HEAD` bytes of a block and `key_len` more, as far as the mapping goes; what is behind reads as nothing.
-    #[inline]
+    /// The first `HEAD` bytes of a block and `key_len` more, as far as the segment goes; what is behind reads as nothing.
+    // Always: what is given in memory, in pieces, is slow to be taken from there at once.
+    #[inline(always)]
     pub(super) fn copy<'b>(
         &'b mut self,
         heap: &Heap<'_>,
         block: usize,
         key_len: usize,
     ) -> Result<Option<(Head, u64, &'b [u8])>> {
-        let len = (HEAD + key_len).min(HEAD + KEY_MAX).min(heap.map.len().saturating_sub(block));
+        let mut len = (HEAD + key_len).min(HEAD + KEY_MAX);
+        if len > heap.map.len().saturating_sub(block) {
+            // Somebody else may have made it longer.
+            len = len.min(heap.map.refresh()?.saturating_sub(block));
+        }
         let bytes = heap.map.read_uninit(block, &mut self.bytes[..len])?;
         let Some((head, key)) = bytes.split_at_checked(HEAD) else { return Ok(None) };
         let word = |at: usize| {
@@ -104,7 +121,7 @@ impl HeadAndKey {
 
 impl Heap<'_> {
     /// A value's bytes behind what is in `bytes`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append_value(&self, block: usize, head: &Head, bytes: &mut Vec<u8>) -> Result<()> {
         if !head.in_spans {
             return self.map.append_to(block + HEAD + head.key_len, head.value_len, bytes);
@@ -167,6 +184,11 @@ impl Heap<'_> {
         self.damaged(format!("no record begins at {block}"))
     }
 
+    #[cold]
+    pub(super) fn no_entry(&self) -> Error {
+        self.damaged("its index leads to what is no record")
+    }
+
     /// What `key` has, with its value in `sink`, without a lock.
     #[inline]
     pub(super) fn get(&self, hash: u64, key: &[u8], sink: &mut impl Sink, until: Until) -> Result<Option<Found>> {
@@ -187,7 +209,16 @@ impl Heap<'_> {
         mut again: Again,
     ) -> Result<Option<Found>> {
         let deadline = until.deadline();
+        let mut moment = None;
         for round in 0_u32.. {
+            if round % IN_VAIN == 0 {
+                // Whoever writes, stops or dies leaves what can be read; so what keeps a reader from it are changes.
+                let now = Some(self.moment()?);
+                if matches!(again, Again::Changed) && now == moment {
+                    return Err(self.no_entry());
+                }
+                moment = now;
+            }
             match again {
                 Again::Failed(error) => return Err(error),
                 Again::Changed if deadline.is_some_and(|deadline| Instant::now() >= deadline) => break,
@@ -200,6 +231,11 @@ impl Heap<'_> {
             }
         }
         Err(self.map.name_it(Error::new(ErrorKind::Contended, "read")))
+    }
+
+    /// What differs after every change.
+    pub(super) fn moment(&self) -> Result<(u64, u64, u64)> {
+        Ok((self.map.word(at::COMMIT)?, self.map.word(at::FLOOR)?, self.map.word(at::BUCKETS)?))
     }
 
     #[inline]
@@ -230,10 +266,10 @@ impl Heap<'_> {
         let mut words = [0; 8];
         for _ in 0..LONGEST {
             self.map.read_words(line, &mut words)?;
-            for (nth, word) in words[..SLOTS].iter().enumerate() {
-                if *word >> 40 != tag(hash) || *word == 0 {
-                    continue;
-                }
+            let mut candidates = tagged(&words, hash);
+            while candidates != 0 {
+                let nth = candidates.trailing_zeros() as usize;
+                candidates &= candidates - 1;
                 if let Some(found) = self.look_at(line + 8 * nth, hash, key, sink)? {
                     return Ok(Some(found));
                 }
@@ -270,38 +306,64 @@ impl Heap<'_> {
     #[inline]
     #[allow(clippy::option_option, reason = "as above")]
     fn read_record(&self, slot: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Option<Found>>, Again> {
-        let mut block = block_of(slot);
-        let mut copy = HeadAndKey::new();
-        // The record that is there, or the one before it.
-        for _ in 0..2 {
-            let stamp = self.map.word(block + STAMP)?;
-            let Some((head, before, found_key)) = copy.copy(self, block, key.len())? else {
-                return self.unless_changed(block, stamp, None);
-            };
-            if stamp == 0 {
-                return Err(Again::Changed);
-            }
-            if head.key_len != key.len() || !same(found_key, key) {
-                return self.unless_changed(block, stamp, None);
-            }
-            if stamp > self.map.word(at::COMMIT)? {
-                if before == 0 {
-                    return self.unless_changed(block, stamp, Some(None));
-                }
-                self.unless_changed(block, stamp, ())?;
-                block = number(before);
-                continue;
-            }
-            if head.kind == Kind::Removal || head.version <= self.map.word(at::FLOOR)? {
-                return self.unless_changed(block, stamp, Some(None));
-            }
-            let taken = sink.take(self, block, &head);
-            let found =
-                self.unless_changed(block, stamp, Some(Some(Found { version: head.version, kind: head.kind })))?;
-            taken?;
-            return Ok(found);
+        match self.read_one(block_of(slot), key, sink)? {
+            One::Is(outcome) => Ok(outcome),
+            One::NotYet { stamp, before } => self.read_before(stamp, before, key, sink),
         }
-        Err(Again::Changed)
+    }
+
+    /// The record before one that is not committed. It may be freed as soon as that is.
+    #[cold]
+    #[inline(never)]
+    #[allow(clippy::option_option, reason = "as above")]
+    fn read_before(
+        &self,
+        newer: u64,
+        block: usize,
+        key: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<Option<Option<Found>>, Again> {
+        let outcome = self.read_one(block, key, sink);
+        fence(Ordering::Acquire);
+        // Also before an error is believed.
+        if self.map.word(at::COMMIT)? >= newer {
+            return Err(Again::Changed);
+        }
+        match outcome? {
+            One::Is(outcome) => Ok(outcome),
+            One::NotYet { .. } => Err(self.damaged("two changes at once, neither of them complete").into()),
+        }
+    }
+
+    /// What one record says of a key.
+    #[inline]
+    fn read_one(&self, block: usize, key: &[u8], sink: &mut impl Sink) -> Result<One, Again> {
+        let mut copy = HeadAndKey::new();
+        let stamp = self.map.word(block + STAMP)?;
+        if stamp == 0 {
+            return Err(Again::Changed);
+        }
+        let Some((head, before, found_key)) = copy.copy(self, block, key.len())? else {
+            return self.unless_changed(block, stamp, One::Is(None));
+        };
+        if head.key_len != key.len() || !same(found_key, key) {
+            return self.unless_changed(block, stamp, One::Is(None));
+        }
+        if stamp > self.map.word(at::COMMIT)? {
+            let outcome = match before {
+                0 => One::Is(Some(None)),
+                before => One::NotYet { stamp, before: number(before) },
+            };
+            return self.unless_changed(block, stamp, outcome);
+        }
+        if head.kind == Kind::Removal || head.version <= self.map.word(at::FLOOR)? {
+            return self.unless_changed(block, stamp, One::Is(Some(None)));
+        }
+        let taken = sink.take(self, block, &head);
+        let found = Found { version: head.version, kind: head.kind };
+        let found = self.unless_changed(block, stamp, One::Is(Some(Some(found))))?;
+        taken?;
+        Ok(found)
     }
 
     /// `outcome`, if the record is still the one that bore `stamp`.

@@ -5,7 +5,7 @@
 //! +8   the record before this one, which counts until this one is committed
 //! +16  version: that of the change that gave the key this value
 //! +24  bits 0..16 length of the key, 16..24 kind, 24..64 length of the value
-//! +32  checksum
+//! +32  checksum, which also tells that the record belongs where it is and bears its own stamp
 //! +40  the key, and behind it the value; or, from the next multiple of 4, the numbers (u32) of the spans it lies in
 //! ```
 
@@ -16,6 +16,7 @@ use super::shape::Shape;
 pub(super) const STAMP: usize = 0;
 pub(super) const BEFORE: usize = 8;
 pub(super) const VERSION: usize = 16;
+pub(super) const SUM: usize = 32;
 /// Bytes before the key.
 pub(super) const HEAD: usize = 40;
 /// The longest key, in bytes.
@@ -74,12 +75,18 @@ impl Head {
         self.key_len as u64 | (kind | spans) << 16 | (self.value_len as u64) << 24
     }
 
-    /// The checksum that a record with this key and value must bear.
+    /// The checksum that a record with this key and value must bear, but for its [`place`].
     #[inline]
     pub(super) fn sum(&self, seed: u64, key: &[u8], value: &[u8]) -> u64 {
+        xxh3_64_with_seed(value, self.value_seed(seed, key))
+    }
+
+    /// What the checksum of the value is seeded with.
+    #[inline]
+    pub(super) fn value_seed(&self, seed: u64, key: &[u8]) -> u64 {
         // What the other seeds with must not cancel out.
         let about = self.version.rotate_left(32) ^ self.what().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        xxh3_64_with_seed(value, xxh3_64_with_seed(key, seed ^ about))
+        xxh3_64_with_seed(key, seed ^ about)
     }
 
     /// Where the numbers of the spans begin, counted from the block.
@@ -97,8 +104,19 @@ impl Head {
     /// Bytes of the block that are used.
     #[inline]
     pub(super) fn block_len(&self, shape: &Shape) -> usize {
-        if self.in_spans { self.spans_at() + 4 * self.span_count(shape) } else { HEAD + self.key_len + self.value_len }
+        if self.in_spans {
+            self.spans_at() + 4 * self.span_count(shape)
+        } else {
+            (HEAD + self.key_len).saturating_add(self.value_len)
+        }
     }
+}
+
+/// What a checksum is xored with, so that a stamp of one record never vouches for the bytes of another, nor for a copy of
+/// them elsewhere: after a power cut they may be from different times.
+#[inline]
+pub(super) fn place(block: usize, stamp: u64) -> u64 {
+    stamp.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (block as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
 }
 
 /// The hash that places a key: its low half chooses the bucket, its high 24 bits tell it from others there.

@@ -77,10 +77,15 @@ impl Ring {
         }
         let (map, shape) = (heap.map, heap.shape);
         // Words never lie across the end: positions are whole words.
-        for word in [version, key.len() as u64 | kind << 16] {
-            map.put_word(shape.ring + self.at(heap), word)?;
-            self.position = self.position.wrapping_add(8);
+        let words = [version, key.len() as u64 | kind << 16];
+        let at = self.at(heap);
+        if at + HEAD <= shape.ring_size {
+            map.put_words(shape.ring + at, &words)?;
+        } else {
+            map.put_word(shape.ring + at, words[0])?;
+            map.put_word(shape.ring, words[1])?;
         }
+        self.position = self.position.wrapping_add(HEAD as u64);
         let from = self.at(heap);
         let (here, there) = key.split_at(key.len().min(shape.ring_size - from));
         map.write_at(shape.ring + from, here)?;

@@ -27,7 +27,8 @@ pub(super) mod at {
     /// Up to where in the ring of changes something is written, or soon will be; and up to where it is there.
     pub(crate) const RING_CLAIMED: usize = PAYLOAD + 192;
     pub(crate) const RING_HEAD: usize = PAYLOAD + 200;
-    /// Bit 0: nothing has changed since the last flush. Bit 1: it was flushed before.
+    /// Bit 0: nothing has changed since the last flush. Bit 1: it was flushed before. Bit 2: whether the disk knows that bit
+    /// 0 is off is not known.
     pub(crate) const DURABLE: usize = PAYLOAD + 256;
     /// The version of the last flush.
     pub(crate) const FLUSHED: usize = PAYLOAD + 264;
@@ -38,6 +39,8 @@ pub(super) mod at {
     pub(crate) const REMOVED_BEFORE: usize = PAYLOAD + 288;
     /// How many bytes the three lists have.
     pub(crate) const PENDING_BYTES: usize = PAYLOAD + 296;
+    /// A hash of the machine's boot in which it was opened for writing last; 0 before the first change.
+    pub(crate) const BOOT: usize = PAYLOAD + 304;
     /// A word per class: the first span with room, + 1; the others follow by their links.
     pub(crate) const CLASSES: usize = PAYLOAD + 1024;
     /// The journal: pairs of an offset and a word.

@@ -3,7 +3,7 @@
 use super::heap::{NoBlock, State};
 use super::index::{LONGEST, Place, SLOTS, block_of, count_of};
 use super::plan::Plan;
-use super::record::{self, BEFORE, STAMP, VERSION};
+use super::record::{self, BEFORE, HEAD, STAMP, SUM, VERSION};
 use super::shape::{at, class, number};
 use super::write::Writer;
 use crate::error::Result;
@@ -34,12 +34,12 @@ impl Writer<'_> {
         let end = first.saturating_add(buckets).min(count);
         for bucket in first..end {
             self.begin_change()?;
-            self.plan.clear();
             let mut line = Some(heap.line(bucket)?);
             for _ in 0..LONGEST {
                 let Some(at) = line else { break };
                 let mut words = [0; 8];
                 map.read_words(at, &mut words)?;
+                self.plan.clear();
                 for (nth, slot) in words[..SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                     let block = block_of(*slot);
                     let head = self.head(block)?;
@@ -48,11 +48,13 @@ impl Writer<'_> {
                         self.free(block, head.in_spans, false)?;
                     }
                 }
+                if !self.plan.is_empty() {
+                    self.plan.carry_out(map, heap.shape)?;
+                }
                 line = heap.next_line(words[SLOTS])?;
             }
             let left = bucket + 1;
-            self.plan.put(at::SWEEP, if left < count { left + 1 } else { 0 });
-            self.plan.carry_out(map, heap.shape)?;
+            map.put_word(at::SWEEP, if left < count { left + 1 } else { 0 })?;
         }
         if end >= count {
             map.put_word(at::SWEEP, 0)?;
@@ -135,9 +137,11 @@ impl Writer<'_> {
         };
         heap.map.put_word(new + STAMP, 0)?;
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-        let bytes = heap.map.read_to_vec(block + VERSION, head.block_len(heap.shape).min(size) - VERSION)?;
-        heap.map.write_at(new + VERSION, &bytes)?;
+        let mut bytes = heap.map.read_to_vec(block + VERSION, head.block_len(heap.shape).min(size) - VERSION)?;
         let stamp = self.version()? + 1;
+        let sum = head.checksum ^ record::place(block, heap.map.word(block + STAMP)?) ^ record::place(new, stamp);
+        bytes[SUM - VERSION..HEAD - VERSION].copy_from_slice(&sum.to_le_bytes());
+        heap.map.write_at(new + VERSION, &bytes)?;
         self.plan.put(new + BEFORE, block as u64);
         self.plan.put(new + STAMP, stamp);
         self.plan.put(at, super::index::slot_for(hash, new));

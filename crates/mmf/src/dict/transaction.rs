@@ -1,15 +1,15 @@
 //! Several changes as one.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Dict;
 use super::iter::Entries;
+use super::pending::Changes;
 use super::plan::Plan;
-use super::record::{self, Kind};
+use super::record::Kind;
 use super::shape::at;
 use super::value::Encoding;
-use super::write::{Step, Writer};
+use super::write::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
 use crate::spec::Access;
@@ -47,7 +47,7 @@ impl Dict {
     pub fn transaction<R>(&self, body: impl FnOnce(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
         let mut plan = Plan::new();
         let writer = self.writer(&mut plan, "begin a transaction with")?;
-        let mut transaction = Transaction { writer, changes: BTreeMap::new(), aborted: false };
+        let mut transaction = Transaction { writer, changes: Changes::new(), aborted: false };
         let result = body(&mut transaction)?;
         if !transaction.aborted {
             transaction.commit()?;
@@ -82,22 +82,16 @@ impl Dict {
         }
         let deadline = self.usual().deadline();
         loop {
-            let before = self.moment()?;
+            let before = self.heap().moment()?;
             let result = body(&snapshot);
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
-            if self.moment()? == before {
+            if self.heap().moment()? == before {
                 return result;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
             }
         }
-    }
-
-    /// What differs after every change.
-    pub(super) fn moment(&self) -> Result<(u64, u64, u64)> {
-        let map = &self.segment.map;
-        Ok((map.word(at::COMMIT)?, map.word(at::FLOOR)?, map.word(at::BUCKETS)?))
     }
 }
 
@@ -182,8 +176,7 @@ impl Snapshot<'_> {
 /// Changes that are made together. See [`Dict::transaction`].
 pub struct Transaction<'a> {
     writer: Writer<'a>,
-    /// `None` removes.
-    changes: BTreeMap<String, Option<(Kind, Vec<u8>)>>,
+    changes: Changes,
     aborted: bool,
 }
 
@@ -198,10 +191,10 @@ impl Transaction<'_> {
     }
 
     fn value(&mut self, key: &str) -> Result<Option<(Encoding, Vec<u8>)>> {
-        if let Some(change) = self.changes.get(key) {
-            return Ok(change.as_ref().map(|(kind, bytes)| (Encoding::of(*kind), bytes.clone())));
-        }
         let hash = self.writer.dict.hash(key, "read")?;
+        if let Some(change) = self.changes.get(hash, key) {
+            return Ok(change.map(|(kind, bytes)| (Encoding::of(kind), bytes.to_vec())));
+        }
         let mut bytes = Vec::new();
         Ok(self.writer.read(hash, key, &mut bytes)?.map(|encoding| (encoding, bytes)))
     }
@@ -212,10 +205,10 @@ impl Transaction<'_> {
     ///
     /// As [`Dict::contains_key`].
     pub fn contains_key(&mut self, key: &str) -> Result<bool> {
-        if let Some(change) = self.changes.get(key) {
+        let hash = self.writer.dict.hash(key, "read")?;
+        if let Some(change) = self.changes.get(hash, key) {
             return Ok(change.is_some());
         }
-        let hash = self.writer.dict.hash(key, "read")?;
         Ok(self.writer.stored(hash, key.as_bytes())?.is_some())
     }
 
@@ -226,6 +219,26 @@ impl Transaction<'_> {
     /// [`ErrorKind::InvalidInput`] for a key that is too long; all else shows when the transaction ends.
     pub fn set_bytes(&mut self, key: &str, value: &[u8]) -> Result<()> {
         self.change(key, Some((Kind::Bytes, value.to_vec())))
+    }
+
+    /// Sets a key to bytes that are encoded already, as [`Dict::set_encoded`].
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Transaction::set_bytes).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Encoding, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("encoded-tx-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.transaction(|tx| tx.set_encoded("answer", Encoding::MessagePack, &[42]))?;
+    /// assert_eq!(dict.get_bytes("answer")?, Some(vec![42]));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn set_encoded(&mut self, key: &str, encoding: Encoding, bytes: &[u8]) -> Result<()> {
+        self.change(key, Some((encoding.kind(), bytes.to_vec())))
     }
 
     /// Removes a key, and tells whether it was there.
@@ -242,8 +255,8 @@ impl Transaction<'_> {
     }
 
     fn change(&mut self, key: &str, value: Option<(Kind, Vec<u8>)>) -> Result<()> {
-        self.writer.dict.hash(key, "set")?;
-        self.changes.insert(key.to_owned(), value);
+        let hash = self.writer.dict.hash(key, "set")?;
+        self.changes.put(hash, key, value);
         Ok(())
     }
 
@@ -253,16 +266,7 @@ impl Transaction<'_> {
     }
 
     fn commit(mut self) -> Result<()> {
-        let seed = self.writer.dict.seed;
-        let steps: Vec<Step<'_>> = self
-            .changes
-            .iter()
-            .map(|(key, value)| Step {
-                key: key.as_bytes(),
-                hash: record::hash(seed, key.as_bytes()),
-                value: value.as_ref().map(|(kind, bytes)| (*kind, &bytes[..])),
-            })
-            .collect();
+        let steps = self.changes.steps();
         self.writer.apply(&steps)?;
         Ok(())
     }

@@ -7,11 +7,14 @@ use super::heap::{Heap, LINK, NoBlock};
 use super::index::{Place, count_of, slot_for};
 use super::plan::{self, Plan};
 use super::read::{HeadAndKey, same};
-use super::record::{BEFORE, HEAD, Head, Kind, STAMP, VERSION};
+use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
 use super::ring::Ring;
 use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
+
+/// About as many stores as a key takes.
+const STORES: usize = 11;
 
 /// What is to be done with a key.
 #[derive(Clone, Copy, Debug)]
@@ -54,24 +57,53 @@ impl<'a> Writer<'a> {
     /// Takes the lock, and brings what a dead writer left half done to its end.
     #[inline]
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
+        let mine = Writer::enter(dict, until, doing)?;
+        let mut writer = Writer::holding(mine, dict, plan);
+        writer.begin()?;
+        Ok(writer)
+    }
+
+    /// Takes the lock, and leaves everything as it is.
+    #[inline]
+    pub(super) fn take(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
+        Ok(Writer::holding(Writer::enter(dict, until, doing)?, dict, plan))
+    }
+
+    /// Takes the lock. What follows is that it is [held](Writer::holding).
+    #[inline(always)]
+    pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Mine<'a>> {
         let segment = &dict.segment;
         segment.participant(doing)?;
         let mine = Mine::mark(segment, doing)?;
         segment.write_lock(until, doing)?;
-        let heap = dict.heap();
-        let mut writer = Writer { dict, heap, plan, changed: false, durable: 0, _mine: mine };
-        if plan::finish(heap.map, heap.shape)? {
-            // Who died may not have told anybody.
-            writer.changed = true;
-        }
-        writer.durable = heap.map.word(at::DURABLE)?;
-        Ok(writer)
+        Ok(mine)
+    }
+
+    /// The holder of the lock, which it releases when it is dropped. Apart from [`lock`](Writer::lock) for those who would lose
+    /// time by its being moved.
+    #[inline(always)]
+    pub(super) fn holding(mine: Mine<'a>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
+        Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, _mine: mine }
+    }
+
+    /// Brings what a dead writer left half done to its end.
+    #[inline(always)]
+    pub(super) fn begin(&mut self) -> Result<()> {
+        // Who died may not have told anybody.
+        self.changed |= plan::finish(self.heap.map, self.heap.shape)?;
+        self.durable = self.heap.map.word(at::DURABLE)?;
+        Ok(())
     }
 
     /// The version of the last change.
     #[inline]
     pub(super) fn version(&self) -> Result<u64> {
-        self.heap.map.word(at::COMMIT)
+        let version = self.heap.map.word(at::COMMIT)?;
+        // No dict lives to see so many, and what is added to them must not pass the end.
+        if version > u64::MAX / 2 {
+            return Err(self.heap.damaged(format!("its last change has the version {version}")));
+        }
+        Ok(version)
     }
 
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
@@ -90,15 +122,18 @@ impl<'a> Writer<'a> {
 
     /// Buckets for so many more entries.
     #[inline]
-    fn make_room_in_index(&mut self, more: usize) -> Result<()> {
+    pub(super) fn make_room_in_index(&mut self, more: usize) -> Result<()> {
         let map = self.heap.map;
-        loop {
+        // One more than are wanted in the long run; if there have been fewer for a while, or the number of entries is wrong,
+        // the change need not wait for all that are missing.
+        for _ in 0..more.saturating_add(2) {
             let count = count_of(map.word(at::BUCKETS)?);
             if count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
                 return Ok(());
             }
+            self.begin_change()?;
             let made = match count {
-                0 => self.heap.begin_index(self.plan),
+                0 => self.begin_boot().map_err(NoBlock::from).and_then(|()| self.heap.begin_index(self.plan)),
                 _ => self.heap.split(self.plan, self.dict.seed),
             };
             match made {
@@ -109,12 +144,14 @@ impl<'a> Writer<'a> {
                 Err(NoBlock::Failed(error)) => return Err(error),
             }
         }
+        Ok(())
     }
 
     #[inline]
     fn try_apply(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>, NoBlock> {
         self.begin_change()?;
         self.plan.clear();
+        self.plan.expect(STORES * changes.len());
         let map = self.heap.map;
         let before = self.version()?;
         let floor = map.word(at::FLOOR)?;
@@ -135,8 +172,8 @@ impl<'a> Writer<'a> {
                 // One store does it; among others, or where a power cut must not bring it back, it takes a record.
                 if changes.len() > 1 || self.is_durable() {
                     let block = self.write_record(version, change.key, Kind::Removal, &[])?;
-                    self.plan.put(block + BEFORE, before);
-                    self.plan.put(block + STAMP, version);
+                    self.plan.put_unasked(block + BEFORE, before);
+                    self.plan.put_unasked(block + STAMP, version);
                     self.plan.put(slot, slot_for(change.hash, block));
                     freed.push((block, false, true));
                 }
@@ -147,35 +184,38 @@ impl<'a> Writer<'a> {
             };
             version += 1;
             let block = self.write_record(version, change.key, kind, value)?;
-            self.plan.put(block + BEFORE, before);
-            self.plan.put(block + STAMP, version);
+            self.plan.put_unasked(block + BEFORE, before);
+            self.plan.put_unasked(block + STAMP, version);
             self.heap.put_entry(self.plan, place, slot_for(change.hash, block))?;
             if let Some(old) = old {
                 freed.push((old.block, old.in_spans, false));
             }
-            now += u64::from(!there);
+            now = now.saturating_add(u64::from(!there));
             ring.write(&self.heap, version, kind, change.key)?;
         }
         if version == before {
             return Ok(None);
         }
-        if changes.len() == 1 && !self.is_durable() {
+        let alone = changes.len() == 1 && !self.is_durable();
+        if alone {
             // A removal alone: the slot is what readers go by.
-            emptied.drain(|slot| self.plan.put(slot, 0));
-        }
-        self.plan.put(at::COMMIT, version);
-        self.plan.put(at::RING_HEAD, ring.head());
-        if now != len {
-            self.plan.put(at::LEN, now);
-        }
-        emptied.drain(|slot| self.plan.put(slot, 0));
-        let mut outcome = Ok(());
-        freed.drain(|(block, in_spans, removal)| {
-            if outcome.is_ok() {
-                outcome = self.free(block, in_spans, removal);
+            for slot in emptied.iter() {
+                self.plan.put(slot, 0);
             }
-        });
-        outcome?;
+        }
+        self.plan.put_unasked(at::COMMIT, version);
+        self.plan.put_unasked(at::RING_HEAD, ring.head());
+        if now != len {
+            self.plan.put_unasked(at::LEN, now);
+        }
+        if !alone {
+            for slot in emptied.iter() {
+                self.plan.put(slot, 0);
+            }
+        }
+        for (block, in_spans, removal) in freed.iter() {
+            self.free(block, in_spans, removal)?;
+        }
         self.carry_out()?;
         Ok(Some(version))
     }
@@ -189,7 +229,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The place of a key, and its record if it has one.
-    #[inline]
+    #[inline(always)]
     fn find(&self, hash: u64, key: &[u8], floor: u64) -> Result<(Place, Option<Old>)> {
         let mut copy = HeadAndKey::new();
         let mut old = None;
@@ -226,20 +266,20 @@ impl<'a> Writer<'a> {
             return Err(self.too_large(value.len()).into());
         }
         head.checksum = head.sum(self.dict.seed, key, value);
-        let parts = if head.in_spans { heap.take_parts(self.plan, head.span_count(shape))? } else { Vec::new() };
-        for (part, bytes) in parts.iter().zip(value.chunks(shape.span_size())) {
-            heap.map.write_at(shape.span(*part), bytes)?;
+        let mut parts = Vec::new();
+        if head.in_spans {
+            parts = heap.take_parts(self.plan, head.span_count(shape))?;
+            for (part, bytes) in parts.iter().zip(value.chunks(shape.span_size())) {
+                heap.map.write_at(shape.span(*part), bytes)?;
+            }
         }
         let block = heap.take(self.plan, class::of(len), None)?;
         // What was there before in a span that had another use may look like a stamp.
         heap.map.put_word(block + STAMP, 0)?;
         // Whoever still reads what was here before sees that before it sees other bytes.
         fence(Ordering::Release);
-        let words = [version, head.what(), head.checksum];
-        // One by one: what was stored in pieces is slow to be loaded at once, as a copy would.
-        for (nth, word) in words.into_iter().enumerate() {
-            heap.map.put_word(block + VERSION + 8 * nth, word)?;
-        }
+        let words = [version, head.what(), head.checksum ^ record::place(block, version)];
+        heap.map.put_words(block + VERSION, &words)?;
         heap.map.write_at(block + HEAD, key)?;
         if parts.is_empty() {
             heap.map.write_at(block + HEAD + key.len(), value)?;
@@ -267,7 +307,7 @@ impl<'a> Writer<'a> {
         let size = self.size_of(block)?;
         self.plan.put(block + LINK, first);
         self.plan.put(list, block as u64);
-        self.plan.put(at::PENDING_BYTES, bytes + size);
+        self.plan.put(at::PENDING_BYTES, bytes.saturating_add(size));
         Ok(())
     }
 
@@ -275,8 +315,12 @@ impl<'a> Writer<'a> {
     pub(super) fn size_of(&self, block: usize) -> Result<u64> {
         let head = self.head(block)?;
         let (_, _, size) = self.heap.block(self.plan, block)?;
-        let spans = if head.in_spans { head.span_count(self.heap.shape) * self.heap.shape.span_size() } else { 0 };
-        Ok((size + spans) as u64)
+        let spans = if head.in_spans {
+            head.span_count(self.heap.shape).saturating_mul(self.heap.shape.span_size())
+        } else {
+            0
+        };
+        Ok(size.saturating_add(spans) as u64)
     }
 
     pub(super) fn head(&self, block: usize) -> Result<Head> {
@@ -290,7 +334,7 @@ impl<'a> Writer<'a> {
     /// Frees a record at once.
     #[inline]
     pub(super) fn free_now(&mut self, block: usize, in_spans: bool) -> Result<()> {
-        self.plan.put(block + STAMP, 0);
+        self.plan.put_unasked(block + STAMP, 0);
         if in_spans {
             let head = self.head(block)?;
             let spans = self.heap.span_list(block, &head)?;
@@ -299,6 +343,11 @@ impl<'a> Writer<'a> {
             }
         }
         self.heap.give(self.plan, block)
+    }
+
+    /// Who waits for changes looks again once the lock is released.
+    pub(super) fn has_changed(&mut self) {
+        self.changed = true;
     }
 
     #[inline]
@@ -342,7 +391,7 @@ struct Few<T> {
     more: Vec<T>,
 }
 
-impl<T> Few<T> {
+impl<T: Copy> Few<T> {
     #[inline]
     fn new() -> Few<T> {
         Few { first: None, more: Vec::new() }
@@ -357,8 +406,7 @@ impl<T> Few<T> {
     }
 
     #[inline]
-    fn drain(&mut self, mut each: impl FnMut(T)) {
-        self.first.take().into_iter().for_each(&mut each);
-        self.more.drain(..).for_each(each);
+    fn iter(&self) -> impl Iterator<Item = T> {
+        self.first.iter().chain(&self.more).copied()
     }
 }

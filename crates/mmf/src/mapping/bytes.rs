@@ -68,6 +68,8 @@ impl Mapping {
         // written; the source is a slice.
         let left =
             unsafe { guard::copy(self.policy, dst, data.as_ptr(), data.len(), dst.addr(), dst.addr() + data.len()) };
+        #[cfg(test)]
+        super::trace::stored(offset, data);
         if left == 0 { Ok(()) } else { Err(self.fault("write", offset, data.len() - left)) }
     }
 
@@ -81,6 +83,8 @@ impl Mapping {
         let dst = self.locate_writable(offset, len, "fill")?;
         // SAFETY: as in `write_at`.
         let left = unsafe { guard::fill(self.policy, dst, value, len, dst.addr(), dst.addr() + len) };
+        #[cfg(test)]
+        super::trace::stored(offset, &vec![value; len]);
         if left == 0 { Ok(()) } else { Err(self.fault("fill", offset, len - left)) }
     }
 

@@ -7,6 +7,8 @@ mod cell;
 mod cursor;
 mod options;
 mod raw;
+#[cfg(test)]
+pub(crate) mod trace;
 mod words;
 
 pub use atomics::Atom;
@@ -328,7 +330,10 @@ impl Mapping {
         if self.access != Access::ReadWrite {
             return Ok(());
         }
-        self.flush_view(offset, len).and_then(|()| self.object.sync()).map_err(|error| self.name_it(error))
+        let synced = self.flush_view(offset, len).and_then(|()| self.object.sync());
+        #[cfg(test)]
+        trace::synced(offset..offset + len);
+        synced.map_err(|error| self.name_it(error))
     }
 
     /// What can be passed to another process, which gives it to

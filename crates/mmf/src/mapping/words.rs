@@ -6,6 +6,11 @@ use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::guard::{self, Word};
 
+/// An offset as this process counts.
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
 /// For structures: whoever uses them has taken a [`Cell`](super::Cell) before, which refuses mappings whose words cannot be
 /// reached.
 impl Mapping {
@@ -38,24 +43,70 @@ impl Mapping {
         }
         // SAFETY: as in `word`; it may be written.
         let stored = unsafe { u64::store_release(at.cast(), value) };
+        #[cfg(test)]
+        super::trace::stored(offset, &value.to_le_bytes());
         stored.map_err(|guard::Fault| self.fault("write", offset, 0))
     }
 
-    /// Copies words, little-endian, to `offset`.
+    /// Stores words from `offset` on as [`put_word`](Mapping::put_word) does, one after the other. A copy would load them in
+    /// larger pieces, which is slow where they have just been made.
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Mapping::write_at).
+    /// As [`put_word`](Mapping::put_word).
     #[inline]
     pub(crate) fn put_words(&self, offset: usize, words: &[u64]) -> Result<()> {
-        let len = size_of_val(words);
-        let dst = self.locate_writable(offset, len, "write")?;
+        let dst = self.locate_writable(offset, size_of_val(words), "write")?;
+        if dst.addr() % 8 != 0 {
+            return Err(self.misaligned(offset));
+        }
         #[cfg(target_endian = "big")]
         compile_error!("words in shared memory are little-endian");
-        // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long as `self` and may be
-        // written; the source is a slice of `len` bytes.
-        let left = unsafe { guard::copy(self.policy, dst, words.as_ptr().cast(), len, dst.addr(), dst.addr() + len) };
-        if left == 0 { Ok(()) } else { Err(self.fault("write", offset, len - left)) }
+        // SAFETY: `locate_writable` checked that the words lie in the view, which lives as long as `self` and may be written, and
+        // the alignment was checked here.
+        let stored = unsafe { guard::store_words(dst, words) };
+        #[cfg(test)]
+        words.iter().zip(0..).for_each(|(word, nth)| super::trace::stored(offset + 8 * nth, &word.to_le_bytes()));
+        stored.map_err(|guard::Fault| self.fault("write", offset, 0))
+    }
+
+    /// Stores pairs of an offset and a word as [`put_word`](Mapping::put_word) does, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_word`](Mapping::put_word), and then those before it are stored.
+    #[inline]
+    pub(crate) fn put_pairs(&self, pairs: &[[u64; 2]]) -> Result<()> {
+        let len = self.len();
+        let base = self.locate_writable(0, 0, "write")?;
+        let Some(last) = len.checked_sub(8).filter(|_| base.addr() % 8 == 0) else { return self.put_others(pairs) };
+        // SAFETY: the view has `len` bytes, as it had before the address was asked for; it lives as long as `self`, may be written
+        // and is aligned, as checked.
+        match unsafe { guard::store_pairs(base, last as u64, pairs) } {
+            Ok(done) => {
+                #[cfg(test)]
+                for [offset, value] in &pairs[..done] {
+                    super::trace::stored(place(*offset), &value.to_le_bytes());
+                }
+                // Somebody may have made the mapping longer; else what cannot be stored shows why by itself.
+                if done == pairs.len() { Ok(()) } else { self.put_others(&pairs[done..]) }
+            }
+            Err(guard::Fault) => Err(self.lost(pairs)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_others(&self, pairs: &[[u64; 2]]) -> Result<()> {
+        pairs.iter().try_for_each(|[offset, value]| self.put_word(place(*offset), *value))
+    }
+
+    /// Tells which page is gone. Nothing is stored again: others may follow what was stored last.
+    #[cold]
+    #[inline(never)]
+    fn lost(&self, pairs: &[[u64; 2]]) -> Error {
+        let gone = pairs.iter().map(|[offset, _]| place(*offset)).find(|offset| self.word(*offset).is_err());
+        self.fault("write", gone.unwrap_or(0), 0)
     }
 
     /// Copies words, little-endian, from `offset`; each of them may be half of what others are writing.

@@ -3,6 +3,9 @@
 mod boot;
 pub(crate) mod layout;
 mod mine;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
 mod options;
 mod own_lock;
 mod participants;
@@ -236,6 +239,17 @@ impl Segment {
         }
     }
 
+    /// Whether other handles take part. Those of dead processes are cleared.
+    pub(crate) fn has_others(&self) -> Result<bool> {
+        let me = self.participant("examine")?;
+        for slot in self.or_gone(self.lock.readers().occupied(), "examine")? {
+            if slot != me.slot() && !participants::reap(self, me, slot)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether the process that made this handle is the one that asks.
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
@@ -254,7 +268,7 @@ impl Segment {
         self.changing.store(version, Ordering::Relaxed);
         self.unwinding.store(std::thread::panicking(), Ordering::Relaxed);
         // What is changed next must not be seen before that.
-        std::sync::atomic::fence(Ordering::Release);
+        sys::fence(Ordering::Release);
         Ok(())
     }
 

@@ -26,12 +26,17 @@ pub(super) fn make(canary: u64, counter: u64, len: usize) -> Vec<u8> {
 
 /// The counter of whole contents that nobody is writing, or what is wrong with them.
 pub(super) fn check(bytes: &[u8]) -> Result<u64, String> {
+    check_of(0, bytes)
+}
+
+/// The counter of whole contents with this canary, or what is wrong with them.
+pub(super) fn check_of(wanted: u64, bytes: &[u8]) -> Result<u64, String> {
     let word = |at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
     let (Some(canary), Some(counter), Some(len)) = (word(0), word(8), word(16)) else {
         return Err(format!("{} bytes are too few", bytes.len()));
     };
-    if canary != 0 {
-        return Err(format!("process {canary} is writing"));
+    if canary != wanted {
+        return Err(format!("it bears {canary}, not {wanted}"));
     }
     if len != bytes.len() as u64 {
         return Err(format!("there are {} bytes of {len}", bytes.len()));

@@ -4,9 +4,11 @@
 
 mod board;
 mod content;
+mod dict;
 mod heirs;
 mod worker;
 
+pub use dict::dict_worker;
 pub use heirs::{Heirs, Victim, holder, inherit};
 pub use worker::worker;
 
@@ -110,7 +112,9 @@ impl Run {
         let ended = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&ended);
         thread::spawn(move || {
-            (0..).take_while(|_| !until.load(Ordering::SeqCst)).all(|number| send.send(spawn(&args, number)).is_ok())
+            (0..)
+                .take_while(|_| !until.load(Ordering::SeqCst))
+                .all(|number| send.send(spawn("worker", &args, number)).is_ok())
         });
         let watch = Watch { done: 0, since: Instant::now(), longest: Duration::ZERO };
         let mut run = Run {
@@ -313,13 +317,13 @@ fn create(base: &str, generation: u64) -> Region {
 }
 
 /// Of two programs, in turn: this one, and the one that [`PROGRAM`](crate::PROGRAM) names.
-fn spawn(args: &[String], number: u64) -> Worker {
+fn spawn(role: &str, args: &[String], number: u64) -> Worker {
     let own = || env::current_exe().expect("the path of this binary");
     let mut command = Command::new(if number % 2 == 0 { own() } else { program() });
     let joined: String = args.iter().map(|arg| format!("{arg}{}", wire::ARG_END)).collect();
     command
         .args([wire::ENTRY, "--nocapture", "--test-threads=1"])
-        .env(wire::ROLE, "worker")
+        .env(wire::ROLE, role)
         .env(wire::ARGS, joined)
         .env(LIFETIME, "36000")
         .stdin(Stdio::piped())

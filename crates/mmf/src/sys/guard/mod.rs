@@ -21,6 +21,15 @@
 
 #[cfg(any(
     test,
+    not(all(
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
+    ))
+))]
+mod one_by_one;
+#[cfg(any(
+    test,
     not(any(
         all(
             target_pointer_width = "64",
@@ -165,6 +174,29 @@ pub(crate) trait Word: Copy {
     unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault>;
     /// `Ok(old)`: equal to `current` if it was exchanged.
     unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault>;
+}
+
+/// Stores words one by one, each as [`Word::store_release`] does, to `dst`.
+///
+/// # Safety
+///
+/// As for [`Word`], for each word of `dst`.
+#[inline]
+pub(crate) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> Result<(), Fault> {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { imp::store_words(dst, words) }
+}
+
+/// Stores pairs of an offset from `base` and a word, in their order and each as [`Word::store_release`] does, and gives how many:
+/// all, or those before one whose offset is larger than `last` or no multiple of 8.
+///
+/// # Safety
+///
+/// As for [`Word`], for each word at a multiple of 8 up to `last` from `base`.
+#[inline]
+pub(crate) unsafe fn store_pairs(base: *mut u8, last: u64, pairs: &[[u64; 2]]) -> Result<usize, Fault> {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { imp::store_pairs(base, last, pairs) }
 }
 
 /// The smallest page of any system here: what lies within one is there or not, as a whole.

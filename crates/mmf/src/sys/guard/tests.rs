@@ -3,6 +3,7 @@
 mod atomics;
 mod copies;
 mod faults;
+mod many;
 mod region;
 #[cfg(unix)]
 mod signals;

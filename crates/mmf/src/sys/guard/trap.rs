@@ -134,7 +134,7 @@ use x86_64 as arch;
 
 #[cfg(test)]
 pub(super) use arch::every_way;
-pub(super) use arch::{copy, fill};
+pub(super) use arch::{copy, fill, store_pairs, store_words};
 
 use super::{Fault, Word};
 use crate::error::Result;

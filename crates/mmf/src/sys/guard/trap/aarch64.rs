@@ -238,6 +238,34 @@ macro_rules! routines {
             atomics!("16", "h", "w"),
             atomics!("32", "", "w"),
             atomics!("64", "", "x"),
+            // Words from `x1` up to `x2`, one by one, to `x0`.
+            entry!("words"),
+            "2:  cmp x1, x2",
+            "    b.hs 3f",
+            "    ldr x8, [x1]",
+            "    stlr x8, [x0]",
+            "    add x1, x1, #8",
+            "    add x0, x0, #8",
+            "    b 2b",
+            "3:  mov x1, #0",
+            "    ret",
+            // Pairs from `x1` up to `x2`: a word to be stored at `x0` and an offset, which is `x3` at the most. Stops at the
+            // first that is none, and gives where that is.
+            entry!("pairs"),
+            "2:  cmp x1, x2",
+            "    b.hs 3f",
+            "    ldp x8, x9, [x1]",
+            "    cmp x8, x3",
+            "    b.hi 3f",
+            "    tst x8, #7",
+            "    b.ne 3f",
+            "    add x10, x0, x8",
+            "    stlr x9, [x10]",
+            "    add x1, x1, #16",
+            "    b 2b",
+            "3:  mov x0, x1",
+            "    mov x1, #0",
+            "    ret",
             entry!("atomic_fault"),
             "    mov x0, #0",
             "    mov x1, #1",
@@ -256,6 +284,8 @@ routines!();
 unsafe extern "C" {
     fn mmf_0_1_guard_copy(dst: *mut u8, src: *const u8, len: usize, unused: usize, lo: usize, hi: usize) -> usize;
     fn mmf_0_1_guard_fill(dst: *mut u8, byte: u64, len: usize, unused: usize, lo: usize, hi: usize) -> usize;
+    fn mmf_0_1_guard_words(dst: *mut u8, from: *const u64, end: *const u64) -> Fetched;
+    fn mmf_0_1_guard_pairs(base: *mut u8, from: *const [u64; 2], end: *const [u64; 2], last: u64) -> Fetched;
 }
 
 /// See [`copy`](crate::sys::guard::copy).
@@ -278,6 +308,32 @@ pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usiz
 pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
     // SAFETY: the routine writes `len` bytes at `dst`, which the caller allows.
     unsafe { mmf_0_1_guard_fill(dst, byte.into(), len, 0, lo, hi) }
+}
+
+/// See [`store_words`](crate::sys::guard::store_words).
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(in crate::sys::guard) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> Result<(), Fault> {
+    let words = words.as_ptr_range();
+    // SAFETY: the routine reads the words and writes as many at `dst`, which the caller allows.
+    unsafe { mmf_0_1_guard_words(dst, words.start, words.end) }.result().map(drop)
+}
+
+/// See [`store_pairs`](crate::sys::guard::store_pairs).
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "an address of this processor has 64 bits")]
+pub(in crate::sys::guard) unsafe fn store_pairs(base: *mut u8, last: u64, pairs: &[[u64; 2]]) -> Result<usize, Fault> {
+    let all = pairs.as_ptr_range();
+    // SAFETY: the routine reads the pairs and writes a word each at offsets up to `last`, which the caller allows.
+    let reached = unsafe { mmf_0_1_guard_pairs(base, all.start, all.end, last) }.result()?;
+    Ok((reached as usize - all.start.addr()) / size_of::<[u64; 2]>())
 }
 
 /// Calls an atomic routine: a word's address and two operands in, a `Fetched` out.

@@ -11,6 +11,9 @@
 
 mod text;
 
+// Each of these words is two of this processor, and a routine would win little.
+pub(in crate::sys::guard) use crate::sys::guard::one_by_one::{store_pairs, store_words};
+
 unsafe extern "C" {
     fn mmf_0_1_guard_copy(dst: *mut u8, src: *const u8, len: usize, lo: usize, hi: usize) -> usize;
     fn mmf_0_1_guard_fill(dst: *mut u8, byte: u32, len: usize, lo: usize, hi: usize) -> usize;

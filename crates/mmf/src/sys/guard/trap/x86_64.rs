@@ -16,6 +16,8 @@ use std::sync::OnceLock;
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use crate::sys::guard::Fault;
+
 mod text;
 
 /// What the routines read to choose their way. The text knows the offsets.
@@ -87,6 +89,8 @@ fn largest_cache() -> usize {
 unsafe extern "C" {
     fn mmf_0_1_guard_copy();
     fn mmf_0_1_guard_fill();
+    fn mmf_0_1_guard_words();
+    fn mmf_0_1_guard_pairs();
 }
 
 /// Calls a routine that may end in `vzeroupper`. A caller that was compiled for AVX may hold whole vectors in any
@@ -183,6 +187,56 @@ pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo:
         );
     }
     left
+}
+
+/// See [`store_words`](crate::sys::guard::store_words).
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(in crate::sys::guard) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> Result<(), Fault> {
+    let words = words.as_ptr_range();
+    let fault: u64;
+    // SAFETY: the routine reads the words and writes as many at `dst`, which the caller allows. It changes the registers named
+    // here and leaves the stack alone.
+    unsafe {
+        asm!(
+            "call {routine}",
+            routine = sym mmf_0_1_guard_words,
+            inout("rdi") dst => _,
+            inout("rsi") words.start => _,
+            inout("rdx") words.end => fault,
+            out("rax") _,
+        );
+    }
+    if fault == 0 { Ok(()) } else { Err(Fault) }
+}
+
+/// See [`store_pairs`](crate::sys::guard::store_pairs).
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(in crate::sys::guard) unsafe fn store_pairs(base: *mut u8, last: u64, pairs: &[[u64; 2]]) -> Result<usize, Fault> {
+    let all = pairs.as_ptr_range();
+    let (reached, fault): (*const [u64; 2], u64);
+    // SAFETY: the routine reads the pairs and writes a word each at offsets up to `last`, which the caller allows. It changes
+    // the registers named here and leaves the stack alone.
+    unsafe {
+        asm!(
+            "call {routine}",
+            routine = sym mmf_0_1_guard_pairs,
+            in("rdi") base,
+            inout("rsi") all.start => reached,
+            inout("rdx") all.end => fault,
+            in("rcx") last,
+            out("rax") _,
+            out("r8") _,
+        );
+    }
+    if fault == 0 { Ok((reached.addr() - all.start.addr()) / size_of::<[u64; 2]>()) } else { Err(Fault) }
 }
 
 /// Calls an atomic routine: a word's address and two operands in, a `Fetched` out.

@@ -12,17 +12,18 @@ use crate::sys::windows::section::create_mapping;
 use crate::sys::windows::security::{Descriptor, Kind, User};
 use crate::sys::windows::wide;
 
-/// A directory that goes with the test.
-struct Dir(PathBuf);
+/// A directory that goes with the test. The testkit's would link a second copy of this library, whose routines have the
+/// same symbols.
+pub(super) struct Dir(PathBuf);
 
 impl Dir {
-    fn new() -> Dir {
+    pub(super) fn new() -> Dir {
         let path = std::env::temp_dir().join(unique("dir"));
         fs::create_dir(&path).unwrap();
         Dir(path)
     }
 
-    fn file(&self, name: &str) -> Source {
+    pub(super) fn file(&self, name: &str) -> Source {
         self.0.join(name).into()
     }
 

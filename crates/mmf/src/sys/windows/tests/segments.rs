@@ -9,8 +9,8 @@ use windows_sys::Win32::System::Threading::EVENT_MODIFY_STATE;
 
 use super::super::event::{self, Use};
 use super::super::{Bells, Tokens, boot, page_size, random_id};
+use super::files::Dir;
 use super::{await_order, local, place, read, sized, tell, view};
-use crate::name::Source;
 use crate::spec::{Access, LargePages, Permissions, Spec};
 use crate::sys::{Object, View};
 
@@ -25,12 +25,12 @@ fn memory() -> Object {
 fn what_is_created_begins_with_the_bytes_given() {
     let bytes: Vec<u8> = (0..=250).cycle().take(page_size() + 100).collect();
     let size = 3 * page_size() as u64;
-    let dir = testkit::TempDir::new();
+    let dir = Dir::new();
     for (source, reserve, large_pages) in [
         (local("first"), None, LargePages::Never),
         (local("first"), Some(1 << 30), LargePages::Never),
         (local("first"), None, LargePages::Prefer),
-        (Source::File(dir.join("first")), None, LargePages::Never),
+        (dir.file("first"), None, LargePages::Never),
     ] {
         let spec = Spec { reserve, large_pages, first_bytes: bytes.clone(), ..sized(size) };
         let object = Object::create(&source, &spec).unwrap();
@@ -127,8 +127,8 @@ fn a_bell_lets_in_who_may_write() {
     let user = super::super::security::User::current().unwrap().sid;
     // SYSTEM reads and writes, this user writes, all others read.
     let permissions = Permissions::Sddl(format!("D:P(A;;GRGW;;;SY)(A;;GRGW;;;{user})(A;;GR;;;WD)"));
-    let dir = testkit::TempDir::new();
-    for source in [local("bell"), Source::File(dir.join("bell"))] {
+    let dir = Dir::new();
+    for source in [local("bell"), dir.file("bell")] {
         let spec = Spec { permissions: Some(permissions.clone()), ..sized(4096) };
         let object = Object::create(&source, &spec).unwrap();
         let dacl = object.ringers().unwrap().dacl().unwrap();

@@ -1,0 +1,489 @@
+//! Looking whether a dict is as it should be: records, index, spans and lists, each against the others.
+
+use std::time::Instant;
+
+use super::Dict;
+use super::heap::{EVER, Heap, LINK, LINKS, State};
+use super::index::{NEXT, SLOTS, block_of, bucket, count_of, tag};
+use super::plan::Plan;
+use super::record::{self, Kind, STAMP};
+use super::report::{Report, Stats};
+use super::shape::{at, class, number};
+use super::survey::{Block, Room, VERSIONS};
+use super::transaction::Reader;
+use super::write::Writer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::Access;
+
+impl Dict {
+    /// Looks through all of it: every value's checksum, and whether index, records and space agree with each other. Writers
+    /// wait meanwhile; a read-only handle looks again if somebody wrote meanwhile.
+    ///
+    /// What is damaged is in the report. That it is damaged too much to be opened is an error of whoever opens it;
+    /// [`repair`](Dict::repair) tells then.
+    ///
+    /// # Errors
+    ///
+    /// As [`entries`](Dict::entries), but not [`ErrorKind::Damaged`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("checked-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set("colour", "green")?;
+    /// let report = dict.check()?;
+    /// for problem in &report.problems {
+    ///     println!("{problem}");
+    /// }
+    /// assert!(report.is_whole());
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn check(&self) -> Result<Report> {
+        let mut report = Report::default();
+        if self.segment.map.access() == Access::ReadWrite {
+            return match Reader::lock(self, self.usual()) {
+                Ok(_reader) => self.check_now(&mut report).map(|()| report),
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged { .. }) => {
+                    let mut plan = Plan::new();
+                    let _writer = Writer::take(self, &mut plan, self.usual(), "check")?;
+                    report.add(None, Some(at::JOURNAL), error.kind().to_string());
+                    self.check_now(&mut report).map(|()| report)
+                }
+                Err(error) => Err(error),
+            };
+        }
+        let deadline = self.usual().deadline();
+        loop {
+            let before = (self.heap().moment()?, self.segment.map.word(at::JOURNAL)?);
+            report = Report::default();
+            if before.1 == 0 {
+                self.check_now(&mut report)?;
+            } else {
+                report.add(None, Some(at::JOURNAL), "a change is half made; whoever writes next finishes it");
+            }
+            std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+            let still = (self.heap().moment()?, self.segment.map.word(at::JOURNAL)?) == before;
+            if still && before.1 == 0 {
+                return Ok(report);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                if still {
+                    return Ok(report);
+                }
+                return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "check")));
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// As `check`, for those who see to it that nobody writes.
+    pub(super) fn check_now(&self, report: &mut Report) -> Result<()> {
+        let heap = self.heap();
+        let check =
+            Check { heap, seed: self.seed, report, room: Room::default(), led: Vec::new(), lines: 0, last_line: None };
+        check.run()
+    }
+
+    /// How many keys, how much space, how many handles.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("figures-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set("colour", "green")?;
+    /// let stats = dict.stats()?;
+    /// assert_eq!((stats.entries, stats.participants), (1, 1));
+    /// assert!(stats.free < stats.capacity);
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn stats(&self) -> Result<Stats> {
+        let (map, shape, segment) = (&self.segment.map, &self.shape, &self.segment);
+        let heap = self.heap();
+        let size = shape.span_size() as u64;
+        let taken = number(map.word(at::USED)?).min(heap.spans_there());
+        let (mut records, mut in_records, mut parts, mut index) = (0_u64, 0_u64, 0_u64, 0_u64);
+        for span in 0..taken {
+            let State { class, live, .. } = heap.state(&Plan::new(), span)?;
+            match class::size(class) {
+                Some(block) if class <= class::LAST => {
+                    records += 1;
+                    in_records += live.min(size) * block as u64;
+                }
+                _ if class == class::PART => parts += 1,
+                _ if class != class::FREE => index += 1,
+                _ => {}
+            }
+        }
+        // Parts that were given back still say what they were; those on the list are free.
+        let free_parts = heap.free_parts()?.min(parts);
+        let spans_taken = records + index + parts - free_parts;
+        let durable = map.word(at::DURABLE)?;
+        let in_use = records * size;
+        Ok(Stats {
+            entries: map.word(at::LEN)?,
+            capacity: self.capacity(),
+            used: in_records.min(in_use) + (parts - free_parts) * size,
+            free: (shape.spans as u64).saturating_sub(spans_taken) * size,
+            pending: map.word(at::PENDING_BYTES)?,
+            #[allow(clippy::cast_precision_loss, reason = "a share for people")]
+            fragmentation: if in_use == 0 { 0.0 } else { in_use.saturating_sub(in_records) as f64 / in_use as f64 },
+            span_size: size,
+            spans: shape.spans as u64,
+            spans_taken,
+            buckets: count_of(map.word(at::BUCKETS)?),
+            version: map.word(at::COMMIT)?,
+            flushed: map.word(at::FLUSHED)?,
+            unflushed: durable & super::durable::CLEAN == 0,
+            participants: segment.or_gone(segment.lock.readers().occupied(), "examine")?.len() as u64,
+        })
+    }
+}
+
+impl Heap<'_> {
+    /// Free spans that held parts of values last.
+    fn free_parts(&self) -> Result<u64> {
+        let (mut next, mut parts) = (self.map.word(at::FREE)?, 0);
+        for _ in 0..self.shape.spans {
+            let Ok(Some(span)) = self.span_number(next) else { break };
+            parts += u64::from(self.is_part(span));
+            next = self.map.word(self.shape.entry(span) + LINKS)? & 0xffff_ffff;
+        }
+        Ok(parts)
+    }
+}
+
+/// What a span turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Unknown,
+    Free,
+    Part,
+}
+
+struct Check<'a> {
+    heap: Heap<'a>,
+    seed: u64,
+    report: &'a mut Report,
+    room: Room,
+    /// Hash and block of every record that a slot leads to.
+    led: Vec<(u64, usize)>,
+    /// Lines looked at, and the farthest of them.
+    lines: usize,
+    last_line: Option<usize>,
+}
+
+impl Check<'_> {
+    fn run(mut self) -> Result<()> {
+        let map = self.heap.map;
+        let there = self.heap.spans_there();
+        let used = map.word(at::USED)?;
+        if number(used) > there {
+            self.report.add(None, Some(at::USED), format!("{used} spans are in use, but there are {there}"));
+        }
+        let mut roles = vec![Role::Unknown; there];
+        self.index()?;
+        self.led.sort_unstable();
+        let entries = self.records(&mut roles)?;
+        self.report.entries = entries;
+        self.words(used)?;
+        let len = map.word(at::LEN)?;
+        if len != entries {
+            self.report.add(None, Some(at::LEN), format!("it claims {len} entries, but has {entries}"));
+        }
+        let kept = self.lists(&mut roles)?;
+        self.free_spans(&mut roles)?;
+        let mut led: Vec<usize> = self.led.iter().map(|(_, block)| *block).collect();
+        led.extend(kept);
+        led.sort_unstable();
+        let mut listing = Vec::new();
+        for (span, role) in roles.into_iter().enumerate().take(number(used)) {
+            listing.extend(self.span(span, role, &led)?.map(|class| (class, span)));
+        }
+        listing.sort_unstable();
+        self.room(&listing)
+    }
+
+    /// Looks at words that nothing else depends on, and whether all that is in use lies in spans that are.
+    fn words(&mut self, used: u64) -> Result<()> {
+        let map = self.heap.map;
+        let commit = map.word(at::COMMIT)?;
+        if commit >= VERSIONS || map.word(at::FLOOR)? > commit {
+            self.report.add(None, Some(at::COMMIT), format!("no change has version {commit}"));
+        }
+        let index = (0..self.heap.shape.spans).map(|nth| map.word(self.heap.shape.directory + 8 * nth));
+        let mut last = index.collect::<Result<Vec<u64>>>()?.into_iter().max().unwrap_or(0);
+        for block in self.led.iter().map(|(_, block)| *block).chain(self.last_line) {
+            last = last.max(self.heap.shape.span_of(block).map_or(0, |span| span as u64 + 1));
+        }
+        if last > used {
+            self.report.add(None, Some(at::USED), format!("{used} spans are in use, but so is span {}", last - 1));
+        }
+        Ok(())
+    }
+
+    /// Goes through the lists of spans with room.
+    fn room(&mut self, listing: &[(u64, usize)]) -> Result<()> {
+        let (heap, map) = (self.heap, self.heap.map);
+        let mut listed = Vec::with_capacity(listing.len());
+        for class in 0..256 {
+            let (mut next, mut before) = (map.word(Heap::head(class))?, 0);
+            while next != 0 {
+                let Ok(Some(span)) = heap.span_number(next) else { break };
+                let links = map.word(heap.shape.entry(span) + LINKS)?;
+                if listed.len() >= listing.len() || links >> 32 != before {
+                    break;
+                }
+                listed.push((class, span));
+                (before, next) = (next, links & 0xffff_ffff);
+            }
+            if next != 0 {
+                let what = format!("the list of spans with room for class {class} leads to {next}");
+                self.report.add(None, Some(Heap::head(class)), what);
+            }
+        }
+        listed.sort_unstable();
+        if listed != listing {
+            self.report.add(None, Some(at::CLASSES), "the spans that are listed are not those that say so");
+        }
+        Ok(())
+    }
+
+    /// Goes through all buckets.
+    fn index(&mut self) -> Result<()> {
+        let (heap, map) = (self.heap, self.heap.map);
+        let count = count_of(map.word(at::BUCKETS)?);
+        let most = self.heap.spans_there() << heap.shape.lines_shift();
+        if number(count) > most {
+            self.report.add(None, Some(at::BUCKETS), format!("its index claims {count} buckets"));
+            return Ok(());
+        }
+        for nth in 0..count {
+            let mut line = match heap.line(nth) {
+                Ok(line) => Some(line),
+                Err(error) => {
+                    self.report.add(None, None, error.kind().to_string());
+                    continue;
+                }
+            };
+            while let Some(at) = line {
+                self.lines += 1;
+                self.last_line = self.last_line.max(Some(at));
+                if self.lines > most {
+                    self.report.add(None, Some(at), "its index has no end");
+                    return Ok(());
+                }
+                let mut words = [0; 8];
+                if map.read_words(at, &mut words).is_err() {
+                    self.report.add(None, Some(at), "a part of its index is gone");
+                    break;
+                }
+                for (slot, word) in words[..SLOTS].iter().enumerate().filter(|(_, word)| **word != 0) {
+                    self.slot(at + 8 * slot, *word, nth, count)?;
+                }
+                line = heap.next_line(words[SLOTS]).unwrap_or_else(|error| {
+                    self.report.add(None, Some(at + NEXT), error.kind().to_string());
+                    None
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, slot: usize, word: u64, nth: u64, count: u64) -> Result<()> {
+        let block = block_of(word);
+        let Ok((_, _, size)) = self.heap.block(&Plan::new(), block) else {
+            self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is"));
+            return Ok(());
+        };
+        match self.heap.block_at(self.seed, block, size, &mut self.room)? {
+            Block::Nothing => self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is")),
+            Block::Broken(key) => self.report.add(key.as_deref(), Some(block), "its value is damaged"),
+            Block::Whole(whole) => {
+                let hash = record::hash(self.seed, &whole.key);
+                if tag(hash) != word >> 40 || bucket(hash, count) != nth {
+                    self.report.add(Some(&whole.key), Some(slot), "its slot is not where it would be looked for");
+                }
+                if whole.stamp > self.heap.map.word(at::COMMIT)? {
+                    self.report.add(Some(&whole.key), Some(block), "its version has not been reached yet");
+                }
+                self.led.push((hash, block));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at records that slots lead to, all of them whole, and gives how many count.
+    fn records(&mut self, roles: &mut [Role]) -> Result<u64> {
+        let floor = self.heap.map.word(at::FLOOR)?;
+        let mut entries = 0;
+        for same in self.led.chunk_by(|(a, _), (b, _)| a == b) {
+            let mut keys = Vec::with_capacity(same.len());
+            for (_, block) in same {
+                // Whole just now; who writes beside a check without a lock is noticed in the end.
+                let Ok(whole) = self.heap.known(*block) else { continue };
+                if keys.contains(&whole.key) {
+                    self.report.add(Some(&whole.key), Some(*block), "it is there twice");
+                    continue;
+                }
+                entries += u64::from(whole.head.kind != Kind::Removal && whole.head.version > floor);
+                if whole.head.in_spans {
+                    let spans = self.heap.span_list(*block, &whole.head).unwrap_or_default();
+                    claim(roles, &spans, &whole.key, *block, self.report);
+                }
+                keys.push(whole.key);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Goes through what the next flush frees, and gives its blocks.
+    fn lists(&mut self, roles: &mut [Role]) -> Result<Vec<usize>> {
+        let (heap, map) = (self.heap, self.heap.map);
+        let most = map.len() / 48;
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
+        for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
+            let mut block = number(map.word(list)?);
+            while block != 0 {
+                let Ok((_, _, size)) = heap.block(&Plan::new(), block) else {
+                    self.report.add(None, Some(list), format!("a list leads to {block}, where no record is"));
+                    break;
+                };
+                if blocks.len() >= most {
+                    self.report.add(None, Some(list), "a list has no end");
+                    break;
+                }
+                bytes += size;
+                match heap.block_at(self.seed, block, size, &mut self.room)? {
+                    Block::Nothing => self.report.add(None, Some(block), "a list leads to it, but no record is there"),
+                    Block::Broken(key) => {
+                        self.report.add(key.as_deref(), Some(block), "a value from before its last change is damaged");
+                    }
+                    Block::Whole(whole) if whole.head.in_spans => {
+                        let spans = heap.span_list(block, &whole.head).unwrap_or_default();
+                        bytes += spans.len() * heap.shape.span_size();
+                        claim(roles, &spans, &whole.key, block, self.report);
+                    }
+                    Block::Whole(_) => {}
+                }
+                blocks.push(block);
+                block = number(map.word(block + LINK)?);
+            }
+        }
+        let claimed = map.word(at::PENDING_BYTES)?;
+        if claimed != bytes as u64 {
+            self.report.add(None, Some(at::PENDING_BYTES), format!("{claimed} bytes are to be freed, not {bytes}"));
+        }
+        Ok(blocks)
+    }
+
+    fn free_spans(&mut self, roles: &mut [Role]) -> Result<()> {
+        let map = self.heap.map;
+        let mut next = map.word(at::FREE)?;
+        while next != 0 {
+            let span = match self.heap.span_number(next) {
+                Ok(Some(span)) if span < roles.len() => span,
+                _ => {
+                    self.report.add(None, Some(at::FREE), "the list of free spans leads nowhere");
+                    break;
+                }
+            };
+            if roles[span] != Role::Unknown {
+                let what = format!("span {span} is free, but something is in it, or it is so twice");
+                self.report.add(None, Some(self.heap.shape.entry(span)), what);
+                break;
+            }
+            roles[span] = Role::Free;
+            next = map.word(self.heap.shape.entry(span) + LINKS)? & 0xffff_ffff;
+        }
+        Ok(())
+    }
+
+    /// Looks at a span that is taken, and gives its class if it says that it is listed. `led`: every block that something leads to, sorted.
+    fn span(&mut self, span: usize, role: Role, led: &[usize]) -> Result<Option<u64>> {
+        let (heap, map, shape) = (self.heap, self.heap.map, self.heap.shape);
+        let entry = shape.entry(span);
+        let State { class, live, free, listed } = heap.state(&Plan::new(), span)?;
+        let mut wrong = |what: String| self.report.add(None, Some(entry), what);
+        if role == Role::Free {
+            if class::size(class).is_some() || class == class::INDEX {
+                wrong(format!("span {span} is free, but its entry has class {class}"));
+            }
+            return Ok(None);
+        }
+        if (role == Role::Part) != (class == class::PART) {
+            wrong(format!("span {span} has class {class}, which is not what is in it"));
+            return Ok(None);
+        }
+        let Some(size) = class::size(class).filter(|size| *size <= shape.span_size()) else {
+            if class != class::PART && class != class::INDEX {
+                wrong(format!("span {span} has class {class}, but is not free"));
+            }
+            return Ok(None);
+        };
+        let most = shape.span_size() / size;
+        let ever = number(map.word(entry + EVER)?);
+        if ever > most || live > ever as u64 {
+            wrong(format!("span {span} claims {live} blocks in use of {ever} of {most}"));
+            return Ok(None);
+        }
+        let (mut block, mut unused) = (free, 0);
+        while block != 0 && unused <= ever as u64 {
+            if block > ever as u64 {
+                break;
+            }
+            unused += 1;
+            block = map.word(shape.span(span) + (number(block) - 1) * size + LINK)?;
+        }
+        if block != 0 || unused + live != ever as u64 {
+            wrong(format!("span {span}: {live} blocks in use and {unused} free ones are not the {ever} that it has"));
+        }
+        let listed = listed.then_some(class);
+        if listed.is_some() && live >= most as u64 {
+            self.report.add(None, Some(entry), format!("span {span} is listed, but has no room"));
+        }
+        if live == 0 {
+            self.report.add(None, Some(entry), format!("span {span} is taken, but nothing is in it"));
+        }
+        if class > class::LAST {
+            return Ok(listed);
+        }
+        let mut stamped = 0;
+        for nth in 0..ever {
+            let block = shape.span(span) + nth * size;
+            let has_stamp = map.word(block + STAMP)? != 0;
+            stamped += u64::from(has_stamp);
+            if has_stamp && led.binary_search(&block).is_err() {
+                let found = heap.block_at(self.seed, block, size, &mut self.room)?;
+                let key = match &found {
+                    Block::Whole(whole) => Some(&whole.key),
+                    Block::Broken(key) => key.as_ref(),
+                    Block::Nothing => None,
+                };
+                self.report.add(key.map(Vec::as_slice), Some(block), "nothing leads to this record");
+            }
+        }
+        if stamped != live {
+            let what = format!("span {span} has {stamped} records, but claims {live}");
+            self.report.add(None, Some(entry), what);
+        }
+        Ok(listed)
+    }
+}
+
+/// Spans that a value lies in are its alone.
+fn claim(roles: &mut [Role], spans: &[usize], key: &[u8], block: usize, report: &mut Report) {
+    for span in spans {
+        match roles.get_mut(*span) {
+            Some(role) if *role == Role::Unknown => *role = Role::Part,
+            _ => report.add(Some(key), Some(block), "its value lies where another is, or nothing"),
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! A dict made anew from its records.
+//!
+//! It may be cut off at any moment, by a death or by another power cut, and is then done again: those records that count
+//! keep their bytes, and so do removals until what they removed is gone from the disk. That it is done is said last.
+
+use std::cmp::Reverse;
+
+use super::Dict;
+use super::durable::{CLEAN, FLUSHED_BEFORE};
+use super::heap::{EVER, Heap, LINK, LINKS, STATE, State, stored};
+use super::index::{FIRST, NEXT, Place, SLOTS, bucket, count_of, slot_for};
+use super::record::{STAMP, VERSION};
+use super::recover::this_boot;
+use super::report::Report;
+use super::shape::{LINE, Shape, at, class, number};
+use super::survey::{Survey, Trust, VERSIONS, Whole, is_removal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Mapping;
+use crate::name::Source;
+
+/// Bytes that are looked at in one go.
+const STRETCH: usize = 64 << 10;
+
+/// Records that something newer has taken the place of.
+pub(super) enum Retired {
+    /// Nothing that could tell is to be trusted.
+    Unknown,
+    /// These blocks, sorted; and the index tells which records counted.
+    Known(Vec<usize>),
+}
+
+/// Records that count, and what must outlive those that do not.
+#[derive(Default)]
+struct Choice {
+    /// The hash of its key and the block.
+    entries: Vec<(u64, usize)>,
+    removals: Vec<usize>,
+    /// Those of the entries whose values lie in spans: stamp and block.
+    large: Vec<(u64, usize)>,
+    /// The largest stamp or version of all.
+    newest: u64,
+}
+
+/// What a span is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Free,
+    Records(u64),
+    Part,
+    Index,
+    Lines,
+}
+
+pub(super) struct Rebuild<'a> {
+    dict: &'a Dict,
+    heap: Heap<'a>,
+    map: &'a Mapping,
+    shape: &'a Shape,
+    trust: Trust,
+    uses: Vec<Use>,
+}
+
+impl<'a> Rebuild<'a> {
+    /// The caller has the lock.
+    pub(super) fn new(dict: &'a Dict, trust: Trust) -> Rebuild<'a> {
+        let heap = dict.heap();
+        Rebuild { dict, heap, map: heap.map, shape: heap.shape, trust, uses: vec![Use::Free; heap.spans_there()] }
+    }
+
+    /// Does it, and gives how many entries there are.
+    pub(super) fn run(mut self, retired: &Retired, report: &mut Report) -> Result<u64> {
+        let Survey { classes, mut records, .. } = self.heap.survey(self.dict.seed, self.trust)?;
+        let floor = self.floor(&records, report)?;
+        let mut choice = self.choose(&mut records, floor, retired, report)?;
+        // As large as the dict's keys are many.
+        drop(records);
+        choice.newest = choice.newest.max(floor);
+        for word in [at::COMMIT, at::FLUSHED] {
+            choice.newest = choice.newest.max(Some(self.map.word(word)?).filter(|it| *it < VERSIONS).unwrap_or(0));
+        }
+        let parts = self.claim(&mut choice, &classes, report)?;
+        self.forget_what_lost(&choice, &classes)?;
+        self.sync()?;
+        self.forget_removals(&choice)?;
+        choice.entries.sort_unstable_by_key(|(_, block)| *block);
+        self.rebuild_table(&choice, &classes, &parts)?;
+        let entries = choice.entries.len() as u64;
+        let buckets = self.rebuild_index(&mut choice.entries)?;
+        self.rebuild_lists()?;
+        self.rebuild_words(entries, buckets, choice.newest, floor)?;
+        Ok(entries)
+    }
+
+    /// Up to where versions were cleared. A number that passes all others is damage.
+    fn floor(&self, records: &[(u64, usize)], report: &mut Report) -> Result<u64> {
+        let floor = self.map.word(at::FLOOR)?;
+        if self.trust == Trust::Table || floor == 0 {
+            return Ok(floor);
+        }
+        let commit = self.map.word(at::COMMIT)?;
+        let mut newest = 0;
+        for (_, block) in records {
+            newest = newest.max(self.map.word(block + VERSION)?);
+        }
+        if floor <= newest || (floor <= commit && commit < VERSIONS) {
+            return Ok(floor);
+        }
+        report.add(None, Some(at::FLOOR), "what was cleared cannot be told any more");
+        Ok(0)
+    }
+
+    /// Finds the newest record of each key.
+    fn choose(
+        &self,
+        records: &mut [(u64, usize)],
+        floor: u64,
+        retired: &Retired,
+        report: &mut Report,
+    ) -> Result<Choice> {
+        records.sort_unstable();
+        let mut choice = Choice::default();
+        for same in records.chunk_by(|one, other| one.0 == other.0) {
+            let mut known = Vec::with_capacity(same.len());
+            for (_, block) in same {
+                let whole = self.heap.known(*block)?;
+                choice.newest = choice.newest.max(whole.stamp).max(whole.head.version);
+                known.push((whole, *block));
+            }
+            // A record that was moved has its version twice.
+            known.sort_by(|(a, _), (b, _)| {
+                let rank = |it: &Whole| Reverse((it.head.version, it.stamp));
+                a.key.cmp(&b.key).then(rank(a).cmp(&rank(b)))
+            });
+            for versions in known.chunk_by(|(one, _), (other, _)| one.key == other.key) {
+                let Some((whole, block)) = versions.first() else { continue };
+                if is_removal(&whole.head) {
+                    choice.removals.push(*block);
+                } else if whole.head.version > floor && self.is_current(same[0].0, whole, *block, retired, report) {
+                    choice.entries.push((same[0].0, *block));
+                    if whole.head.in_spans {
+                        choice.large.push((whole.stamp, *block));
+                    }
+                }
+            }
+        }
+        choice.removals.sort_unstable();
+        Ok(choice)
+    }
+
+    /// Whether a key's newest record that is whole is what the key had.
+    fn is_current(&self, hash: u64, whole: &Whole, block: usize, retired: &Retired, report: &mut Report) -> bool {
+        let Retired::Known(retired) = retired else { return true };
+        if retired.binary_search(&block).is_ok() {
+            report.add(Some(&whole.key), Some(block), "only a value from before its last change is whole");
+            return false;
+        }
+        let led = self.heap.find(&super::plan::Plan::new(), hash, |there| Ok(there == block));
+        if !matches!(led, Ok(Place::Entry(_))) {
+            report.add_undated(&whole.key);
+        }
+        true
+    }
+
+    /// Finds the spans in which large values lie, in the order of each value. What two lay claim to has the newer.
+    fn claim(&mut self, choice: &mut Choice, classes: &[u64], report: &mut Report) -> Result<Vec<Vec<usize>>> {
+        let mut has_records = vec![false; classes.len()];
+        for block in choice.entries.iter().map(|(_, block)| block).chain(&choice.removals) {
+            if let Some(has) = self.shape.span_of(*block).and_then(|span| has_records.get_mut(span)) {
+                *has = true;
+            }
+        }
+        choice.large.sort_unstable_by_key(|(stamp, _)| Reverse(*stamp));
+        let (mut parts, mut refused) = (Vec::new(), Vec::new());
+        for (_, block) in &choice.large {
+            let Whole { head, key, .. } = self.heap.known(*block)?;
+            let spans = self.heap.span_list(*block, &head)?;
+            let mut each = spans.clone();
+            each.sort_unstable();
+            each.dedup();
+            let is_free = |span: &usize| self.uses.get(*span) == Some(&Use::Free) && !has_records[*span];
+            if each.len() == spans.len() && spans.iter().all(is_free) {
+                for span in &spans {
+                    self.uses[*span] = Use::Part;
+                }
+                parts.push(spans);
+                continue;
+            }
+            refused.push(*block);
+            report.add(Some(&key), Some(*block), "its value lies where others are");
+        }
+        choice.entries.retain(|(_, block)| !refused.contains(block));
+        Ok(parts)
+    }
+
+    /// Takes the stamps of all records that do not count, and empties the spans that hold none which do: what is left
+    /// there from before must not be found again once the span is used.
+    fn forget_what_lost(&mut self, choice: &Choice, classes: &[u64]) -> Result<()> {
+        let mut kept: Vec<usize> = choice.entries.iter().map(|(_, block)| *block).collect();
+        kept.extend(&choice.removals);
+        kept.sort_unstable();
+        let mut left = &kept[..];
+        for (span, class) in classes.iter().enumerate() {
+            let end = self.shape.span(span + 1);
+            let (here, rest) = left.split_at(left.partition_point(|block| *block < end));
+            left = rest;
+            if here.is_empty() {
+                if self.uses[span] == Use::Free {
+                    self.empty(span)?;
+                }
+                continue;
+            }
+            self.uses[span] = Use::Records(*class);
+            let size = class::size(*class).unwrap_or(end);
+            for nth in 0..self.shape.span_size() / size {
+                let block = self.shape.span(span) + nth * size;
+                if here.binary_search(&block).is_err() && self.map.word(block + STAMP)? != 0 {
+                    self.map.put_word(block + STAMP, 0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Once what they removed is gone, removals may go. Spans that held nothing else are emptied.
+    fn forget_removals(&mut self, choice: &Choice) -> Result<()> {
+        let mut kept = vec![false; self.uses.len()];
+        for (_, block) in &choice.entries {
+            if let Some(kept) = self.shape.span_of(*block).and_then(|span| kept.get_mut(span)) {
+                *kept = true;
+            }
+        }
+        for block in &choice.removals {
+            self.map.put_word(block + STAMP, 0)?;
+        }
+        for (span, kept) in kept.into_iter().enumerate() {
+            if !kept && matches!(self.uses[span], Use::Records(_)) {
+                self.empty(span)?;
+                self.uses[span] = Use::Free;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a span with zeros where it has anything else.
+    fn empty(&self, span: usize) -> Result<()> {
+        let (mut from, end) = (self.shape.span(span), self.shape.span(span + 1));
+        let mut bytes = Vec::new();
+        while from < end {
+            let next = end.min(from + STRETCH);
+            bytes.clear();
+            self.map.append_to(from, next - from, &mut bytes)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                self.map.fill(from..next, 0)?;
+            }
+            from = next;
+        }
+        Ok(())
+    }
+
+    fn put_entry(&self, span: usize, state: State, ever: u64, links: u64) -> Result<()> {
+        let entry = self.shape.entry(span);
+        self.map.put_word(entry + EVER, ever)?;
+        self.map.put_word(entry + LINKS, links)?;
+        self.map.put_word(entry + STATE, state.word())
+    }
+
+    /// The entries of spans with records and parts. `choice` is sorted by blocks.
+    fn rebuild_table(&self, choice: &Choice, classes: &[u64], parts: &[Vec<usize>]) -> Result<()> {
+        for entries in choice.entries.chunk_by(|(_, a), (_, b)| self.shape.span_of(*a) == self.shape.span_of(*b)) {
+            let Some(span) = entries.first().and_then(|(_, block)| self.shape.span_of(*block)) else { continue };
+            let Some(size) = class::size(classes[span]) else { continue };
+            let nth = |block: usize| (block - self.shape.span(span)) / size;
+            let ever = entries.last().map_or(0, |(_, block)| nth(*block) + 1);
+            let mut free = 0;
+            for hole in (0..ever).filter(|hole| entries.binary_search_by_key(hole, |(_, it)| nth(*it)).is_err()) {
+                self.map.put_word(self.shape.span(span) + hole * size + LINK, free)?;
+                free = hole as u64 + 1;
+            }
+            let state = State { class: classes[span], live: entries.len() as u64, free, listed: false };
+            self.put_entry(span, state, ever as u64, 0)?;
+        }
+        for spans in parts {
+            for (nth, span) in spans.iter().enumerate() {
+                let next = stored(spans.get(nth + 1).copied());
+                self.put_entry(*span, State { class: class::PART, live: 1, free: 0, listed: false }, 0, next)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an index of these entries in spans that are free, and gives how many buckets it has.
+    fn rebuild_index(&mut self, entries: &mut [(u64, usize)]) -> Result<u64> {
+        let free: Vec<usize> = (0..self.shape.spans).filter(|span| self.is_free(*span)).collect();
+        let a_span = 1_u64 << self.shape.lines_shift();
+        // As many as so many entries would have had by being set one by one.
+        let mut count = (entries.len() as u64 * 7).div_ceil(24).max(FIRST.min(a_span));
+        let (spans, more) = loop {
+            entries.sort_unstable_by_key(|(hash, _)| bucket(*hash, count));
+            let lines = entries.chunk_by(|(a, _), (b, _)| bucket(*a, count) == bucket(*b, count));
+            let more: usize = lines.map(|same| same.len().div_ceil(SLOTS) - 1).sum();
+            let (spans, more) = (number(count.div_ceil(a_span)), (more as u64).div_ceil(a_span));
+            if spans + number(more) <= free.len() {
+                break (spans, number(more));
+            }
+            if count <= 1 {
+                let error = self.map.name_it(Error::new(ErrorKind::Full, "recover"));
+                return Err(error.with_help("there is no room for an index of what is in it"));
+            }
+            count = count.div_ceil(2);
+        };
+        let (spans, lines) = (&free[..spans], &free[spans..spans + more]);
+        if let Some(last) = spans.iter().chain(lines).max() {
+            self.reach(*last)?;
+        }
+        for (nth, span) in spans.iter().enumerate() {
+            self.uses[*span] = Use::Index;
+            self.map.put_word(self.shape.directory + 8 * nth, *span as u64 + 1)?;
+            self.put_entry(*span, State { class: class::INDEX, live: 1, free: 0, listed: false }, 0, 0)?;
+        }
+        for nth in spans.len()..self.shape.spans {
+            if self.map.word(self.shape.directory + 8 * nth)? != 0 {
+                self.map.put_word(self.shape.directory + 8 * nth, 0)?;
+            }
+        }
+        let mut used = 0;
+        for same in entries.chunk_by(|(a, _), (b, _)| bucket(*a, count) == bucket(*b, count)) {
+            let nth = bucket(same[0].0, count);
+            let mut line = self.shape.span(spans[number(nth / a_span)]) + number(nth % a_span) * LINE;
+            for (part, slots) in same.chunks(SLOTS).enumerate() {
+                if part > 0 {
+                    let next = self.shape.span(lines[number(used / a_span)]) + number(used % a_span) * LINE;
+                    self.map.put_word(line + NEXT, next as u64)?;
+                    line = next;
+                    used += 1;
+                }
+                for (slot, (hash, block)) in slots.iter().enumerate() {
+                    self.map.put_word(line + 8 * slot, slot_for(*hash, *block))?;
+                }
+            }
+        }
+        for span in lines {
+            let here = used.min(a_span);
+            used -= here;
+            self.uses[*span] = Use::Lines;
+            self.put_entry(*span, State { class: class::LINES, live: here, free: 0, listed: false }, here, 0)?;
+        }
+        Ok(count)
+    }
+
+    fn is_free(&self, span: usize) -> bool {
+        self.uses.get(span).is_none_or(|used| *used == Use::Free)
+    }
+
+    /// Has the segment grow up to a span's end.
+    fn reach(&mut self, span: usize) -> Result<()> {
+        if span >= self.uses.len() {
+            self.map.grow(self.shape.span(span + 1))?;
+            self.uses.resize(span + 1, Use::Free);
+        }
+        Ok(())
+    }
+
+    /// The lists of free spans, and for each class of those with room.
+    fn rebuild_lists(&self) -> Result<()> {
+        let used = self.uses.iter().rposition(|used| *used != Use::Free).map_or(0, |last| last + 1);
+        let mut heads = vec![None; 256];
+        let mut free = None;
+        for span in (0..self.uses.len()).rev() {
+            let class = match self.uses[span] {
+                Use::Free => {
+                    let next = if span < used { stored(free.replace(span)) } else { 0 };
+                    self.put_entry(span, State { class: class::FREE, live: 0, free: 0, listed: false }, 0, next)?;
+                    continue;
+                }
+                Use::Records(class) => class,
+                Use::Lines => class::LINES,
+                Use::Part | Use::Index => continue,
+            };
+            let entry = self.shape.entry(span);
+            let mut state = State::of(self.map.word(entry + STATE)?);
+            let most = class::size(class).map_or(0, |size| self.shape.span_size() / size);
+            if state.free == 0 && self.map.word(entry + EVER)? >= most as u64 {
+                continue;
+            }
+            state.listed = true;
+            self.map.put_word(entry + STATE, state.word())?;
+            let next = heads[number(class)].replace(span);
+            self.map.put_word(entry + LINKS, stored(next))?;
+            if let Some(next) = next {
+                let links = self.shape.entry(next) + LINKS;
+                let word = self.map.word(links)?;
+                self.map.put_word(links, word & 0xffff_ffff | stored(Some(span)) << 32)?;
+            }
+        }
+        for (class, head) in heads.iter().enumerate() {
+            self.map.put_word(Heap::head(class as u64), stored(*head))?;
+        }
+        self.map.put_word(at::FREE, stored(free))?;
+        self.map.put_word(at::USED, used as u64)
+    }
+
+    fn rebuild_words(&self, entries: u64, buckets: u64, newest: u64, floor: u64) -> Result<()> {
+        let map = self.map;
+        for word in [at::JOURNAL, at::SWEEP, at::PENDING, at::REMOVED, at::REMOVED_BEFORE, at::PENDING_BYTES] {
+            map.put_word(word, 0)?;
+        }
+        // Farther than anybody's position, so that all who watched know that they missed something.
+        let head = map.word(at::RING_HEAD)?.max(map.word(at::RING_CLAIMED)?);
+        let head = (head & !7).wrapping_add(2 * self.shape.ring_size as u64);
+        map.put_word(at::RING_CLAIMED, head)?;
+        map.put_word(at::RING_HEAD, head)?;
+        map.put_word(at::LEN, entries)?;
+        map.put_word(at::FLOOR, floor)?;
+        map.put_word(at::COMMIT, newest)?;
+        let before = map.word(at::BUCKETS)?;
+        map.put_word(at::BUCKETS, buckets | (before & !count_of(before)).wrapping_add(1 << 40))?;
+        let is_file = matches!(map.source(), Some(Source::File(_)));
+        if is_file {
+            map.put_word(at::FLUSHED, newest)?;
+        }
+        self.sync()?;
+        map.put_word(at::DURABLE, if is_file { CLEAN | FLUSHED_BEFORE } else { 0 })?;
+        map.put_word(at::BOOT, this_boot())?;
+        self.sync()
+    }
+
+    fn sync(&self) -> Result<()> {
+        if matches!(self.map.source(), Some(Source::File(_))) { self.map.sync(..) } else { Ok(()) }
+    }
+}

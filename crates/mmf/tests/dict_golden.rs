@@ -1,0 +1,278 @@
+//! Files of format version 1 as they were written once, which every later release reads.
+//!
+//! They are kept without their zeros: the length of the whole (u64, little-endian), and then runs of other bytes, each as its
+//! offset (u64), its length (u64) and itself. `MMF_GOLDEN=write` makes them anew, which only a new version of the format is a
+//! reason for.
+
+#![cfg(feature = "serde")]
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mmf::{Access, Dict, Encoding};
+use serde::{Serialize, Serializer};
+use testkit::TempDir;
+
+const PAYLOAD: usize = 20480;
+const COMMIT: usize = PAYLOAD;
+const JOURNAL: usize = PAYLOAD + 128;
+const DURABLE: usize = PAYLOAD + 256;
+const BOOT: usize = PAYLOAD + 304;
+const PAIRS: usize = PAYLOAD + 4096;
+/// Of the least capacity.
+const SIDE: usize = 16384;
+const DIRECTORY: usize = PAIRS + 2 * SIDE;
+
+fn is_written() -> bool {
+    std::env::var("MMF_GOLDEN").is_ok_and(|what| what == "write")
+}
+
+fn pack(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();
+    let mut at = 0;
+    while let Some(from) = bytes[at..].iter().position(|byte| *byte != 0).map(|skipped| at + skipped) {
+        // Shorter runs of zeros are not worth an end.
+        let end = bytes[from..].windows(32).position(|run| run.iter().all(|byte| *byte == 0));
+        at = end.map_or(bytes.len(), |len| from + len);
+        packed.extend((from as u64).to_le_bytes());
+        packed.extend(((at - from) as u64).to_le_bytes());
+        packed.extend(&bytes[from..at]);
+    }
+    packed
+}
+
+fn unpack(packed: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; at_word(packed, 0)];
+    let mut left = &packed[8..];
+    while !left.is_empty() {
+        let (from, len) = (at_word(left, 0), at_word(left, 8));
+        bytes[from..from + len].copy_from_slice(&left[16..16 + len]);
+        left = &left[16 + len..];
+    }
+    bytes
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn at_word(bytes: &[u8], at: usize) -> usize {
+    usize::try_from(word(bytes, at)).unwrap()
+}
+
+fn put_word(bytes: &mut [u8], at: usize, value: u64) {
+    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+/// A file with the bytes that are kept, or with those of `make`, which are kept from now on.
+fn golden(dir: &TempDir, name: &str, kept: &[u8], make: impl FnOnce(&Path) -> Vec<u8>) -> (PathBuf, Vec<u8>) {
+    let path = dir.join(name);
+    let mut bytes = unpack(kept);
+    if is_written() {
+        bytes = make(&path);
+        let packed = pack(&bytes);
+        assert!(unpack(&packed) == bytes);
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name), packed).unwrap();
+    }
+    fs::write(&path, &bytes).unwrap();
+    (path, bytes)
+}
+
+/// What tells this boot from others, as a dict that is changed now says it.
+fn this_boot(dir: &TempDir) -> u64 {
+    let path = dir.join("now");
+    Dict::create_new(path.as_path(), 1 << 20).unwrap().set_bytes("a", b"b").unwrap();
+    word(&fs::read(path).unwrap(), BOOT)
+}
+
+struct Bin(&'static [u8]);
+
+impl Serialize for Bin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+const BYTES: &[u8] = &[0, 1, 254, 255];
+
+/// Each type of `MessagePack`, and each way to write it.
+fn set_all(dict: &Dict) -> mmf::Result<()> {
+    dict.set("nil", &())?;
+    dict.set("true", &true)?;
+    dict.set("false", &false)?;
+    for (nth, number) in UNSIGNED.iter().enumerate() {
+        dict.set(&format!("unsigned {nth}"), number)?;
+    }
+    for (nth, number) in SIGNED.iter().enumerate() {
+        dict.set(&format!("signed {nth}"), number)?;
+    }
+    dict.set("float 32", &1.5_f32)?;
+    dict.set("float 64", &-0.1_f64)?;
+    for len in LENGTHS {
+        dict.set(&format!("text {len}"), &"ä".repeat(len / 2))?;
+        dict.set(&format!("array {len}"), &vec![7_u8; len])?;
+        dict.set(&format!("map {len}"), &(0..len).map(|key| (key, key % 100)).collect::<BTreeMap<_, _>>())?;
+    }
+    dict.set("bin", &Bin(BYTES))?;
+    dict.set("nested", &BTreeMap::from([("list", vec![Some("a"), None])]))?;
+    dict.set("ключ", "значение")?;
+    dict.set(&"k".repeat(Dict::KEY_MAX), "the longest key")?;
+    dict.set("", "the shortest key")?;
+    dict.set_bytes("bytes", BYTES)?;
+    dict.set_bytes("empty", &[])?;
+    dict.set_bytes("in spans", &large())?;
+    Ok(())
+}
+
+const UNSIGNED: [u64; 9] = [0, 127, 128, 255, 256, 65535, 65536, 1 << 32, u64::MAX];
+const SIGNED: [i64; 8] = [-1, -32, -33, -128, -129, -32769, -(1 << 31) - 1, i64::MIN];
+const LENGTHS: [usize; 4] = [0, 10, 60, 300];
+
+fn large() -> Vec<u8> {
+    (0..10_000_u32).map(|nth| u8::try_from(nth / 100).unwrap()).collect()
+}
+
+fn assert_all(dict: &Dict) -> mmf::Result<()> {
+    assert_eq!(dict.get::<()>("nil")?, Some(()));
+    assert_eq!(dict.get::<Option<u8>>("nil")?, Some(None));
+    assert_eq!((dict.get("true")?, dict.get("false")?), (Some(true), Some(false)));
+    for (nth, number) in UNSIGNED.iter().enumerate() {
+        assert_eq!(dict.get(&format!("unsigned {nth}"))?, Some(*number));
+    }
+    for (nth, number) in SIGNED.iter().enumerate() {
+        assert_eq!(dict.get(&format!("signed {nth}"))?, Some(*number));
+    }
+    assert_eq!(dict.get("float 32")?, Some(1.5_f32));
+    assert_eq!(dict.get("float 64")?, Some(-0.1_f64));
+    for len in LENGTHS {
+        assert_eq!(dict.get(&format!("text {len}"))?, Some("ä".repeat(len / 2)));
+        assert_eq!(dict.get(&format!("array {len}"))?, Some(vec![7_u8; len]));
+        let map = (0..len).map(|key| (key, key % 100)).collect::<BTreeMap<usize, usize>>();
+        assert_eq!(dict.get(&format!("map {len}"))?, Some(map));
+    }
+    assert_eq!(dict.get_bytes("bin")?, Some([&[0xc4, 4], BYTES].concat()));
+    let nested = BTreeMap::from([("list".to_owned(), vec![Some("a".to_owned()), None])]);
+    assert_eq!(dict.get("nested")?, Some(nested));
+    assert_eq!(dict.get::<String>("ключ")?.as_deref(), Some("значение"));
+    assert_eq!(dict.get::<String>(&"k".repeat(Dict::KEY_MAX))?.as_deref(), Some("the longest key"));
+    assert_eq!(dict.get::<String>("")?.as_deref(), Some("the shortest key"));
+    let mut bytes = Vec::new();
+    assert_eq!(dict.get_into("bytes", &mut bytes)?, Some(Encoding::Bytes));
+    assert_eq!(bytes, BYTES);
+    assert_eq!(dict.get_bytes("empty")?, Some(Vec::new()));
+    assert_eq!(dict.get_bytes("in spans")?, Some(large()));
+    assert_eq!(dict.len()?, 42);
+    Ok(())
+}
+
+#[test]
+fn a_dict_with_every_type_is_read_and_goes_on() {
+    let dir = TempDir::new();
+    let (path, _) = golden(&dir, "dict-types.mmf", include_bytes!("golden/dict-types.mmf"), |path| {
+        let dict = Dict::create_new(path, 1 << 20).unwrap();
+        set_all(&dict).unwrap();
+        dict.flush().unwrap();
+        drop(dict);
+        fs::read(path).unwrap()
+    });
+    let dict = Dict::options().access(Access::ReadOnly).open(path.as_path()).unwrap();
+    assert_all(&dict).unwrap();
+    assert!(dict.check().unwrap().is_whole());
+    let dict = Dict::open(path.as_path()).unwrap();
+    assert_all(&dict).unwrap();
+    set_all(&dict).unwrap();
+    assert_all(&dict).unwrap();
+    assert!(dict.check().unwrap().is_whole());
+}
+
+/// A dict that was flushed, and a transaction that comes after.
+fn two_states(path: &Path) -> (Vec<u8>, Vec<u8>) {
+    let dict = Dict::create_new(path, 1 << 20).unwrap();
+    for nth in 0..100 {
+        dict.set(&format!("key {nth}"), &nth).unwrap();
+    }
+    dict.flush().unwrap();
+    dict.set("after", "the flush").unwrap();
+    let mut before = fs::read(path).unwrap();
+    before[PAIRS..PAIRS + SIDE].fill(0);
+    fs::write(path, &before).unwrap();
+    let change = dict.transaction(|tx| {
+        tx.set("key 1", "one")?;
+        tx.set_bytes("key 2", &large())?;
+        tx.remove("key 3")?;
+        tx.set("new", "there")
+    });
+    change.unwrap();
+    (before, fs::read(path).unwrap())
+}
+
+fn assert_old(dict: &Dict) {
+    assert_eq!((dict.get("key 1").unwrap(), dict.get("key 2").unwrap(), dict.get("key 3").unwrap()), {
+        (Some(1), Some(2), Some(3))
+    });
+    assert_eq!((dict.contains_key("new").unwrap(), dict.len().unwrap()), (false, 101));
+}
+
+fn assert_new(dict: &Dict) {
+    assert_eq!(dict.get::<String>("key 1").unwrap().as_deref(), Some("one"));
+    assert_eq!(dict.get_bytes("key 2").unwrap(), Some(large()));
+    assert!(!dict.contains_key("key 3").unwrap());
+    assert_eq!(dict.get::<String>("new").unwrap().as_deref(), Some("there"));
+    assert_eq!(dict.get::<String>("after").unwrap().as_deref(), Some("the flush"));
+    assert_eq!((dict.get("key 99").unwrap(), dict.len().unwrap()), (Some(99), 101));
+}
+
+#[test]
+fn what_a_dead_writer_left_half_done_is_finished() {
+    let dir = TempDir::new();
+    let (path, mut bytes) = golden(&dir, "dict-journal.mmf", include_bytes!("golden/dict-journal.mmf"), |path| {
+        let (before, mut bytes) = two_states(path);
+        let pairs: Vec<usize> =
+            (0..SIDE / 16).map(|nth| at_word(&bytes, PAIRS + 16 * nth)).take_while(|to| *to != 0).collect();
+        // It died before the store that commits: that one and those behind it have not been made.
+        let commit = pairs.iter().position(|to| *to == COMMIT).unwrap();
+        for to in &pairs[commit..] {
+            put_word(&mut bytes, *to, word(&before, *to));
+        }
+        // What is stored before and after as well has the former.
+        for (nth, to) in pairs[..commit].iter().enumerate() {
+            let value = word(&bytes, PAIRS + 16 * nth + 8);
+            put_word(&mut bytes, *to, value);
+        }
+        put_word(&mut bytes, JOURNAL, pairs.len() as u64);
+        bytes
+    });
+    put_word(&mut bytes, BOOT, this_boot(&dir));
+    fs::write(&path, &bytes).unwrap();
+    let reader = Dict::options().access(Access::ReadOnly).open(path.as_path()).unwrap();
+    let dict = Dict::open(path.as_path()).unwrap();
+    assert_old(&reader);
+    assert_old(&dict);
+    assert!(!dict.remove("what is not there").unwrap());
+    assert_new(&dict);
+    assert_new(&reader);
+    assert!(dict.check().unwrap().is_whole());
+}
+
+#[test]
+fn after_a_power_cut_the_records_alone_count() {
+    let dir = TempDir::new();
+    let (path, bytes) = golden(&dir, "dict-power-cut.mmf", include_bytes!("golden/dict-power-cut.mmf"), |path| {
+        let (_, mut bytes) = two_states(path);
+        // The pages of the index never got there.
+        bytes[DIRECTORY..DIRECTORY + 2048].fill(0);
+        put_word(&mut bytes, JOURNAL, 3);
+        // On no machine.
+        put_word(&mut bytes, BOOT, 1);
+        bytes
+    });
+    assert_eq!(word(&bytes, DURABLE) & 1, 0);
+    Dict::options().access(Access::ReadOnly).open(path.as_path()).err().expect("it is to be opened for writing first");
+    let dict = Dict::open(path.as_path()).unwrap();
+    assert_new(&dict);
+    assert!(dict.check().unwrap().is_whole());
+    dict.set("more", &1).unwrap();
+    assert_eq!(dict.get("more").unwrap(), Some(1));
+}

@@ -1,0 +1,250 @@
+//! Death at every instruction of a dict's changes.
+//!
+//! As in a region, but for what must be there afterwards: all of the change or nothing of it, for a reader without a lock, for
+//! one with it, and after the next writer has finished what was begun.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mmf::{Access, Mapping};
+
+use super::dict_judge::{self, Manner};
+use super::dict_scene::{SCENES, Scene, at};
+use super::traced::{Child, Helper, Stop};
+use super::{Deaths, Dir, ENDLESS, Walk};
+use crate::unique_name;
+
+impl Deaths {
+    /// As [`run`](Deaths::run), with the changes of a dict.
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses what is needed: memory, processes, `ptrace`.
+    #[must_use]
+    pub fn run_dict(&self) -> bool {
+        let dir = Dir(Path::new("/dev/shm").join(unique_name("deaths")));
+        fs::create_dir(&dir.0).expect("a directory in /dev/shm");
+        let mut run = Run {
+            judges: [dict_judge::start("a"), dict_judge::start("b")],
+            dir,
+            files: 0,
+            half: Vec::new(),
+            began: Instant::now(),
+            random: u64::from(std::process::id()) << 20 | 1,
+            steps: 0,
+            states: 0,
+            kills: 0,
+            failures: 0,
+            found: BTreeMap::new(),
+            longest: Duration::ZERO,
+        };
+        let scenes: Vec<Scene> = SCENES.into_iter().filter(|scene| !self.short || scene.is_short()).collect();
+        for (number, scene) in scenes.iter().enumerate() {
+            let samples = self.samples / scenes.len() + usize::from(number < self.samples % scenes.len());
+            run.play(*scene, samples, self);
+        }
+        println!(
+            "{} steps, {} distinct states, each recovered twice; {} real kills; {} failures; {:.1?}",
+            run.steps,
+            run.states,
+            run.kills,
+            run.failures,
+            run.began.elapsed()
+        );
+        println!("found by those who went on: {:?}; longest wait for a lock: {:.1?}", run.found, run.longest);
+        run.failures == 0
+    }
+}
+
+struct Run {
+    judges: [Helper; 2],
+    dir: Dir,
+    files: usize,
+    /// What a transaction's process leaves that dies with half of its journal carried out.
+    half: Vec<u8>,
+    began: Instant,
+    random: u64,
+    steps: u64,
+    states: usize,
+    kills: usize,
+    failures: usize,
+    found: BTreeMap<String, usize>,
+    longest: Duration,
+}
+
+impl Run {
+    fn path(&mut self) -> PathBuf {
+        self.files += 1;
+        self.dir.0.join(self.files.to_string())
+    }
+
+    fn play(&mut self, scene: Scene, samples: usize, plan: &Deaths) {
+        let began = Instant::now();
+        let walk = self.walk(scene, plan.longest);
+        if let [first, .., last] = &walk.states[..] {
+            // A bucket that is long may be so after it was split.
+            if walk.steps <= plan.longest && scene != Scene::Shorten && !scene.has_happened(first, last) {
+                self.fail(&format!("{scene:?} is not what it says"));
+            }
+        }
+        let mut seen = HashSet::new();
+        for (number, state) in walk.states.iter().enumerate() {
+            if seen.insert(state) {
+                let place = format!("{scene:?}, state {number} of {}", walk.states.len());
+                for at_once in [false, true] {
+                    let path = self.path();
+                    fs::write(&path, state).expect("room for a copy");
+                    self.judge(scene, &path, at_once, &place);
+                }
+            }
+        }
+        if scene == Scene::Transaction {
+            let open = |state: &&Vec<u8>| state[at::JOURNAL..at::JOURNAL + 8] != [0; 8];
+            let open: Vec<&Vec<u8>> = walk.states.iter().filter(open).collect();
+            self.half = open.get(open.len() / 2).map(|state| (*state).clone()).unwrap_or_default();
+        }
+        let (kills, failures) = (self.kills, self.failures);
+        if walk.steps <= plan.longest {
+            for step in walk.calls.iter().take(plan.calls) {
+                self.kill_at(scene, step - 1);
+                self.kill_at(scene, *step);
+            }
+            for _ in 0..samples {
+                self.random =
+                    self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                self.kill_at(scene, (self.random >> 33) % walk.steps.max(1));
+            }
+        }
+        println!(
+            "{:<16} {:>7} steps, {:>3} system calls, {:>4} states, {:>4} kills, {} failures, {:.1?}",
+            format!("{scene:?}"),
+            walk.steps,
+            walk.calls.len(),
+            seen.len(),
+            self.kills - kills,
+            self.failures - failures,
+            began.elapsed()
+        );
+        self.steps += walk.steps;
+        self.states += seen.len();
+    }
+
+    /// Leads a process through it, and copies each state of the shared bytes, all of them.
+    fn walk(&mut self, scene: Scene, longest: u64) -> Walk {
+        let path = self.path();
+        scene.prepare(&path, &self.half);
+        let child = Child::traced(|| scene.act(&path));
+        let view = Mapping::options().access(Access::ReadOnly).open(&path).expect("the file");
+        let mut bytes = Vec::new();
+        let read = |view: &Mapping, bytes: &mut Vec<u8>| {
+            let len = view.refresh().expect("the file's length");
+            bytes.resize(len, 0);
+            view.read_at(0, bytes).expect("the file's bytes");
+        };
+        read(&view, &mut bytes);
+        let mut walk = Walk { steps: 0, calls: Vec::new(), states: vec![bytes.clone()] };
+        loop {
+            let call = child.is_at_system_call();
+            match child.step() {
+                Stop::Stepped => walk.steps += 1,
+                Stop::Marked => break,
+                Stop::Other(status) => {
+                    self.fail(&format!("{scene:?} ended at step {} with {status:#x}", walk.steps));
+                    break;
+                }
+            }
+            if walk.steps > longest {
+                if longest == ENDLESS {
+                    self.fail(&format!("{scene:?} does not end"));
+                }
+                break;
+            }
+            if call {
+                walk.calls.push(walk.steps);
+            }
+            read(&view, &mut bytes);
+            if walk.states.last() != Some(&bytes) {
+                walk.states.push(bytes.clone());
+            }
+        }
+        child.kill();
+        let _ = fs::remove_file(path);
+        walk
+    }
+
+    /// Leads a process that far, and kills it.
+    fn kill_at(&mut self, scene: Scene, step: u64) {
+        let path = self.path();
+        scene.prepare(&path, &self.half);
+        let child = Child::traced(|| scene.act(&path));
+        for _ in 0..step {
+            if child.step() != Stop::Stepped {
+                break;
+            }
+        }
+        self.kills += 1;
+        let place = format!("{scene:?}, killed after {step} steps");
+        // Every other time somebody waits already.
+        if self.kills % 2 == 0 {
+            dict_judge::send(&mut self.judges[1], scene, Manner::Beside, &path);
+            std::thread::sleep(Duration::from_millis(4));
+            child.kill();
+            dict_judge::send(&mut self.judges[0], scene, Manner::Beside, &path);
+            self.hear(0, &place);
+            self.hear(1, &place);
+            self.check_rest(&path, &place);
+        } else {
+            child.kill();
+            self.judge(scene, &path, self.kills % 4 == 1, &place);
+        }
+    }
+
+    fn judge(&mut self, scene: Scene, path: &Path, at_once: bool, place: &str) {
+        let manners = if at_once { [Manner::Beside; 2] } else { [Manner::Alone, Manner::Last] };
+        for (number, manner) in manners.into_iter().enumerate() {
+            dict_judge::send(&mut self.judges[number], scene, manner, path);
+            if !at_once {
+                self.hear(number, place);
+            }
+        }
+        if at_once {
+            self.hear(0, place);
+            self.hear(1, place);
+        }
+        self.check_rest(path, place);
+    }
+
+    fn hear(&mut self, judge: usize, place: &str) {
+        let Some(answer) = self.judges[judge].hear() else { panic!("{place}: a judge is silent for five seconds") };
+        let words: Vec<&str> = answer.split(' ').collect();
+        match words[..] {
+            ["found", what, microseconds] => {
+                *self.found.entry(what.to_owned()).or_default() += 1;
+                let waited = Duration::from_micros(microseconds.parse().unwrap_or(u64::MAX));
+                self.longest = self.longest.max(waited);
+            }
+            _ => self.fail(&format!("{place}: {answer}")),
+        }
+    }
+
+    /// Nothing of the dead is left where the living look.
+    fn check_rest(&mut self, path: &Path, place: &str) {
+        let bytes = fs::read(path).expect("the file");
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let readers: u32 = (0..256).map(|slot| word(super::at::SLOTS + slot * 64 + 4)).sum();
+        let (lock, journal) = (word(super::at::LOCK), word(at::JOURNAL));
+        if lock & super::at::LOCKED != 0 || journal != 0 || readers != 0 {
+            self.fail(&format!("{place}: left are lock {lock:#x}, journal {journal}, {readers} readers"));
+        }
+        let _ = fs::remove_file(path);
+    }
+
+    fn fail(&mut self, what: &str) {
+        self.failures += 1;
+        if self.failures <= 40 {
+            eprintln!("death: {what}");
+        }
+    }
+}

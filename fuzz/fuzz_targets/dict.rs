@@ -1,0 +1,197 @@
+//! A dict whose bytes somebody else changes, before it is opened and while it is used: every call ends, with a value or an
+//! error, and takes no more memory than the dict could hold.
+
+#![no_main]
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::fuzz_target;
+use mmf::{Access, Dict, Entries, Mapping, Watched};
+use testkit::TempDir;
+
+/// Where what a dict is led by begins, and how much of it there is in the least dict; behind it lie records and buckets.
+const PAYLOAD: usize = 20 << 10;
+const LED_BY: usize = 48 << 10;
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    flushed: bool,
+    steps: Vec<Step>,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Step {
+    /// A word of the dict's own, by its number, becomes this.
+    Own(u8, Word),
+    /// A word anywhere behind the header that never changes.
+    Any(u32, Word),
+    Bytes(u32, Vec<u8>),
+    /// The word there goes up or down.
+    Shift(u16, i8),
+    /// What lies there is copied elsewhere.
+    Copy(u32, u8, u32),
+    Truncate(u32),
+    Open,
+    Set(u8, u16),
+    Remove(u8),
+    Get(u8),
+    Transaction(u8, u8, u16),
+    Clear,
+    Flush,
+    Entries,
+    Watch,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Word {
+    Small(u8),
+    Middle(u16),
+    Any(u64),
+    /// Where something in the dict may be.
+    Place(u32),
+    /// A slot's word for a place.
+    Slot(u32, u64),
+}
+
+impl Word {
+    fn value(self) -> u64 {
+        match self {
+            Word::Small(n) => n.into(),
+            Word::Middle(n) => n.into(),
+            Word::Any(n) => n,
+            Word::Place(n) => u64::from(n % (1 << 20)) & !7,
+            Word::Slot(n, tag) => u64::from(n % (1 << 17)) | tag << 40,
+        }
+    }
+}
+
+/// Two dicts with something of everything: one that was flushed, and one that was not.
+static WHOLE: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+    let dir = TempDir::new();
+    [false, true].map(|flushed| {
+        let path = dir.join(format!("{flushed}"));
+        fill(&path, flushed).unwrap_or_else(|error| panic!("{error}"));
+        fs::read(path).unwrap_or_else(|error| panic!("{error}"))
+    })
+});
+
+fn fill(path: &Path, flushed: bool) -> mmf::Result<()> {
+    let dict = Dict::create_new(path, 1 << 20)?;
+    for n in 0..300_usize {
+        dict.set_bytes(&key(n as u8), &vec![1; n * 3])?;
+        dict.set_bytes(&format!("more {n}"), b"little")?;
+    }
+    if flushed {
+        dict.flush()?;
+    }
+    for n in 0..100_u8 {
+        dict.set_bytes(&key(n), &vec![2; usize::from(n) * 40])?;
+    }
+    for n in 100..130 {
+        dict.remove(&key(n))?;
+    }
+    Ok(())
+}
+
+fn key(number: u8) -> String {
+    format!("key {number}")
+}
+
+struct Open {
+    dict: Option<Dict>,
+    reader: Option<Dict>,
+}
+
+impl Open {
+    fn new(path: &Path) -> Open {
+        let options = Dict::options().timeout(Some(Duration::from_millis(50)));
+        Open { dict: options.open(path).ok(), reader: options.access(Access::ReadOnly).open(path).ok() }
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Dict> {
+        self.dict.iter().chain(&self.reader)
+    }
+}
+
+fn judge(entries: Entries) {
+    let bytes: usize = entries.map(|entry| entry.key.len() + entry.value.len()).sum();
+    assert!(bytes <= 2 << 20, "{bytes} bytes of entries from a dict of 1 MiB");
+}
+
+fuzz_target!(|input: Input| {
+    let dir = TempDir::new();
+    let path = dir.join("dict");
+    fs::write(&path, &WHOLE[usize::from(input.flushed)]).unwrap_or_else(|error| panic!("{error}"));
+    let enemy = Mapping::open(&path).unwrap_or_else(|error| panic!("{error}"));
+    let mut open = Open::new(&path);
+    for step in &input.steps {
+        act(step, &enemy, &path, &mut open);
+    }
+    drop(open);
+});
+
+/// What an operation gives is not judged, but that it comes back is.
+fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open) {
+    let place = |at: u32| PAYLOAD + at as usize % (enemy.len() - PAYLOAD - 8);
+    let value = |len: u16| vec![3; usize::from(len)];
+    match step {
+        Step::Own(nth, word) => drop(enemy.write_at(PAYLOAD + 8 * usize::from(*nth), &word.value().to_le_bytes())),
+        Step::Any(at, word) => drop(enemy.write_at(place(*at) & !7, &word.value().to_le_bytes())),
+        Step::Bytes(at, bytes) => drop(enemy.write_at(place(*at), bytes)),
+        Step::Shift(at, by) => {
+            let at = PAYLOAD + usize::from(*at) * 8 % LED_BY;
+            let mut word = [0; 8];
+            if enemy.read_at(at, &mut word).is_ok() {
+                let word = u64::from_le_bytes(word).wrapping_add_signed(i64::from(*by));
+                let _ = enemy.write_at(at, &word.to_le_bytes());
+            }
+        }
+        Step::Copy(from, len, to) => {
+            if let Ok(bytes) = enemy.read_to_vec(place(*from), usize::from(*len)) {
+                let _ = enemy.write_at(place(*to), &bytes);
+            }
+        }
+        Step::Truncate(len) => {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap_or_else(|error| panic!("{error}"));
+            let _ = file.set_len(u64::from(*len) % (1 << 20));
+        }
+        Step::Open => *open = Open::new(path),
+        Step::Set(number, len) => drop(open.dict.as_ref().map(|dict| dict.set_bytes(&key(*number), &value(*len)))),
+        Step::Remove(number) => drop(open.dict.as_ref().map(|dict| dict.remove(&key(*number)))),
+        Step::Get(number) => {
+            for dict in open.each() {
+                if let Ok(Some(value)) = dict.get_bytes(&key(*number)) {
+                    assert!(value.len() <= 2 << 20, "a value of {} bytes from a dict of 1 MiB", value.len());
+                }
+                let _ = dict.version(&key(*number));
+            }
+        }
+        Step::Transaction(one, other, len) => {
+            let _ = open.dict.as_ref().map(|dict| {
+                dict.transaction(|tx| {
+                    tx.remove(&key(*one))?;
+                    tx.set_bytes(&key(*other), &value(*len))?;
+                    tx.set_bytes("new", &value(*len / 2))
+                })
+            });
+        }
+        Step::Clear => drop(open.dict.as_ref().map(Dict::clear)),
+        Step::Flush => drop(open.dict.as_ref().map(Dict::flush)),
+        Step::Entries => open.each().filter_map(|dict| dict.entries().ok()).for_each(judge),
+        Step::Watch => {
+            for dict in open.each() {
+                let Ok(mut changes) = dict.watch(Watched::Prefix("key".to_owned())) else { continue };
+                // As if there were more.
+                let _ = enemy.fetch_add(PAYLOAD + 200, 48_u64, SeqCst);
+                for _ in 0..4 {
+                    let _ = changes.next_for(Duration::ZERO);
+                }
+            }
+        }
+    }
+}
