@@ -6,7 +6,7 @@ Gem::Specification.new do |spec|
   spec.name = "mmf"
   spec.version = Mmf::VERSION
   spec.summary = "Memory shared between processes"
-  spec.description = "Mappings and locked regions, by name or by file, guarded against faults, on Windows, Linux and macOS."
+  spec.description = "Mappings, locked regions and dicts, by name or by file, guarded against faults, on Windows, Linux and macOS."
   spec.authors = ["The mmf contributors"]
   spec.licenses = ["MIT", "Apache-2.0"]
   spec.required_ruby_version = ">= 3.1"

@@ -1,5 +1,12 @@
 //! The command line, as `--help`, the completions and the man page tell it.
 
+mod dict;
+
+pub(crate) use dict::{
+    Changing, CheckArgs, DelArgs, ExportArgs, GetArgs, ImportArgs, IncrArgs, KeysArgs, Looking, Making, RepairArgs,
+    SetArgs, StatsArgs,
+};
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,7 +40,17 @@ pub(crate) enum Verb {
     Info(InfoArgs),
     Read(ReadArgs),
     Write(WriteArgs),
+    Set(SetArgs),
+    Get(GetArgs),
+    Del(DelArgs),
+    Keys(KeysArgs),
+    Incr(IncrArgs),
     Watch(WatchArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
+    Stats(StatsArgs),
+    Check(CheckArgs),
+    Repair(RepairArgs),
     Dump(DumpArgs),
     Cp(CpArgs),
     Rm(RmArgs),
@@ -46,23 +63,29 @@ pub(crate) enum Verb {
 /// Create an object and hold it until interrupted, or while a command runs
 ///
 /// The object must not exist yet. It is raw memory of zero bytes, all of them allocated, or with --region an empty
-/// region: contents of any length up to a capacity, behind a lock. This user alone may open it unless --permissions
-/// says otherwise. A name goes when the last process that holds it ends; a file stays, and so does what
+/// region: contents of any length up to a capacity, behind a lock; with --dict an empty dict: keys and values. This user
+/// alone may open it unless --permissions says otherwise. A name goes when the last process that holds it ends; a file stays, and so does what
 /// an `exact:` name means on Unix (until `mmf rm`).
 #[derive(Args)]
-#[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
+#[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"), group = ArgGroup::new("segment"))]
+#[group(skip)]
 pub(crate) struct HoldArgs {
     /// The object to create
     #[arg(value_name = "NAME", value_parser = Object::parser())]
     pub(crate) object: Object,
     /// Bytes that it has; Windows rounds memory up to whole pages
-    #[arg(long, value_name = "N", value_parser = size::parse, required_unless_present_any = ["region", "capacity"])]
+    #[arg(long, value_name = "N", value_parser = size::parse, required_unless_present_any = ["segment", "capacity"])]
     pub(crate) size: Option<u64>,
     /// Make a region; its contents have the length of what was written, so it takes a capacity and no size
     #[arg(long, requires = "capacity", conflicts_with_all = ["size", "reserve", "large_pages", "prefault"])]
+    #[arg(group = "segment")]
     pub(crate) region: bool,
-    /// Bytes that a region's contents may grow to; they cost nothing until then
-    #[arg(long, value_name = "N", value_parser = size::parse, requires = "region")]
+    /// Make a dict, of which `mmf set`, `get` and so on are
+    #[arg(long, requires = "capacity", conflicts_with_all = ["size", "reserve", "large_pages", "prefault"])]
+    #[arg(group = "segment")]
+    pub(crate) dict: bool,
+    /// Bytes that a region's contents or a dict may grow to; they cost nothing until then
+    #[arg(long, value_name = "N", value_parser = size::parse, requires = "segment")]
     pub(crate) capacity: Option<u64>,
     /// Bytes that raw memory may grow to; they cost nothing until then
     #[arg(long, value_name = "N", value_parser = size::parse)]
@@ -89,7 +112,7 @@ pub(crate) struct HoldArgs {
 
 /// List the named objects that live now
 ///
-/// Sizes are exact where the output is no terminal. The kind is `raw`, `region`, `segment` for what another release of
+/// Sizes are exact where the output is no terminal. The kind is `raw`, `region`, `dict`, `segment` for what another release of
 /// mmf made, or `?` where this user may not look. What dead processes left is removed on the way.
 #[derive(Args)]
 pub(crate) struct LsArgs {
@@ -104,7 +127,8 @@ pub(crate) struct LsArgs {
 /// Tell what is known of an object
 ///
 /// Of a region also who takes part in it, and who has its lock. A process that died stays in the list until another one
-/// wants a lock or a place, and only then the region is known to be poisoned.
+/// wants a lock or a place, and only then the region is known to be poisoned. Of a dict how many keys it has; `mmf
+/// stats` tells more.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct InfoArgs {
@@ -123,7 +147,7 @@ pub(crate) struct InfoArgs {
 ///
 /// A region gives its contents, copied under its lock. Those of a poisoned region, which a writer left half changed, are
 /// given too, with a warning and the exit code 1. Where this user may only read, a region is copied without the lock
-/// until no writer came between, and a poisoned one is refused.
+/// until no writer came between, and a poisoned one is refused. A dict has no such contents: see `mmf export`.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 pub(crate) struct ReadArgs {
@@ -146,7 +170,7 @@ pub(crate) struct ReadArgs {
 /// The contents of a region are replaced by what was given, under its lock, which is taken once all was read; with
 /// --offset they are changed from there on, and lengthened if need be. Replacing the contents of a poisoned region, which
 /// a writer left half changed, clears the poison; changing a part of them is refused. A segment that this release does
-/// not know is written to with --raw only.
+/// not know is written to with --raw only, and so is a dict.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 pub(crate) struct WriteArgs {
@@ -166,17 +190,24 @@ pub(crate) struct WriteArgs {
     pub(crate) reach: Reach,
 }
 
-/// Print a line for each change of a region as it comes
+/// Print a line for each change of a region or a dict as it comes
 ///
-/// A line tells the version, the length of the contents and the time. Changes that come faster than they are printed
-/// share a line. While it watches, this process holds the region too. The exit code is 0 once --count lines were printed,
+/// Of a region a line tells the time, the version and the length of the contents; changes that come faster than they are
+/// printed share a line. Of a dict there is a line for each change, with the time, the version, what happened, the key and
+/// the value that it has now, which may be a later one; where changes came faster than they are kept, a line says
+/// `missed`. While it watches, this process holds the object too. The exit code is 0 once --count lines were printed,
 /// and where no count was asked for once --timeout is over; 1 where that is over before; 130 after Ctrl-C.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct WatchArgs {
-    /// The region to watch
+    /// The region or dict to watch
     #[arg(value_name = "OBJECT", value_parser = Object::parser())]
     pub(crate) object: Object,
+    /// The one key of a dict to watch
+    pub(crate) key: Option<String>,
+    /// Watch the keys of a dict that begin so
+    #[arg(long, value_name = "TEXT", conflicts_with = "key")]
+    pub(crate) prefix: Option<String>,
     /// End after this many lines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
@@ -211,7 +242,7 @@ pub(crate) struct DumpArgs {
 /// A file that does not exist is created; one that is shorter grows; one that is longer is refused, since nothing is
 /// cut off. A name must exist and be large enough: `mmf hold` makes it. Of a region the contents are copied, and those of
 /// a region to copy to are replaced, each under its lock; a poisoned region is no source, and as a target is not poisoned
-/// any more.
+/// any more. Dicts are copied by `mmf export` and `mmf import`.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct CpArgs {
@@ -297,7 +328,7 @@ pub(crate) struct Reach {
 /// How long others are waited for.
 #[derive(Args)]
 pub(crate) struct Patience {
-    /// Wait this long for the lock of a region; the error names the process that has it
+    /// Wait this long for the lock of a region or dict; the error names the process that has it
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = time::seconds)]
     pub(crate) timeout: Duration,
 }

@@ -4,6 +4,7 @@ mod bench;
 mod cli;
 mod demo;
 mod failure;
+mod json;
 mod lifetime;
 mod object;
 mod output;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use mmf::{Access, ErrorKind, Mapping, Name, Region, Scope, Source};
+use mmf::{Access, Dict, ErrorKind, Mapping, Name, Region, Scope, Source};
 
 use crate::failure::{Failure, Result};
 use crate::system;
@@ -29,6 +29,7 @@ pub(crate) enum Opened {
     /// Bytes without a header.
     Raw(Box<Mapping>),
     Region(Box<Region>),
+    Dict(Box<Dict>),
     /// A segment that this release cannot use, and why.
     Unusable(mmf::Error),
 }
@@ -39,6 +40,7 @@ impl Opened {
         match self {
             Opened::Raw(_) => "raw",
             Opened::Region(_) => "region",
+            Opened::Dict(_) => "dict",
             Opened::Unusable(_) => "segment",
         }
     }
@@ -141,7 +143,7 @@ impl Object {
         Mapping::options().access(access).allow_other_owners(any_owner).open(&self.0)
     }
 
-    /// Opens what exists as what it is. A region waits for its lock as long as `timeout`.
+    /// Opens what exists as what it is. A region and a dict wait for their locks as long as `timeout`.
     pub(crate) fn open_as_is(&self, access: Access, any_owner: bool, timeout: Duration) -> mmf::Result<Opened> {
         let options = Region::options().access(access).allow_other_owners(any_owner).timeout(Some(timeout));
         match options.open(&self.0) {
@@ -153,20 +155,32 @@ impl Object {
                     let segment = map.len() >= magic && map.read_to_vec(0, magic)? == SEGMENT_MAGIC;
                     Ok(if segment { Opened::Unusable(error) } else { Opened::Raw(Box::new(map)) })
                 }
-                // Nothing but its kind was asked for.
+                ErrorKind::Mismatch { what: "its kind", .. } => match self.open_dict(access, any_owner, timeout) {
+                    Ok(dict) => Ok(Opened::Dict(Box::new(dict))),
+                    Err(error) => match error.kind() {
+                        ErrorKind::Mismatch { .. } | ErrorKind::NotASegment { .. } => Ok(Opened::Unusable(error)),
+                        _ => Err(error),
+                    },
+                },
+                // Nothing but its kind and its lock was asked for.
                 ErrorKind::Mismatch { .. } => Ok(Opened::Unusable(error)),
                 _ => Err(error),
             },
         }
     }
 
-    /// Opens what exists to read it: a region so that its lock can be taken, if this user may write to it.
+    fn open_dict(&self, access: Access, any_owner: bool, timeout: Duration) -> mmf::Result<Dict> {
+        Dict::options().access(access).allow_other_owners(any_owner).timeout(Some(timeout)).open(&self.0)
+    }
+
+    /// Opens what exists to read it: a region or a dict so that its lock can be taken, if this user may write to it.
     pub(crate) fn open_to_read(&self, any_owner: bool, timeout: Duration) -> mmf::Result<Opened> {
         let opened = self.open_as_is(Access::ReadOnly, any_owner, timeout)?;
-        if let Opened::Region(_) = opened {
+        if let Opened::Region(_) | Opened::Dict(_) = opened {
             // Whatever stands against writing does not stand against reading.
-            if let Ok(opened @ Opened::Region(_)) = self.open_as_is(Access::ReadWrite, any_owner, timeout) {
-                return Ok(opened);
+            let writable = self.open_as_is(Access::ReadWrite, any_owner, timeout);
+            if let Ok(writable @ (Opened::Region(_) | Opened::Dict(_))) = writable {
+                return Ok(writable);
             }
         }
         Ok(opened)

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::{FAILED, Failure, Result, USAGE};
@@ -52,6 +53,18 @@ pub(crate) fn open_bytes(path: Option<&Path>) -> Result<(File, String)> {
             Ok(file) => Ok((file, "standard output".to_owned())),
             Err(error) => Err(Failure::io("open", "standard output", error)),
         },
+    }
+}
+
+/// What tells people on a terminal how far something has come; of how much, where that is known.
+pub(crate) fn progress(quiet: bool, len: Option<u64>, known: &str, unknown: &str) -> ProgressBar {
+    if quiet || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template(if len.is_some() { known } else { unknown }) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
     }
 }
 

@@ -5,6 +5,8 @@
 
 #[path = "support_b/clean.rs"]
 mod clean;
+#[path = "support_b/guest.rs"]
+mod guest;
 #[path = "support_b/sigbus.rs"]
 mod sigbus;
 #[path = "support_b/system.rs"]
@@ -12,7 +14,7 @@ mod system;
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use clean::{story, tells};
@@ -213,24 +215,6 @@ fn replaced_again_and_again(_: &[&str]) {
     });
 }
 
-/// The library that other languages load, built beside this test.
-fn guest() -> PathBuf {
-    let exe = std::env::current_exe().unwrap();
-    // target/PROFILE/deps/handlers-HASH
-    let profile = exe.parent().and_then(Path::parent).unwrap();
-    let guest = profile.join("examples").join(format!("libguest{}", std::env::consts::DLL_SUFFIX));
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--example", "guest", "--manifest-path"]);
-    build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    build.arg("--target-dir").arg(profile.parent().unwrap());
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    let output = build.output().expect("cargo");
-    assert!(output.status.success() && guest.exists(), "{}: {output:?}", guest.display());
-    guest
-}
-
 /// Runs a script of `hosts/` until its genuine fault.
 fn host(program: &str, script: &str, when: &str) -> Output {
     let dir = TempDir::new();
@@ -239,7 +223,7 @@ fn host(program: &str, script: &str, when: &str) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts").join(script);
     let mut command = Command::new(program);
     // No file of a dead host is left where it ran.
-    command.current_dir(dir.path()).arg(script).arg(guest()).arg(&file).arg(when);
+    command.current_dir(dir.path()).arg(script).arg(guest::built()).arg(&file).arg(when);
     command.output().unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 

@@ -36,6 +36,33 @@ pub fn wait<R>(_ruby: &Ruby, mut body: impl FnMut(&AtomicBool) -> Option<R>) -> 
     }
 }
 
+/// Runs `body` with the global lock, within what [`wait`] runs without it.
+///
+/// # Safety
+///
+/// This thread runs the `body` of a [`wait`], and no `locked` within that one has begun and not ended.
+pub unsafe fn locked<R>(ruby: &Ruby, body: impl FnOnce(&Ruby) -> R) -> R {
+    unsafe extern "C" fn run(job: *mut c_void) -> *mut c_void {
+        // SAFETY: it is the pointer to `job` below, which lives until this returns and is used by nobody else.
+        let job = unsafe { &mut *job.cast::<&mut dyn FnMut()>() };
+        job();
+        ptr::null_mut()
+    }
+    let mut body = Some(body);
+    let mut given = None;
+    let mut job = || given = body.take().map(|body| catch_unwind(AssertUnwindSafe(|| body(ruby))));
+    let mut job: &mut dyn FnMut() = &mut job;
+    // SAFETY: this thread is one of Ruby's that has released the lock, as the caller sees to; `run` does not unwind (the
+    // job catches panics), and the pointer lives until the call returns.
+    unsafe { rb_sys::rb_thread_call_with_gvl(Some(run), (&raw mut job).cast()) };
+    match given {
+        Some(Ok(value)) => value,
+        Some(Err(panic)) => resume_unwind(panic),
+        // Ruby calls it in every case.
+        None => std::process::abort(),
+    }
+}
+
 /// The form of `rb_thread_call_without_gvl` that neither raises nor calls the job where an interrupt is pending.
 fn call(job: &mut dyn FnMut(), cancel: &AtomicBool) {
     unsafe extern "C" fn run(job: *mut c_void) -> *mut c_void {

@@ -27,6 +27,11 @@ class Peer
     @pipe.gets&.chomp
   end
 
+  # Whether it has said something, or does soon.
+  def speaks?
+    @pipe.wait_readable(0.01) ? true : false
+  end
+
   def kill
     Process.kill(:KILL, pid)
     @pipe.close

@@ -9,7 +9,7 @@ class TestSignatures < MmfTestCase
     loader = RBS::EnvironmentLoader.new
     loader.add(path: Pathname(File.expand_path("../sig", __dir__)))
     builder = RBS::DefinitionBuilder.new(env: RBS::Environment.from_loader(loader).resolve_type_names)
-    [Mmf::Mapping, Mmf::Region, Mmf::Region::Guard].each do |type|
+    [Mmf::Mapping, Mmf::Region, Mmf::Region::Guard, Mmf::Dict, Mmf::Dict::Transaction].each do |type|
       *outer, last = type.name.split("::")
       namespace = RBS::Namespace.parse("::#{outer.join("::")}")
       name = RBS::TypeName.new(name: last.to_sym, namespace: namespace)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::sender::Outcome;
 use super::show::{self, Story};
 use super::transport::{alone, line};
-use super::{DemoArgs, Part, Route};
+use super::{DemoArgs, Part, Route, dict};
 use crate::failure::Failure;
 use crate::output::print;
 
@@ -52,8 +52,17 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     }
     progress("");
     let story = Story::new(args.file.as_deref(), wanted, size, outcomes)?;
-    let text = if args.json { show::json(&story)? } else { show::text(&story) };
-    print(&text)
+    if !args.json {
+        print(&show::text(&story))?;
+    }
+    progress("a dict");
+    let shared = dict::run();
+    progress("");
+    let shared = shared.map_err(|error| io::Error::other(format!("the dict: {error}")))?;
+    match args.json {
+        true => print(&show::json(&story, &shared)?),
+        false => print(&dict::text(&shared)),
+    }
 }
 
 fn of_file(path: &Path, size: Option<u64>) -> io::Result<u64> {

@@ -2,9 +2,12 @@
 //!
 //! Each way is measured by processes of its own: a sender that this process starts, and the readers that the sender starts,
 //! all of this same program. So each way's peak of memory is its own, and what fails takes nothing else along.
+//!
+//! The second part shares attributes in a dict.
 
 mod conductor;
 mod data;
+mod dict;
 mod reader;
 mod sender;
 mod show;
@@ -15,12 +18,15 @@ use std::path::PathBuf;
 
 use crate::failure::Failure;
 use crate::size;
+use dict::Role;
 use transport::Way;
 
-/// Share bytes with reader processes through a named mapping, and compare it with the usual ways
+/// Share bytes and attributes between processes, and compare it with the usual ways
 ///
 /// One process shares the bytes with all readers: through a named mapping, a pipe each, a Unix socket (on Windows a named
 /// pipe) each, and a TCP connection within this machine each. Every reader takes a checksum over all of them.
+///
+/// Then several processes set, read and watch attributes in a dict, while others that write to it are killed.
 #[derive(clap::Args)]
 pub(crate) struct DemoArgs {
     /// Share the bytes of this file instead of made ones
@@ -46,6 +52,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<(), Failure> {
         Some(part) => match Part::parse(part) {
             Some(Part::MappingReader(taking, name)) => reader::read_mapping(&name, taking)?,
             Some(Part::StreamReader(way)) => reader::read_stream(way)?,
+            Some(Part::Actor(role, name)) => dict::act(role, &name)?,
             Some(Part::Sender(route)) => sender::run(&sender::Job {
                 route,
                 size: args.size.unwrap_or(0),
@@ -119,6 +126,7 @@ enum Part {
     Sender(Route),
     StreamReader(Way),
     MappingReader(Taking, String),
+    Actor(Role, String),
 }
 
 impl Part {
@@ -127,7 +135,10 @@ impl Part {
         match role {
             "send" => Route::ALL.into_iter().find(|route| route.word() == rest).map(Part::Sender),
             "read" => Way::from_word(rest).map(Part::StreamReader),
-            role => Taking::from_word(role).map(|taking| Part::MappingReader(taking, rest.to_owned())),
+            word => match Role::from_word(word) {
+                Some(role) => Some(Part::Actor(role, rest.to_owned())),
+                None => Taking::from_word(word).map(|taking| Part::MappingReader(taking, rest.to_owned())),
+            },
         }
     }
 }
@@ -138,6 +149,7 @@ impl fmt::Display for Part {
             Part::Sender(route) => write!(f, "send:{}", route.word()),
             Part::StreamReader(way) => write!(f, "read:{}", way.word()),
             Part::MappingReader(taking, name) => write!(f, "{}:{name}", taking.word()),
+            Part::Actor(role, name) => write!(f, "{}:{name}", role.word()),
         }
     }
 }
@@ -162,5 +174,12 @@ mod tests {
         }
         let text = Part::MappingReader(Taking::Copies, "a:b".to_owned()).to_string();
         assert!(matches!(Part::parse(&text), Some(Part::MappingReader(Taking::Copies, name)) if name == "a:b"));
+        for role in [Role::Reader, Role::Victim, Role::Watcher, Role::Writer(1)] {
+            let text = Part::Actor(role, "a:b".to_owned()).to_string();
+            assert!(
+                matches!(Part::parse(&text), Some(Part::Actor(same, name)) if same == role && name == "a:b"),
+                "{text}"
+            );
+        }
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Route;
 use super::conductor::Measured;
 use super::sender::Outcome;
+use super::{Route, dict};
 use crate::size::human;
 
 /// What became of one way.
@@ -157,7 +157,7 @@ fn write_text(text: &mut String, story: &Story) -> std::fmt::Result {
     Ok(())
 }
 
-pub(super) fn json(story: &Story) -> io::Result<String> {
+pub(super) fn json(story: &Story, shared: &dict::Outcome) -> io::Result<String> {
     let rows: Vec<_> = story
         .rows
         .iter()
@@ -183,6 +183,7 @@ pub(super) fn json(story: &Story) -> io::Result<String> {
         "checksum": format!("{:016x}", story.mapping.checksum),
         "open_seconds": story.mapping.opening.as_secs_f64(),
         "rows": rows,
+        "dict": dict::json(shared),
     });
     Ok(serde_json::to_string_pretty(&whole)? + "\n")
 }

@@ -35,6 +35,11 @@ impl Contents {
         match opened.map_err(|error| object.advise_opener(error, "--size 1M"))? {
             Opened::Raw(map) => in_place(map),
             Opened::Unusable(error) => Err(unusable(error)),
+            Opened::Dict(_) => {
+                Err(Failure::new(FAILED, format!("{object} is a dict, whose bytes mean nothing to others"))
+                    .hint(format!("try: mmf export {0}, or mmf get {0} KEY", object.typed()))
+                    .hint("for its bytes as they are: the same with --raw"))
+            }
             Opened::Region(region) => copy(&region, object, range),
         }
     }

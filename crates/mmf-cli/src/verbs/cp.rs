@@ -1,16 +1,15 @@
 //! `mmf cp`.
 
-use std::io::{self, IsTerminal};
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use mmf::{Access, ErrorKind, Mapping, Region};
 
 use super::contents::replace;
 use crate::cli::CpArgs;
 use crate::failure::{EXISTS, FAILED, Failure, Result};
 use crate::object::{Object, Opened};
-use crate::output::note;
+use crate::output::{note, progress};
 use crate::size::human;
 
 /// Bytes between two looks at the progress bar.
@@ -39,7 +38,8 @@ enum Target {
 pub(crate) fn run(args: CpArgs) -> Result<()> {
     let source = open_source(&args)?;
     let (target, created) = open_target(&args, source.len())?;
-    let bar = progress(&args, source.len());
+    let template = "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    let bar = progress(args.quiet, Some(source.len() as u64), template, template);
     let started = Instant::now();
     let result = match &target {
         Target::Raw(map) => copy(&source, map, &bar),
@@ -67,6 +67,12 @@ fn open_source(args: &CpArgs) -> Result<Origin> {
     match opened.map_err(|error| object.advise_opener(error, "--size 1M"))? {
         Opened::Raw(map) => Ok(Origin::Raw(map)),
         Opened::Region(region) => Ok(Origin::Contents(region.to_vec()?)),
+        Opened::Dict(_) => {
+            let typed = object.typed();
+            Err(Failure::new(FAILED, format!("{object} is a dict, whose bytes mean nothing to others"))
+                .hint(format!("try: mmf export {typed}"))
+                .hint(format!("for its bytes as they are: mmf read --raw {typed}")))
+        }
         Opened::Unusable(error) => {
             Err(Failure::from(error).hint(format!("for its bytes as they are, try: mmf read --raw {}", object.typed())))
         }
@@ -86,6 +92,12 @@ fn open_target(args: &CpArgs, wanted: usize) -> Result<(Target, bool)> {
         Ok(Opened::Unusable(error)) => {
             return Err(Failure::from(error)
                 .hint(format!("nothing was written; to write over its bytes: mmf write --raw {}", object.typed())));
+        }
+        Ok(Opened::Dict(_)) => {
+            let typed = object.typed();
+            return Err(Failure::new(FAILED, format!("{object} is a dict, which the copy would destroy"))
+                .hint(format!("nothing was written; to set keys: mmf import {typed}"))
+                .hint(format!("to write over its bytes: mmf write --raw {typed}")));
         }
         Ok(Opened::Region(region)) if region.capacity() < wanted as u64 => {
             return Err(too_small(args, wanted, &format!("room for {} bytes", region.capacity())));
@@ -137,18 +149,6 @@ fn copy_in(source: &Origin, target: &Region) -> Result<()> {
     match source {
         Origin::Raw(map) => replace(target, &map.read_to_vec(0, map.len())?),
         Origin::Contents(bytes) => replace(target, bytes),
-    }
-}
-
-fn progress(args: &CpArgs, len: usize) -> ProgressBar {
-    if args.quiet || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::stderr());
-    let template = "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mmf::{Mapping, Region};
+use mmf::{Dict, Mapping, Region};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::HoldArgs;
@@ -113,6 +113,7 @@ fn lock(child: &Mutex<Option<u32>>) -> MutexGuard<'_, Option<u32>> {
 enum Held {
     Raw(Box<Mapping>),
     Region(Box<Region>),
+    Dict(Box<Dict>),
 }
 
 impl Held {
@@ -121,6 +122,7 @@ impl Held {
         match self {
             Held::Raw(map) => human(map.len() as u64),
             Held::Region(region) => format!("a region of up to {}", human(region.capacity())),
+            Held::Dict(dict) => format!("a dict of up to {}", human(dict.capacity())),
         }
     }
 }
@@ -129,6 +131,11 @@ fn create(args: &HoldArgs) -> Result<Held> {
     let source = args.object.source();
     let created = match (args.size, args.capacity) {
         // The command line has one of the two, and no other option of raw memory beside a capacity.
+        (_, Some(capacity)) if args.dict => Dict::options()
+            .capacity(capacity)
+            .permissions(args.permissions.clone())
+            .create_new(source)
+            .map(|dict| Held::Dict(Box::new(dict))),
         (_, Some(capacity)) => Region::options()
             .capacity(capacity)
             .permissions(args.permissions.clone())

@@ -1,6 +1,6 @@
 //! `mmf info`.
 
-use mmf::{Access, ErrorKind, Mapping, Participant, Region, RegionStatus};
+use mmf::{Access, ErrorKind, Mapping, Participant, Region, RegionStatus, Stats};
 use serde::Serialize;
 
 use crate::cli::InfoArgs;
@@ -20,11 +20,16 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         Err(_) => "read; writing fails",
     };
     let opened = object.open_as_is(Access::ReadOnly, args.any_owner, Region::DEFAULT_TIMEOUT)?;
-    let (region, problem) = match &opened {
-        Opened::Raw(_) => (None, None),
-        Opened::Region(region) => (Some(region.status()?), None),
-        Opened::Unusable(error) => (None, Some(reason(error))),
-    };
+    let (mut region, mut dict, mut problem) = (None, None, None);
+    match &opened {
+        Opened::Raw(_) => {}
+        Opened::Region(it) => region = Some(it.status()?),
+        Opened::Dict(it) => {
+            let Stats { entries, capacity, version, participants, .. } = it.stats()?;
+            dict = Some(AboutDict { entries, capacity, version, participants });
+        }
+        Opened::Unusable(error) => problem = Some(reason(error)),
+    }
     let info = map.info()?;
     let size = map.len() as u64;
     if args.json {
@@ -39,6 +44,7 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
             location: info.location,
             problem,
             region: region.as_ref().map(AboutRegion::from),
+            dict,
         });
     }
     let mut table = Table::new([("object", Align::Left), (&object.to_string(), Align::Left)]);
@@ -65,6 +71,12 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         let sum = |of: fn(&Participant) -> u32| region.participants.iter().map(of).sum::<u32>();
         let (waiting, watching) = (sum(|one| one.waiting), sum(|one| one.watching));
         tell("waiting", format!("{waiting} for the lock, {watching} for a change"));
+    }
+    if let Some(dict) = &dict {
+        tell("keys", dict.entries.to_string());
+        tell("capacity", exact(dict.capacity));
+        tell("version", dict.version.to_string());
+        tell("participants", dict.participants.to_string());
     }
     let mut text = table.text();
     if let Some(region) = region.filter(|region| !region.participants.is_empty()) {
@@ -124,6 +136,16 @@ struct About {
     problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<AboutRegion>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dict: Option<AboutDict>,
+}
+
+#[derive(Serialize)]
+struct AboutDict {
+    entries: u64,
+    capacity: u64,
+    version: u64,
+    participants: u64,
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,7 @@
 mod completions;
 mod contents;
 mod cp;
+pub(crate) mod dict;
 mod dump;
 mod hold;
 mod info;
@@ -31,6 +32,16 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
         Verb::Info(args) => info::run(args),
         Verb::Read(args) => read::run(args),
         Verb::Write(args) => write::run(args),
+        Verb::Set(args) => dict::set::run(args),
+        Verb::Get(args) => dict::get::run(args),
+        Verb::Del(args) => dict::del::run(args),
+        Verb::Keys(args) => dict::keys::run(args),
+        Verb::Incr(args) => dict::incr::run(args),
+        Verb::Export(args) => dict::export::run(args),
+        Verb::Import(args) => dict::import::run(args),
+        Verb::Stats(args) => dict::stats::run(args),
+        Verb::Check(args) => dict::check::check(args),
+        Verb::Repair(args) => dict::check::repair(args),
         Verb::Watch(args) => watch::run(args),
         Verb::Dump(args) => dump::run(args),
         Verb::Cp(args) => cp::run(args),

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use mmf::{ErrorKind, Region};
+use mmf::{Dict, ErrorKind, Region};
 use serde::Serialize;
 
+use super::dict::{self, watch::watched};
 use crate::cli::WatchArgs;
-use crate::failure::{FAILED, Failure, INTERRUPTED, Result};
+use crate::failure::{FAILED, Failure, INTERRUPTED, Result, USAGE};
 use crate::object::Opened;
 use crate::output::{note, print};
 use crate::{system, time};
@@ -27,14 +28,33 @@ struct Change {
 pub(crate) fn run(args: WatchArgs) -> Result<()> {
     // A timeout that no clock can tell is none.
     let until = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    // From before there is a place in the region to leave.
+    // From before there is a place in the object to leave.
     let interrupted = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&interrupted);
     system::on_interrupt(move |_| heard.store(true, Ordering::Relaxed))
         .map_err(|error| Failure::io("listen for", "interrupts", error))?;
-    let region = open(&args)?;
-    let mut version = region.version()?;
-    note(&format!("watching {} at version {version}; Ctrl-C ends it", args.object));
+    match open(&args)? {
+        Watchable::Region(region) => {
+            let mut version = region.version()?;
+            note(&format!("watching {} at version {version}; Ctrl-C ends it", args.object));
+            each(&args, until, &interrupted, |next| of_region(&args, &region, &mut version, next))
+        }
+        Watchable::Dict(dict) => {
+            let mut changes = dict.watch(watched(&args))?;
+            note(&format!("watching {}; Ctrl-C ends it", args.object));
+            each(&args, until, &interrupted, |next| dict::watch::next(&args, &dict, &mut changes, next))
+        }
+    }
+}
+
+/// Has as many lines printed as are wanted, for as long as is wanted. `next` prints one that comes in time, and tells
+/// whether it did.
+fn each(
+    args: &WatchArgs,
+    until: Option<Instant>,
+    interrupted: &AtomicBool,
+    mut next: impl FnMut(Instant) -> Result<bool>,
+) -> Result<()> {
     let mut lines = 0;
     while args.count.is_none_or(|count| lines < count) {
         if interrupted.load(Ordering::Relaxed) {
@@ -42,31 +62,45 @@ pub(crate) fn run(args: WatchArgs) -> Result<()> {
         }
         let now = Instant::now();
         if until.is_some_and(|until| until <= now) {
-            return args.count.map_or(Ok(()), |count| Err(too_few(&args, lines, count)));
+            return args.count.map_or(Ok(()), |count| Err(too_few(args, lines, count)));
         }
-        let next = until.map_or(now + STEP, |until| until.min(now + STEP));
-        match region.wait_changed(version, next) {
-            Err(error) if matches!(error.kind(), ErrorKind::Timeout { .. }) => {}
-            Err(error) => return Err(error.into()),
-            Ok(_) => {
-                let status = region.status()?;
-                version = status.version;
-                show(&args, Change { version, length: status.len, time: time::utc(SystemTime::now()) })?;
-                lines += 1;
-            }
-        }
+        lines += u64::from(next(until.map_or(now + STEP, |until| until.min(now + STEP)))?);
     }
     Ok(())
 }
 
-fn open(args: &WatchArgs) -> Result<Box<Region>> {
-    let advise = |error| args.object.advise_opener(error, "--region --capacity 1M");
+fn of_region(args: &WatchArgs, region: &Region, version: &mut u64, next: Instant) -> Result<bool> {
+    match region.wait_changed(*version, next) {
+        Err(error) if matches!(error.kind(), ErrorKind::Timeout { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+        Ok(_) => {
+            let status = region.status()?;
+            *version = status.version;
+            show(args, Change { version: *version, length: status.len, time: time::utc(SystemTime::now()) })?;
+            Ok(true)
+        }
+    }
+}
+
+enum Watchable {
+    Region(Box<Region>),
+    Dict(Box<Dict>),
+}
+
+fn open(args: &WatchArgs) -> Result<Watchable> {
+    let of_dict = args.key.is_some() || args.prefix.is_some();
+    let holding = if of_dict { dict::HOLDING } else { "--region --capacity 1M" };
+    let advise = |error| args.object.advise_opener(error, holding);
     match args.object.open_to_read(args.any_owner, Region::DEFAULT_TIMEOUT).map_err(advise)? {
-        Opened::Region(region) => Ok(region),
+        Opened::Dict(dict) => Ok(Watchable::Dict(dict)),
+        Opened::Region(_) if of_dict => {
+            Err(Failure::new(USAGE, format!("{} is a region, which has no keys", args.object)))
+        }
+        Opened::Region(region) => Ok(Watchable::Region(region)),
         Opened::Unusable(error) => Err(error.into()),
         Opened::Raw(_) => {
             let message = format!("{} is raw memory, whose changes nobody is told of", args.object);
-            Err(Failure::new(FAILED, message).hint("those of a region can be watched; see: mmf hold --help"))
+            Err(Failure::new(FAILED, message).hint("those of regions and dicts can be watched; see: mmf hold --help"))
         }
     }
 }

@@ -22,6 +22,9 @@ pub(crate) fn run(args: WriteArgs) -> Result<()> {
     match opened.map_err(|error| args.object.advise_opener(error, "--size 1M"))? {
         Opened::Raw(map) => write_raw(&args, input, &map),
         Opened::Region(region) => write_region(&args, input, region),
+        Opened::Dict(_) => Err(Failure::new(FAILED, format!("{} is a dict, which that would destroy", args.object))
+            .hint(format!("nothing was written; to set keys: mmf set {} KEY=TEXT, or mmf import", args.object.typed()))
+            .hint("to write over its bytes all the same: --raw")),
         Opened::Unusable(error) => Err(Failure::from(error)
             .hint("nothing was written, since that could destroy what other programs have there")
             .hint("to write over its bytes all the same: --raw")),
@@ -94,9 +97,9 @@ fn too_long(args: &WriteArgs, from: &str, bytes: u64, start: usize, room: usize)
 }
 
 /// Where bytes come from, what to call it, and how many they are, where that is known before.
-type Input = (Box<dyn Read>, String, Option<u64>);
+pub(super) type Input = (Box<dyn Read>, String, Option<u64>);
 
-fn open_input(path: Option<&Path>) -> Result<Input> {
+pub(super) fn open_input(path: Option<&Path>) -> Result<Input> {
     let Some(path) = path else {
         return Ok((Box::new(io::stdin().lock()), "standard input".to_owned(), None));
     };

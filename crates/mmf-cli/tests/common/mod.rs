@@ -129,6 +129,11 @@ impl Running {
         self.lines.recv_timeout(LIMIT).expect("it prints a line in time")
     }
 
+    /// A line that it has printed already, if there is one.
+    pub(crate) fn try_line(&self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
     #[track_caller]
     pub(crate) fn wait(&mut self) -> Option<i32> {
         wait(&mut self.child, "the program")

@@ -32,6 +32,28 @@ impl Dict {
         self.put(key, Kind::Bytes, value)
     }
 
+    /// Sets a key to bytes that are encoded already, and gives the change's version: what
+    /// [`get_into`](Dict::get_into) gave, or what another encoder made. They are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Dict::set_bytes).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Encoding, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("encoded-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set_encoded("answer", Encoding::MessagePack, &[42])?;
+    /// assert_eq!(dict.get("answer")?, Some(42));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    #[inline]
+    pub fn set_encoded(&self, key: &str, encoding: Encoding, value: &[u8]) -> Result<u64> {
+        self.put(key, encoding.kind(), value)
+    }
+
     #[inline]
     pub(super) fn put(&self, key: &str, kind: Kind, value: &[u8]) -> Result<u64> {
         let hash = self.hash(key, "set")?;

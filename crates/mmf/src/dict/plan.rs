@@ -226,23 +226,23 @@ impl Plan {
         map.put_words(at::PAIRS, self.stores().as_flattened())?;
         // Releases, so whoever sees the count sees the pairs.
         let (begin, end) = ([at::JOURNAL as u64, count as u64], [at::JOURNAL as u64, 0]);
-        let done = match &mut self.many {
+        match &mut self.many {
             None => {
                 self.few[0].write(begin);
                 self.few[count + 1].write(end);
-                map.put_pairs(self.written(0, count + 2))
+                map.put_pairs(self.written(0, count + 2))?;
             }
             Some(many) => {
                 many.stores[0] = begin;
                 many.stores.push(end);
                 let done = map.put_pairs(&many.stores);
                 many.stores.pop();
-                done
+                done?;
             }
-        };
+        }
         // What was freed is written to next; who still reads it sees before that it was freed.
         fence(Ordering::Release);
-        done
+        Ok(())
     }
 
     #[cold]

@@ -187,8 +187,12 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
 
 impl Life {
     fn moment(&self, numbers: &mut Numbers) -> usize {
-        match numbers.below(4) {
+        // Where it is said whether anything has changed.
+        let is_said = |event: &Event| matches!(event, Event::Stored { offset: at::DURABLE, .. });
+        let said: Vec<usize> = (0..self.events.len()).filter(|nth| is_said(&self.events[*nth])).collect();
+        match numbers.below(5) {
             0 => numbers.below(self.opened[0].0 + 1),
+            2 if !said.is_empty() => said[numbers.below(said.len())] + 1,
             // In a flush, or shortly after.
             1 if !self.flushes.is_empty() => {
                 let done = self.flushes[numbers.below(self.flushes.len())].0;

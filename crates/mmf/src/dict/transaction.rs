@@ -221,6 +221,26 @@ impl Transaction<'_> {
         self.change(key, Some((Kind::Bytes, value.to_vec())))
     }
 
+    /// Sets a key to bytes that are encoded already, as [`Dict::set_encoded`].
+    ///
+    /// # Errors
+    ///
+    /// As [`set_bytes`](Transaction::set_bytes).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Encoding, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("encoded-tx-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.transaction(|tx| tx.set_encoded("answer", Encoding::MessagePack, &[42]))?;
+    /// assert_eq!(dict.get_bytes("answer")?, Some(vec![42]));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn set_encoded(&mut self, key: &str, encoding: Encoding, bytes: &[u8]) -> Result<()> {
+        self.change(key, Some((encoding.kind(), bytes.to_vec())))
+    }
+
     /// Removes a key, and tells whether it was there.
     ///
     /// # Errors

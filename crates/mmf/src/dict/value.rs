@@ -19,6 +19,14 @@ impl Encoding {
             Kind::Encoded => Encoding::MessagePack,
         }
     }
+
+    #[inline]
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Encoding::Bytes => Kind::Bytes,
+            Encoding::MessagePack => Kind::Encoded,
+        }
+    }
 }
 
 #[cfg(feature = "serde")]
@@ -31,7 +39,7 @@ mod encoded {
     use serde::de::value::BytesDeserializer;
 
     use super::Encoding;
-    use crate::error::{Error, Result};
+    use crate::error::{Error, ErrorKind, Result};
 
     /// A value as `MessagePack`, in place of what is in `bytes`.
     pub(in crate::dict) fn encode(value: &(impl Serialize + ?Sized), bytes: &mut Vec<u8>) -> Result<()> {
@@ -42,19 +50,17 @@ mod encoded {
 
     pub(in crate::dict) fn decode<T: DeserializeOwned>(encoding: Encoding, bytes: &[u8]) -> Result<T> {
         match encoding {
-            Encoding::MessagePack => rmp_serde::from_slice(bytes).map_err(|error| wrong(&error)),
+            Encoding::MessagePack => rmp_serde::from_slice(bytes).map_err(|error| wrong::<T>(&error)),
             Encoding::Bytes => {
                 let bytes = BytesDeserializer::<serde::de::value::Error>::new(bytes);
-                T::deserialize(bytes).map_err(|error| wrong(&error))
+                T::deserialize(bytes).map_err(|error| wrong::<T>(&error))
             }
         }
     }
 
     #[cold]
-    fn wrong<T>(error: &impl ToString) -> T
-    where
-        Error: Into<T>,
-    {
-        Error::mismatch("the value's type", std::any::type_name::<T>(), error.to_string()).into()
+    fn wrong<T>(error: &impl ToString) -> Error {
+        let wanted = std::any::type_name::<T>().to_owned();
+        Error::new(ErrorKind::Mismatch { what: "the value's type", wanted, found: error.to_string() }, "decode")
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::sys;
 use crate::sys::guard::Fault;
 use crate::wait::{Queue, Ticket};
 
@@ -12,7 +13,8 @@ const HURRY_AFTER: Duration = Duration::from_millis(1);
 const FIRST_SLEEP: Duration = Duration::from_millis(1);
 const LAST_SLEEP: Duration = Duration::from_millis(20);
 /// Looks at the lock before the first sleep: about what a sleep and a wake-up cost.
-const SPINS: u32 = 60;
+/// Models take one, since each more multiplies what they have to go through.
+const SPINS: u32 = if cfg!(all(test, loom)) { 1 } else { 60 };
 
 /// Why a lock was not obtained.
 #[derive(Debug)]
@@ -51,8 +53,8 @@ impl Until {
     /// `None` is for ever, as is what no clock can tell.
     pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
-            Until::Now => Some(Instant::now()),
-            Until::After(timeout) => Instant::now().checked_add(timeout),
+            Until::Now => Some(sys::now()),
+            Until::After(timeout) => sys::now().checked_add(timeout),
             Until::At(deadline) => Some(deadline),
             Until::Forever => None,
         }
@@ -101,7 +103,7 @@ impl Wait {
     }
 
     pub(super) fn is_long(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() >= HURRY_AFTER)
+        self.since.is_some_and(|since| sys::now() - since >= HURRY_AFTER)
     }
 
     /// What the sleep that comes next needs; none while there is none to come, since others would then wake one who does
@@ -131,7 +133,7 @@ impl Wait {
             self.deadline = self.until.deadline();
             self.until = self.deadline.map_or(Until::Forever, Until::At);
         }
-        let now = Instant::now();
+        let now = sys::now();
         self.since.get_or_insert(now);
         self.blocker = match (blocker, self.blocker) {
             (Some(slot), Some((known, since))) if slot == known => Some((slot, since)),
@@ -157,12 +159,12 @@ impl Wait {
         }
         // However often others wake us meanwhile, who is in the way may be dead.
         let asked = *self.asked.get_or_insert(now);
-        if self.reaped || asked.elapsed() >= self.sleep {
+        if self.reaped || sys::now() - asked >= self.sleep {
             self.reaped = match blocker {
                 Some(slot) => reap(slot).map_err(Refused::Failed)?,
                 None => false,
             };
-            self.asked = Some(Instant::now());
+            self.asked = Some(sys::now());
             self.sleep = (self.sleep * 2).min(LAST_SLEEP);
         }
         Ok(())

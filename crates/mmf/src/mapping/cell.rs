@@ -3,7 +3,11 @@
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{Access, FaultPolicy};
-use crate::sys::guard::{Fault, Word};
+use crate::sys::guard::Fault;
+#[cfg(not(all(test, loom)))]
+use crate::sys::guard::Word;
+#[cfg(all(test, loom))]
+use crate::sys::model::Word;
 
 /// A word of shared memory. It and its clones must not outlive the mapping it was taken from, whose owner keeps both together.
 pub(crate) struct Cell<W>(*mut W);

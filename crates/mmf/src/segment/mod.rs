@@ -3,6 +3,9 @@
 mod boot;
 pub(crate) mod layout;
 mod mine;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
 mod options;
 mod own_lock;
 mod participants;
@@ -265,7 +268,7 @@ impl Segment {
         self.changing.store(version, Ordering::Relaxed);
         self.unwinding.store(std::thread::panicking(), Ordering::Relaxed);
         // What is changed next must not be seen before that.
-        std::sync::atomic::fence(Ordering::Release);
+        sys::fence(Ordering::Release);
         Ok(())
     }
 

@@ -103,23 +103,43 @@
 pub(crate) mod guard;
 
 #[cfg(unix)]
+#[cfg_attr(all(test, loom), allow(dead_code, unused_imports, reason = "the models have their own"))]
 mod unix;
 #[cfg(windows)]
 mod windows;
+
+// What loom's models run on in place of bells, tokens and the clock.
+#[cfg(test)]
+#[cfg(loom)]
+pub(crate) mod model;
 
 #[cfg(unix)]
 use unix as imp;
 #[cfg(windows)]
 use windows as imp;
 
-pub(crate) use imp::{
-    Bells, Object, Rings, Tokens, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id,
-    sweep, unlink_exact,
-};
+#[cfg(not(all(test, loom)))]
+pub(crate) use imp::{Bells, Rings, Tokens};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
+pub(crate) use imp::{
+    Object, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sweep, unlink_exact,
+};
+#[cfg(all(test, loom))]
+pub(crate) use loom::sync::atomic::fence;
+#[cfg(all(test, loom))]
+pub(crate) use model::{Bells, Rings, Tokens, now};
+#[cfg(not(all(test, loom)))]
+pub(crate) use std::sync::atomic::fence;
 
 use crate::spec::{Access, LargePages};
+
+/// The clock by which waits are measured.
+#[cfg(not(all(test, loom)))]
+#[inline]
+pub(crate) fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
 
 /// Which start of which machine: of 16 bytes each, zeros where the system does not tell. `boot` by itself tells each start of
 /// each machine from all others.

@@ -40,8 +40,9 @@ impl Deaths {
             found: BTreeMap::new(),
             longest: Duration::ZERO,
         };
-        for (number, scene) in SCENES.iter().enumerate() {
-            let samples = self.samples / SCENES.len() + usize::from(number < self.samples % SCENES.len());
+        let scenes: Vec<Scene> = SCENES.into_iter().filter(|scene| !self.short || scene.is_short()).collect();
+        for (number, scene) in scenes.iter().enumerate() {
+            let samples = self.samples / scenes.len() + usize::from(number < self.samples % scenes.len());
             run.play(*scene, samples, self);
         }
         println!(
@@ -234,7 +235,7 @@ impl Run {
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let readers: u32 = (0..256).map(|slot| word(super::at::SLOTS + slot * 64 + 4)).sum();
         let (lock, journal) = (word(super::at::LOCK), word(at::JOURNAL));
-        if lock != 0 || journal != 0 || readers != 0 {
+        if lock & super::at::LOCKED != 0 || journal != 0 || readers != 0 {
             self.fail(&format!("{place}: left are lock {lock:#x}, journal {journal}, {readers} readers"));
         }
         let _ = fs::remove_file(path);

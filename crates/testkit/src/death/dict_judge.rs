@@ -103,6 +103,10 @@ fn recover(path: &Path, allowed: &[Contents], manner: Manner, name: &str) -> Res
     if look()?.0 != found {
         return Err("what was found did not stay".to_owned());
     }
+    let report = dict.check().map_err(told("check"))?;
+    if !report.is_whole() {
+        return Err(format!("what is left is damaged: {:?}", report.problems));
+    }
     if manner == Manner::Last {
         change_all(&dict, &allowed[found])?;
     }

@@ -91,6 +91,19 @@ fn open(path: &Path) -> Dict {
 }
 
 impl Scene {
+    pub(super) fn is_short(self) -> bool {
+        matches!(
+            self,
+            Scene::First
+                | Scene::New
+                | Scene::Same
+                | Scene::Remove
+                | Scene::SameKept
+                | Scene::RemoveKept
+                | Scene::Flush
+        )
+    }
+
     /// Whether it begins after a flush, so that what is freed is kept for a power cut.
     fn is_kept(self) -> bool {
         matches!(
@@ -112,7 +125,7 @@ impl Scene {
             }
             Scene::Move | Scene::MoveKept => {
                 // What is left of many, in every span of theirs a few.
-                for n in (0..2000).filter(|n| n % 8 == 0) {
+                for n in (0..2200).filter(|n| n % 8 == 0) {
                     old.insert(format!("{n:04}"), value(4, 400));
                 }
                 return old;

@@ -57,13 +57,15 @@ pub struct Deaths {
     /// Instructions after which an operation is left alone. One that has more is not died in for real, since each time it is
     /// led there anew.
     pub longest: u64,
+    /// Of a dict's changes, only those that take few instructions.
+    pub short: bool,
 }
 
 impl Deaths {
     /// Each system call, and so many other instructions.
     #[must_use]
     pub fn all(samples: usize) -> Deaths {
-        Deaths { samples, calls: usize::MAX, longest: ENDLESS }
+        Deaths { samples, calls: usize::MAX, longest: ENDLESS, short: false }
     }
 
     /// Does it and prints what came of it; whether all went well.

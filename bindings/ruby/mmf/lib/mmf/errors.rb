@@ -106,4 +106,9 @@ module Mmf
   class FullError < StandardError
     include Error
   end
+
+  # There is no such key, and no default for it.
+  class KeyError < ::KeyError
+    include Error
+  end
 end

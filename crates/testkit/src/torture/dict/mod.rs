@@ -159,6 +159,10 @@ impl Run {
             if entries.0 != entries.1 {
                 self.sheet.complain(&format!("{} entries where {} are counted", entries.0, entries.1));
             }
+            let report = dict.check()?;
+            if !report.is_whole() {
+                self.sheet.complain(&format!("it is damaged: {:?}", report.problems));
+            }
             // All of its space can be had again.
             dict.clear()?;
             dict.flush()?;

@@ -2,11 +2,13 @@
 
 #![allow(missing_docs, reason = "all that is public is what `init` makes for Ruby")]
 
+mod dict;
 mod error;
 mod guard;
 mod mapping;
 mod options;
 mod region;
+mod value;
 
 use magnus::{Error, RModule, RString, Ruby, prelude::*};
 
@@ -25,5 +27,6 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     let module = module(ruby)?;
     mapping::define(ruby, module)?;
     region::define(ruby, module)?;
-    guard::define(ruby, module)
+    guard::define(ruby, module)?;
+    dict::define(ruby, module)
 }

@@ -102,7 +102,7 @@ impl TryConvert for Deadline {
 }
 
 /// How long one sleep is, after which whoever waits without Ruby's lock looks whether he is wanted.
-const SLICE: Duration = Duration::from_millis(20);
+pub(crate) const SLICE: Duration = Duration::from_millis(20);
 
 impl Deadline {
     /// How long to sleep now.

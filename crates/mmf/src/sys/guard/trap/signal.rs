@@ -5,7 +5,8 @@
 //!
 //! Whoever installs a handler after us may call ours in turn when it is not theirs. If we then installed the
 //! same one again on top, theirs and ours would call each other for ever. So each installation has a handler
-//! function of its own, with its own memory of what was there before: a *generation*.
+//! function of its own, with its own memory of what was there before: a *generation*. Other copies of this library
+//! can be told apart from strangers, and need no new generation: see `doors`.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 
 mod chain;
 mod context;
+mod doors;
 
 #[cfg(not(target_os = "freebsd"))]
 const SIGNALS: [c_int; 1] = [libc::SIGBUS];
@@ -27,27 +29,6 @@ const SIGNALS: [c_int; 2] = [libc::SIGBUS, libc::SIGSEGV];
 
 /// How often a handler can be installed for a signal before [`arm`] gives up.
 const GENERATIONS: usize = 16;
-
-type Handler = unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
-
-const HANDLERS: [Handler; GENERATIONS] = [
-    handler::<0>,
-    handler::<1>,
-    handler::<2>,
-    handler::<3>,
-    handler::<4>,
-    handler::<5>,
-    handler::<6>,
-    handler::<7>,
-    handler::<8>,
-    handler::<9>,
-    handler::<10>,
-    handler::<11>,
-    handler::<12>,
-    handler::<13>,
-    handler::<14>,
-    handler::<15>,
-];
 
 /// What was there before each generation, per signal. Null: the system's default. Never freed, since a handler may
 /// be reading it.
@@ -59,15 +40,11 @@ static USED: Mutex<[usize; SIGNALS.len()]> = Mutex::new([0; SIGNALS.len()]);
 
 pub(super) fn arm() -> Result<()> {
     for (index, &signal) in SIGNALS.iter().enumerate() {
-        if !is_ours(&query(signal)?) {
+        if !doors::lead_here(query(signal)?.sa_sigaction, signal) {
             install(index, signal)?;
         }
     }
     Ok(())
-}
-
-fn is_ours(action: &libc::sigaction) -> bool {
-    HANDLERS.iter().any(|&handler| handler as usize == action.sa_sigaction)
 }
 
 fn query(signal: c_int) -> Result<libc::sigaction> {
@@ -84,7 +61,7 @@ fn query(signal: c_int) -> Result<libc::sigaction> {
 fn install(index: usize, signal: c_int) -> Result<()> {
     let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
     let before = query(signal)?;
-    if is_ours(&before) {
+    if doors::lead_here(before.sa_sigaction, signal) {
         return Ok(());
     }
     let generation = used[index];
@@ -106,7 +83,7 @@ fn install(index: usize, signal: c_int) -> Result<()> {
     unsafe { libc::sigemptyset(mask.as_mut_ptr()) };
     // SAFETY: all-zero bytes are a valid sigaction: no handler, no flags, no restorer.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = HANDLERS[generation] as usize;
+    action.sa_sigaction = doors::address(generation);
     // A fault inside a handler of somebody else's must reach ours too, so it does not block itself. Where the
     // predecessor lets system calls go on after its signal, so do we.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | (before.sa_flags & libc::SA_RESTART);
@@ -124,6 +101,15 @@ fn install(index: usize, signal: c_int) -> Result<()> {
         previous.store(Box::into_raw(Box::new(replaced)), Ordering::Release);
     }
     Ok(())
+}
+
+/// What was there before a handler of ours; 0 if it was the system's, or the handler is none of ours.
+extern "C" fn before(handler: usize, signal: c_int) -> usize {
+    let slots = SIGNALS.iter().zip(&PREVIOUS).find(|&(&ours, _)| ours == signal);
+    let slot = slots.zip(doors::generation(handler)).and_then(|((_, slots), generation)| slots.get(generation));
+    let Some(slot) = slot else { return libc::SIG_DFL };
+    // SAFETY: null, or an action that is never freed.
+    unsafe { slot.load(Ordering::Acquire).as_ref() }.map_or(libc::SIG_DFL, |action| action.sa_sigaction)
 }
 
 /// Does only what POSIX allows in a handler (signal-safety(7)): atomics, `sigaction`, `pthread_sigmask`, `raise`.

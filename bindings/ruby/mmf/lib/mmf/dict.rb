@@ -1,0 +1,366 @@
+# frozen_string_literal: true
+
+module Mmf
+  # Keys and values that processes share: Strings (or Symbols, which are the same keys) and what MessagePack holds, for
+  # programs in every language. Reading takes no lock. Whatever a process that dies has half done is brought to its end
+  # by whoever writes next: nothing is lost, and nobody waits for the dead.
+  #
+  #   dict = Mmf::Dict.open_or_create(name: "settings", capacity: 16 << 20)
+  #   dict[:greeting] = "hello"
+  #   dict.greeting # => "hello"
+  #   dict.visits = 0
+  #   dict.increment(:visits) # => 1
+  #   dict.transaction do |tx|
+  #     tx[:ann] -= 30
+  #     tx[:ben] += 30
+  #   end
+  #
+  # Values are nil, true, false, Integers from -2**63 to 2**64 - 1, Floats, Strings, Symbols (which come back as Strings),
+  # Arrays and Hashes of such. Binary Strings stay binary; all others are kept, and come back, in UTF-8. Anything else
+  # raises. What comes back is a copy: `dict.list << 1` changes nothing, `dict.update(:list) { |list| list << 1 }` does.
+  #
+  # Options beside `name:`, `global:`, `exact:` or `file:` are those of Region.
+  class Dict
+    extend Opening
+    include Enumerable
+
+    # @api private
+    OPTIONS = %i[capacity access permissions timeout].freeze
+    # What is never taken for an attribute: Ruby asks for these itself, to convert an object.
+    CONVERSIONS = %w[to_a to_ary to_hash to_int to_io to_open to_path to_proc to_regexp to_str to_sym coerce
+                     marshal_dump _dump].freeze
+    ATTRIBUTE = /\A[[:alpha:]_][[:alnum:]_]*\z/
+    MISSING = Object.new.freeze
+    private_constant :OPTIONS, :CONVERSIONS, :ATTRIBUTE, :MISSING
+    private_class_method :new, :native_open
+    private :native_get, :native_versioned, :native_set, :native_replace, :native_delete, :native_increment,
+            :native_clear, :native_flush, :native_key, :native_version, :native_keys, :native_entries,
+            :native_transaction, :native_snapshot, :native_watch
+
+    # Changes as they come.
+    # @api private
+    class Changes
+      private_class_method :new
+    end
+    private_constant :Changes
+
+    # What a block of Dict#transaction gets.
+    class Transaction
+      class << self
+        # @api private
+        def running(dict, changes)
+          new(dict, changes)
+        end
+
+        private :new
+      end
+
+      # @api private
+      def initialize(dict, changes)
+        @dict = dict
+        @changes = changes
+      end
+
+      # The value of a key, as this transaction has left it so far; nil if there is no such key.
+      def [](key)
+        fetch(key, nil)
+      end
+
+      # As Dict#fetch.
+      def fetch(key, *default, &block)
+        change = @changes.fetch(Dict.key(key)) { return @dict.fetch(key, *default, &block) }
+        change ? Dict.decode(change) : @dict.send(:absent, key, *default, &block)
+      end
+
+      # @return [Boolean]
+      def key?(key)
+        @changes.fetch(Dict.key(key)) { return @dict.key?(key) } ? true : false
+      end
+
+      # Sets a key once the transaction is complete.
+      #
+      # @raise [ReadOnlyError] in one that is `read_only:`, and after the block
+      def []=(key, value)
+        change(key, Dict.encode(value))
+      end
+
+      # Removes a key once the transaction is complete.
+      #
+      # @return [Object, nil] its value
+      def delete(key)
+        old = self[key]
+        change(key, nil)
+        old
+      end
+
+      # Leaves the block, and nothing is changed. The transaction gives nil.
+      def abort
+        throw self
+      end
+
+      def inspect
+        "#<#{self.class}>"
+      end
+
+      private
+
+      def change(key, value)
+        @changes[Dict.key(key)] = value
+      rescue FrozenError
+        raise ReadOnlyError, "the transaction is for reading, or at its end"
+      end
+    end
+
+    class << self
+      # @api private
+      # @!method encode(value)
+      # @!method decode(bytes)
+      # @!method key(key)
+
+      private
+
+      def opened(how, options, &block)
+        options = options.merge(file: File.path(options[:file])) if options[:file]
+        super(how, options, &block)
+      end
+    end
+
+    # Seconds that a lock is waited for, and that reading is tried beside writers; nil is for ever.
+    attr_accessor :timeout
+
+    alias length size
+
+    # @return [Boolean]
+    def empty?
+      size.zero?
+    end
+
+    # The value of a key; nil if there is no such key.
+    #
+    # @param key [String, Symbol]
+    # @raise [MismatchError] if the value is none that Ruby can have
+    def [](key)
+      native_get(key, @timeout, nil)
+    end
+
+    # Sets a key.
+    #
+    # @raise [FullError] if there is no room, and then the old value stays
+    # @raise [InvalidArgumentError] for what MessagePack does not hold
+    # @raise [TimeoutError]
+    # @raise [DeadlockError] in a transaction of this thread
+    def []=(key, value)
+      native_set(key, value, @timeout)
+    end
+
+    # Sets a key, and gives the change's version.
+    #
+    # @return [Integer]
+    def store(key, value)
+      native_set(key, value, @timeout)
+    end
+
+    # The value of a key; if there is none, the default or what the block gives.
+    #
+    # @raise [KeyError] (Mmf's, and kin of Ruby's) if there is neither
+    def fetch(key, *default, &block)
+      value = native_get(key, @timeout, MISSING)
+      value.equal?(MISSING) ? absent(key, *default, &block) : value
+    end
+
+    # @return [Boolean]
+    def key?(key)
+      native_key(key, @timeout)
+    end
+    alias has_key? key?
+    alias include? key?
+    alias member? key?
+
+    # @return [Array<String>] those of one moment, in no particular order
+    def keys
+      native_keys(@timeout)
+    end
+
+    # @return [Array] those of one moment
+    def values
+      native_entries(@timeout).map(&:last)
+    end
+
+    # Gives the keys and values of one moment. The block may change the dict.
+    #
+    # @yieldparam key [String]
+    # @yieldparam value [Object]
+    def each(&block)
+      return enum_for(:each) { size } unless block
+
+      native_entries(@timeout).each(&block)
+      self
+    end
+    alias each_pair each
+
+    # @return [Hash] the entries of one moment
+    def to_h(&block)
+      native_entries(@timeout).to_h(&block)
+    end
+
+    # Removes a key.
+    #
+    # @return [Object, nil] the value it had
+    def delete(key)
+      native_delete(key, @timeout)
+    end
+
+    # Removes all keys at once.
+    def clear
+      native_clear(@timeout)
+      self
+    end
+
+    # Replaces a value by what the block makes of it. The block runs without a lock, and again if somebody else changed
+    # the key meanwhile.
+    #
+    # @yieldparam old [Object, nil]
+    # @return [Object] the new value
+    # @raise [ContendedError] if others were quicker for as long as was waited
+    def update(key, timeout: @timeout)
+      deadline = timeout && now + timeout
+      loop do
+        old, version = native_versioned(key, timeout)
+        new = yield(old)
+        return new if native_replace(key, version, new, timeout)
+        raise ContendedError, "others change #{key.inspect} all the time" if deadline && now >= deadline
+      end
+    end
+
+    # Adds to a number, which is 0 if there is no such key.
+    #
+    # @param by [Integer]
+    # @return [Integer] the sum
+    # @raise [MismatchError] if it is no Integer
+    # @raise [InvalidArgumentError] if the sum is beyond 64 bits with a sign
+    def increment(key, by = 1, timeout: @timeout)
+      native_increment(key, by, timeout)
+    end
+
+    # Makes all changes of the block at once, or none: every other process sees all of them or none of them, whatever
+    # dies. Nobody else writes meanwhile; everybody reads. An exception, `throw` and Transaction#abort give all up.
+    #
+    # With `read_only: true`, the block sees the dict as it is at one moment. A dict that was opened for reading has no
+    # lock to keep it so; there the block runs again if somebody wrote meanwhile.
+    #
+    # Within the block, what else writes in this thread raises DeadlockError.
+    #
+    # @yieldparam tx [Transaction]
+    # @return [Object] what the block gave; nil if it was aborted
+    def transaction(read_only: false, timeout: @timeout)
+      changes = {}
+      tx = Transaction.running(self, changes)
+      catch(tx) do
+        next native_transaction(timeout, changes) { yield tx } unless read_only
+
+        changes.freeze
+        native_snapshot(timeout) { yield tx }
+      end
+    ensure
+      changes&.freeze
+    end
+
+    # Gives each change from now on, until the block breaks off or nothing changes for so long: the key, its value now
+    # (which may be a later one; nil if it was removed), and the change's version. If all keys were removed at once, the
+    # key and the value are nil. If more has changed than is kept for those who watch, all three are: look at the dict.
+    #
+    # @param key [String, Symbol, nil] watches this one alone
+    # @param prefix [String, Symbol, nil] watches those that begin so
+    # @yieldparam key [String, nil]
+    # @yieldparam value [Object, nil]
+    # @yieldparam version [Integer, nil]
+    def watch(key = nil, prefix: nil, timeout: nil)
+      return enum_for(:watch, key, prefix: prefix, timeout: timeout) unless block_given?
+      raise InvalidArgumentError, "give either a key or a prefix" if key && prefix
+
+      changes = native_watch(key, prefix)
+      while (what, changed, version = changes.next(timeout))
+        yield changed, (self[changed] if what == :set), version
+      end
+    end
+
+    # The version of the change that gave the key its value; nil if there is no such key. Versions only grow, over all
+    # keys.
+    #
+    # @return [Integer, nil]
+    def version(key)
+      native_version(key, @timeout)
+    end
+
+    # Brings a file's changes to the disk. Until then a power cut may take them back; the death of a process takes
+    # nothing back.
+    def flush
+      native_flush(@timeout)
+      self
+    end
+
+    def inspect
+      return "#<#{self.class} closed>" if closed?
+
+      "#<#{self.class} #{source} size=#{size} capacity=#{capacity}#{" read_only" if read_only?}>"
+    end
+
+    # A setter or a reader: `dict.foo = 1`, `dict.foo`.
+    def method_missing(id, *args, &block)
+      name = id.name
+      if name.end_with?("=")
+        key = name.chop
+        return super unless ATTRIBUTE.match?(key)
+        raise ArgumentError, "wrong number of arguments (given #{args.size}, expected 1)" if args.size != 1
+
+        raise InvalidArgumentError, "`#{key}` is a method: use dict[#{key.inspect}] = …" if taken?(key)
+
+        return native_set(key, args.first, @timeout)
+      end
+      return super if CONVERSIONS.include?(name) || !ATTRIBUTE.match?(name)
+
+      value = native_get(name, @timeout, MISSING)
+      return super if value.equal?(MISSING)
+      raise ArgumentError, "wrong number of arguments (given #{args.size}, expected 0)" unless args.empty?
+
+      value
+    end
+
+    # True for what exists, and for every setter that can be used.
+    def respond_to_missing?(id, include_private = false)
+      name = id.name
+      return false if closed?
+      return ATTRIBUTE.match?(name.chop) && !taken?(name.chop) && !read_only? if name.end_with?("=")
+      return super if CONVERSIONS.include?(name) || !ATTRIBUTE.match?(name)
+
+      key?(name)
+    rescue Error
+      false
+    end
+
+    private
+
+    def remember(options)
+      @timeout = options.fetch(:timeout, 10.0)
+    end
+
+    # What #fetch gives where there is no value.
+    def absent(key, *default)
+      raise ArgumentError, "wrong number of arguments (given #{default.size + 1}, expected 1..2)" if default.size > 1
+      return yield key if block_given?
+      return default.first unless default.empty?
+
+      raise KeyError.new("key not found: #{key.inspect}", receiver: self, key: key)
+    end
+
+    # Whether a call of that name would never get to #method_missing.
+    def taken?(name)
+      CONVERSIONS.include?(name) || self.class.method_defined?(name) ||
+        singleton_methods.any? { |method| method.name == name }
+    end
+
+    def now
+      Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end

@@ -1,0 +1,15 @@
+//! `mmf keys`.
+
+use super::to_read;
+use crate::cli::KeysArgs;
+use crate::failure::Result;
+use crate::output::{print, print_json};
+
+pub(crate) fn run(args: KeysArgs) -> Result<()> {
+    let mut keys = to_read(&args.object, &args.looking, true)?.keys()?;
+    keys.sort_unstable();
+    if args.json {
+        return print_json(&keys);
+    }
+    print(&keys.iter().flat_map(|key| [key, "\n"]).collect::<String>())
+}

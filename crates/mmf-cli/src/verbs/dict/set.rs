@@ -1,0 +1,96 @@
+//! `mmf set`.
+
+use super::{finish, to_fill};
+use crate::cli::SetArgs;
+use crate::failure::{Failure, Result};
+use crate::json::Json;
+
+/// A key and what it is to be set to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pair {
+    key: String,
+    value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    Text(String),
+    Json(Json),
+    File(String),
+}
+
+impl Pair {
+    /// Reads a pair as `--help` tells.
+    pub(crate) fn parse(text: &str) -> Result<Pair, String> {
+        let at = text.find(['=', '@']).ok_or("it is KEY=TEXT, KEY:=JSON or KEY@FILE")?;
+        let (key, rest) = text.split_at(at);
+        let (key, value) = match (key.strip_suffix(':'), rest.strip_prefix('=')) {
+            (Some(key), Some(json)) => {
+                let json = serde_json::from_str(json).map_err(|error| {
+                    let text_of_it = format!("for text: {key}={json}");
+                    format!("what follows `:=` is no JSON: {error}; {text_of_it}")
+                })?;
+                (key, Value::Json(json))
+            }
+            (_, Some(text)) => (key, Value::Text(text.to_owned())),
+            (_, None) => (key, Value::File(rest[1..].to_owned())),
+        };
+        if key.is_empty() {
+            return Err("the key is missing".to_owned());
+        }
+        Ok(Pair { key: key.to_owned(), value })
+    }
+}
+
+pub(crate) fn run(args: SetArgs) -> Result<()> {
+    // Before the lock is taken, and before a file is made.
+    let mut files = Vec::new();
+    for pair in &args.pairs {
+        if let Value::File(path) = &pair.value {
+            files.push(std::fs::read(path).map_err(|error| Failure::io("read", path, error))?);
+        }
+    }
+    let dict = to_fill(&args.object, &args.making, &args.changing)?;
+    let mut files = files.iter();
+    dict.transaction(|tx| {
+        for Pair { key, value } in &args.pairs {
+            match value {
+                Value::Text(text) => tx.set(key, text)?,
+                Value::Json(json) => tx.set(key, json)?,
+                Value::File(_) => tx.set_bytes(key, files.next().map_or(&[], Vec::as_slice))?,
+            }
+        }
+        Ok(())
+    })?;
+    finish(&dict, &args.changing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_separator_ends_the_key() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let file = |path: &str| Value::File(path.to_owned());
+        for (given, key, value) in [
+            ("a=b", "a", text("b")),
+            ("ver=1.10", "ver", text("1.10")),
+            ("a=", "a", text("")),
+            ("a=b:=c@d", "a", text("b:=c@d")),
+            ("mail=me@example.com", "mail", text("me@example.com")),
+            ("a:b=c", "a:b", text("c")),
+            ("a:=1", "a", Value::Json(Json::Unsigned(1))),
+            ("a:= \"=@\"", "a", Value::Json(Json::Text("=@".to_owned()))),
+            ("a@b=c", "a", file("b=c")),
+            ("a@b:=c", "a", file("b:=c")),
+            ("a:@b", "a:", file("b")),
+        ] {
+            let pair = Pair { key: key.to_owned(), value };
+            assert_eq!(Pair::parse(given), Ok(pair), "{given}");
+        }
+        for given in ["", "a", "a:", "=b", ":=1", "@b", "a:=b", "a:=", "a:=1 2"] {
+            assert!(Pair::parse(given).is_err(), "{given}");
+        }
+    }
+}

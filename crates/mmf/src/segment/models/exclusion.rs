@@ -1,0 +1,114 @@
+//! Nobody is inside with a writer, and nobody sleeps for ever though each sleep has no bound: whoever leaves wakes whoever
+//! waits.
+
+use super::*;
+
+const BOTH: [Bell; 2] = [Bell::Futex, Bell::Event];
+
+fn endless(bell: Bell, preemptions: usize) -> Bounds {
+    Bounds { bell, timeouts: 0, preemptions }
+}
+
+type Use = fn(&Segment, &Seat, &Data);
+
+/// Each thread takes the lock in this way that often, as a participant of its own with that slot.
+pub(super) fn all(bounds: Bounds, kinds: &'static [(usize, Use)], times: usize) {
+    check(bounds, move |handles| {
+        let data = Data::new();
+        occupy(&handles[0], kinds.iter().map(|(slot, _)| *slot));
+        let threads: Vec<_> = (kinds.iter().zip(handles))
+            .map(|((slot, lock), handle)| {
+                let data = Arc::clone(&data);
+                process(handle, *slot, move |segment, me| (0..times).for_each(|_| lock(segment, me, &data)))
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn two_writers() {
+    BOTH.iter().for_each(|bell| all(endless(*bell, 4), &[(0, write), (1, write)], 1));
+}
+
+#[test]
+fn two_writers_twice() {
+    BOTH.iter().for_each(|bell| all(endless(*bell, 3), &[(0, write), (1, write)], 2));
+}
+
+#[test]
+fn a_writer_and_a_reader() {
+    BOTH.iter().for_each(|bell| all(endless(*bell, 3), &[(0, write), (1, read)], 1));
+}
+
+#[test]
+fn a_writer_and_a_reader_twice() {
+    all(endless(Bell::Futex, 2), &[(0, write), (1, read)], 2);
+}
+
+#[test]
+fn three_writers() {
+    BOTH.iter().for_each(|bell| all(endless(*bell, 2), &[(0, write), (1, write), (2, write)], 1));
+}
+
+#[test]
+fn a_writer_and_two_readers() {
+    all(endless(Bell::Futex, 2), &[(0, write), (1, read), (2, read)], 1);
+}
+
+/// Their bits of READERS differ.
+#[test]
+fn a_writer_and_readers_far_apart() {
+    all(endless(Bell::Futex, 2), &[(0, write), (1, read), (FAR, read)], 1);
+}
+
+#[test]
+fn two_writers_and_a_reader() {
+    all(endless(Bell::Futex, 2), &[(0, write), (1, write), (2, read)], 1);
+}
+
+/// Two threads of one process share a count.
+#[test]
+fn a_writer_and_two_readers_of_one_process() {
+    check(endless(Bell::Futex, 2), |handles| {
+        let data = Data::new();
+        occupy(&handles[0], 0..2);
+        let reader = || {
+            let data = Arc::clone(&data);
+            process(&handles[1], 1, move |segment, me| read(segment, me, &data))
+        };
+        let readers = [reader(), reader()];
+        model::become_process(0, None);
+        write(&handles[0], &handles[0].lock.readers().seat(0).unwrap(), &data);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+}
+
+/// A writer that waits for a reader gives up, and the next one has to wait for the same reader.
+#[test]
+fn a_writer_gives_up_before_another() {
+    let bounds = Bounds { bell: Bell::Futex, timeouts: 2, preemptions: 2 };
+    check(bounds, |handles| {
+        let data = Data::new();
+        occupy(&handles[0], 0..3);
+        let mine = handles[0].lock.readers().seat(0).unwrap();
+        lock_read(&handles[0], &mine, Until::Now, &nobody).unwrap();
+        let gives_up = process(&handles[1], 1, {
+            let data = Arc::clone(&data);
+            move |segment, me| {
+                if lock_write(segment, me, Until::Now, &nobody).is_ok() {
+                    data.change();
+                    unlock_write(segment, me).unwrap();
+                }
+            }
+        });
+        let waits = process(&handles[2], 2, {
+            let data = Arc::clone(&data);
+            move |segment, me| write(segment, me, &data)
+        });
+        data.look();
+        handles[0].lock.unlock_read(&mine).unwrap();
+        gives_up.join().unwrap();
+        waits.join().unwrap();
+    });
+}

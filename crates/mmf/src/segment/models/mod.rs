@@ -1,0 +1,237 @@
+//! The lock, the wait queues and the recovery from deaths, in every order of events that loom finds within bounds.
+//! `ci/models.sh` runs them; `docs/decisions/0009-models.md` tells what they cover and what they would catch.
+//!
+//! Each thread that is a participant of its own has a handle of its own, as a process would have; all handles' cells are the
+//! same words of the model. What a guard does is done here by the same calls in the same order, since guards know their
+//! threads, and loom's are not the system's.
+
+mod death;
+mod exclusion;
+mod hurry;
+mod queue;
+mod recovery;
+mod unlocked;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use loom::cell::UnsafeCell;
+use loom::model::Builder;
+use loom::sync::atomic::AtomicU32;
+use loom::thread::JoinHandle;
+
+use super::layout::{self, Kind, at};
+use super::participants::{self, Participant};
+use super::{Held, Refused, Seat, Segment, Until};
+use crate::mapping::Mapping;
+use crate::sys::guard::Fault;
+use crate::sys::model::{self, Bell, Loads, Plan, SLOTS};
+
+/// How a model is gone through.
+#[derive(Clone, Copy)]
+struct Bounds {
+    bell: Bell,
+    /// How many of a thread's sleeps end at their bounds, at the beginning and after each burial.
+    timeouts: u32,
+    /// How often a thread may be stopped in favour of another where it could go on.
+    preemptions: usize,
+}
+
+/// Runs `model` in every order of events within `bounds`. It is given the handles of as many processes as it can have.
+fn check(bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Copy + Send + Sync + 'static) {
+    check_with(Loads::Old, bounds, model);
+    check_with(Loads::Latest, bounds, model);
+}
+
+fn check_with(loads: Loads, bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Send + Sync + 'static) {
+    let handles = handles();
+    let plan = Plan {
+        bases: handles.iter().map(|handle| handle.map.as_ptr().addr()).collect(),
+        words: words(),
+        stored_to: vec![at::VERSION],
+        slept_on: vec![at::LOCK_QUEUE, at::CHANGE_QUEUE],
+        bell: bounds.bell,
+        loads,
+        timeouts: bounds.timeouts,
+    };
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(bounds.preemptions);
+    // More than any run has that comes to an end.
+    builder.max_branches = 3_000;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let run = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        model::begin(&plan);
+        // What is left of a run in which it died.
+        handles.iter().for_each(|handle| handle.changing.store(0, Ordering::Relaxed));
+        model(&handles);
+        model::end();
+    };
+    builder.check(run);
+    println!("{loads:?}: {} runs", runs.load(Ordering::Relaxed));
+}
+
+/// Runs `check` for a death of that process at its first step, its second and so on, until it dies at none any more.
+fn at_each_step(process: usize, check: impl Fn(u32)) {
+    for step in 1.. {
+        check(step);
+        if !model::struck(process) {
+            assert!(step > 1, "somebody dies");
+            return;
+        }
+    }
+}
+
+/// Handles of one segment.
+fn handles() -> [Arc<Segment>; SLOTS] {
+    let (bytes, size, _) = Segment::birth(None, Kind::REGION, None, 4096, 4096).unwrap();
+    let first = Mapping::anonymous(size).unwrap();
+    first.write_at(0, &bytes).unwrap();
+    std::array::from_fn(|_| {
+        let map = Mapping::options().from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
+        Arc::new(Segment::adopt(map, Kind::REGION, None).unwrap())
+    })
+}
+
+/// A slot of another group than the first.
+const FAR: usize = 64;
+
+fn words() -> Vec<(usize, usize)> {
+    let mut words = vec![(at::LOCK, 8), (at::OCCUPIED, 8), (at::OCCUPIED + 8, 8), (at::VERSION, 8)];
+    // `seq`, and the first two words of sleepers.
+    for queue in [at::LOCK_QUEUE, at::CHANGE_QUEUE] {
+        words.extend([(queue, 4), (queue + 8, 8), (queue + 16, 8)]);
+    }
+    words.extend((0..SLOTS).chain([FAR]).map(|slot| (layout::slot(slot, at::SLOT_READERS), 4)));
+    words
+}
+
+/// What the lock protects: two numbers that are equal whenever nobody is changing them. Loom fails a model in which one
+/// thread reads or writes one while another writes it, or without having seen what was written before.
+struct Data {
+    /// Touched with them: loom tries the orders of what is done to atomics, and then looks what becomes of the rest. A writer
+    /// exchanges it, since loom forgets the loads of others behind one of the same thread.
+    probe: AtomicU32,
+    a: UnsafeCell<u32>,
+    b: UnsafeCell<u32>,
+}
+
+// SAFETY: loom checks every access.
+unsafe impl Sync for Data {}
+// SAFETY: they are numbers.
+unsafe impl Send for Data {}
+
+impl Data {
+    fn new() -> Arc<Data> {
+        Arc::new(Data { probe: AtomicU32::new(0), a: UnsafeCell::new(0), b: UnsafeCell::new(0) })
+    }
+
+    /// Both numbers.
+    fn read(&self) -> (u32, u32) {
+        // SAFETY: loom has checked that nobody writes at the same time.
+        let a = self.a.with(|a| unsafe { *a });
+        // SAFETY: as above.
+        let b = self.b.with(|b| unsafe { *b });
+        (a, b)
+    }
+
+    fn set_first(&self, value: u32) {
+        self.probe.swap(value, Ordering::Relaxed);
+        // SAFETY: loom has checked that nobody else is there at the same time.
+        self.a.with_mut(|a| unsafe { *a = value });
+    }
+
+    fn set_second(&self, value: u32) {
+        self.probe.swap(value, Ordering::Relaxed);
+        // SAFETY: as above.
+        self.b.with_mut(|b| unsafe { *b = value });
+    }
+
+    /// What a reader does who has the lock.
+    fn look(&self) {
+        self.probe.load(Ordering::Relaxed);
+        self.check();
+    }
+
+    fn check(&self) {
+        let (a, b) = self.read();
+        assert_eq!(a, b, "a change half made, and no poison");
+    }
+
+    /// What a writer does who has the lock.
+    fn change(&self) {
+        self.probe.swap(0, Ordering::Relaxed);
+        self.check();
+        let next = self.read().0 + 1;
+        self.set_first(next);
+        self.set_second(next);
+    }
+}
+
+/// Nobody dies.
+fn nobody(_slot: usize) -> crate::Result<bool> {
+    Ok(false)
+}
+
+/// Marks these slots as used, as attaching does.
+fn occupy(segment: &Segment, slots: impl IntoIterator<Item = usize>) {
+    for slot in slots {
+        segment.lock.readers().set_occupied(slot, true).unwrap();
+    }
+}
+
+/// Takes the write lock as a guard does.
+fn lock_write(
+    segment: &Segment,
+    me: &Seat,
+    until: Until,
+    reap: &dyn Fn(usize) -> crate::Result<bool>,
+) -> Result<Held, Refused> {
+    if segment.lock.try_write(me)? { Ok(Held { poisoned: false }) } else { segment.lock.write(me, until, reap) }
+}
+
+/// Gives it up as a guard does.
+fn unlock_write(segment: &Segment, me: &Seat) -> Result<(), Fault> {
+    if !segment.is_changing() {
+        return segment.lock.unlock_write(me).map(drop);
+    }
+    segment.end_change()?;
+    if segment.lock.unlock_write(me)? { segment.changes.ring() } else { Ok(()) }
+}
+
+/// Takes a read lock as a guard does.
+fn lock_read(
+    segment: &Segment,
+    me: &Seat,
+    until: Until,
+    reap: &dyn Fn(usize) -> crate::Result<bool>,
+) -> Result<Held, Refused> {
+    match segment.lock.try_read(me)? {
+        Some(held) => Ok(held),
+        None => segment.lock.read(me, until, reap),
+    }
+}
+
+/// Takes the write lock, changes the data, and gives it up.
+fn write(segment: &Segment, me: &Seat, data: &Data) {
+    assert!(!lock_write(segment, me, Until::Forever, &nobody).unwrap().poisoned);
+    data.change();
+    unlock_write(segment, me).unwrap();
+}
+
+/// Takes a read lock, looks at the data, and gives it up.
+fn read(segment: &Segment, me: &Seat, data: &Data) {
+    assert!(!lock_read(segment, me, Until::Forever, &nobody).unwrap().poisoned);
+    data.look();
+    segment.lock.unlock_read(me).unwrap();
+}
+
+/// A thread of its own process, with a slot of that number.
+fn process(segment: &Arc<Segment>, slot: usize, body: impl FnOnce(&Segment, &Seat) + 'static) -> JoinHandle<()> {
+    let segment = Arc::clone(segment);
+    loom::thread::spawn(move || {
+        model::become_process(slot, None);
+        body(&segment, &segment.lock.readers().seat(slot).unwrap());
+    })
+}

@@ -1,0 +1,177 @@
+//! What loom's models run on: shared words, bells, liveness tokens and a clock, whose every order of events loom goes
+//! through; and processes that die at a given step.
+//!
+//! A process is one of loom's threads, or several with the same number. A *step* is what others can see: a change of a
+//! word, a call for a token, a ring. From the step at which a process dies on nothing it does has any effect, and its
+//! loads fail, so that its code comes to an end. [`bury`] then gives back its tokens, as the system does.
+//!
+//! Time is each thread's own, since loom does not know that a clock that all share makes them depend on each other: it moves
+//! by the bound of each sleep. A thread's first sleeps, as many as the model says, end at their bounds, however little others
+//! do meanwhile. Later ones have none, so that a lost wake-up is a deadlock, which loom finds; but after each burial the count
+//! begins anew, since a dead process wakes nobody.
+
+mod bells;
+mod tokens;
+mod words;
+
+pub(crate) use bells::{Bells, Rings};
+pub(crate) use tokens::Tokens;
+pub(crate) use words::{Word, peek};
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::guard::Fault;
+
+/// How those who sleep are woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bell {
+    /// All who sleep on the word, if it is still as they knew it: as `futex` does.
+    Futex,
+    /// The threads of a slot, by an event that remembers one ring: as on Windows.
+    Event,
+}
+
+/// What a load may find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loads {
+    /// Whatever the orderings allow.
+    Old,
+    /// What is there, as an exchange does, but for words that are stored to without one: loom would take what a load puts back
+    /// for a store of its own, in no order with others. Loom forgets the loads of other threads behind a load of the same thread, and so does
+    /// not try all orders with what comes after; exchanges it keeps apart.
+    Latest,
+}
+
+/// Slots that a model has.
+pub(crate) const SLOTS: usize = 4;
+
+/// What a model runs on.
+pub(crate) struct Plan {
+    /// Where each handle has the shared memory.
+    pub(crate) bases: Vec<usize>,
+    /// The words that may change: their offsets and widths in bytes. All others are as the mapping has them.
+    pub(crate) words: Vec<(usize, usize)>,
+    /// Those of them that are stored to without an exchange.
+    pub(crate) stored_to: Vec<usize>,
+    /// Those of them that are slept on.
+    pub(crate) slept_on: Vec<usize>,
+    pub(crate) bell: Bell,
+    pub(crate) loads: Loads,
+    /// How many of a thread's sleeps end at their bounds.
+    pub(crate) timeouts: u32,
+}
+
+/// The shared things of one run of a model.
+struct World {
+    words: words::State,
+    bells: bells::State,
+    tokens: tokens::State,
+    timeouts: u32,
+}
+
+thread_local! {
+    // All of loom's threads run on one of the system's.
+    static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
+    /// A bit for each process that died at a step.
+    static STRUCK: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One thread's part.
+#[derive(Default)]
+struct Me {
+    process: Cell<usize>,
+    /// Whose event it sleeps on.
+    slot: Cell<usize>,
+    /// Steps until it dies.
+    left: Cell<Option<u32>>,
+    dead: Cell<bool>,
+    time: Cell<Duration>,
+    /// Sleeps since time was last told to pass, and how often it was.
+    sleeps: Cell<u32>,
+    lapses: Cell<u32>,
+}
+
+loom::thread_local! {
+    static ME: Me = Me::default();
+}
+
+/// Begins a run.
+pub(crate) fn begin(plan: &Plan) {
+    let world = World {
+        words: words::State::new(plan),
+        bells: bells::State::new(plan),
+        tokens: tokens::State::default(),
+        timeouts: plan.timeouts,
+    };
+    WORLD.with(|cell| cell.replace(Some(Rc::new(world))));
+}
+
+/// Ends the run, while loom still knows of it.
+pub(crate) fn end() {
+    WORLD.with(|cell| cell.replace(None));
+}
+
+fn world() -> Rc<World> {
+    WORLD.with(|world| Rc::clone(world.borrow().as_ref().expect("a model begins with `begin`")))
+}
+
+fn me<R>(ask: impl FnOnce(&Me) -> R) -> R {
+    ME.with(ask)
+}
+
+/// This thread is one of that process from now on, which has the slot of that number unless it takes another, and dies at its
+/// step `dies_at`, counted from 1.
+pub(crate) fn become_process(number: usize, dies_at: Option<u32>) {
+    me(|me| {
+        me.process.set(number);
+        me.slot.set(number);
+        me.left.set(dies_at);
+        me.dead.set(false);
+    });
+}
+
+pub(crate) fn is_dead() -> bool {
+    me(|me| me.dead.get())
+}
+
+/// Whether that process died at a step, in any run since somebody asked.
+pub(crate) fn struck(process: usize) -> bool {
+    STRUCK.take() >> process & 1 != 0
+}
+
+/// The system gives back what this thread's process had.
+pub(crate) fn bury() {
+    me(|me| me.dead.set(true));
+    tokens::release_all(me(|me| me.process.get()));
+    time_passes();
+}
+
+/// More time than any sleep takes.
+pub(crate) fn time_passes() {
+    world().bells.lapse();
+}
+
+/// Before something that others can see.
+pub(crate) fn step() -> Result<(), Fault> {
+    me(|me| {
+        if me.left.get() == Some(1) {
+            me.dead.set(true);
+            STRUCK.set(STRUCK.get() | 1 << me.process.get());
+        }
+        me.left.set(me.left.get().map(|left| left.saturating_sub(1)));
+    });
+    look()
+}
+
+/// Before something that others cannot see.
+fn look() -> Result<(), Fault> {
+    if is_dead() { Err(Fault) } else { Ok(()) }
+}
+
+pub(crate) fn now() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now) + me(|me| me.time.get())
+}

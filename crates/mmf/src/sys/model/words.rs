@@ -1,0 +1,129 @@
+//! Shared words, in loom's hands.
+//!
+//! The orderings are the weakest that every processor's routines give. A load is an acquire. An operation that reads and
+//! writes is an acquire and a release, and where it wrote no later operation of this thread is done before it: what
+//! sequential consistency promises to one who changes a word and then looks at another. A total order of the loads among
+//! themselves is not modelled, so what the models show does not depend on it.
+
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use super::{Loads, Plan, look, step, world};
+use crate::sys::guard::{self, Fault};
+
+pub(super) struct State {
+    bases: Vec<usize>,
+    words: Vec<(usize, Width)>,
+    stored_to: Vec<usize>,
+    loads: Loads,
+}
+
+enum Width {
+    Four(AtomicU32),
+    Eight(AtomicU64),
+}
+
+/// Each handle sees so many bytes from its base on.
+const REACH: usize = crate::segment::layout::PAYLOAD;
+
+impl State {
+    pub(super) fn new(plan: &Plan) -> State {
+        let word = |(offset, width): &(usize, usize)| match width {
+            4 => (*offset, Width::Four(AtomicU32::new(0))),
+            _ => (*offset, Width::Eight(AtomicU64::new(0))),
+        };
+        State {
+            bases: plan.bases.clone(),
+            words: plan.words.iter().map(word).collect(),
+            stored_to: plan.stored_to.clone(),
+            loads: plan.loads,
+        }
+    }
+
+    /// Where in the shared memory that is.
+    pub(super) fn offset(&self, address: usize) -> usize {
+        let base = self.bases.iter().find(|base| (**base..**base + REACH).contains(&address));
+        address - base.expect("a model knows the handles that take part")
+    }
+
+    fn at(&self, offset: usize) -> Option<&Width> {
+        self.words.iter().find(|(at, _)| *at == offset).map(|(_, word)| word)
+    }
+}
+
+/// What [`guard::Word`](crate::sys::guard::Word) is to others.
+pub(crate) trait Word: Copy {
+    unsafe fn load(src: *const Self) -> Result<Self, Fault>;
+    unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault>;
+    unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault>;
+    unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault>;
+    unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault>;
+    /// What is at an offset.
+    fn peek(offset: usize) -> Self;
+}
+
+/// What is at an offset, for the model to judge by.
+pub(crate) fn peek<W: Word>(offset: usize) -> W {
+    W::peek(offset)
+}
+
+macro_rules! word {
+    ($word:ty, $atomic:ty, $width:ident, $with:ident) => {
+        /// Uses the word at that offset.
+        fn $with<R>(offset: usize, use_it: impl FnOnce(&$atomic) -> R) -> R {
+            match world().words.at(offset) {
+                Some(Width::$width(word)) => use_it(word),
+                _ => panic!("a model has no such word at {offset}"),
+            }
+        }
+
+        // But for a load none of these needs what its caller promises: the address only tells which word is meant.
+        impl Word for $word {
+            unsafe fn load(src: *const Self) -> Result<Self, Fault> {
+                look()?;
+                let offset = world().words.offset(src.addr());
+                if world().words.at(offset).is_none() {
+                    // SAFETY: the caller's promise, passed on; nothing takes the mapping's pages away.
+                    return unsafe { guard::Word::load(src) };
+                }
+                Ok(Word::peek(offset))
+            }
+            unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault> {
+                step()?;
+                $with(world().words.offset(dst.addr()), |word| word.store(value, Ordering::Release));
+                Ok(())
+            }
+            unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
+                step()?;
+                let old = $with(world().words.offset(dst.addr()), |word| word.swap(value, Ordering::AcqRel));
+                fence(Ordering::SeqCst);
+                Ok(old)
+            }
+            unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
+                step()?;
+                let old = $with(world().words.offset(dst.addr()), |word| word.fetch_add(value, Ordering::AcqRel));
+                fence(Ordering::SeqCst);
+                Ok(old)
+            }
+            unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
+                step()?;
+                let outcome = $with(world().words.offset(dst.addr()), |word| {
+                    word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+                });
+                if outcome.is_ok() {
+                    fence(Ordering::SeqCst);
+                }
+                let (Ok(old) | Err(old)) = outcome;
+                Ok(old)
+            }
+            fn peek(offset: usize) -> Self {
+                let load = |word: &$atomic| match world().words.loads {
+                    Loads::Latest if !world().words.stored_to.contains(&offset) => word.fetch_or(0, Ordering::Acquire),
+                    Loads::Old | Loads::Latest => word.load(Ordering::Acquire),
+                };
+                $with(offset, load)
+            }
+        }
+    };
+}
+word!(u32, AtomicU32, Four, with_u32);
+word!(u64, AtomicU64, Eight, with_u64);

@@ -1,0 +1,234 @@
+//! Several copies of the library in one process, as two extensions of a language bring them: each catches its own faults,
+//! and none takes the signal from another again and again.
+
+// A program that is linked statically loads nothing, and `cargo` builds the guest for this machine.
+#![cfg(all(unix, not(target_env = "musl"), target_pointer_width = "64"))]
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
+
+#[path = "support_b/clean.rs"]
+mod clean;
+#[path = "support_b/guest.rs"]
+mod guest;
+#[path = "support_b/sigbus.rs"]
+mod sigbus;
+#[path = "support_b/system.rs"]
+mod system;
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+
+use clean::{story, tells};
+use mmf::{FaultPolicy, Mapping};
+use sigbus::{Host, calls, hosts_own_fault, install, mended};
+use system::fork;
+use testkit::TempDir;
+
+testkit::peers! {
+    take_turns, stranger_between, all_at_once, nobodys_fault
+}
+
+/// What `guest_read` gives where a page was gone.
+const GONE: c_int = 1;
+
+/// A copy of the library.
+#[derive(Clone, Copy)]
+struct Guest {
+    open: unsafe extern "C" fn(*const c_char) -> *mut c_void,
+    read: unsafe extern "C" fn(*const c_void, usize, *mut u8, usize) -> c_int,
+    close: unsafe extern "C" fn(*mut c_void),
+}
+
+impl Guest {
+    /// Loads a file of its own, since the system loads each file only once.
+    fn load(dir: &Path, number: usize) -> Self {
+        let file = dir.join(format!("guest{number}"));
+        std::fs::copy(guest::path(), &file).unwrap();
+        let file = CString::new(file.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a string that ends with a zero; what is loaded does nothing by itself.
+        let library = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        assert!(!library.is_null(), "{file:?} cannot be loaded");
+        let symbol = |name: &std::ffi::CStr| {
+            // SAFETY: the library stays loaded, and the name ends with a zero.
+            let symbol = unsafe { libc::dlsym(library, name.as_ptr()) };
+            assert!(!symbol.is_null(), "{name:?}");
+            symbol
+        };
+        Guest {
+            // SAFETY: the type that examples/guest.rs has there.
+            open: unsafe { std::mem::transmute::<*mut c_void, _>(symbol(c"guest_open")) },
+            // SAFETY: likewise.
+            read: unsafe { std::mem::transmute::<*mut c_void, _>(symbol(c"guest_read")) },
+            // SAFETY: likewise.
+            close: unsafe { std::mem::transmute::<*mut c_void, _>(symbol(c"guest_close")) },
+        }
+    }
+
+    fn several(dir: &Path, count: usize) -> Vec<Self> {
+        (0..count).map(|number| Self::load(dir, number)).collect()
+    }
+
+    /// Maps three pages, of which the last two are then gone.
+    #[track_caller]
+    fn truncated(self, dir: &Path) -> Opened {
+        let file = three_pages(dir);
+        let name = CString::new(file.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a string that ends with a zero.
+        let map = unsafe { (self.open)(name.as_ptr()) };
+        assert!(!map.is_null(), "the opening failed");
+        File::options().write(true).open(&file).unwrap().set_len(mmf::page_size() as u64).unwrap();
+        std::fs::remove_file(file).unwrap();
+        Opened { guest: self, map }
+    }
+}
+
+fn three_pages(dir: &Path) -> PathBuf {
+    let file = dir.join(testkit::unique_name("pages"));
+    File::create(&file).unwrap().set_len(3 * mmf::page_size() as u64).unwrap();
+    file
+}
+
+/// A mapping of a guest's.
+struct Opened {
+    guest: Guest,
+    map: *mut c_void,
+}
+
+impl Opened {
+    #[track_caller]
+    fn assert_caught(&self) {
+        let mut bytes = [0; 4];
+        // SAFETY: the map is open, and there is room.
+        let outcome = unsafe { (self.guest.read)(self.map, mmf::page_size() - 2, bytes.as_mut_ptr(), bytes.len()) };
+        assert_eq!(outcome, GONE);
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // SAFETY: open, and not used again.
+        unsafe { (self.guest.close)(self.map) };
+    }
+}
+
+#[test]
+fn copies_that_open_in_turns_share_the_signal() {
+    guest::built();
+    story("take_turns");
+}
+
+fn take_turns(_: &[&str]) {
+    tells(|| {
+        let dir = TempDir::new();
+        for copies in [2, 3] {
+            fork(|| {
+                install(Host::WithDetails);
+                let guests = Guest::several(dir.path(), copies);
+                let first: Vec<Opened> = guests.iter().map(|guest| guest.truncated(dir.path())).collect();
+                for turn in 0..200 {
+                    guests[turn % copies].truncated(dir.path()).assert_caught();
+                    first.iter().for_each(Opened::assert_caught);
+                }
+                assert_eq!(calls(), 0, "a fault of a copy's reached the host");
+                hosts_own_fault(dir.path());
+                assert_eq!((calls(), mended()), (1, 1), "the host's own did not reach it once");
+                0
+            })
+            .ends_with(0);
+        }
+    });
+}
+
+#[test]
+fn a_stranger_between_copies_costs_each_copy_one_handler() {
+    guest::built();
+    story("stranger_between");
+}
+
+fn stranger_between(_: &[&str]) {
+    tells(|| {
+        let dir = TempDir::new();
+        for stranger in [Host::WithDetails, Host::PassesOn] {
+            fork(|| {
+                let guests = Guest::several(dir.path(), 2);
+                let first: Vec<Opened> = guests.iter().map(|guest| guest.truncated(dir.path())).collect();
+                install(stranger);
+                for turn in 0..200 {
+                    guests[turn % 2].truncated(dir.path()).assert_caught();
+                }
+                first.iter().for_each(Opened::assert_caught);
+                assert_eq!(calls(), 0, "a fault of a copy's reached the stranger, who came before");
+                hosts_own_fault(dir.path());
+                assert_eq!((calls(), mended()), (1, 1), "the stranger's own did not reach it once");
+                0
+            })
+            .ends_with(0);
+        }
+    });
+}
+
+#[test]
+fn copies_that_open_at_once_come_to_rest() {
+    guest::built();
+    story("all_at_once");
+}
+
+fn all_at_once(_: &[&str]) {
+    tells(|| {
+        let dir = TempDir::new();
+        fork(|| {
+            let guests = Guest::several(dir.path(), 3);
+            let start = Barrier::new(guests.len());
+            std::thread::scope(|threads| {
+                for guest in &guests {
+                    threads.spawn(|| {
+                        start.wait();
+                        (0..100).for_each(|_| drop(guest.truncated(dir.path())));
+                    });
+                }
+            });
+            for guest in guests {
+                guest.truncated(dir.path()).assert_caught();
+            }
+            0
+        })
+        .ends_with(0);
+    });
+}
+
+#[test]
+fn a_fault_that_is_no_copys_kills_in_the_end() {
+    guest::built();
+    story("nobodys_fault");
+}
+
+fn nobodys_fault(_: &[&str]) {
+    tells(|| {
+        let dir = TempDir::new();
+        let faults = || {
+            let file = three_pages(dir.path());
+            let map = Mapping::options().fault_policy(FaultPolicy::Unguarded).open(&file).unwrap();
+            File::create(&file).unwrap();
+            drop(map.read_to_vec(0, 1));
+            0
+        };
+        // SAFETY: takes a number only.
+        let sends = || unsafe { libc::raise(libc::SIGBUS) };
+        let ends: [&dyn Fn() -> i32; 2] = [&faults, &sends];
+        for end in ends {
+            fork(|| {
+                // Rust's own would put itself out of the way at first, and return.
+                // SAFETY: the system's action is no handler.
+                assert_ne!(unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) }, libc::SIG_ERR);
+                let guests = Guest::several(dir.path(), 3);
+                for turn in 0..60 {
+                    guests[turn % 3].truncated(dir.path()).assert_caught();
+                }
+                end()
+            })
+            .dies_of(libc::SIGBUS);
+        }
+    });
+}

@@ -1,0 +1,31 @@
+//! The cdylib of `examples/guest.rs`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where it is built: beside this test, in target/PROFILE/examples.
+pub(crate) fn path() -> PathBuf {
+    let name = format!("libguest{}", std::env::consts::DLL_SUFFIX);
+    profile().join("examples").join(name)
+}
+
+/// target/PROFILE, of target/PROFILE/deps/TEST-HASH.
+fn profile() -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    exe.parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+/// Builds it, and gives its path.
+pub(crate) fn built() -> PathBuf {
+    let guest = path();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--example", "guest", "--manifest-path"]);
+    build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    build.arg("--target-dir").arg(profile().parent().unwrap());
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let output = build.output().expect("cargo");
+    assert!(output.status.success() && guest.exists(), "{}: {output:?}", guest.display());
+    guest
+}
