@@ -7,6 +7,9 @@
 
 use std::arch::global_asm;
 
+use super::Fetched;
+use crate::sys::guard::Fault;
+
 macro_rules! atomics {
     ($bits:literal, $suffix:literal, $r:literal) => {
         concat!(
