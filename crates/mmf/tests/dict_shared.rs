@@ -2,7 +2,7 @@
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-use mmf::{Access, Dict, Name};
+use mmf::{Access, Dict, ErrorKind, Mapping, Name};
 use testkit::{TempDir, unique_name};
 
 fn name(what: &str) -> Name {
@@ -44,4 +44,31 @@ fn a_reader_that_was_there_before_sees_what_came_behind_its_end() {
     }
     assert_eq!(reader.entries().unwrap().len(), 3001);
     assert!(reader.get_bytes("large").unwrap() == Some(value));
+}
+
+/// Words of a dict, as the format says.
+const COMMIT: usize = 20480;
+const LEN: usize = COMMIT + 64;
+const PENDING_BYTES: usize = COMMIT + 296;
+
+#[test]
+fn wrong_numbers_end_no_call_in_a_panic_or_never() {
+    let dir = TempDir::new();
+    for (word, number) in [(COMMIT, u64::MAX), (LEN, u64::MAX), (PENDING_BYTES, u64::MAX), (PENDING_BYTES, 8)] {
+        let path = dir.join(format!("{word} {number}"));
+        let dict = Dict::create_new(&path, 1 << 20).unwrap();
+        dict.set_bytes("first", &[1; 100]).unwrap();
+        dict.flush().unwrap();
+        Mapping::open(&path).unwrap().write_at(word, &number.to_le_bytes()).unwrap();
+        let mut error = None;
+        for n in 0..3000 {
+            if let Err(refused) = dict.set_bytes(&format!("{n}"), &[2; 500]) {
+                error = Some(refused);
+                break;
+            }
+        }
+        let error = error.expect("no dict of a megabyte has room for more");
+        assert!(matches!(error.kind(), ErrorKind::Full | ErrorKind::Damaged { .. }), "{word}: {error}");
+        assert_eq!(dict.get_bytes("first").unwrap().unwrap(), [1; 100]);
+    }
 }

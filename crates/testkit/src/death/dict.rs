@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use mmf::{Access, Mapping};
 use super::dict_judge::{self, Manner};
 use super::dict_scene::{SCENES, Scene, at};
 use super::traced::{Child, Helper, Stop};
-use super::{Deaths, Dir, ENDLESS, Walk};
+use super::{Deaths, Dir, ENDLESS};
 use crate::unique_name;
 
 impl Deaths {
@@ -74,6 +75,25 @@ struct Run {
     longest: Duration,
 }
 
+/// One change, led to its end.
+struct Walk {
+    steps: u64,
+    /// Steps that were system calls.
+    calls: Vec<u64>,
+    /// Distinct states that it left.
+    states: usize,
+}
+
+/// Stands for a state: two hashes, so that no two are taken for one.
+fn hash(state: &[u8]) -> [u64; 2] {
+    [1_u8, 2].map(|salt| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(salt);
+        hasher.write(state);
+        hasher.finish()
+    })
+}
+
 impl Run {
     fn path(&mut self) -> PathBuf {
         self.files += 1;
@@ -82,30 +102,8 @@ impl Run {
 
     fn play(&mut self, scene: Scene, samples: usize, plan: &Deaths) {
         let began = Instant::now();
-        let walk = self.walk(scene, plan.longest);
-        if let [first, .., last] = &walk.states[..] {
-            // A bucket that is long may be so after it was split.
-            if walk.steps <= plan.longest && scene != Scene::Shorten && !scene.has_happened(first, last) {
-                self.fail(&format!("{scene:?} is not what it says"));
-            }
-        }
-        let mut seen = HashSet::new();
-        for (number, state) in walk.states.iter().enumerate() {
-            if seen.insert(state) {
-                let place = format!("{scene:?}, state {number} of {}", walk.states.len());
-                for at_once in [false, true] {
-                    let path = self.path();
-                    fs::write(&path, state).expect("room for a copy");
-                    self.judge(scene, &path, at_once, &place);
-                }
-            }
-        }
-        if scene == Scene::Transaction {
-            let open = |state: &&Vec<u8>| state[at::JOURNAL..at::JOURNAL + 8] != [0; 8];
-            let open: Vec<&Vec<u8>> = walk.states.iter().filter(open).collect();
-            self.half = open.get(open.len() / 2).map(|state| (*state).clone()).unwrap_or_default();
-        }
         let (kills, failures) = (self.kills, self.failures);
+        let walk = self.walk(scene, plan.longest);
         if walk.steps <= plan.longest {
             for step in walk.calls.iter().take(plan.calls) {
                 self.kill_at(scene, step - 1);
@@ -122,56 +120,82 @@ impl Run {
             format!("{scene:?}"),
             walk.steps,
             walk.calls.len(),
-            seen.len(),
+            walk.states,
             self.kills - kills,
             self.failures - failures,
             began.elapsed()
         );
         self.steps += walk.steps;
-        self.states += seen.len();
+        self.states += walk.states;
     }
 
-    /// Leads a process through it, and copies each state of the shared bytes, all of them.
+    /// Leads a process through it, and has each state of the shared bytes recovered, all of them, from a copy.
     fn walk(&mut self, scene: Scene, longest: u64) -> Walk {
         let path = self.path();
         scene.prepare(&path, &self.half);
         let child = Child::traced(|| scene.act(&path));
         let view = Mapping::options().access(Access::ReadOnly).open(&path).expect("the file");
-        let mut bytes = Vec::new();
-        let read = |view: &Mapping, bytes: &mut Vec<u8>| {
+        let read = |bytes: &mut Vec<u8>| {
             let len = view.refresh().expect("the file's length");
             bytes.resize(len, 0);
             view.read_at(0, bytes).expect("the file's bytes");
         };
-        read(&view, &mut bytes);
-        let mut walk = Walk { steps: 0, calls: Vec::new(), states: vec![bytes.clone()] };
-        loop {
+        let mut walk = Walk { steps: 0, calls: Vec::new(), states: 0 };
+        let mut bytes = Vec::new();
+        read(&mut bytes);
+        let (first, mut last) = (bytes.clone(), Vec::new());
+        let (mut seen, mut open) = (HashSet::new(), Vec::new());
+        let ended = loop {
+            if bytes != last {
+                last.clone_from(&bytes);
+                if seen.insert(hash(&bytes)) {
+                    self.recover(scene, &bytes, walk.steps);
+                    if scene == Scene::Transaction && bytes[at::JOURNAL..at::JOURNAL + 8] != [0; 8] {
+                        open.push(bytes.clone());
+                    }
+                }
+            }
             let call = child.is_at_system_call();
             match child.step() {
                 Stop::Stepped => walk.steps += 1,
-                Stop::Marked => break,
+                Stop::Marked => break true,
                 Stop::Other(status) => {
                     self.fail(&format!("{scene:?} ended at step {} with {status:#x}", walk.steps));
-                    break;
+                    break false;
                 }
             }
             if walk.steps > longest {
                 if longest == ENDLESS {
                     self.fail(&format!("{scene:?} does not end"));
                 }
-                break;
+                break false;
             }
             if call {
                 walk.calls.push(walk.steps);
             }
-            read(&view, &mut bytes);
-            if walk.states.last() != Some(&bytes) {
-                walk.states.push(bytes.clone());
-            }
+            read(&mut bytes);
+        };
+        // A bucket that is long may be so after it was split.
+        if ended && scene != Scene::Shorten && !scene.has_happened(&first, &bytes) {
+            self.fail(&format!("{scene:?} is not what it says"));
         }
+        if !open.is_empty() {
+            self.half = open.swap_remove(open.len() / 2);
+        }
+        walk.states = seen.len();
         child.kill();
         let _ = fs::remove_file(path);
         walk
+    }
+
+    /// Has two go on with a copy, once one after the other and once both at once.
+    fn recover(&mut self, scene: Scene, state: &[u8], step: u64) {
+        let place = format!("{scene:?} after {step} steps");
+        for at_once in [false, true] {
+            let path = self.path();
+            fs::write(&path, state).expect("room for a copy");
+            self.judge(scene, &path, at_once, &place);
+        }
     }
 
     /// Leads a process that far, and kills it.

@@ -164,7 +164,7 @@ impl Scene {
                 ("new too", Some(value(8, 700))),
             ],
             Scene::Grow => vec![("a", Some(value(7, 16_000)))],
-            Scene::Move | Scene::MoveKept => vec![("large", Some(value(9, 30_000)))],
+            Scene::Move | Scene::MoveKept => vec![("large", Some(value(9, 10_000)))],
             Scene::Clear | Scene::Flush | Scene::FlushAgain => vec![],
         }
     }
