@@ -5,8 +5,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};

@@ -85,7 +85,7 @@ impl Heap<'_> {
         let mut copy = HeadAndKey::new();
         let Some((head, _, start)) = copy.copy(self, block, 64)? else { return Ok(Block::Broken(None)) };
         let fits = head.key_len <= KEY_MAX
-            && head.value_len < 1 << 40
+            && (head.value_len as u64) < 1 << 40
             && head.span_count(self.shape) <= self.shape.spans
             && head.block_len(self.shape) <= size;
         if !fits || stamp > VERSIONS || head.version > stamp || head.version == 0 {
