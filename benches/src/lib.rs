@@ -18,6 +18,8 @@ mod transfer;
 #[path = "../../crates/mmf-cli/src/demo/transport/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo uses all of it")]
 mod transport;
+#[cfg(all(windows, feature = "winmmf"))]
+mod winmmf;
 
 use std::io;
 use std::process::ExitCode;
@@ -28,6 +30,7 @@ use report::Table;
 
 /// How much is done.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "the dict is measured on Linux alone"))]
 struct Effort {
     plan: Plan,
     /// Bytes that go to another process.
@@ -95,6 +98,8 @@ const GROUPS: &[Group] = &[
     ("peers", peers::run),
     #[cfg(target_os = "linux")]
     ("dict", dict::run),
+    #[cfg(all(windows, feature = "winmmf"))]
+    ("winmmf", winmmf::run),
 ];
 
 /// The whole program.
@@ -153,6 +158,12 @@ fn run(args: &[String]) -> io::Result<()> {
 }
 
 fn usage(name: &str) -> io::Error {
+    if name == "winmmf" {
+        return io::Error::new(
+            io::ErrorKind::Unsupported,
+            "`winmmf` is for Windows, and for a build with `--features winmmf`",
+        );
+    }
     let groups: Vec<&str> = GROUPS.iter().map(|(group, _)| *group).collect();
     let text = format!("there is no `{name}`; there are: all {} --quick --large", groups.join(" "));
     io::Error::new(io::ErrorKind::InvalidInput, text)
