@@ -5,5 +5,5 @@
 
 cargo build --release -p testkit
 timeout 900 target/release/testkit torture --kills "${1:-5000}"
-timeout 900 target/release/testkit torture --dict --kills "${1:-5000}" --seconds 300
+timeout 900 target/release/testkit torture --dict --kills "${1:-5000}" --seconds 120
 timeout 300 target/release/testkit heirs --kills 500

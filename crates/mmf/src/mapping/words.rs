@@ -11,7 +11,7 @@ fn place(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
-/// For structures: whoever uses them has taken a [`Cell`](super::Cell) before, which refuses mappings whose words cannot be
+/// For structures: whoever uses them has taken a `Cell` before, which refuses mappings whose words cannot be
 /// reached.
 impl Mapping {
     /// Loads the word at `offset`, sequentially consistent.

@@ -316,7 +316,7 @@ fn create(base: &str, generation: u64) -> Region {
     region
 }
 
-/// Of two programs, in turn: this one, and the one that [`PROGRAM`](crate::PROGRAM) names.
+/// Of two programs, in turn: this one, and the one that `PROGRAM` names.
 fn spawn(role: &str, args: &[String], number: u64) -> Worker {
     let own = || env::current_exe().expect("the path of this binary");
     let mut command = Command::new(if number % 2 == 0 { own() } else { program() });

@@ -18,9 +18,15 @@ pub(super) struct Dir(PathBuf);
 
 impl Dir {
     pub(super) fn new() -> Dir {
-        let path = std::env::temp_dir().join(unique("dir"));
-        fs::create_dir(&path).unwrap();
-        Dir(path)
+        loop {
+            let path = std::env::temp_dir().join(unique("dir"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Dir(path),
+                // A run that was killed may have had the same process id.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        }
     }
 
     pub(super) fn file(&self, name: &str) -> Source {
