@@ -401,7 +401,7 @@ impl<'a> Rebuild<'a> {
 
     fn rebuild_words(&self, entries: u64, buckets: u64, newest: u64, floor: u64) -> Result<()> {
         let map = self.map;
-        for word in [at::JOURNAL, at::SWEEP, at::PENDING, at::REMOVED, at::REMOVED_BEFORE, at::PENDING_BYTES] {
+        for word in [at::SWEEP, at::PENDING, at::REMOVED, at::REMOVED_BEFORE, at::PENDING_BYTES] {
             map.put_word(word, 0)?;
         }
         // Farther than anybody's position, so that all who watched know that they missed something.
@@ -419,6 +419,7 @@ impl<'a> Rebuild<'a> {
             map.put_word(at::FLUSHED, newest)?;
         }
         self.sync()?;
+        map.put_word(at::JOURNAL, 0)?;
         map.put_word(at::DURABLE, if is_file { CLEAN | FLUSHED_BEFORE } else { 0 })?;
         map.put_word(at::BOOT, this_boot())?;
         self.sync()

@@ -21,13 +21,11 @@ use crate::name::Source;
 use crate::spec::Access;
 use crate::sys;
 
-/// What tells this boot of this machine from others; not 0.
+/// What tells this boot from others; not 0. The machine is left out, since containers that share one boot, and a file, may each have
+/// an id of their own for it.
 pub(super) fn this_boot() -> u64 {
     static BOOT: OnceLock<u64> = OnceLock::new();
-    *BOOT.get_or_init(|| {
-        let sys::Boot { machine, boot } = sys::boot();
-        xxh3_64(&[machine, boot].concat()).max(1)
-    })
+    *BOOT.get_or_init(|| xxh3_64(&sys::boot().boot).max(1))
 }
 
 impl Dict {
@@ -99,6 +97,12 @@ impl Dict {
                 return Ok(report);
             }
             retired = self.retired(&mut report);
+        }
+        // Cut off, it must not be taken for whole: no journal is that long, so whoever takes the lock refuses it until a repair
+        // is done.
+        self.segment.map.put_word(at::JOURNAL, u64::MAX)?;
+        if self.is_file() {
+            self.segment.map.sync(at::JOURNAL..at::JOURNAL + 8)?;
         }
         report.entries = Rebuild::new(self, Trust::Nothing).run(&retired, &mut report)?;
         writer.has_changed();

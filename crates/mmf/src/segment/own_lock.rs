@@ -67,24 +67,29 @@ impl Segment {
             return Ok(());
         };
         let changed = writes && self.is_changing();
-        if changed {
-            self.end_change()?;
-        }
+        // Its lock may be where no page is missing, and is given back in any case.
+        let ended = if changed { self.end_change() } else { Ok(()) };
         self.unlock_own_as(own, participant.seat(), writes)?;
+        ended?;
         if changed { self.changes.wake_all() } else { Ok(()) }
     }
 
     /// Told before it is done: who finds the lock free finds nobody inside.
     fn unlock_own_as(&self, own: &OwnLock, me: &Seat, writes: bool) -> Result<(), Fault> {
-        self.lock.tell_leaving(me, writes)?;
+        let told = self.lock.tell_leaving(me, writes);
         // Like a page that is gone, it is nothing that a guard's drop could tell anybody.
-        own.unlock(self.words(), me.slot(), writes).map_err(|_| Fault)?;
+        let unlocked = own.unlock(self.words(), me.slot(), writes).map_err(|_| Fault);
+        told.and(unlocked)?;
         self.lock.wake()
     }
 
     /// Gives back what a participant has of the user's own lock. The caller has its token, and has told of poison before.
     pub(super) fn recover_own(&self, slot: usize) -> Result<()> {
         let Some(own) = &self.own_lock else { return Ok(()) };
+        // The word is anybody's to write, and may name a slot that no segment has.
+        if slot >= LockWords::PARTICIPANTS {
+            return Ok(());
+        }
         own.recover(self.words(), slot).map_err(|error| self.name_it(error))?;
         self.or_gone(self.lock.wake(), "recover")
     }

@@ -166,6 +166,8 @@ macro_rules! routines {
             "    lea rax, [rdi + 64]",
             "    and rax, -64",
             "    lea rcx, [rdi + rdx - 4 * \\w]",
+            // Stores past the caches may overtake those before them, of which one may tell that a change begins.
+            "    sfence",
             "    .p2align 5",
             "26:",
             "    prefetcht0 [rax + r10 + 512]",
