@@ -60,8 +60,6 @@ impl Mapping {
         if dst.addr() % 8 != 0 {
             return Err(self.misaligned(offset));
         }
-        #[cfg(target_endian = "big")]
-        compile_error!("words in shared memory are little-endian");
         // SAFETY: `locate_writable` checked that the words lie in the view, which lives as long as `self` and may be written, and
         // the alignment was checked here.
         let stored = unsafe { guard::store_words(dst, words) };
