@@ -12,17 +12,18 @@ use crate::error::Result;
 const SWEPT: u64 = 4096;
 
 impl Writer<'_> {
-    /// Frees something, or fails with `Full`.
+    /// Frees something; whether there was anything.
     #[cold]
     #[inline(never)]
-    pub(super) fn make_space(&mut self) -> Result<()> {
+    pub(super) fn make_space(&mut self) -> Result<bool> {
         if self.sweep(SWEPT)? || self.heap.list_all(self.plan)? || self.empty_a_span()? {
-            return Ok(());
+            return Ok(true);
         }
         if self.has_pending()? {
-            return self.flush();
+            self.flush()?;
+            return Ok(true);
         }
-        Err(self.full())
+        Ok(false)
     }
 
     /// Frees what was cleared in the next `buckets` buckets, and tells whether there was anything left to look for.
