@@ -192,7 +192,7 @@ impl<'a> Writer<'a> {
         // What is not needed once the change is committed: slots of removals, and blocks.
         let mut emptied = Few::new();
         let mut freed = Few::new();
-        let mut ring = Ring::claim(&self.heap, changes.iter().map(|change| change.key.len()))?;
+        let mut told = Few::new();
         for change in changes {
             let (place, old) = self.find(change.hash, change.key, floor)?;
             let there = old.is_some_and(|old| !old.cleared);
@@ -211,7 +211,7 @@ impl<'a> Writer<'a> {
                 }
                 emptied.push(slot);
                 freed.push((old.block, old.in_spans, false));
-                ring.write(&self.heap, version, Kind::Removal, change.key)?;
+                told.push((version, Kind::Removal, change.key));
                 continue;
             };
             version += 1;
@@ -223,7 +223,7 @@ impl<'a> Writer<'a> {
                 freed.push((old.block, old.in_spans, false));
             }
             now = now.saturating_add(u64::from(!there));
-            ring.write(&self.heap, version, kind, change.key)?;
+            told.push((version, kind, change.key));
         }
         if version == before {
             return Ok(None);
@@ -236,7 +236,8 @@ impl<'a> Writer<'a> {
             }
         }
         self.plan.put_unasked(at::COMMIT, version);
-        self.plan.put_unasked(at::RING_HEAD, ring.head());
+        let mut ring = Ring::place(&self.heap, told.iter().map(|(.., key)| key.len()))?;
+        ring.put_head(self.plan);
         if now != len {
             self.plan.put_unasked(at::LEN, now);
         }
@@ -247,6 +248,11 @@ impl<'a> Writer<'a> {
         }
         for (block, in_spans, removal) in freed.iter() {
             self.free(block, in_spans, removal)?;
+        }
+        self.plan.fits(map, self.heap.shape)?;
+        ring.claim(&self.heap)?;
+        for (version, kind, key) in told.iter() {
+            ring.write(&self.heap, version, kind, key)?;
         }
         self.carry_out()?;
         Ok(Some(version))
