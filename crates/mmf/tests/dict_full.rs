@@ -105,3 +105,55 @@ fn removing_what_is_not_there_changes_nothing() {
     assert!(dict.remove("there").unwrap());
     assert_eq!(word(&path, DURABLE) & 1, 0);
 }
+
+#[test]
+fn where_one_span_cannot_be_emptied_another_is() {
+    let dir = TempDir::new();
+    let dict = Dict::create_new(dir.join("spans"), 1 << 20).unwrap();
+    // Blocks of 64 bytes: a span of them, and in the next the record of a value that lies in spans.
+    for nth in 0..64 {
+        dict.set_bytes(&format!("s{nth:03}"), &[1; 20]).unwrap();
+    }
+    dict.set_bytes("large", &[2; 9000]).unwrap();
+    // Two spans of 512 bytes each.
+    for nth in 0..16 {
+        dict.set_bytes(&format!("m{nth:02}"), &[3; 460]).unwrap();
+    }
+    fill(&dict, 1980);
+    for nth in 0..20 {
+        assert!(dict.remove(&format!("s{nth:03}")).unwrap());
+    }
+    for nth in (0..4).chain(8..12) {
+        assert!(dict.remove(&format!("m{nth:02}")).unwrap());
+    }
+    // From here on large values stay where they are, and their span is the one that has least in it.
+    dict.flush().unwrap();
+    dict.set_bytes("new", &[4; 900]).unwrap();
+    assert!(dict.check().unwrap().is_whole());
+    assert_eq!(dict.get_bytes("large").unwrap().unwrap(), [2; 9000]);
+    assert_eq!(dict.get_bytes("m15").unwrap().unwrap(), [3; 460]);
+}
+
+#[test]
+fn an_index_gives_back_what_its_long_buckets_took() {
+    let dir = TempDir::new();
+    let path = dir.join("buckets");
+    let dict = Dict::create_new(path.as_path(), 1 << 20).unwrap();
+    // Spans of the class of lines that continue buckets, by the table of a dict of that capacity.
+    let lines = || {
+        let bytes = fs::read(&path).unwrap();
+        (0..256).filter(|span| bytes[20480 + 4096 + 2 * 16384 + 8 * 256 + 32 * span] == 251).count()
+    };
+    // In so small a dict buckets get long once there is no room for more of them.
+    let filled = fill(&dict, 0);
+    assert!(lines() > 0, "{filled} keys");
+    for nth in 0..filled {
+        assert!(dict.remove(&format!("filler {nth}")).unwrap());
+    }
+    let filled = fill(&dict, 30_000);
+    assert_eq!(lines(), 0);
+    assert!(dict.check().unwrap().is_whole());
+    for nth in 0..filled {
+        assert_eq!(dict.get_bytes(&format!("filler {nth}")).unwrap().unwrap(), [1; 30_000]);
+    }
+}
