@@ -216,13 +216,17 @@ impl Plan {
         self.many.insert(many)
     }
 
+    /// Whether the journal has room for it.
+    #[inline]
+    pub(super) fn fits(&self, map: &Mapping, shape: &Shape) -> Result<()> {
+        if self.len > shape.pairs { Err(Plan::too_long(self.len, map, shape)) } else { Ok(()) }
+    }
+
     /// Has it done: from here on it happens, whoever dies.
     #[inline]
     pub(super) fn carry_out(&mut self, map: &Mapping, shape: &Shape) -> Result<()> {
         let count = self.len;
-        if count > shape.pairs {
-            return Err(Plan::too_long(count, map, shape));
-        }
+        self.fits(map, shape)?;
         map.put_words(at::PAIRS, self.stores().as_flattened())?;
         // Releases, so whoever sees the count sees the pairs.
         let (begin, end) = ([at::JOURNAL as u64, count as u64], [at::JOURNAL as u64, 0]);
