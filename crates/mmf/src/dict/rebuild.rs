@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use super::Dict;
 use super::durable::{CLEAN, FLUSHED_BEFORE};
 use super::heap::{EVER, Heap, LINK, LINKS, STATE, State, stored};
-use super::index::{FIRST, NEXT, Place, SLOTS, bucket, count_of, slot_for};
+use super::index::{FIRST, LONGEST, NEXT, SLOTS, block_of, bucket, count_of, slot_for, tag};
 use super::record::{STAMP, VERSION};
 use super::recover::this_boot;
 use super::report::Report;
@@ -41,6 +41,14 @@ struct Choice {
     newest: u64,
 }
 
+/// What the lists and the index say of records, in a dict that was not cut off.
+struct Past<'a> {
+    /// Blocks whose records something newer has taken the place of, sorted.
+    retired: &'a [usize],
+    /// Blocks that the index leads to, sorted.
+    led: Vec<usize>,
+}
+
 /// What a span is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
@@ -71,7 +79,11 @@ impl<'a> Rebuild<'a> {
     pub(super) fn run(mut self, retired: &Retired, report: &mut Report) -> Result<u64> {
         let Survey { classes, mut records, .. } = self.heap.survey(self.dict.seed, self.trust)?;
         let floor = self.floor(&records, report)?;
-        let mut choice = self.choose(&mut records, floor, retired, report)?;
+        let past = match retired {
+            Retired::Unknown => None,
+            Retired::Known(retired) => Some(Past { retired, led: self.led(&mut records) }),
+        };
+        let mut choice = self.choose(&mut records, floor, past.as_ref(), report)?;
         // As large as the dict's keys are many.
         drop(records);
         choice.newest = choice.newest.max(floor);
@@ -114,7 +126,7 @@ impl<'a> Rebuild<'a> {
         &self,
         records: &mut [(u64, usize)],
         floor: u64,
-        retired: &Retired,
+        past: Option<&Past<'_>>,
         report: &mut Report,
     ) -> Result<Choice> {
         records.sort_unstable();
@@ -135,7 +147,7 @@ impl<'a> Rebuild<'a> {
                 let Some((whole, block)) = versions.first() else { continue };
                 if is_removal(&whole.head) {
                     choice.removals.push(*block);
-                } else if whole.head.version > floor && self.is_current(same[0].0, whole, *block, retired, report) {
+                } else if whole.head.version > floor && is_current(whole, *block, past, report) {
                     choice.entries.push((same[0].0, *block));
                     if whole.head.in_spans {
                         choice.large.push((whole.stamp, *block));
@@ -147,18 +159,33 @@ impl<'a> Rebuild<'a> {
         Ok(choice)
     }
 
-    /// Whether a key's newest record that is whole is what the key had.
-    fn is_current(&self, hash: u64, whole: &Whole, block: usize, retired: &Retired, report: &mut Report) -> bool {
-        let Retired::Known(retired) = retired else { return true };
-        if retired.binary_search(&block).is_ok() {
-            report.add(Some(&whole.key), Some(block), "only a value from before its last change is whole");
-            return false;
+    /// The blocks that the index leads to, each from where its key is looked for, sorted.
+    fn led(&self, records: &mut [(u64, usize)]) -> Vec<usize> {
+        records.sort_unstable_by_key(|(_, block)| *block);
+        let mut led = vec![false; records.len()];
+        let Ok(count) = self.map.word(at::BUCKETS).map(count_of) else { return Vec::new() };
+        let most = self.uses.len() << self.shape.lines_shift();
+        // Some circles more than there are lines.
+        let mut left = most + 16 * LONGEST;
+        for nth in 0..if number(count) > most { 0 } else { count } {
+            let mut line = self.heap.line(nth).ok();
+            for _ in 0..LONGEST.min(left) {
+                let mut words = [0; 8];
+                if line.is_none_or(|at| self.map.read_words(at, &mut words).is_err()) {
+                    break;
+                }
+                left -= 1;
+                for slot in words[..SLOTS].iter().filter(|slot| **slot != 0) {
+                    let Ok(place) = records.binary_search_by_key(&block_of(*slot), |(_, block)| *block) else {
+                        continue;
+                    };
+                    let hash = records[place].0;
+                    led[place] |= tag(hash) == slot >> 40 && bucket(hash, count) == nth;
+                }
+                line = self.heap.next_line(words[SLOTS]).ok().flatten();
+            }
         }
-        let led = self.heap.find(&super::plan::Plan::new(), hash, |there| Ok(there == block));
-        if !matches!(led, Ok(Place::Entry(_))) {
-            report.add_undated(&whole.key);
-        }
-        true
+        records.iter().zip(led).filter(|(_, led)| *led).map(|((_, block), _)| *block).collect()
     }
 
     /// Finds the spans in which large values lie, in the order of each value. What two lay claim to has the newer.
@@ -188,7 +215,8 @@ impl<'a> Rebuild<'a> {
             refused.push(*block);
             report.add(Some(&key), Some(*block), "its value lies where others are");
         }
-        choice.entries.retain(|(_, block)| !refused.contains(block));
+        refused.sort_unstable();
+        choice.entries.retain(|(_, block)| refused.binary_search(block).is_err());
         Ok(parts)
     }
 
@@ -429,4 +457,17 @@ impl<'a> Rebuild<'a> {
     fn sync(&self) -> Result<()> {
         if matches!(self.map.source(), Some(Source::File(_))) { self.map.sync(..) } else { Ok(()) }
     }
+}
+
+/// Whether a key's newest record that is whole is what the key had.
+fn is_current(whole: &Whole, block: usize, past: Option<&Past<'_>>, report: &mut Report) -> bool {
+    let Some(past) = past else { return true };
+    if past.retired.binary_search(&block).is_ok() {
+        report.add(Some(&whole.key), Some(block), "only a value from before its last change is whole");
+        return false;
+    }
+    if past.led.binary_search(&block).is_err() {
+        report.add_undated(&whole.key);
+    }
+    true
 }
