@@ -30,6 +30,12 @@ pub(super) fn tag(hash: u64) -> u64 {
     hash >> 40
 }
 
+/// The same where a slot has it: in the upper half of a word.
+#[inline]
+pub(super) fn tag_in_upper_half(hash: u64) -> u32 {
+    (hash >> 32) as u32 & !0xff
+}
+
 #[inline]
 pub(super) fn slot_for(hash: u64, block: usize) -> u64 {
     tag(hash) << 40 | (block as u64) >> 3
