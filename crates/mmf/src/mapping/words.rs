@@ -239,6 +239,9 @@ impl Mapping {
     #[cold]
     #[inline(never)]
     fn misaligned(&self, offset: usize) -> Error {
+        if self.structured {
+            return self.leads_nowhere(offset);
+        }
         self.name_it(Error::new(ErrorKind::Misaligned { offset, align: 8 }, "use"))
     }
 }
