@@ -4,17 +4,20 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::Dict;
 use super::heap::{Heap, LINK, NoBlock};
-use super::index::{Place, count_of, slot_for};
+use super::index::{Place, block_of, count_of, slot_for, tag_in_upper_half};
 use super::plan::{self, Plan};
 use super::read::{HeadAndKey, same};
 use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
 use super::ring::Ring;
-use super::shape::{at, class};
+use super::shape::{LINE, at, class};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
 
 /// About as many stores as a key takes.
 const STORES: usize = 11;
+
+/// What so many changes look at is fetched at once: it should stay in the nearest cache until its turn comes.
+const AHEAD: usize = 64;
 
 /// What is to be done with a key.
 #[derive(Clone, Copy, Debug)]
@@ -188,21 +191,25 @@ impl<'a> Writer<'a> {
         let before = self.version()?;
         let floor = map.word(at::FLOOR)?;
         let len = map.word(at::LEN)?;
+        let together = changes.len() > 1;
         let (mut version, mut now) = (before, len);
         // What is not needed once the change is committed: slots of removals, and blocks.
         let mut emptied = Few::new();
         let mut freed = Few::new();
         let mut told = Few::new();
-        for change in changes {
-            let (place, old) = self.find(change.hash, change.key, floor)?;
-            let there = old.is_some_and(|old| !old.cleared);
-            let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
+        for (nth, change) in changes.iter().enumerate() {
+            if together && nth % AHEAD == 0 {
+                self.fetch(&changes[nth..changes.len().min(nth + AHEAD)]);
+            }
             let Some((kind, value)) = change.value else {
+                let (place, old) = self.find(change.hash, change.key, floor)?;
+                let there = old.is_some_and(|old| !old.cleared);
+                let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
                 let (Place::Entry(slot), Some(old)) = (place, old.filter(|_| there)) else { continue };
                 version += 1;
                 now = now.saturating_sub(1);
                 // One store does it; among others, or where a power cut must not bring it back, it takes a record.
-                if changes.len() > 1 || recorded {
+                if together || recorded {
                     let block = self.write_record(version, change.key, Kind::Removal, &[])?;
                     self.plan.put_unasked(block + BEFORE, before);
                     self.plan.put_unasked(block + STAMP, version);
@@ -215,7 +222,11 @@ impl<'a> Writer<'a> {
                 continue;
             };
             version += 1;
+            // Before anybody waits for what is not in the caches: no store does.
             let block = self.write_record(version, change.key, kind, value)?;
+            let (place, old) = self.find(change.hash, change.key, floor)?;
+            let there = old.is_some_and(|old| !old.cleared);
+            let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
             self.plan.put_unasked(block + BEFORE, before);
             self.plan.put_unasked(block + STAMP, version);
             self.heap.put_entry(self.plan, place, slot_for(change.hash, block))?;
@@ -228,7 +239,7 @@ impl<'a> Writer<'a> {
         if version == before {
             return Ok(None);
         }
-        let alone = changes.len() == 1 && !recorded;
+        let alone = !together && !recorded;
         if alone {
             // A removal alone: the slot is what readers go by.
             for slot in emptied.iter() {
@@ -258,6 +269,25 @@ impl<'a> Writer<'a> {
         Ok(Some(version))
     }
 
+    /// Has what changes will look at fetched into the caches: all their buckets at once, and then all their records.
+    fn fetch(&self, changes: &[Step<'_>]) {
+        let heap = self.heap;
+        let Some((map, [.., buckets, _])) = heap.map.glance().and_then(|map| Some((map, map.four_words(at::COMMIT)?)))
+        else {
+            return;
+        };
+        let lines =
+            || changes.iter().filter_map(|change| Some((change, heap.line_at_a_glance(map, change.hash, buckets)?)));
+        lines().for_each(|(_, line)| map.prefetch(line));
+        for (change, line) in lines() {
+            let slots = map.match_eight(line, !0xff, tag_in_upper_half(change.hash));
+            if let Some(slots) = slots.filter(|slots| slots.bits != 0) {
+                map.prefetch(block_of(slots.word));
+                map.prefetch(block_of(slots.word) + LINE);
+            }
+        }
+    }
+
     /// Has the plan done, and those who watch told.
     #[inline]
     pub(super) fn carry_out(&mut self) -> Result<()> {
@@ -269,6 +299,32 @@ impl<'a> Writer<'a> {
     /// The place of a key, and its record if it has one.
     #[inline(always)]
     fn find(&self, hash: u64, key: &[u8], floor: u64) -> Result<(Place, Option<Old>)> {
+        match self.find_at_a_glance(hash, key, floor) {
+            Some((slot, old)) => Ok((Place::Entry(slot), Some(old))),
+            None => self.find_for_sure(hash, key, floor),
+        }
+    }
+
+    /// The same where the first line of the bucket leads to it; `None` is everything else.
+    #[inline(always)]
+    fn find_at_a_glance(&self, hash: u64, key: &[u8], floor: u64) -> Option<(usize, Old)> {
+        let heap = &self.heap;
+        let map = heap.map.glance()?;
+        let line = heap.line_at_a_glance(map, hash, map.word(at::BUCKETS)?)?;
+        if self.plan.may_have_of_line(line) {
+            return None;
+        }
+        let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
+        if slots.bits == 0 {
+            return None;
+        }
+        let mut copy = HeadAndKey::new();
+        let (slot, _, head) = heap.head_at_a_glance(map, line, slots, key, &mut copy, &mut [])?;
+        Some((slot, Old { block: block_of(slots.word), in_spans: head.in_spans, cleared: head.version <= floor }))
+    }
+
+    #[inline(never)]
+    fn find_for_sure(&self, hash: u64, key: &[u8], floor: u64) -> Result<(Place, Option<Old>)> {
         let mut copy = HeadAndKey::new();
         let mut old = None;
         let place = self.heap.find(self.plan, hash, |block| {

@@ -37,6 +37,12 @@ impl Glance<'_> {
         unsafe { u64::load(at.cast()) }.ok()
     }
 
+    /// Has the line of an offset fetched into the caches.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, offset: usize) {
+        guard::prefetch(self.base.wrapping_add(offset));
+    }
+
     /// Four words that follow each other, loaded in their order.
     #[inline(always)]
     pub(crate) fn four_words(self, offset: usize) -> Option<[u64; 4]> {
@@ -177,12 +183,6 @@ impl Mapping {
     fn lost(&self, pairs: &[[u64; 2]]) -> Error {
         let gone = pairs.iter().map(|[offset, _]| place(*offset)).find(|offset| self.word(*offset).is_err());
         self.fault("write", gone.unwrap_or(0), 0)
-    }
-
-    /// Has the line of an offset fetched into the caches.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, offset: usize) {
-        guard::prefetch(self.base.load(Ordering::Relaxed).wrapping_add(offset));
     }
 
     /// For several looks in a row; `None` for what has no words at all.
