@@ -44,7 +44,8 @@ struct Many {
 
 impl Many {
     fn new(stores: &[[u64; 2]], room: usize) -> Box<Many> {
-        let len = room.max(stores.len()).next_power_of_two() * 2;
+        // About half of them are asked for.
+        let len = room.max(2 * stores.len()).next_power_of_two();
         let mut many =
             Box::new(Many { stores: Vec::with_capacity(room + 2), newest: vec![0; len], used: 0, lines: [0; 64] });
         many.stores.push([0; 2]);
@@ -67,6 +68,14 @@ impl Many {
             if 2 * self.used > self.newest.len() {
                 self.grow();
             }
+        }
+    }
+
+    #[inline(never)]
+    fn put_anywhere(&mut self, offset: u64, value: u64) {
+        match self.find(offset) {
+            (_, 0) => self.put(offset, value),
+            (_, place) => self.stores[place][1] = value,
         }
     }
 
@@ -208,6 +217,19 @@ impl Plan {
             self.put_first(offset, value);
         } else {
             self.put_more(offset as u64, value);
+        }
+    }
+
+    /// As `put`, for a word that readers do not follow: only the last of its stores is made, in the place of the first.
+    #[inline(always)]
+    pub(super) fn put_anywhere(&mut self, offset: usize, value: u64) {
+        if self.len < self.room {
+            self.put(offset, value);
+        } else {
+            let many = self.many();
+            let stores = many.stores.len();
+            many.put_anywhere(offset as u64, value);
+            self.len += many.stores.len() - stores;
         }
     }
 

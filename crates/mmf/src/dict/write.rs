@@ -102,11 +102,20 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn version(&self) -> Result<u64> {
         let version = self.heap.map.word(at::COMMIT)?;
-        // No dict lives to see so many, and what is added to them must not pass the end.
-        if version > u64::MAX / 2 {
-            return Err(self.heap.damaged(format!("its last change has the version {version}")));
-        }
+        self.check_version(version)?;
         Ok(version)
+    }
+
+    /// No dict lives to see so many, and what is added to them must not pass the end.
+    #[inline(always)]
+    fn check_version(&self, version: u64) -> Result<()> {
+        if version > u64::MAX / 2 { Err(self.too_late(version)) } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_late(&self, version: u64) -> Error {
+        self.heap.damaged(format!("its last change has the version {version}"))
     }
 
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
@@ -188,8 +197,8 @@ impl<'a> Writer<'a> {
         self.plan.clear();
         self.plan.expect(STORES * changes.len());
         let map = self.heap.map;
-        let before = self.version()?;
-        let floor = map.word(at::FLOOR)?;
+        let [before, floor, buckets, _] = map.four_words(at::COMMIT)?;
+        self.check_version(before)?;
         let len = map.word(at::LEN)?;
         let together = changes.len() > 1;
         let (mut version, mut now) = (before, len);
@@ -199,10 +208,10 @@ impl<'a> Writer<'a> {
         let mut told = Few::new();
         for (nth, change) in changes.iter().enumerate() {
             if together && nth % AHEAD == 0 {
-                self.fetch(&changes[nth..changes.len().min(nth + AHEAD)]);
+                self.fetch(&changes[nth..changes.len().min(nth + AHEAD)], buckets);
             }
             let Some((kind, value)) = change.value else {
-                let (place, old) = self.find(change.hash, change.key, floor)?;
+                let (place, old) = self.find(change.hash, change.key, floor, buckets)?;
                 let there = old.is_some_and(|old| !old.cleared);
                 let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
                 let (Place::Entry(slot), Some(old)) = (place, old.filter(|_| there)) else { continue };
@@ -224,7 +233,7 @@ impl<'a> Writer<'a> {
             version += 1;
             // Before anybody waits for what is not in the caches: no store does.
             let block = self.write_record(version, change.key, kind, value)?;
-            let (place, old) = self.find(change.hash, change.key, floor)?;
+            let (place, old) = self.find(change.hash, change.key, floor, buckets)?;
             let there = old.is_some_and(|old| !old.cleared);
             let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
             self.plan.put_unasked(block + BEFORE, before);
@@ -270,12 +279,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Has what changes will look at fetched into the caches: all their buckets at once, and then all their records.
-    fn fetch(&self, changes: &[Step<'_>]) {
+    fn fetch(&self, changes: &[Step<'_>], buckets: u64) {
         let heap = self.heap;
-        let Some((map, [.., buckets, _])) = heap.map.glance().and_then(|map| Some((map, map.four_words(at::COMMIT)?)))
-        else {
-            return;
-        };
+        let Some(map) = heap.map.glance() else { return };
         let lines =
             || changes.iter().filter_map(|change| Some((change, heap.line_at_a_glance(map, change.hash, buckets)?)));
         lines().for_each(|(_, line)| map.prefetch(line));
@@ -298,8 +304,8 @@ impl<'a> Writer<'a> {
 
     /// The place of a key, and its record if it has one.
     #[inline(always)]
-    fn find(&self, hash: u64, key: &[u8], floor: u64) -> Result<(Place, Option<Old>)> {
-        match self.find_at_a_glance(hash, key, floor) {
+    fn find(&self, hash: u64, key: &[u8], floor: u64, buckets: u64) -> Result<(Place, Option<Old>)> {
+        match self.find_at_a_glance(hash, key, floor, buckets) {
             Some((slot, old)) => Ok((Place::Entry(slot), Some(old))),
             None => self.find_for_sure(hash, key, floor),
         }
@@ -307,10 +313,10 @@ impl<'a> Writer<'a> {
 
     /// The same where the first line of the bucket leads to it; `None` is everything else.
     #[inline(always)]
-    fn find_at_a_glance(&self, hash: u64, key: &[u8], floor: u64) -> Option<(usize, Old)> {
+    fn find_at_a_glance(&self, hash: u64, key: &[u8], floor: u64, buckets: u64) -> Option<(usize, Old)> {
         let heap = &self.heap;
         let map = heap.map.glance()?;
-        let line = heap.line_at_a_glance(map, hash, map.word(at::BUCKETS)?)?;
+        let line = heap.line_at_a_glance(map, hash, buckets)?;
         if self.plan.may_have_of_line(line) {
             return None;
         }
@@ -341,11 +347,11 @@ impl<'a> Writer<'a> {
     /// The record of a key that is there.
     pub(super) fn stored(&mut self, hash: u64, key: &[u8]) -> Result<Option<Stored>> {
         self.plan.clear();
-        if self.heap.map.word(at::BUCKETS)? == 0 {
+        let [_, floor, buckets, _] = self.heap.map.four_words(at::COMMIT)?;
+        if buckets == 0 {
             return Ok(None);
         }
-        let floor = self.heap.map.word(at::FLOOR)?;
-        let (_, old) = self.find(hash, key, floor)?;
+        let (_, old) = self.find(hash, key, floor, buckets)?;
         let Some(old) = old.filter(|old| !old.cleared) else { return Ok(None) };
         Ok(Some(Stored { block: old.block, head: self.head(old.block)? }))
     }

@@ -108,6 +108,22 @@ impl Mapping {
         loaded.map_err(|guard::Fault| self.fault("read", offset, 0))
     }
 
+    /// Loads four words that follow each other from `offset` on, in their order and each as [`word`](Mapping::word) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`word`](Mapping::word).
+    #[inline(always)]
+    pub(crate) fn four_words(&self, offset: usize) -> Result<[u64; 4]> {
+        let at = self.locate(offset, 32, "read")?;
+        if at.addr() % 8 != 0 {
+            return Err(self.misaligned(offset));
+        }
+        // SAFETY: as in `word`, for each of the four.
+        let loaded = unsafe { guard::load_four(at) };
+        loaded.map_err(|guard::Fault| self.fault("read", offset, 0))
+    }
+
     /// Stores the word at `offset`: a release.
     ///
     /// # Errors
