@@ -127,7 +127,7 @@ impl Segment {
         // SAFETY: as above.
         let last_boot = unsafe { LastBoot::new(&map) }?;
         let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()?;
-        let forks = sys::forks();
+        let forks = sys::watch_forks();
         let (participant, own_participant, attaching) = (OnceLock::new(), OnceLock::new(), Mutex::new(()));
         let (changing, unwinding) = (AtomicU64::new(0), AtomicBool::new(false));
         Ok(Segment {
