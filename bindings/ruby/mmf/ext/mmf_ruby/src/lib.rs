@@ -2,9 +2,11 @@
 
 #![allow(missing_docs, reason = "all that is public is what `init` makes for Ruby")]
 
+mod attribute;
 mod dict;
 mod error;
 mod guard;
+mod key;
 mod mapping;
 mod options;
 mod region;
