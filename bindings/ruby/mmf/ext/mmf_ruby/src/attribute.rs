@@ -49,7 +49,9 @@ impl Calls {
             return Call::of(name.as_value());
         }
         let mut calls = self.0.borrow_mut();
-        calls.resize(PLACES, None);
+        if calls.is_empty() {
+            calls.resize(PLACES, None);
+        }
         // Its bits below say what it is; those above count.
         let Some(place) = calls.get_mut((raw as usize >> 12) % PLACES) else { return Call::of(name.as_value()) };
         match place {
@@ -71,7 +73,7 @@ impl Calls {
 fn method_missing(ruby: &Ruby, this: Value, args: &[Value]) -> Result<Value, Error> {
     let Some((name, rest)) = args.split_first() else { return ruby.call_super(args) };
     let Some(name) = Symbol::from_value(*name) else { return ruby.call_super(args) };
-    let dict = <&RubyDict>::try_convert(this)?;
+    let dict = RubyDict::of(&this)?;
     let wrong = |expected: u8| {
         let text = format!("wrong number of arguments (given {}, expected {expected})", rest.len());
         Error::new(ruby.exception_arg_error(), text)
@@ -96,7 +98,7 @@ fn method_missing(ruby: &Ruby, this: Value, args: &[Value]) -> Result<Value, Err
 
 /// `respond_to_missing?(name, include_private)`: true for what exists, and for every setter that can be used.
 fn responds_to_missing(ruby: &Ruby, this: Value, args: &[Value]) -> Result<Value, Error> {
-    let dict = <&RubyDict>::try_convert(this)?;
+    let dict = RubyDict::of(&this)?;
     match args.first().map_or(Call::Other, |name| Call::of(*name)) {
         // What cannot be looked up, in a dict that is closed or whose pages are gone, cannot be called either.
         Call::Get(key) => Ok(ruby.into_value(dict.has(ruby, &key).unwrap_or(false))),

@@ -4,19 +4,25 @@
 //! Ruby wants this thread.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use magnus::error::{ErrorType, Tag};
 use magnus::r_hash::ForEach;
-use magnus::{Error, IntoValue, RArray, RHash, RModule, RString, Ruby, Value, function, method, prelude::*};
-use mmf::{Access, Change, Changes, Dict, DictOptions, Encoding, ErrorKind, Source, Watched};
+use magnus::rb_sys::AsRawValue;
+use magnus::{
+    Error, RArray, RHash, RModule, RString, RTypedData, Ruby, TryConvert, Value, function, method, prelude::*,
+};
+use mmf::{Access, Dict, DictOptions, Encoding, ErrorKind, Source, Watched};
+use rb_sys::{StableApiDefinition, rb_data_type_t, stable_api};
 
 use crate::attribute::Calls;
+use crate::changes::RubyChanges;
 use crate::key::Key;
 use crate::options::{Deadline, How, Options, Patience};
-use crate::{attribute, error, value};
+use crate::{attribute, changes, error, value};
 
 /// How long the handle waits at a time: also with Ruby's lock, which is why it is short.
 const SLICE: Duration = Duration::from_millis(2);
@@ -36,7 +42,28 @@ pub(crate) struct RubyDict {
     pub(crate) calls: Calls,
 }
 
+/// What Ruby tells dicts from other objects by; null until one was met.
+static KIND: AtomicPtr<rb_data_type_t> = AtomicPtr::new(ptr::null_mut());
+
 impl RubyDict {
+    /// As converting the object, in a quarter of the time: that is prepared for exceptions of Ruby's.
+    pub(crate) fn of(object: &Value) -> Result<&RubyDict, Error> {
+        let Some(typed) = RTypedData::from_value(*object) else { return <&RubyDict>::try_convert(*object) };
+        let api = stable_api::get_default();
+        // SAFETY: it is an object of the sort that has a kind.
+        let kind = unsafe { api.rtypeddata_type(typed.as_raw()) };
+        if !ptr::eq(kind, KIND.load(Ordering::Relaxed)) {
+            let dict = <&RubyDict>::try_convert(*object)?;
+            KIND.store(kind.cast_mut(), Ordering::Relaxed);
+            return Ok(dict);
+        }
+        // SAFETY: as above.
+        let data = unsafe { api.rtypeddata_get_data(typed.as_raw()) };
+        // SAFETY: objects of this kind hold a `RubyDict` for as long as they live, and this one does: it is borrowed from
+        // the stack, where Ruby finds it.
+        Ok(unsafe { &*data.cast::<RubyDict>() })
+    }
+
     fn open(ruby: &Ruby, how: How, options: RHash) -> Result<RubyDict, Error> {
         let options = Options(options);
         let access = options.access(ruby)?;
@@ -124,8 +151,8 @@ impl RubyDict {
     }
 
     /// The value of a key; nil if there is none.
-    fn index(ruby: &Ruby, this: &Self, key: Key) -> Result<Option<Value>, Error> {
-        this.value_of(ruby, &key)
+    fn index(ruby: &Ruby, this: Value, key: Key) -> Result<Option<Value>, Error> {
+        RubyDict::of(&this)?.value_of(ruby, &key)
     }
 
     /// As `index`, with something else for nil.
@@ -133,12 +160,12 @@ impl RubyDict {
         Ok(this.value_of(ruby, &key)?.unwrap_or(missing))
     }
 
-    fn set(ruby: &Ruby, this: &Self, key: Key, value: Value) -> Result<u64, Error> {
-        this.set_value(ruby, &key, value)
+    fn set(ruby: &Ruby, this: Value, key: Key, value: Value) -> Result<u64, Error> {
+        RubyDict::of(&this)?.set_value(ruby, &key, value)
     }
 
-    fn has_key(ruby: &Ruby, this: &Self, key: Key) -> Result<bool, Error> {
-        this.has(ruby, &key)
+    fn has_key(ruby: &Ruby, this: Value, key: Key) -> Result<bool, Error> {
+        RubyDict::of(&this)?.has(ruby, &key)
     }
 
     /// A value and its version, or nil.
@@ -311,11 +338,7 @@ impl RubyDict {
             (None, Some(prefix)) => Watched::Prefix(prefix.into_string()),
             (None, None) => Watched::All,
         };
-        // SAFETY: what borrows from the dict lies in `Watching` before the `Arc` that keeps it alive and in its place, and so is
-        // dropped before it.
-        let borrowed: &'static Dict = unsafe { &*Arc::as_ptr(&dict) };
-        let changes = borrowed.watch(watched).map_err(|error| error::raise(ruby, error))?;
-        Ok(RubyChanges(RefCell::new(Some(Watching { changes, _dict: dict }))))
+        RubyChanges::watch(ruby, dict, watched)
     }
 
     /// What a value is in a transaction's changes.
@@ -423,49 +446,6 @@ fn at_once<R>(
     }
 }
 
-/// Changes as they come. Empty while some thread waits for the next.
-#[magnus::wrap(class = "Mmf::Dict::Changes", free_immediately, size)]
-pub(crate) struct RubyChanges(RefCell<Option<Watching>>);
-
-struct Watching {
-    changes: Changes<'static>,
-    /// What the changes borrow from. It comes after them, and so is dropped after them.
-    _dict: Arc<Dict>,
-}
-
-impl RubyChanges {
-    /// What happened, the key, the version; nil when the time is over.
-    fn next(ruby: &Ruby, this: &Self, deadline: Deadline) -> Result<Option<Value>, Error> {
-        let Some(mut watching) = this.0.borrow_mut().take() else {
-            return Err(error::new(ruby, "InvalidArgumentError", "another thread waits for the next change"));
-        };
-        let waited = mmf_gvl::wait(ruby, |cancel| {
-            loop {
-                match watching.changes.next_for(deadline.slice()) {
-                    Ok(None) if deadline.is_over() => return Some(Ok(None)),
-                    Ok(None) => {}
-                    result => return Some(result),
-                }
-                if cancel.load(Ordering::Relaxed) {
-                    return None;
-                }
-            }
-        });
-        *this.0.borrow_mut() = Some(watching);
-        let change = waited?.map_err(|error| error::raise(ruby, error))?;
-        let told = |what: &str, key: Option<String>, version: Option<u64>| {
-            Some((ruby.to_symbol(what), key, version).into_value_with(ruby))
-        };
-        Ok(match change {
-            None => None,
-            Some(Change::Set { key, version }) => told("set", Some(key), Some(version)),
-            Some(Change::Removed { key, version }) => told("removed", Some(key), Some(version)),
-            Some(Change::Cleared { version }) => told("cleared", None, Some(version)),
-            Some(_) => told("missed", None, None),
-        })
-    }
-}
-
 pub(crate) fn define(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     let class = module.define_class("Dict", ruby.class_object())?;
     class.undef_default_alloc_func();
@@ -499,8 +479,5 @@ pub(crate) fn define(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     class.define_method("close", method!(RubyDict::close, 0))?;
     class.define_method("closed?", method!(RubyDict::is_closed, 0))?;
     attribute::define(class)?;
-    let changes = class.define_class("Changes", ruby.class_object())?;
-    changes.undef_default_alloc_func();
-    changes.define_method("next", method!(RubyChanges::next, 1))?;
-    Ok(())
+    changes::define(ruby, class)
 }

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "all that is public is what `init` makes for Ruby")]
 
 mod attribute;
+mod changes;
 mod dict;
 mod error;
 mod guard;

@@ -90,12 +90,18 @@ fn put_text(ruby: &Ruby, text: RString, out: &mut Vec<u8>) -> Result<(), Error> 
 
 /// A text in UTF-8, if it is one.
 pub(crate) fn utf8(ruby: &Ruby, text: RString) -> Result<RString, Error> {
-    // It gives back the same where it cannot convert.
-    let text = if text.is_utf8_compatible_encoding() { text } else { text.conv_enc(ruby.utf8_encoding())? };
-    if text.is_utf8_compatible_encoding() && !matches!(text.enc_coderange_scan(), Coderange::Broken) {
+    let text = if text.is_utf8_compatible_encoding() { text } else { converted(ruby, text)? };
+    if !matches!(text.enc_coderange_scan(), Coderange::Broken) {
         return Ok(text);
     }
     Err(not_utf8(ruby))
+}
+
+#[cold]
+fn converted(ruby: &Ruby, text: RString) -> Result<RString, Error> {
+    // It gives back the same where it cannot convert.
+    let text = text.conv_enc(ruby.utf8_encoding())?;
+    if text.is_utf8_compatible_encoding() { Ok(text) } else { Err(not_utf8(ruby)) }
 }
 
 pub(crate) fn not_utf8(ruby: &Ruby) -> Error {
