@@ -48,6 +48,22 @@ class TestMapping < MmfTestCase
     assert_equal(2, map.pwrite("ä", 0))
   end
 
+  def test_more_than_4_gib
+    far = (5 << 30) - 3
+    File.open(path, "w") { |file| file.truncate(5 << 30) }
+    Mapping.open(file: path) do |map|
+      map.pwrite("end", far)
+      map[-3] = 69
+      map.sync(far, 3)
+      assert_equal([5 << 30, "End", "End", 69], [map.size, map.pread(3, far), map[far..], map[far]])
+      assert_equal(1, map.seek(far + 1) + 1)
+      assert_equal(["nd", nil], [map.read, map.read(1)])
+      assert_raise(OutOfBoundsError) { map.pwrite("ends", far) }
+      assert_equal(7, map.fetch_add(:u8, far - 1, 7) + map.load(:u8, far - 1))
+    end
+    assert_equal("\x07End", File.binread(path, 4, far - 1))
+  end
+
   def test_into_a_buffer
     map = Mapping.create(file: path, size: 8192)
     map.pwrite("hello" * 100, 0)
