@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::sys;
 use crate::sys::guard::Fault;
-use crate::wait::{Queue, Ticket};
+use crate::wait::{Queue, SLOTS, Ticket};
 
 /// When a wait has become long.
 const HURRY_AFTER: Duration = Duration::from_millis(1);
@@ -59,6 +59,34 @@ impl Until {
             Until::Forever => None,
         }
     }
+
+    /// The same by the clock, so that several waits together take no longer.
+    pub(crate) fn fixed(self) -> Until {
+        match self {
+            Until::After(_) => self.deadline().map_or(Until::Forever, Until::At),
+            Until::Now | Until::At(_) | Until::Forever => self,
+        }
+    }
+
+    /// For so long at the most.
+    pub(crate) fn at_most(self, most: Duration) -> Until {
+        match self {
+            Until::Now => Until::Now,
+            Until::After(timeout) => Until::After(timeout.min(most)),
+            Until::At(deadline) => Until::After(deadline.saturating_duration_since(sys::now()).min(most)),
+            Until::Forever => Until::After(most),
+        }
+    }
+
+    /// Whether there is nothing left to wait for.
+    pub(crate) fn is_over(self) -> bool {
+        match self {
+            Until::Now => true,
+            Until::After(_) | Until::At(_) | Until::Forever => {
+                self.deadline().is_some_and(|deadline| sys::now() >= deadline)
+            }
+        }
+    }
 }
 
 /// Clears a slot if its participant is dead, and tells whether it was.
@@ -74,6 +102,8 @@ pub(super) struct Wait {
     sleep: Duration,
     /// The deadline has passed, and nobody is in the way.
     pub(super) last_try: bool,
+    /// How many dead participants were cleared since.
+    late: usize,
     /// When it was last asked whether who is in the way lives, or when the wait began.
     asked: Option<Instant>,
     /// Who was in the way when it was last asked was dead.
@@ -91,6 +121,7 @@ impl Wait {
             since: None,
             sleep: FIRST_SLEEP,
             last_try: false,
+            late: 0,
             asked: None,
             reaped: false,
             blocker: None,
@@ -174,7 +205,12 @@ impl Wait {
     /// only tries, would otherwise never learn that a holder is dead, nor pass HURRY that nobody is left to take away.
     fn tries_again(&mut self, queue: &Queue, blocker: Option<usize>, reap: Reap<'_>) -> Result<bool, Refused> {
         match blocker {
-            Some(slot) => reap(slot).map_err(Refused::Failed),
+            // There are no more than so many, unless somebody makes them up.
+            Some(_) if self.late >= SLOTS => Ok(false),
+            Some(slot) => {
+                self.late += 1;
+                reap(slot).map_err(Refused::Failed)
+            }
             None if self.last_try => Ok(false),
             // Those for whom HURRY stands are woken first: if they live, they come, or ask for their places anew.
             None if queue.is_awaited()? => {
@@ -185,6 +221,41 @@ impl Wait {
                 self.last_try = true;
                 Ok(true)
             }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed check is a failed test")]
+
+    use std::sync::Arc;
+
+    use super::super::{Lock, Places};
+    use super::*;
+    use crate::Mapping;
+
+    #[test]
+    fn readers_that_a_peer_makes_up_as_fast_as_they_are_cleared_end_no_later_than_the_deadline() {
+        let map = Mapping::anonymous(32 << 10).unwrap();
+        let places = Places { word: 0, queue: 64, occupied: 128, readers: 4096, stride: 64 };
+        let bells = Arc::new(sys::Bells::new(&[0; 16]));
+        // SAFETY: the mapping outlives the lock and its places are within it.
+        let lock = unsafe { Lock::new(&map, places, &bells) }.unwrap();
+        let (me, other) = (lock.readers().seat(0).unwrap(), lock.readers().seat(1).unwrap());
+        lock.readers().set_occupied(1, true).unwrap();
+        lock.try_read(&other).unwrap().unwrap();
+        let reaped = std::cell::Cell::new(0);
+        for until in [Until::Now, Until::After(Duration::from_millis(1))] {
+            // It is there again at once.
+            let refused = lock.write(&me, until, &|slot| {
+                assert_eq!(slot, 1);
+                reaped.set(reaped.get() + 1);
+                assert!(reaped.get() < 10_000, "it goes on for ever");
+                Ok(true)
+            });
+            assert!(matches!(refused, Err(Refused::Timeout { holder: Some(1), .. })), "{refused:?}");
+            assert!(reaped.get() >= SLOTS, "a program that died with a lock in each slot is in nobody's way");
         }
     }
 }

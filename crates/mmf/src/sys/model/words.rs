@@ -12,6 +12,7 @@ use crate::sys::guard::{self, Fault};
 
 pub(super) struct State {
     bases: Vec<usize>,
+    reach: usize,
     words: Vec<(usize, Width)>,
     stored_to: Vec<usize>,
     loads: Loads,
@@ -22,9 +23,6 @@ enum Width {
     Eight(AtomicU64),
 }
 
-/// Each handle sees so many bytes from its base on.
-const REACH: usize = crate::segment::layout::PAYLOAD;
-
 impl State {
     pub(super) fn new(plan: &Plan) -> State {
         let word = |(offset, width): &(usize, usize)| match width {
@@ -33,6 +31,7 @@ impl State {
         };
         State {
             bases: plan.bases.clone(),
+            reach: plan.reach,
             words: plan.words.iter().map(word).collect(),
             stored_to: plan.stored_to.clone(),
             loads: plan.loads,
@@ -41,7 +40,7 @@ impl State {
 
     /// Where in the shared memory that is.
     pub(super) fn offset(&self, address: usize) -> usize {
-        let base = self.bases.iter().find(|base| (**base..**base + REACH).contains(&address));
+        let base = self.bases.iter().find(|base| (**base..**base + self.reach).contains(&address));
         address - base.expect("a model knows the handles that take part")
     }
 
