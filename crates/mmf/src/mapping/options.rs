@@ -337,6 +337,7 @@ impl MappingOptions {
             policy: self.policy,
             source,
             growth,
+            structured: false,
             place,
             views: Mutex::new(vec![view]),
             object,

@@ -141,7 +141,7 @@ impl Segment {
         let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
         // SAFETY: as above.
         let last_boot = unsafe { LastBoot::new(&map) }?;
-        let forks = sys::forks();
+        let forks = sys::watch_forks();
         let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()? ^ (u128::from(forks) << 96);
         let (participant, own_participant, unready) = (OnceLock::new(), OnceLock::new(), Mutex::new(None));
         let (changing, unwinding, torn) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));

@@ -96,6 +96,7 @@
 //!
 //! ```text
 //! forks() -> u32                                        moves in a forked child; handles made before are its parent's
+//! watch_forks() -> u32                                  the same; from the first call or token on it moves
 //! boot() -> Boot
 //! random_id() -> Result<[u8; 16]>                       fit to be kept secret
 //! ```
@@ -131,6 +132,7 @@ pub(crate) use imp::{Bells, Rings, Tokens};
 pub use imp::{BorrowedHandle, OwnedHandle};
 pub(crate) use imp::{
     Object, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sweep, unlink_exact,
+    watch_forks,
 };
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::fence;

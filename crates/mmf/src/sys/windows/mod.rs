@@ -21,7 +21,7 @@ mod view;
 pub use std::os::windows::io::{BorrowedHandle, OwnedHandle};
 
 pub(crate) use bells::{Bells, Rings};
-pub(crate) use identity::{boot, forks, random_id};
+pub(crate) use identity::{boot, forks, random_id, watch_forks};
 pub(crate) use names::{check_exact, list, sweep, unlink_exact};
 pub(crate) use object::Object;
 pub(crate) use token::Tokens;
