@@ -187,6 +187,24 @@ impl Dict {
         self.segment.header.capacity - PAYLOAD as u64
     }
 
+    /// Whether this process is a child that was forked since this handle was opened. The handle is its parent's then: it
+    /// reads, and everything that would change the dict fails. Who goes on in the child opens the dict again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("forked-dict-{}", std::process::id()))?, 1 << 20)?;
+    /// assert!(!dict.is_forked());
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn is_forked(&self) -> bool {
+        !self.segment.is_ours()
+    }
+
     /// How many keys there are.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub use catalog::{list, sweep};
 pub(crate) use cell::Cell;
 pub use cursor::Cursor;
 pub use options::MappingOptions;
+pub(crate) use words::Glance;
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
