@@ -312,7 +312,8 @@ impl Heap<'_> {
         // SAFETY: the room was filled.
         let is_whole = unsafe { sink.filled(head.value_len) };
         let is_sound = |value| self.is_sound(block_of(slots.word), stamp, &head, key, value);
-        (is_whole && sink.value().is_none_or(is_sound)).then_some(Some(Found { version: head.version, kind: head.kind }))
+        (is_whole && sink.value().is_none_or(is_sound))
+            .then_some(Some(Found { version: head.version, kind: head.kind }))
     }
 
     /// The first line of a hash's bucket.

@@ -34,9 +34,9 @@ pub(super) use self::encoded::{decode, encode};
 
 #[cfg(feature = "serde")]
 mod encoded {
-    use serde::{Deserialize, Serialize};
     use serde::de::value::BytesDeserializer;
     use serde::de::{DeserializeOwned, IgnoredAny};
+    use serde::{Deserialize, Serialize};
 
     use super::Encoding;
     use crate::error::{Error, ErrorKind, Result};
