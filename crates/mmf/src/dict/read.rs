@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::heap::Heap;
 use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tag_in_upper_half, tagged};
-use super::record::{BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
+use super::record::{self, BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
 use super::shape::{LINE, at, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Glance;
@@ -38,6 +38,9 @@ pub(super) trait Sink {
     ///
     /// All of the room was filled.
     unsafe fn filled(&mut self, len: usize) -> bool;
+
+    /// The value that was copied; `None` where none is.
+    fn value(&self) -> Option<&[u8]>;
 }
 
 /// Nothing is copied.
@@ -57,6 +60,11 @@ impl Sink for NoValue {
     #[inline(always)]
     unsafe fn filled(&mut self, _: usize) -> bool {
         true
+    }
+
+    #[inline(always)]
+    fn value(&self) -> Option<&[u8]> {
+        None
     }
 }
 
@@ -93,6 +101,11 @@ impl Sink for &mut Vec<u8> {
         // SAFETY: as many bytes, and more, were filled.
         unsafe { self.set_len(len) };
         true
+    }
+
+    #[inline(always)]
+    fn value(&self) -> Option<&[u8]> {
+        Some(self)
     }
 }
 
@@ -179,6 +192,31 @@ impl HeadAndKey {
 }
 
 impl Heap<'_> {
+    /// Whether a record is from before the file was opened, so that the disk had it meanwhile.
+    #[inline(always)]
+    fn is_old(&self, head: &Head, stamp: u64) -> bool {
+        // A record that was moved since has a new stamp; a version that is damaged may be any.
+        head.version.min(stamp) <= self.old
+    }
+
+    /// Whether a copy of a record is what was written: looked at where the record is from before the file was opened.
+    #[inline(always)]
+    pub(super) fn is_sound(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
+        !self.is_old(head, stamp) || self.has_its_sum(block, stamp, head, key, value)
+    }
+
+    #[inline(never)]
+    fn has_its_sum(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
+        head.sum(self.seed, key, value) ^ record::place(block, stamp) == head.checksum
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn unsound(&self, block: usize) -> Error {
+        let error = self.damaged(format!("the record at {block} has another checksum than its bytes"));
+        error.with_help("`check` says what else is damaged, `repair` keeps what is whole")
+    }
+
     /// A value's bytes behind what is in `bytes`.
     #[inline(always)]
     pub(super) fn append_value(&self, block: usize, head: &Head, bytes: &mut Vec<u8>) -> Result<()> {
@@ -272,7 +310,10 @@ impl Heap<'_> {
             return None;
         }
         // SAFETY: the room was filled.
-        unsafe { sink.filled(head.value_len) }.then_some(Some(Found { version: head.version, kind: head.kind }))
+        let is_whole = unsafe { sink.filled(head.value_len) };
+        let is_sound = |value| self.is_sound(block_of(slots.word), stamp, &head, key, value);
+        (is_whole && sink.value().is_none_or(is_sound))
+            .then_some(Some(Found { version: head.version, kind: head.kind }))
     }
 
     /// The first line of a hash's bucket.
@@ -449,11 +490,18 @@ impl Heap<'_> {
         key: &[u8],
         sink: &mut impl Sink,
     ) -> Result<Option<Option<Found>>, Again> {
-        let outcome = self.read_one(block, key, sink);
+        let outcome = match block {
+            0 => Ok(One::Is(Some(None))),
+            block => self.read_one(block, key, sink),
+        };
         fence(Ordering::Acquire);
+        let is_under_way = self.map.word(at::JOURNAL)? != 0;
         // Also before an error is believed.
         if self.map.word(at::COMMIT)? >= newer {
             return Err(Again::Changed);
+        }
+        if !is_under_way {
+            return Err(self.damaged("a record is from a change that nobody makes").into());
         }
         match outcome? {
             One::Is(outcome) => Ok(outcome),
@@ -476,11 +524,7 @@ impl Heap<'_> {
             return self.unless_changed(block, stamp, One::Is(None));
         }
         if stamp > self.map.word(at::COMMIT)? {
-            let outcome = match before {
-                0 => One::Is(Some(None)),
-                before => One::NotYet { stamp, before: number(before) },
-            };
-            return self.unless_changed(block, stamp, outcome);
+            return self.unless_changed(block, stamp, One::NotYet { stamp, before: number(before) });
         }
         if head.kind == Kind::Removal || head.version <= self.map.word(at::FLOOR)? {
             return self.unless_changed(block, stamp, One::Is(Some(None)));
@@ -489,7 +533,10 @@ impl Heap<'_> {
         let found = Found { version: head.version, kind: head.kind };
         let found = self.unless_changed(block, stamp, One::Is(Some(Some(found))))?;
         taken?;
-        Ok(found)
+        match sink.value() {
+            Some(value) if !self.is_sound(block, stamp, &head, key, value) => Err(self.unsound(block).into()),
+            _ => Ok(found),
+        }
     }
 
     /// `outcome`, if the record is still the one that bore `stamp`.

@@ -458,7 +458,9 @@ impl<'a> Writer<'a> {
     #[cold]
     #[inline(never)]
     pub(super) fn full(&self) -> Error {
-        let help = "remove something, or make it with more capacity";
+        let capacity = self.dict.capacity();
+        let help =
+            format!("there is no room for it in {capacity} bytes: remove something, or make it with more capacity");
         self.heap.map.name_it(Error::new(ErrorKind::Full, "change")).with_help(help)
     }
 
