@@ -122,7 +122,10 @@ impl<'a> Heap<'a> {
         }
         let Some(span) = span else {
             let span = self.take_span(plan)?;
-            plan.put_anywhere(self.shape.entry(span) + STATE, State { class, live: 1, free: 0, listed: fits(2) }.word());
+            plan.put_anywhere(
+                self.shape.entry(span) + STATE,
+                State { class, live: 1, free: 0, listed: fits(2) }.word(),
+            );
             plan.put_anywhere(self.shape.entry(span) + EVER, 1);
             if fits(2) {
                 self.push(plan, class, span)?;
@@ -269,7 +272,10 @@ impl<'a> Heap<'a> {
     /// Gives a span back. Who may still read what was in it notices by the record's stamp.
     fn give_span(&self, plan: &mut Plan, span: usize) -> Result<()> {
         let first = self.span_number(plan.get(self.map, at::FREE)?)?;
-        plan.put_anywhere(self.shape.entry(span) + STATE, State { class: class::FREE, live: 0, free: 0, listed: false }.word());
+        plan.put_anywhere(
+            self.shape.entry(span) + STATE,
+            State { class: class::FREE, live: 0, free: 0, listed: false }.word(),
+        );
         self.set_links(plan, span, first, None);
         plan.put_anywhere(at::FREE, stored(Some(span)));
         Ok(())
