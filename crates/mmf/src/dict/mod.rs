@@ -20,6 +20,7 @@ mod report;
 mod ring;
 mod shape;
 mod space;
+mod stats;
 mod survey;
 mod transaction;
 mod value;
@@ -124,7 +125,8 @@ impl Dict {
     }
 
     /// Takes up a segment of this kind.
-    fn of(segment: Segment, timeout: Option<Duration>) -> Result<Dict> {
+    fn of(mut segment: Segment, timeout: Option<Duration>) -> Result<Dict> {
+        segment.map.set_structured();
         let Some(shape) = Shape::of(segment.header.capacity) else {
             return Err(Error::mismatch("its capacity", "one that a dict can have", segment.header.capacity));
         };
@@ -181,6 +183,24 @@ impl Dict {
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.segment.header.capacity - PAYLOAD as u64
+    }
+
+    /// Whether this process is a child that was forked since this handle was opened. The handle is its parent's then: it
+    /// reads, and everything that would change the dict fails. Who goes on in the child opens the dict again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("forked-dict-{}", std::process::id()))?, 1 << 20)?;
+    /// assert!(!dict.is_forked());
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn is_forked(&self) -> bool {
+        !self.segment.is_ours()
     }
 
     /// How many keys there are.

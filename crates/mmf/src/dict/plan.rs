@@ -337,7 +337,12 @@ fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
     let mut from = 0;
     for nth in 0..count {
         let (offset, value) = pair(nth)?;
-        if offset < PAYLOAD || offset % 8 != 0 || journal.contains(&offset) || pairs.contains(&offset) {
+        // All of it is looked at before any of it is stored.
+        let is_there = match map.word(offset) {
+            Err(error) if matches!(error.kind(), ErrorKind::Fault { .. }) => return Err(error),
+            there => there.is_ok(),
+        };
+        if offset < PAYLOAD || offset % 8 != 0 || !is_there || journal.contains(&offset) || pairs.contains(&offset) {
             return Err(damaged(format!("its journal leads to {offset}, where no change is made")));
         }
         // What came before that is done, and readers would see it undone where a later store of the plan is to the same word.
@@ -422,7 +427,7 @@ mod tests {
     #[test]
     fn a_journal_that_leads_elsewhere_changes_nothing() {
         let (map, shape) = segment();
-        for wrong in [0, 4096, at::LEN + 1, at::JOURNAL, at::PAIRS + 16] {
+        for wrong in [0, 4096, at::LEN + 1, at::JOURNAL, at::PAIRS + 16, map.len(), usize::MAX & !7] {
             begin(&map, &[(at::LEN, 5), (wrong, 1)], 0);
             assert!(matches!(finish(&map, &shape).unwrap_err().kind(), ErrorKind::Damaged { .. }));
             assert_eq!(map.word(at::LEN).unwrap(), 0);

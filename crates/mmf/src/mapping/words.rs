@@ -221,13 +221,26 @@ impl Mapping {
         self.read_raw(offset, words.as_mut_ptr().cast(), size_of_val(words))
     }
 
-    /// Copies as many bytes at `offset` as `room` has, and gives them.
+    /// Copies as many bytes at `offset` as `room` has, and gives them. For memory that need not be cleared first: another
+    /// language's string, say.
     ///
     /// # Errors
     ///
     /// As [`read_at`](Mapping::read_at).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::mem::MaybeUninit;
+    ///
+    /// let map = mmf::Mapping::anonymous(4096)?;
+    /// map.write_at(10, b"hello")?;
+    /// let mut room = [const { MaybeUninit::uninit() }; 5];
+    /// assert_eq!(map.read_uninit(10, &mut room)?, b"hello");
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
     #[inline(always)]
-    pub(crate) fn read_uninit<'b>(&self, offset: usize, room: &'b mut [MaybeUninit<u8>]) -> Result<&'b [u8]> {
+    pub fn read_uninit<'b>(&self, offset: usize, room: &'b mut [MaybeUninit<u8>]) -> Result<&'b [u8]> {
         self.read_raw(offset, room.as_mut_ptr().cast(), room.len())?;
         // SAFETY: `read_raw` has filled all of it.
         Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) })
@@ -255,6 +268,9 @@ impl Mapping {
     #[cold]
     #[inline(never)]
     fn misaligned(&self, offset: usize) -> Error {
+        if self.structured {
+            return self.leads_nowhere(offset);
+        }
         self.name_it(Error::new(ErrorKind::Misaligned { offset, align: 8 }, "use"))
     }
 }
