@@ -19,6 +19,7 @@ mod report;
 mod ring;
 mod shape;
 mod space;
+mod stats;
 mod survey;
 mod transaction;
 mod value;
@@ -123,7 +124,8 @@ impl Dict {
     }
 
     /// Takes up a segment of this kind.
-    fn of(segment: Segment, timeout: Option<Duration>) -> Result<Dict> {
+    fn of(mut segment: Segment, timeout: Option<Duration>) -> Result<Dict> {
+        segment.map.set_structured();
         let Some(shape) = Shape::of(segment.header.capacity) else {
             return Err(Error::mismatch("its capacity", "one that a dict can have", segment.header.capacity));
         };

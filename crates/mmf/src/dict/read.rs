@@ -14,7 +14,9 @@ use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tag_in_upper
 use super::record::{BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
 use super::shape::{LINE, at, number};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Glance;
 use crate::segment::Until;
+use crate::sys::guard::Matches;
 
 /// What a key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,13 +127,19 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
-    let word = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes));
+    let word = |bytes: &[u8], at: usize| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
     let Some(last) = a.len().checked_sub(8) else {
         return a.iter().zip(b).all(|(a, b)| a == b);
     };
-    // The last word may have some of those before it once more.
-    let whole = a.chunks_exact(8).zip(b.chunks_exact(8)).all(|(a, b)| word(a) == word(b));
-    whole && word(&a[last..]) == word(&b[last..])
+    let mut at = 0;
+    while at < last {
+        if word(a, at) != word(b, at) {
+            return false;
+        }
+        at += 8;
+    }
+    // It may have some of those before it once more.
+    word(a, last) == word(b, last)
 }
 
 /// A record's head and key, copied.
@@ -249,44 +257,61 @@ impl Heap<'_> {
     #[inline(always)]
     #[allow(clippy::option_option, reason = "the inner one is the answer")]
     pub(super) fn glance(&self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Option<Option<Found>> {
-        const { assert!(at::FLOOR == at::COMMIT + 8 && at::BUCKETS == at::COMMIT + 16) };
         let map = self.map.glance()?;
         let [commit, floor, buckets, _] = map.four_words(at::COMMIT)?;
-        if buckets == 0 {
-            return None;
-        }
-        let bucket = bucket(hash, count_of(buckets));
-        let shift = self.shape.lines_shift();
-        let span = number(map.word(self.shape.directory + 8 * number(bucket >> shift))?).wrapping_sub(1);
-        if span >= self.shape.spans {
-            return None;
-        }
-        let line = self.shape.span(span) + number(bucket & ((1 << shift) - 1)) * LINE;
+        let line = self.line_at_a_glance(map, hash, buckets)?;
         let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
         if slots.bits == 0 {
             fence(Ordering::Acquire);
             let is_all = slots.word == 0 && map.word(at::BUCKETS)? == buckets;
             return is_all.then_some(None);
         }
-        let (at, slot) = (line + 8 * slots.bits.trailing_zeros() as usize, slots.word);
-        let block = block_of(slot);
-        let mut room = [const { MaybeUninit::uninit() }; HEAD - VERSION + KEY_MAX];
-        let room = room.get_mut(..HEAD - VERSION + key.len())?;
-        let ([slot_again, stamp], bytes) = map.read_between([at, block + STAMP], block + VERSION, room, sink.room())?;
-        if slot_again != slot || stamp == 0 || stamp > commit {
+        let mut copy = HeadAndKey::new();
+        let (_, stamp, head) = self.head_at_a_glance(map, line, slots, key, &mut copy, sink.room())?;
+        if stamp > commit || head.in_spans || head.kind == Kind::Removal || head.version <= floor {
+            return None;
+        }
+        // SAFETY: the room was filled.
+        unsafe { sink.filled(head.value_len) }.then_some(Some(Found { version: head.version, kind: head.kind }))
+    }
+
+    /// The first line of a hash's bucket.
+    #[inline(always)]
+    pub(super) fn line_at_a_glance(&self, map: Glance<'_>, hash: u64, buckets: u64) -> Option<usize> {
+        let count = count_of(buckets);
+        if count == 0 {
+            return None;
+        }
+        let bucket = bucket(hash, count);
+        let shift = self.shape.lines_shift();
+        let span = number(map.word(self.shape.directory + 8 * number(bucket >> shift))?).wrapping_sub(1);
+        let line = number(bucket & ((1 << shift) - 1)) * LINE;
+        (span < self.shape.spans).then(|| self.shape.span(span) + line)
+    }
+
+    /// The record that the first of a line's matches leads to, if it is the key's, with its slot and its stamp, which are the same
+    /// after `more` is filled with what is behind its key.
+    #[inline(always)]
+    pub(super) fn head_at_a_glance(
+        &self,
+        map: Glance<'_>,
+        line: usize,
+        slots: Matches,
+        key: &[u8],
+        copy: &mut HeadAndKey,
+        more: &mut [MaybeUninit<u8>],
+    ) -> Option<(usize, u64, Head)> {
+        let slot = line + 8 * slots.bits.trailing_zeros() as usize;
+        let block = block_of(slots.word);
+        let room = copy.bytes.get_mut(VERSION..HEAD + key.len())?;
+        let ([word, stamp], bytes) = map.read_between([slot, block + STAMP], block + VERSION, room, more)?;
+        if word != slots.word || stamp == 0 {
             return None;
         }
         let (head, found_key) = bytes.split_at_checked(HEAD - VERSION)?;
         let word = |at: usize| -> Option<u64> { Some(u64::from_le_bytes(*head.get(at..at + 8)?.first_chunk()?)) };
-        let head = Head::of(word(0)?, word(8)?, 0)?;
-        if head.key_len != key.len() || !same(found_key, key) {
-            return None;
-        }
-        if head.in_spans || head.kind == Kind::Removal || head.version <= floor {
-            return None;
-        }
-        // SAFETY: `read_between` has filled the room.
-        unsafe { sink.filled(head.value_len) }.then_some(Some(Found { version: head.version, kind: head.kind }))
+        let head = Head::of(word(0)?, word(8)?, word(16)?)?;
+        (head.key_len == key.len() && same(found_key, key)).then_some((slot, stamp, head))
     }
 
     /// What `key` has, with its value in `sink`, without a lock.

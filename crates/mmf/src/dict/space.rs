@@ -66,6 +66,10 @@ impl Writer<'_> {
     /// Gives back lines that continue buckets where there are more than the entries need, however they are spread: else that is a
     /// split's affair, and there may be none for long.
     fn shorten_buckets(&mut self) -> Result<bool> {
+        // What a power cut brings back needs its places again.
+        if self.has_pending()? {
+            return Ok(false);
+        }
         let (heap, map) = (self.heap, self.heap.map);
         let mut lines = 0_u64;
         for span in 0..number(map.word(at::USED)?).min(heap.shape.spans) {

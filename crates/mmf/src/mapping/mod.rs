@@ -16,6 +16,7 @@ pub use catalog::{list, sweep};
 pub(crate) use cell::Cell;
 pub use cursor::Cursor;
 pub use options::MappingOptions;
+pub(crate) use words::Glance;
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -71,6 +72,8 @@ pub struct Mapping {
     source: Option<Source>,
     /// How it may grow.
     growth: Growth,
+    /// Offsets come from what lies in it: one that leads nowhere is damage.
+    structured: bool,
     /// Where the views are; `reach` is that of the newest.
     place: Place,
     /// The newest view is the last. Dropped before the object, whose name must outlive them.
@@ -213,6 +216,11 @@ impl Mapping {
     /// Lets this handle grow the object to `most` bytes, as the segment's header allows.
     pub(crate) fn set_growth(&mut self, most: usize) {
         self.growth = Growth::UpTo(most);
+    }
+
+    /// From now on offsets come from what lies in it, not from a caller.
+    pub(crate) fn set_structured(&mut self) {
+        self.structured = true;
     }
 
     pub(crate) fn object(&self) -> &Object {
@@ -374,7 +382,16 @@ impl Mapping {
         if offset <= size && len <= size - offset {
             return Ok(self.base.load(Ordering::Relaxed).wrapping_add(offset));
         }
+        if self.structured {
+            return Err(self.leads_nowhere(offset));
+        }
         Err(self.name_it(Error::new(ErrorKind::OutOfBounds { offset, len, size }, doing)))
+    }
+
+    #[cold]
+    fn leads_nowhere(&self, offset: usize) -> Error {
+        let reason = format!("something in it leads to {offset}, where nothing is");
+        self.name_it(Error::new(ErrorKind::Damaged { reason }, "use"))
     }
 
     /// As `locate`, for those who will write.

@@ -325,7 +325,11 @@ impl MappingOptions {
 
     fn map(&self, object: Object, source: Option<Source>) -> Result<Mapping> {
         let is_file = matches!(source, Some(Source::File(_)));
-        let Shape { len, growth, place } = self.shape(object.len()?, object.max_len(), is_file)?;
+        let len = match object.known_len() {
+            0 => object.len()?,
+            known => known,
+        };
+        let Shape { len, growth, place } = self.shape(len, object.max_len(), is_file)?;
         let view = View::map(&object, &place)?;
         if self.prefault {
             view.prefault(len)?;
@@ -337,6 +341,7 @@ impl MappingOptions {
             policy: self.policy,
             source,
             growth,
+            structured: false,
             place,
             views: Mutex::new(vec![view]),
             object,

@@ -37,6 +37,12 @@ impl Glance<'_> {
         unsafe { u64::load(at.cast()) }.ok()
     }
 
+    /// Has the line of an offset fetched into the caches.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, offset: usize) {
+        guard::prefetch(self.base.wrapping_add(offset));
+    }
+
     /// Four words that follow each other, loaded in their order.
     #[inline(always)]
     pub(crate) fn four_words(self, offset: usize) -> Option<[u64; 4]> {
@@ -99,6 +105,22 @@ impl Mapping {
         }
         // SAFETY: `locate` checked the place, and the alignment was checked here; the view lives as long as `self`.
         let loaded = unsafe { u64::load(at.cast_const().cast()) };
+        loaded.map_err(|guard::Fault| self.fault("read", offset, 0))
+    }
+
+    /// Loads four words that follow each other from `offset` on, in their order and each as [`word`](Mapping::word) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`word`](Mapping::word).
+    #[inline(always)]
+    pub(crate) fn four_words(&self, offset: usize) -> Result<[u64; 4]> {
+        let at = self.locate(offset, 32, "read")?;
+        if at.addr() % 8 != 0 {
+            return Err(self.misaligned(offset));
+        }
+        // SAFETY: as in `word`, for each of the four.
+        let loaded = unsafe { guard::load_four(at) };
         loaded.map_err(|guard::Fault| self.fault("read", offset, 0))
     }
 
@@ -179,12 +201,6 @@ impl Mapping {
         self.fault("write", gone.unwrap_or(0), 0)
     }
 
-    /// Has the line of an offset fetched into the caches.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, offset: usize) {
-        guard::prefetch(self.base.load(Ordering::Relaxed).wrapping_add(offset));
-    }
-
     /// For several looks in a row; `None` for what has no words at all.
     #[inline(always)]
     pub(crate) fn glance(&self) -> Option<Glance<'_>> {
@@ -252,6 +268,9 @@ impl Mapping {
     #[cold]
     #[inline(never)]
     fn misaligned(&self, offset: usize) -> Error {
+        if self.structured {
+            return self.leads_nowhere(offset);
+        }
         self.name_it(Error::new(ErrorKind::Misaligned { offset, align: 8 }, "use"))
     }
 }

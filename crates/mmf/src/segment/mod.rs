@@ -102,7 +102,7 @@ impl Segment {
             lock: lock.map_or(Ok(String::new()), OwnLock::checked_name)?,
         };
         let mut bytes = header.encode();
-        let boot = sys::boot();
+        let boot = boot::this_boot();
         bytes.resize(at::BOOT, 0);
         bytes.extend(boot.machine);
         bytes.extend(boot.boot);
@@ -119,7 +119,7 @@ impl Segment {
         if map.object().is_remote()? {
             return Err(Error::remote_segment("open"));
         }
-        let bytes = map.read_to_vec(0, map.len().min(PAYLOAD))?;
+        let bytes = map.read_to_vec(0, map.len().min(layout::CHECKED))?;
         let writable = map.access() == Access::ReadWrite;
         let header = Header::decode(&bytes, map.len() as u64, writable)?;
         if header.kind != kind {

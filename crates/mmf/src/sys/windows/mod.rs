@@ -1,12 +1,13 @@
 //! Windows: named memory is a section of the pagefile, and a file is mapped through a section for each view.
 //!
-//! A name dies with the last handle even while views stay mapped, so views of memory keep a handle of their own.
+//! A name dies with the last handle even while views stay mapped, so a mapping keeps its object until its views are gone.
 
 mod bells;
 mod error;
 mod event;
 mod file;
 mod identity;
+mod look;
 mod names;
 mod object;
 mod privilege;
