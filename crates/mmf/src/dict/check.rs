@@ -63,7 +63,7 @@ impl Dict {
             } else {
                 report.add(None, Some(at::JOURNAL), "a change is half made; whoever writes next finishes it");
             }
-            std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+            crate::sys::fence(std::sync::atomic::Ordering::Acquire);
             let still = (self.heap().moment()?, self.segment.map.word(at::JOURNAL)?) == before;
             if still && before.1 == 0 {
                 return Ok(report);

@@ -6,6 +6,9 @@ mod durable;
 mod heap;
 mod index;
 mod iter;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
 mod options;
 mod pending;
 mod plan;

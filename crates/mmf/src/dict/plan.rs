@@ -11,12 +11,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::MaybeUninit;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::shape::{Shape, at, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::PAYLOAD;
+use crate::sys::fence;
 
 /// So many stores are kept in place and looked through one by one; more have a map.
 const FEW: usize = 16;

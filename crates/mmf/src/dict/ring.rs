@@ -4,12 +4,13 @@
 //! stands at its position modulo the ring's size, round the end if need be. Before entries are written, the claim says up to
 //! where; who reads finds by it whether what it copied may have been written over.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::heap::Heap;
 use super::record::{KEY_MAX, Kind};
 use super::shape::{at, number};
 use crate::error::Result;
+use crate::sys::fence;
 
 const HEAD: usize = 16;
 /// The kind of an entry that says that all was cleared.

@@ -84,7 +84,7 @@ impl Dict {
         loop {
             let before = self.heap().moment()?;
             let result = body(&snapshot);
-            std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+            crate::sys::fence(std::sync::atomic::Ordering::Acquire);
             if self.heap().moment()? == before {
                 return result;
             }

@@ -1,6 +1,6 @@
 //! Writing: under the segment's lock, as plans that the journal has done to the end.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::Dict;
 use super::heap::{Heap, LINK, NoBlock};
@@ -12,6 +12,7 @@ use super::ring::Ring;
 use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
+use crate::sys::fence;
 
 /// About as many stores as a key takes.
 const STORES: usize = 11;

@@ -4,7 +4,8 @@ use std::mem::MaybeUninit;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::guard::{self, Word};
+use crate::sys::guard::Fault;
+use crate::sys::reach::{self, Word};
 
 /// An offset as this process counts.
 fn place(offset: u64) -> usize {
@@ -27,7 +28,7 @@ impl Mapping {
         }
         // SAFETY: `locate` checked the place, and the alignment was checked here; the view lives as long as `self`.
         let loaded = unsafe { u64::load(at.cast_const().cast()) };
-        loaded.map_err(|guard::Fault| self.fault("read", offset, 0))
+        loaded.map_err(|Fault| self.fault("read", offset, 0))
     }
 
     /// Stores the word at `offset`: a release.
@@ -45,7 +46,7 @@ impl Mapping {
         let stored = unsafe { u64::store_release(at.cast(), value) };
         #[cfg(test)]
         super::trace::stored(offset, &value.to_le_bytes());
-        stored.map_err(|guard::Fault| self.fault("write", offset, 0))
+        stored.map_err(|Fault| self.fault("write", offset, 0))
     }
 
     /// Stores words from `offset` on as [`put_word`](Mapping::put_word) does, one after the other. A copy would load them in
@@ -64,10 +65,10 @@ impl Mapping {
         compile_error!("words in shared memory are little-endian");
         // SAFETY: `locate_writable` checked that the words lie in the view, which lives as long as `self` and may be written, and
         // the alignment was checked here.
-        let stored = unsafe { guard::store_words(dst, words) };
+        let stored = unsafe { reach::store_words(dst, words) };
         #[cfg(test)]
         words.iter().zip(0..).for_each(|(word, nth)| super::trace::stored(offset + 8 * nth, &word.to_le_bytes()));
-        stored.map_err(|guard::Fault| self.fault("write", offset, 0))
+        stored.map_err(|Fault| self.fault("write", offset, 0))
     }
 
     /// Stores pairs of an offset and a word as [`put_word`](Mapping::put_word) does, in their order.
@@ -82,7 +83,7 @@ impl Mapping {
         let Some(last) = len.checked_sub(8).filter(|_| base.addr() % 8 == 0) else { return self.put_others(pairs) };
         // SAFETY: the view has `len` bytes, as it had before the address was asked for; it lives as long as `self`, may be written
         // and is aligned, as checked.
-        match unsafe { guard::store_pairs(base, last as u64, pairs) } {
+        match unsafe { reach::store_pairs(base, last as u64, pairs) } {
             Ok(done) => {
                 #[cfg(test)]
                 for [offset, value] in &pairs[..done] {
@@ -91,7 +92,7 @@ impl Mapping {
                 // Somebody may have made the mapping longer; else what cannot be stored shows why by itself.
                 if done == pairs.len() { Ok(()) } else { self.put_others(&pairs[done..]) }
             }
-            Err(guard::Fault) => Err(self.lost(pairs)),
+            Err(Fault) => Err(self.lost(pairs)),
         }
     }
 

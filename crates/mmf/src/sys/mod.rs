@@ -118,6 +118,9 @@ use unix as imp;
 #[cfg(windows)]
 use windows as imp;
 
+/// What mappings reach shared memory by.
+#[cfg(not(all(test, loom)))]
+pub(crate) use guard as reach;
 #[cfg(not(all(test, loom)))]
 pub(crate) use imp::{Bells, Rings, Tokens};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
@@ -128,7 +131,7 @@ pub(crate) use imp::{
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::fence;
 #[cfg(all(test, loom))]
-pub(crate) use model::{Bells, Rings, Tokens, now};
+pub(crate) use model::{Bells, Rings, Tokens, memory as reach, now};
 #[cfg(not(all(test, loom)))]
 pub(crate) use std::sync::atomic::fence;
 

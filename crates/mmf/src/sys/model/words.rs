@@ -15,15 +15,15 @@ pub(super) struct State {
     words: Vec<(usize, Width)>,
     stored_to: Vec<usize>,
     loads: Loads,
+    fences: bool,
+    /// Each handle sees so many bytes from its base on.
+    reach: usize,
 }
 
 enum Width {
     Four(AtomicU32),
     Eight(AtomicU64),
 }
-
-/// Each handle sees so many bytes from its base on.
-const REACH: usize = crate::segment::layout::PAYLOAD;
 
 impl State {
     pub(super) fn new(plan: &Plan) -> State {
@@ -36,13 +36,19 @@ impl State {
             words: plan.words.iter().map(word).collect(),
             stored_to: plan.stored_to.clone(),
             loads: plan.loads,
+            fences: plan.fences,
+            reach: plan.memory.as_ref().map_or(crate::segment::layout::PAYLOAD, |memory| 8 * memory.start.len()),
         }
+    }
+
+    /// Where the handle begins that has this address.
+    pub(super) fn base(&self, address: usize) -> Option<usize> {
+        self.bases.iter().copied().find(|base| (*base..*base + self.reach).contains(&address))
     }
 
     /// Where in the shared memory that is.
     pub(super) fn offset(&self, address: usize) -> usize {
-        let base = self.bases.iter().find(|base| (**base..**base + REACH).contains(&address));
-        address - base.expect("a model knows the handles that take part")
+        address - self.base(address).expect("a model knows the handles that take part")
     }
 
     fn at(&self, offset: usize) -> Option<&Width> {
@@ -64,6 +70,12 @@ pub(crate) trait Word: Copy {
 /// What is at an offset, for the model to judge by.
 pub(crate) fn peek<W: Word>(offset: usize) -> W {
     W::peek(offset)
+}
+
+fn fence_behind_exchange() {
+    if world().words.fences {
+        fence(Ordering::SeqCst);
+    }
 }
 
 macro_rules! word {
@@ -95,13 +107,13 @@ macro_rules! word {
             unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
                 step()?;
                 let old = $with(world().words.offset(dst.addr()), |word| word.swap(value, Ordering::AcqRel));
-                fence(Ordering::SeqCst);
+                fence_behind_exchange();
                 Ok(old)
             }
             unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
                 step()?;
                 let old = $with(world().words.offset(dst.addr()), |word| word.fetch_add(value, Ordering::AcqRel));
-                fence(Ordering::SeqCst);
+                fence_behind_exchange();
                 Ok(old)
             }
             unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
@@ -110,7 +122,7 @@ macro_rules! word {
                     word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
                 });
                 if outcome.is_ok() {
-                    fence(Ordering::SeqCst);
+                    fence_behind_exchange();
                 }
                 let (Ok(old) | Err(old)) = outcome;
                 Ok(old)
