@@ -178,10 +178,10 @@ impl Error {
         Error::new(ErrorKind::Unsupported { what: what.into() }, doing)
     }
 
-    /// A segment's place on a file system that other machines share.
+    /// A segment's place on a file system that other machines may share.
     pub(crate) fn remote_segment(doing: &'static str) -> Self {
         let what =
-            "a segment on a file system that other machines share: each would take the other's processes for dead";
+            "a segment on a file system that other machines may share: each would take the other's processes for dead";
         Error::unsupported(doing, what).with_help("a raw mapping of it works")
     }
 

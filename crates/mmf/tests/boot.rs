@@ -5,10 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mmf::{Access, ErrorKind, LockError, Region};
+use mmf::{Access, ErrorKind, LockError, Mapping, Region};
 use testkit::{TempDir, Watchdog};
 
 /// Where things are in a segment, as `docs/format.md` tells.
@@ -101,6 +102,59 @@ fn a_change_that_another_boot_left_half_made_is_poison_also_for_readers_without_
         drop((region, glance));
         let bytes = fs::read(&path).unwrap();
         assert_eq!((u64_at(&bytes, LOCK) & 0x2ffff, bytes[VERSION] % 2), (0, 0));
+    }
+}
+
+/// Processes of one boot may be told different ones: containers hide `/proc/sys/kernel/random/boot_id`, or have their own.
+#[test]
+fn who_lives_wins_over_another_boot() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let dir = TempDir::new();
+    let path = dir.join("region");
+    let region = Region::create_new(&*path, 1 << 12).unwrap();
+    region.write().unwrap().set(b"contents").unwrap();
+    let mut guard = region.write().unwrap();
+    guard.write_at(0, b"new").unwrap();
+    let raw = Mapping::open(&*path).unwrap();
+    raw.store(BOOT, 1_u64, Ordering::SeqCst).unwrap();
+    let glance = reader(&path);
+    assert_eq!(*glance.to_vec().unwrap_err().kind(), ErrorKind::Contended);
+    assert!(!glance.is_poisoned().unwrap() && !region.is_poisoned().unwrap());
+    let status = glance.status().unwrap();
+    assert!(!status.poisoned && status.participants.len() == 1 && status.participants[0].writing, "{status:?}");
+    // Who takes it for another boot's waits for as long as it wants to, and is told for whom.
+    thread::scope(|scope| {
+        let late = || {
+            let late = Region::options().timeout(Some(Duration::from_millis(60))).open(&*path).unwrap();
+            let since = Instant::now();
+            let is_timeout = |kind: &ErrorKind| match kind {
+                ErrorKind::Timeout { holder: Some(holder) } => holder.process == std::process::id(),
+                _ => false,
+            };
+            assert_eq!(failed(late.try_write()), ErrorKind::WouldBlock);
+            assert!(is_timeout(&failed(late.write_for(Duration::from_millis(30)))));
+            assert!(is_timeout(&failed(late.read())));
+            let waited = late.wait_changed(0, Instant::now() + Duration::from_millis(30)).unwrap_err();
+            assert!(is_timeout(waited.kind()), "{waited}");
+            assert!(is_timeout(late.clear_poison().unwrap_err().kind()));
+            assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+            late
+        };
+        let late = scope.spawn(late).join().unwrap();
+        guard.write_at(0, b"newer").unwrap();
+        drop(guard);
+        assert_eq!(late.read().unwrap().to_vec().unwrap(), b"newernts");
+        assert_eq!(glance.to_vec().unwrap(), b"newernts");
+        assert_eq!(glance.status().unwrap().participants.len(), 2);
+    });
+    assert_ne!(raw.load::<u64>(BOOT, Ordering::SeqCst).unwrap(), 1, "the present boot is there");
+}
+
+fn failed<G>(result: Result<G, LockError<G>>) -> ErrorKind {
+    match result {
+        Err(LockError::Failed(error)) => error.kind().clone(),
+        Err(LockError::Poisoned(_)) => panic!("poison"),
+        Ok(_) => panic!("locked"),
     }
 }
 

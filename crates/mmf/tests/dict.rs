@@ -194,6 +194,43 @@ fn what_is_watched_is_told_in_order_and_who_falls_behind_is_told_that() {
     }
 }
 
+#[test]
+fn those_who_watch_miss_something_only_where_something_was_changed() {
+    let dict = Dict::create_new(name("missed"), 1 << 20).unwrap();
+    let mut changes = dict.watch(Watched::All).unwrap();
+    let wait = Duration::from_secs(10);
+    let mut is_told = |what: &str| {
+        dict.set(what, &1).unwrap();
+        let change = changes.next_for(wait).unwrap();
+        assert!(matches!(&change, Some(Change::Set { key, .. }) if key == what), "{what}: {change:?}");
+        assert_eq!(changes.next_for(Duration::ZERO).unwrap(), None);
+    };
+    // More keys than the ring has room for; once too much for the dict, once for the journal.
+    let large = |count: usize, len: usize| {
+        dict.transaction(|tx| {
+            let key = |nth| format!("{nth:0100}");
+            (0..count).try_for_each(|nth| tx.set_bytes(&key(nth), &vec![1; len]))
+        })
+    };
+    is_told("before");
+    assert_eq!(*large(90, 30_000).unwrap_err().kind(), ErrorKind::Full);
+    is_told("after what was too much");
+    assert!(matches!(large(500, 1).unwrap_err().kind(), ErrorKind::InvalidInput { .. }));
+    is_told("after what was too long");
+    assert!(!dict.remove("absent").unwrap());
+    is_told("after nothing");
+
+    large(70, 1).unwrap();
+    assert_eq!(dict.len().unwrap(), 74);
+    assert_eq!(changes.next_for(wait).unwrap(), Some(Change::Missed));
+    for key in ["then", "and then"] {
+        dict.set(key, &1).unwrap();
+        let change = changes.next_for(wait).unwrap();
+        assert!(matches!(&change, Some(Change::Set { key: told, .. }) if told == key), "{key}: {change:?}");
+    }
+    assert_eq!(changes.next_for(Duration::ZERO).unwrap(), None);
+}
+
 fn dict_name(dict: &Dict) -> mmf::Source {
     dict.source().unwrap().clone()
 }

@@ -4,9 +4,10 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mmf::{Access, ErrorKind, LockError, LockWords, Name, RawLock, Region, RegionOptions};
+use mmf::{Access, ErrorKind, LockError, LockWords, Mapping, Name, RawLock, Region, RegionOptions};
 use testkit::{Peer, TempDir, Watchdog, peer, unique_name};
 
 #[cfg(target_os = "linux")]
@@ -273,6 +274,116 @@ fn what_another_boot_left_is_cleared() {
     fs::write(&copy, bytes).unwrap();
     let region = counted().open(&*copy).unwrap();
     assert!(matches!(region.write_for(testkit::DEADLINE), Err(LockError::Poisoned(_))));
+}
+
+/// Has the lock for writing when its owner says so.
+struct Scripted<F>(F);
+
+// SAFETY: whoever uses it here is alone.
+unsafe impl<F: Fn(LockWords<'_>, Call) -> bool + Send + Sync + 'static> RawLock for Scripted<F> {
+    fn name(&self) -> &'static str {
+        "test/scripted"
+    }
+
+    fn try_read(&self, _: LockWords<'_>, _: usize) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn try_write(&self, words: LockWords<'_>, _: usize) -> io::Result<bool> {
+        Ok(self.0(words, Call::TryWrite))
+    }
+
+    fn unlock_read(&self, _: LockWords<'_>, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unlock_write(&self, words: LockWords<'_>, _: usize) -> io::Result<()> {
+        self.0(words, Call::Unlock);
+        Ok(())
+    }
+
+    fn recover(&self, _: LockWords<'_>, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Call {
+    TryWrite,
+    Unlock,
+}
+
+#[test]
+fn words_that_there_are_not_are_refused() {
+    let (say, said) = std::sync::mpsc::channel();
+    let asks = Scripted(move |words: LockWords<'_>, _| {
+        let words = [words.shared(128), words.shared(usize::MAX), words.of(256), words.of(usize::MAX)];
+        say.send(words.map(|word| word.unwrap_err().kind().clone())).unwrap();
+        true
+    });
+    let region = Region::options().lock(asks).capacity(4096).create_new(named()).unwrap();
+    drop(region.write().unwrap());
+    for kind in said.recv().unwrap() {
+        assert!(matches!(kind, ErrorKind::InvalidInput { .. }), "{kind:?}");
+    }
+}
+
+/// A region, its bytes, and options for others who have its lock say that.
+fn scripted<F>(script: impl FnOnce(Mapping) -> F) -> (Name, Region, RegionOptions)
+where
+    F: Fn(LockWords<'_>, Call) -> bool + Send + Sync + 'static,
+{
+    let name = named();
+    let region = Region::options().lock(Scripted(|_: LockWords<'_>, _| true)).capacity(4096).create_new(&name).unwrap();
+    let raw = Mapping::open(&name).unwrap();
+    (name, region, Region::options().lock(Scripted(script(raw))))
+}
+
+/// Whoever may write the object can make it seem that ever more participants have died.
+#[test]
+fn the_dead_that_never_end_do_not_keep_from_the_deadline() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let (name, _region, options) = scripted(|raw| {
+        move |_: LockWords<'_>, _| {
+            // Slots 64 to 127 are occupied.
+            raw.store(2184, u64::MAX, Ordering::SeqCst).unwrap();
+            false
+        }
+    });
+    let region = options.open(&name).unwrap();
+    let kind = failed(region.write_for(Duration::from_millis(100)));
+    assert!(matches!(kind, ErrorKind::Timeout { .. }), "{kind:?}");
+}
+
+#[test]
+fn waiting_for_who_is_still_told_to_be_inside_takes_what_is_left_of_the_timeout() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 6);
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    // Had shortly before the deadline, while the word names somebody who lives. On a busy machine the deadline may come first.
+    for _ in 0..10 {
+        let (say, said) = std::sync::mpsc::channel();
+        let since = Instant::now();
+        let (name, lives, options) = scripted(|raw| {
+            move |_: LockWords<'_>, call| {
+                if call == Call::TryWrite && since.elapsed() < TIMEOUT * 9 / 10 {
+                    return false;
+                }
+                raw.store(2048, 1_u64, Ordering::SeqCst).unwrap();
+                say.send(Instant::now()).unwrap();
+                true
+            }
+        });
+        // Slot 0 is its.
+        drop(lives.write().unwrap());
+        let region = options.open(&name).unwrap();
+        let kind = failed(region.write_for(TIMEOUT));
+        assert!(matches!(kind, ErrorKind::Timeout { .. }), "{kind:?}");
+        if let (Ok(had), Ok(given_back)) = (said.try_recv(), said.try_recv()) {
+            assert!(given_back - had < TIMEOUT * 9 / 10, "{:?}", given_back - had);
+            return;
+        }
+    }
+    panic!("the lock was never had before the deadline");
 }
 
 #[cfg(target_os = "linux")]

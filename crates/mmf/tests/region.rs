@@ -55,6 +55,7 @@ stories! {
     a_change_wakes_every_thread_that_waits_for_it,
     two_processes_pass_a_turn,
     a_writer_that_dies_leaves_its_lock_and_poison,
+    a_writer_that_dies_is_noticed_by_those_who_only_look,
     a_reader_that_dies_costs_nobody_anything,
     a_reader_in_any_place_keeps_writers_out,
     a_writer_that_dies_waiting_leaves_the_readers_inside,
@@ -257,6 +258,18 @@ fn a_writer_that_dies_leaves_its_lock_and_poison(place: &Place) {
     assert!(region.is_poisoned().unwrap());
     region.clear_poison().unwrap();
     assert_eq!(region.to_vec().unwrap(), b"mended");
+}
+
+/// Nobody clears up.
+fn a_writer_that_dies_is_noticed_by_those_who_only_look(place: &Place) {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let _region = Region::create_new(place.source(), 1 << 20).unwrap();
+    let reader = Region::options().access(Access::ReadOnly).open(place.source()).unwrap();
+    let mut peer = Peer::spawn("dies_inside", &[&place.text]);
+    peer.expect("inside");
+    peer.kill();
+    assert_eq!(*reader.to_vec().unwrap_err().kind(), ErrorKind::Poisoned);
+    assert!(reader.is_poisoned().unwrap() && reader.status().unwrap().poisoned);
 }
 
 fn a_reader_that_dies_costs_nobody_anything(place: &Place) {

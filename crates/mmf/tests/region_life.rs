@@ -78,9 +78,11 @@ fn forks(_: &[&str]) {
             invalid(fails(region.read()));
             invalid(region.clear_poison().unwrap_err().kind().clone());
             invalid(region.wait_changed(0, Instant::now()).unwrap_err().kind().clone());
+            let own = Region::open(&name).unwrap();
+            // The parent's thread had the lock; the child's has not, though it is a copy.
+            assert!(matches!(fails(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
             // SAFETY: second owners of what the child alone has copies of; the first are never dropped there.
             drop(unsafe { std::ptr::read(&raw const guard) });
-            let own = Region::open(&name).unwrap();
             // The parent still reads, whatever the child dropped.
             assert!(matches!(fails(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
             // SAFETY: as above.

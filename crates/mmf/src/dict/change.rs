@@ -297,13 +297,14 @@ impl Writer<'_> {
         self.begin_change()?;
         self.plan.clear();
         let version = self.version()? + 1;
-        let mut ring = Ring::claim(&self.heap, std::iter::once(0))?;
-        ring.write_cleared(&self.heap, version)?;
+        let mut ring = Ring::place(&self.heap, std::iter::once(0))?;
         self.plan.put(at::COMMIT, version);
         self.plan.put(at::FLOOR, version);
         self.plan.put(at::LEN, 0);
         self.plan.put(at::SWEEP, 1);
-        self.plan.put(at::RING_HEAD, ring.head());
+        ring.put_head(self.plan);
+        ring.claim(&self.heap)?;
+        ring.write_cleared(&self.heap, version)?;
         self.carry_out()?;
         Ok(version)
     }

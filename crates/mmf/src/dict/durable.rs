@@ -32,6 +32,12 @@ impl Writer<'_> {
         if self.durable & (CLEAN | UNSURE) == 0 { Ok(()) } else { self.begin_unclean() }
     }
 
+    /// Whether nothing has changed since the last flush.
+    #[inline]
+    pub(super) fn is_clean(&self) -> bool {
+        self.durable & CLEAN != 0
+    }
+
     #[cold]
     #[inline(never)]
     fn begin_unclean(&mut self) -> Result<()> {
@@ -53,7 +59,7 @@ impl Writer<'_> {
     /// Brings everything to the disk, and frees what was kept for a power cut.
     pub(super) fn flush(&mut self) -> Result<()> {
         let map = self.heap.map;
-        if !matches!(map.source(), Some(Source::File(_))) || self.durable & CLEAN != 0 {
+        if !matches!(map.source(), Some(Source::File(_))) || self.is_clean() {
             return Ok(());
         }
         let version = self.version()?;

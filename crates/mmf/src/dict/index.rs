@@ -30,6 +30,12 @@ pub(super) fn tag(hash: u64) -> u64 {
     hash >> 40
 }
 
+/// The same where a slot has it: in the upper half of a word.
+#[inline]
+pub(super) fn tag_in_upper_half(hash: u64) -> u32 {
+    (hash >> 32) as u32 & !0xff
+}
+
 #[inline]
 pub(super) fn slot_for(hash: u64, block: usize) -> u64 {
     tag(hash) << 40 | (block as u64) >> 3
@@ -221,13 +227,14 @@ impl Heap<'_> {
         let count = count_of(word);
         // The bucket whose entries the new one shares.
         let from = bucket(count, count);
-        let (mut stay, mut go, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut go, mut lines) = (Vec::new(), 0);
         self.walk(plan, from, |line, words| {
-            lines.push(line);
+            lines += 1;
             for (nth, slot) in words[..SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                 let hash = self.hash_at(seed, block_of(*slot))?;
-                let side = if bucket(hash, count + 1) == count { &mut go } else { &mut stay };
-                side.push((line + 8 * nth, *slot));
+                if bucket(hash, count + 1) == count {
+                    go.push((line + 8 * nth, *slot));
+                }
             }
             Ok(None::<()>)
         })?;
@@ -261,27 +268,40 @@ impl Heap<'_> {
             plan.put(*at, 0);
         }
         plan.carry_out(self.map, self.shape)?;
-        if lines.len() > 1 && stay.len() <= SLOTS { self.shorten(plan, &lines, &stay) } else { Ok(()) }
+        if lines > 1 {
+            self.shorten(plan, from)?;
+        }
+        Ok(())
     }
 
-    /// Moves the entries of a bucket into its first line, and gives the other lines back, in a plan of its own. Readers that
-    /// miss an entry meanwhile see by the word of the count that they have to look again.
-    fn shorten(&self, plan: &mut Plan, lines: &[usize], entries: &[(usize, u64)]) -> Result<(), NoBlock> {
+    /// Moves entries of a bucket up, and gives back the lines that then have none, each in a plan of its own; whether there were
+    /// any. Readers that miss an entry meanwhile see by the word of the count that they have to look again.
+    pub(super) fn shorten(&self, plan: &mut Plan, bucket: u64) -> Result<bool> {
         plan.clear();
-        let first = lines[0];
-        let in_first = |at: usize| (first..first + LINE).contains(&at);
-        let mut holes = (0..SLOTS).map(|nth| first + 8 * nth).filter(|at| entries.iter().all(|(kept, _)| kept != at));
-        for (_, slot) in entries.iter().filter(|(at, _)| !in_first(*at)) {
-            if let Some(hole) = holes.next() {
+        let (mut lines, mut holes, mut entries) = (Vec::new(), Vec::new(), 0);
+        self.walk(plan, bucket, |line, words| {
+            lines.push((line, *words));
+            for (nth, slot) in words[..SLOTS].iter().enumerate() {
+                if *slot == 0 { holes.push(line + 8 * nth) } else { entries += 1 }
+            }
+            Ok(None::<()>)
+        })?;
+        let mut holes = holes.into_iter();
+        let mut any = false;
+        while lines.len() > 1 && entries <= SLOTS * (lines.len() - 1) {
+            let (Some((last, words)), Some((before, _))) = (lines.pop(), lines.last()) else { break };
+            plan.clear();
+            // There is a hole for each before this line.
+            for (slot, hole) in words[..SLOTS].iter().filter(|slot| **slot != 0).zip(&mut holes) {
                 plan.put(hole, *slot);
             }
+            plan.put(at::BUCKETS, self.map.word(at::BUCKETS)?.wrapping_add(1 << 40));
+            plan.put(before + NEXT, 0);
+            self.give(plan, last)?;
+            plan.carry_out(self.map, self.shape)?;
+            any = true;
         }
-        plan.put(at::BUCKETS, self.map.word(at::BUCKETS)?.wrapping_add(1 << 40));
-        plan.put(first + NEXT, 0);
-        for line in &lines[1..] {
-            self.give(plan, *line)?;
-        }
-        Ok(plan.carry_out(self.map, self.shape)?)
+        Ok(any)
     }
 
     /// Where a bucket begins whose span this plan takes.

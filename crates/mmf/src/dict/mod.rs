@@ -167,7 +167,10 @@ impl Dict {
     #[inline]
     fn read(&self, key: &str, sink: &mut impl Sink) -> Result<Option<Found>> {
         let hash = self.hash(key, "read")?;
-        self.heap().get(hash, key.as_bytes(), sink, self.usual())
+        match self.heap().glance(hash, key.as_bytes(), sink) {
+            Some(found) => Ok(found),
+            None => self.heap().get(hash, key.as_bytes(), sink, self.usual()),
+        }
     }
 
     /// What it was opened by.

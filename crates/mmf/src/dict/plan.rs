@@ -8,8 +8,6 @@
 //! follow yet, after it those that free what nobody needs any more. What readers follow must not go back to what an
 //! earlier store of the plan made of it; so if that one store is done, the journal is carried out from there on.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 
@@ -36,18 +34,18 @@ pub(super) struct Plan {
 struct Many {
     /// As `few`, without that behind them.
     stores: Vec<[u64; 2]>,
-    newest: HashMap<u64, u64, BuildHasherDefault<Mix>>,
+    /// By offset: where in `stores` the newest of a word is; 0 is none. At most half of it is used.
+    newest: Vec<u32>,
+    used: usize,
     /// A bit for each line of 64 bytes that has any of them, or for others.
     lines: [u64; 64],
 }
 
 impl Many {
     fn new(stores: &[[u64; 2]], room: usize) -> Box<Many> {
-        let mut many = Box::new(Many {
-            stores: Vec::with_capacity(room + 2),
-            newest: HashMap::with_capacity_and_hasher(room / 3 * 2, BuildHasherDefault::default()),
-            lines: [0; 64],
-        });
+        let len = room.max(stores.len()).next_power_of_two() * 2;
+        let mut many =
+            Box::new(Many { stores: Vec::with_capacity(room + 2), newest: vec![0; len], used: 0, lines: [0; 64] });
         many.stores.push([0; 2]);
         for [offset, value] in stores {
             many.put(*offset, *value);
@@ -57,38 +55,59 @@ impl Many {
 
     #[inline]
     fn put(&mut self, offset: u64, value: u64) {
+        let (at, place) = self.find(offset);
+        // More than that no journal has room for.
+        self.newest[at] = u32::try_from(self.stores.len()).unwrap_or(u32::MAX);
         self.stores.push([offset, value]);
-        self.newest.insert(offset, value);
         let (word, bit) = Many::bit(offset);
         self.lines[word] |= bit;
+        if place == 0 {
+            self.used += 1;
+            if 2 * self.used > self.newest.len() {
+                self.grow();
+            }
+        }
+    }
+
+    /// The value of a word's newest store.
+    #[inline]
+    fn newest(&self, offset: u64) -> Option<u64> {
+        match self.find(offset) {
+            (_, 0) => None,
+            (_, place) => Some(self.stores[place][1]),
+        }
+    }
+
+    /// Where in `newest` a word is, or may go, and where in `stores` it is, or 0. Who forges offsets makes this slow, and no
+    /// more than the records that they lead to.
+    #[inline]
+    fn find(&self, offset: u64) -> (usize, usize) {
+        let mask = self.newest.len() - 1;
+        let mut at = number(mixed(offset >> 3)) & mask;
+        loop {
+            let place = self.newest[at] as usize;
+            if place == 0 || self.stores[place][0] == offset {
+                return (at, place);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        let old = std::mem::take(&mut self.newest);
+        self.newest = vec![0; 2 * old.len()];
+        for place in old.into_iter().filter(|place| *place != 0) {
+            let (at, _) = self.find(self.stores[place as usize][0]);
+            self.newest[at] = place;
+        }
     }
 
     #[inline]
     fn bit(offset: u64) -> (usize, u64) {
         let bit = number(mixed(offset >> 6) & 4095);
         (bit / 64, 1 << (bit % 64))
-    }
-}
-
-/// Spreads offsets over a map. Who forges them makes it slow, and no more than the records that they lead to.
-#[derive(Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    #[inline]
-    fn write_u64(&mut self, offset: u64) {
-        self.0 = mixed(offset);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = mixed(self.0 ^ u64::from(*byte));
-        }
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
@@ -157,7 +176,7 @@ impl Plan {
         let offset = offset as u64;
         match &self.many {
             None => self.stores().iter().rev().find(|[known, _]| *known == offset).map(|[_, value]| *value),
-            Some(many) => many.newest.get(&offset).copied(),
+            Some(many) => many.newest(offset),
         }
     }
 
@@ -217,13 +236,17 @@ impl Plan {
         self.many.insert(many)
     }
 
+    /// Whether the journal has room for it.
+    #[inline]
+    pub(super) fn fits(&self, map: &Mapping, shape: &Shape) -> Result<()> {
+        if self.len > shape.pairs { Err(Plan::too_long(self.len, map, shape)) } else { Ok(()) }
+    }
+
     /// Has it done: from here on it happens, whoever dies.
     #[inline]
     pub(super) fn carry_out(&mut self, map: &Mapping, shape: &Shape) -> Result<()> {
         let count = self.len;
-        if count > shape.pairs {
-            return Err(Plan::too_long(count, map, shape));
-        }
+        self.fits(map, shape)?;
         map.put_words(at::PAIRS, self.stores().as_flattened())?;
         // Releases, so whoever sees the count sees the pairs.
         let (begin, end) = ([at::JOURNAL as u64, count as u64], [at::JOURNAL as u64, 0]);
@@ -311,6 +334,29 @@ mod tests {
         }
         map.put_word(at::JOURNAL, stores.len() as u64).unwrap();
         stores[..done].iter().for_each(|(offset, value)| map.put_word(*offset, *value).unwrap());
+    }
+
+    #[test]
+    fn of_many_stores_the_newest_of_each_word_is_what_it_will_be() {
+        let (map, _) = segment();
+        for expected in [0, 5, 1000] {
+            let mut plan = Plan::new();
+            plan.expect(expected);
+            for nth in 0..3000_usize {
+                plan.put(at::PAIRS + 8 * (nth % 700), nth as u64 + 1);
+                // What nobody asks for is found by nobody, or as what it is.
+                plan.put_unasked(at::CLASSES + 8 * (nth % 3), nth as u64);
+            }
+            for word in 0..800 {
+                // The last of those with this remainder.
+                let newest = (word < 700).then(|| (2999 - (2999 - word) % 700 + 1) as u64);
+                assert_eq!(plan.planned(at::PAIRS + 8 * word), newest, "{word}");
+                assert_eq!(plan.get(&map, at::PAIRS + 8 * word).unwrap(), newest.unwrap_or(0));
+            }
+            assert_eq!(plan.len, 6000);
+            plan.clear();
+            assert_eq!(plan.planned(at::PAIRS), None);
+        }
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::heap::Heap;
-use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tagged};
+use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tag_in_upper_half, tagged};
 use super::record::{BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
-use super::shape::{at, number};
+use super::shape::{LINE, at, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Until;
 use crate::sys::fence;
@@ -27,6 +27,16 @@ pub(super) struct Found {
 /// What is to be done with a value: where it is copied to.
 pub(super) trait Sink {
     fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head) -> Result<()>;
+
+    /// Room for a value that is copied before its length is known.
+    fn room(&mut self) -> &mut [MaybeUninit<u8>];
+
+    /// The value is the first `len` bytes of the room, if it is so long.
+    ///
+    /// # Safety
+    ///
+    /// All of the room was filled.
+    unsafe fn filled(&mut self, len: usize) -> bool;
 }
 
 /// Nothing is copied.
@@ -37,13 +47,51 @@ impl Sink for NoValue {
     fn take(&mut self, _: &Heap<'_>, _: usize, _: &Head) -> Result<()> {
         Ok(())
     }
+
+    #[inline(always)]
+    fn room(&mut self) -> &mut [MaybeUninit<u8>] {
+        &mut []
+    }
+
+    #[inline(always)]
+    unsafe fn filled(&mut self, _: usize) -> bool {
+        true
+    }
+}
+
+/// Of a vector's room no more bytes are used before a value's length is known.
+const EARLY: usize = 128;
+
+/// How many are.
+#[inline(always)]
+fn early(bytes: &Vec<u8>) -> usize {
+    if bytes.capacity() < 16 { 0 } else { bytes.capacity().min(EARLY) }
 }
 
 impl Sink for &mut Vec<u8> {
     #[inline(always)]
     fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head) -> Result<()> {
         self.clear();
+        // Next time there is room for one of that length before it is known.
+        let _ = self.try_reserve(EARLY / 2);
         heap.append_value(block, head, self)
+    }
+
+    #[inline(always)]
+    fn room(&mut self) -> &mut [MaybeUninit<u8>] {
+        self.clear();
+        let len = early(self);
+        &mut self.spare_capacity_mut()[..len]
+    }
+
+    #[inline(always)]
+    unsafe fn filled(&mut self, len: usize) -> bool {
+        if len > early(self) {
+            return false;
+        }
+        // SAFETY: as many bytes, and more, were filled.
+        unsafe { self.set_len(len) };
+        true
     }
 }
 
@@ -73,15 +121,18 @@ enum One {
 }
 
 /// Whether two keys are the same. Mostly they are short, and a call would cost more than the comparison.
-#[inline]
+#[inline(always)]
 pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
-    let rest = a.remainder().iter().zip(b.remainder()).all(|(a, b)| a == b);
-    rest && a.zip(b).all(|(a, b)| word(a) == word(b))
+    let word = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes));
+    let Some(last) = a.len().checked_sub(8) else {
+        return a.iter().zip(b).all(|(a, b)| a == b);
+    };
+    // The last word may have some of those before it once more.
+    let whole = a.chunks_exact(8).zip(b.chunks_exact(8)).all(|(a, b)| word(a) == word(b));
+    whole && word(&a[last..]) == word(&b[last..])
 }
 
 /// A record's head and key, copied.
@@ -190,8 +241,58 @@ impl Heap<'_> {
         self.damaged("its index leads to what is no record")
     }
 
+    /// The usual case, in as few steps as it takes: the bucket has one line, which leads to the key's record, or to nothing; the record
+    /// is committed and whole in its block; the value is no longer than what was asked for before; and nobody changes any
+    /// of it meanwhile. `None` is everything else, damage included.
+    ///
+    /// COMMIT and FLOOR are loaded first. A record up to that COMMIT is committed; one above it is looked at again. A record
+    /// that is cleared later was there when this began, or came while it ran.
+    #[inline(always)]
+    #[allow(clippy::option_option, reason = "the inner one is the answer")]
+    pub(super) fn glance(&self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Option<Option<Found>> {
+        const { assert!(at::FLOOR == at::COMMIT + 8 && at::BUCKETS == at::COMMIT + 16) };
+        let map = self.map.glance()?;
+        let [commit, floor, buckets, _] = map.four_words(at::COMMIT)?;
+        if buckets == 0 {
+            return None;
+        }
+        let bucket = bucket(hash, count_of(buckets));
+        let shift = self.shape.lines_shift();
+        let span = number(map.word(self.shape.directory + 8 * number(bucket >> shift))?).wrapping_sub(1);
+        if span >= self.shape.spans {
+            return None;
+        }
+        let line = self.shape.span(span) + number(bucket & ((1 << shift) - 1)) * LINE;
+        let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
+        if slots.bits == 0 {
+            fence(Ordering::Acquire);
+            let is_all = slots.word == 0 && map.word(at::BUCKETS)? == buckets;
+            return is_all.then_some(None);
+        }
+        let (at, slot) = (line + 8 * slots.bits.trailing_zeros() as usize, slots.word);
+        let block = block_of(slot);
+        let mut room = [const { MaybeUninit::uninit() }; HEAD - VERSION + KEY_MAX];
+        let room = room.get_mut(..HEAD - VERSION + key.len())?;
+        let ([slot_again, stamp], bytes) = map.read_between([at, block + STAMP], block + VERSION, room, sink.room())?;
+        if slot_again != slot || stamp == 0 || stamp > commit {
+            return None;
+        }
+        let (head, found_key) = bytes.split_at_checked(HEAD - VERSION)?;
+        let word = |at: usize| -> Option<u64> { Some(u64::from_le_bytes(*head.get(at..at + 8)?.first_chunk()?)) };
+        let head = Head::of(word(0)?, word(8)?, 0)?;
+        if head.key_len != key.len() || !same(found_key, key) {
+            return None;
+        }
+        if head.in_spans || head.kind == Kind::Removal || head.version <= floor {
+            return None;
+        }
+        // SAFETY: `read_between` has filled the room.
+        unsafe { sink.filled(head.value_len) }.then_some(Some(Found { version: head.version, kind: head.kind }))
+    }
+
     /// What `key` has, with its value in `sink`, without a lock.
-    #[inline]
+    #[cold]
+    #[inline(never)]
     pub(super) fn get(&self, hash: u64, key: &[u8], sink: &mut impl Sink, until: Until) -> Result<Option<Found>> {
         match self.look(hash, key, sink) {
             Ok(found) => Ok(found),

@@ -407,8 +407,9 @@ impl<'a> Rebuild<'a> {
         // Farther than anybody's position, so that all who watched know that they missed something.
         let head = map.word(at::RING_HEAD)?.max(map.word(at::RING_CLAIMED)?);
         let head = (head & !7).wrapping_add(2 * self.shape.ring_size as u64);
-        map.put_word(at::RING_CLAIMED, head)?;
+        // In this order: who looks in between is told so once.
         map.put_word(at::RING_HEAD, head)?;
+        map.put_word(at::RING_CLAIMED, head)?;
         map.put_word(at::LEN, entries)?;
         map.put_word(at::FLOOR, floor)?;
         map.put_word(at::COMMIT, newest)?;

@@ -138,11 +138,22 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
     // Enough for the index to grow in some lives.
     let keys = [40, 400, 2000][seed as usize % 3];
     let (mut changes, mut flushes) = (Vec::new(), Vec::new());
+    // Sizes of what it is filled with, until nothing fits.
+    let mut fillers: &[usize] = &[];
     for _ in 0..rounds {
         let begun = trace::len();
         let key = |numbers: &mut Numbers| format!("key {}{}", numbers.below(keys), "x".repeat(numbers.below(3) * 30));
         let mut change = Vec::new();
-        let done = match numbers.below(40) {
+        let choice = numbers.below(40);
+        if choice == 39 && numbers.one_in(4) {
+            fillers = &[30_000, 3000, 300, 20];
+        }
+        let done = match choice {
+            _ if !fillers.is_empty() => {
+                *count += 1;
+                change.push((format!("filler {count}"), Some(vec![*count as u8; fillers[0]])));
+                dict.set_bytes(&change[0].0, change[0].1.as_deref().unwrap()).map(drop)
+            }
             0 => dict.flush().map(|()| flushes.push((trace::len(), state.clone()))),
             1 if numbers.one_in(3) => {
                 change.extend(state.keys().map(|key| (key.clone(), None)));
@@ -175,7 +186,11 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
                 change.apply(&mut state);
                 changes.push(change);
             }
-            Err(error) => assert_eq!(*error.kind(), ErrorKind::Full, "{seed}: {error}"),
+            Err(error) => {
+                assert_eq!(*error.kind(), ErrorKind::Full, "{seed}: {error}");
+                assert!(change.len() != 1 || change[0].1.is_some(), "{seed}: a removal needs room");
+                fillers = fillers.get(1..).unwrap_or_default();
+            }
         }
     }
     assert_eq!(read_all(&dict), state, "{seed}");

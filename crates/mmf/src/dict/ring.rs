@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use super::heap::Heap;
+use super::plan::Plan;
 use super::record::{KEY_MAX, Kind};
 use super::shape::{at, number};
 use crate::error::Result;
@@ -25,34 +26,50 @@ pub(super) struct Event {
     pub(super) key: Vec<u8>,
 }
 
-/// The place that a change has claimed for its entries. The caller has the lock.
+/// The place of a change's entries. The caller has the lock.
 pub(super) struct Ring {
     position: u64,
+    end: u64,
     /// They are too many to be told: everybody who watches falls behind.
     skipped: bool,
 }
 
 impl Ring {
-    /// Claims room for entries with keys of these lengths.
+    /// The place for entries with keys of these lengths, behind all others.
     #[inline]
-    pub(super) fn claim(heap: &Heap<'_>, keys: impl Iterator<Item = usize>) -> Result<Ring> {
-        let map = heap.map;
+    pub(super) fn place(heap: &Heap<'_>, keys: impl Iterator<Item = usize>) -> Result<Ring> {
         let size = heap.shape.ring_size as u64;
-        let head = map.word(at::RING_HEAD)?;
+        let position = heap.map.word(at::RING_HEAD)?;
         let len = keys.map(|len| (HEAD + len.next_multiple_of(8)) as u64).fold(0, u64::saturating_add);
-        if len > size / 2 {
-            let position = head.wrapping_add(2 * size);
-            map.put_word(at::RING_CLAIMED, position)?;
-            return Ok(Ring { position, skipped: true });
+        let skipped = len > size / 2;
+        let end = position.wrapping_add(if skipped { 2 * size } else { len });
+        Ok(Ring { position, end, skipped })
+    }
+
+    /// Has the plan move the ring's head behind these entries.
+    #[inline]
+    pub(super) fn put_head(&self, plan: &mut Plan) {
+        plan.put_unasked(at::RING_HEAD, self.end);
+        if self.skipped {
+            // Nothing is written over before, so nobody may be told so before: the change may still fail.
+            plan.put_unasked(at::RING_CLAIMED, self.end);
         }
-        let end = head.wrapping_add(len);
+    }
+
+    /// Claims the place, before the first entry is written: from here on those who are behind by as much have missed something. The
+    /// plan must be one that will be carried out.
+    #[inline]
+    pub(super) fn claim(&self, heap: &Heap<'_>) -> Result<()> {
+        if self.skipped {
+            return Ok(());
+        }
         // A writer that died may have claimed more.
-        if end.wrapping_sub(map.word(at::RING_CLAIMED)?) <= size {
-            map.put_word(at::RING_CLAIMED, end)?;
+        if self.end.wrapping_sub(heap.map.word(at::RING_CLAIMED)?) <= heap.shape.ring_size as u64 {
+            heap.map.put_word(at::RING_CLAIMED, self.end)?;
         }
         // The claim is seen before what it is about.
         fence(Ordering::Release);
-        Ok(Ring { position: head, skipped: false })
+        Ok(())
     }
 
     /// Writes an entry behind the last.
@@ -101,12 +118,6 @@ impl Ring {
     fn at(&self, heap: &Heap<'_>) -> usize {
         // Whoever may write there may have put the head between two words.
         number(self.position % heap.shape.ring_size as u64) & !7
-    }
-
-    /// Where the ring's head is with these entries.
-    #[inline]
-    pub(super) fn head(&self) -> u64 {
-        self.position
     }
 }
 

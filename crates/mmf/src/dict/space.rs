@@ -12,17 +12,18 @@ use crate::error::Result;
 const SWEPT: u64 = 4096;
 
 impl Writer<'_> {
-    /// Frees something, or fails with `Full`.
+    /// Frees something; whether there was anything.
     #[cold]
     #[inline(never)]
-    pub(super) fn make_space(&mut self) -> Result<()> {
-        if self.sweep(SWEPT)? || self.heap.list_all(self.plan)? || self.empty_a_span()? {
-            return Ok(());
+    pub(super) fn make_space(&mut self) -> Result<bool> {
+        if self.sweep(SWEPT)? || self.heap.list_all(self.plan)? || self.shorten_buckets()? || self.empty_a_span()? {
+            return Ok(true);
         }
         if self.has_pending()? {
-            return self.flush();
+            self.flush()?;
+            return Ok(true);
         }
-        Err(self.full())
+        Ok(false)
     }
 
     /// Frees what was cleared in the next `buckets` buckets, and tells whether there was anything left to look for.
@@ -62,70 +63,105 @@ impl Writer<'_> {
         Ok(true)
     }
 
-    /// Moves what is in the emptiest span that others of its class have room for, so that it can be used for anything.
+    /// Gives back lines that continue buckets where there are more than the entries need, however they are spread: else that is a
+    /// split's affair, and there may be none for long.
+    fn shorten_buckets(&mut self) -> Result<bool> {
+        let (heap, map) = (self.heap, self.heap.map);
+        let mut lines = 0_u64;
+        for span in 0..number(map.word(at::USED)?).min(heap.shape.spans) {
+            let State { class, live, .. } = heap.state(&Plan::new(), span)?;
+            lines = lines.saturating_add(if class == class::LINES { live } else { 0 });
+        }
+        if lines <= map.word(at::LEN)? / SLOTS as u64 {
+            return Ok(false);
+        }
+        let mut any = false;
+        for bucket in 0..count_of(map.word(at::BUCKETS)?) {
+            self.begin_change()?;
+            any |= heap.shorten(self.plan, bucket)?;
+        }
+        Ok(any)
+    }
+
+    /// Moves what is in a span to others of its class, so that it can be used for anything: of those whose blocks the others have
+    /// room for, the first that can be emptied, beginning with the one that has least in it.
     fn empty_a_span(&mut self) -> Result<bool> {
         let (heap, shape) = (self.heap, self.heap.shape);
-        self.plan.clear();
-        let used = number(heap.map.word(at::USED)?).min(shape.spans);
-        // By class: the room in all spans, and the span with the fewest blocks in use.
         let mut room = [0_u64; class::COUNT];
-        let mut fewest = [(u64::MAX, 0_usize); class::COUNT];
-        for span in 0..used {
-            let State { class: of, live, .. } = heap.state(self.plan, span)?;
+        let mut spans = Vec::new();
+        for span in 0..number(heap.map.word(at::USED)?).min(shape.spans) {
+            let State { class: of, live, .. } = heap.state(&Plan::new(), span)?;
             let Some(size) = class::size(of).filter(|_| of <= class::LAST) else { continue };
             let free = ((shape.span_size() / size) as u64).saturating_sub(live);
             let of = number(of);
             room[of] = room[of].saturating_add(free);
-            if live < fewest[of].0 {
-                fewest[of] = (live, span);
+            spans.push((live.saturating_mul(size as u64), span, of, live.saturating_add(free)));
+        }
+        spans.retain(|(.., of, blocks)| room[*of] >= *blocks);
+        spans.sort_unstable();
+        let had_pending = self.has_pending()?;
+        for (_, span, of, _) in spans {
+            if !self.can_be_emptied(span, of as u64)? || !self.move_all(span, of as u64)? {
+                continue;
+            }
+            // Kept as it is after a flush, what was moved frees nothing.
+            let flushes = self.has_pending()?;
+            if flushes {
+                self.flush()?;
+            }
+            // Only what is gained is worth another try, or records would go to and fro.
+            if (flushes && had_pending) || heap.state(&Plan::new(), span)?.class != of as u64 {
+                return Ok(true);
             }
         }
-        let mut best: Option<(u64, usize)> = None;
-        for (of, (live, span)) in fewest.iter().enumerate() {
-            let Some(size) = class::size(of as u64) else { continue };
-            let own = ((shape.span_size() / size) as u64).saturating_sub(*live);
-            // What moves must fit into the others, and kept as it is after a flush it frees nothing.
-            let bytes = live.saturating_mul(size as u64);
-            if room[of] >= own.saturating_add(*live) && best.is_none_or(|(least, _)| bytes < least) {
-                best = Some((bytes, *span));
+        Ok(false)
+    }
+
+    /// The blocks of a span that have records.
+    fn records_in(&self, span: usize, class: u64) -> Result<Vec<usize>> {
+        let heap = self.heap;
+        let size = class::size(class).unwrap_or(heap.shape.span_size());
+        let most = (heap.shape.span_size() / size) as u64;
+        let blocks =
+            (0..number(heap.ever(&Plan::new(), span)?.min(most))).map(|nth| heap.shape.span(span) + nth * size);
+        let mut records = Vec::new();
+        for block in blocks {
+            if heap.map.word(block + STAMP)? != 0 {
+                records.push(block);
             }
         }
-        let Some((_, span)) = best else { return Ok(false) };
-        let moved = self.move_all(span)?;
-        if moved && self.has_pending()? {
-            self.flush()?;
+        Ok(records)
+    }
+
+    /// Whether all that is in a span may be moved. After a flush large values may not: two records would have the same spans until
+    /// the next.
+    fn can_be_emptied(&mut self, span: usize, class: u64) -> Result<bool> {
+        if !self.is_durable() {
+            return Ok(true);
         }
-        Ok(moved)
+        self.plan.clear();
+        for block in self.records_in(span, class)? {
+            let (head, key) = self.heap.key_at(block)?;
+            if head.in_spans && self.slot_of(record::hash(self.dict.seed, &key), block)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Moves the records of a span into others; whether any was.
-    fn move_all(&mut self, span: usize) -> Result<bool> {
-        let heap = self.heap;
-        let class = heap.state(&Plan::new(), span)?.class;
-        let Some(size) = class::size(class) else { return Ok(false) };
-        let most = (heap.shape.span_size() / size) as u64;
-        let ever = heap.ever(&Plan::new(), span)?.min(most);
+    fn move_all(&mut self, span: usize, class: u64) -> Result<bool> {
         let mut moved = false;
-        for nth in 0..ever {
-            let block = heap.shape.span(span) + number(nth) * size;
-            if heap.map.word(block + STAMP)? == 0 {
-                continue;
-            }
-            moved |= self.move_one(block, class, span, size)?;
-            if heap.state(&Plan::new(), span)?.class != class {
-                break;
-            }
+        for block in self.records_in(span, class)? {
+            moved |= self.move_one(block, class, span)?;
         }
         Ok(moved)
     }
 
-    fn move_one(&mut self, block: usize, class: u64, span: usize, size: usize) -> Result<bool> {
+    fn move_one(&mut self, block: usize, class: u64, span: usize) -> Result<bool> {
         let heap = self.heap;
+        let Some(size) = class::size(class) else { return Ok(false) };
         let (head, key) = heap.key_at(block)?;
-        if head.in_spans && self.is_durable() {
-            // Two records would have the same spans until the next flush.
-            return Ok(false);
-        }
         let hash = record::hash(self.dict.seed, &key);
         self.begin_change()?;
         self.plan.clear();
@@ -135,6 +171,10 @@ impl Writer<'_> {
             Err(NoBlock::Full) => return Ok(false),
             Err(NoBlock::Failed(error)) => return Err(error),
         };
+        // In place of the span that is to be emptied another would be taken.
+        if [at::FREE, at::USED].iter().any(|word| self.plan.planned(*word).is_some()) {
+            return Ok(false);
+        }
         heap.map.put_word(new + STAMP, 0)?;
         crate::sys::fence(std::sync::atomic::Ordering::Release);
         let mut bytes = heap.map.read_to_vec(block + VERSION, head.block_len(heap.shape).min(size) - VERSION)?;

@@ -218,7 +218,7 @@ impl Transaction<'_> {
     ///
     /// [`ErrorKind::InvalidInput`] for a key that is too long; all else shows when the transaction ends.
     pub fn set_bytes(&mut self, key: &str, value: &[u8]) -> Result<()> {
-        self.change(key, Some((Kind::Bytes, value.to_vec())))
+        self.change(key, Some((Kind::Bytes, value)))
     }
 
     /// Sets a key to bytes that are encoded already, as [`Dict::set_encoded`].
@@ -238,7 +238,7 @@ impl Transaction<'_> {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn set_encoded(&mut self, key: &str, encoding: Encoding, bytes: &[u8]) -> Result<()> {
-        self.change(key, Some((encoding.kind(), bytes.to_vec())))
+        self.change(key, Some((encoding.kind(), bytes)))
     }
 
     /// Removes a key, and tells whether it was there.
@@ -254,7 +254,7 @@ impl Transaction<'_> {
         Ok(there)
     }
 
-    fn change(&mut self, key: &str, value: Option<(Kind, Vec<u8>)>) -> Result<()> {
+    fn change(&mut self, key: &str, value: Option<(Kind, &[u8])>) -> Result<()> {
         let hash = self.writer.dict.hash(key, "set")?;
         self.changes.put(hash, key, value);
         Ok(())
@@ -296,6 +296,6 @@ impl Transaction<'_> {
     /// As [`set_bytes`](Transaction::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded.
     pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<()> {
         let bytes = self.writer.dict.encoded(key, value)?;
-        self.change(key, Some((Kind::Encoded, bytes)))
+        self.change(key, Some((Kind::Encoded, &bytes)))
     }
 }

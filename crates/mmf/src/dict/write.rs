@@ -110,14 +110,45 @@ impl<'a> Writer<'a> {
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
     #[inline]
     pub(super) fn apply(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>> {
+        if self.is_clean() && self.are_in_vain(changes)? {
+            return Ok(None);
+        }
         self.begin_change()?;
         self.make_room_in_index(changes.len())?;
         loop {
-            match self.try_apply(changes) {
+            match self.try_apply(changes, self.is_durable()) {
                 Ok(version) => return Ok(version),
                 Err(NoBlock::Failed(error)) => return Err(error),
-                Err(NoBlock::Full) => self.make_space()?,
+                Err(NoBlock::Full) => {}
             }
+            if !self.make_space()? {
+                return self.apply_without_space(changes);
+            }
+        }
+    }
+
+    /// Whether nothing that is to be removed is there, and nothing is to be set.
+    #[cold]
+    fn are_in_vain(&mut self, changes: &[Step<'_>]) -> Result<bool> {
+        for change in changes {
+            if change.value.is_some() || self.stored(change.hash, change.key)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A removal alone needs no space: without a record of it the slot says that the key is gone, and what was removed still stays
+    /// for a power cut until the next flush, which frees it.
+    #[cold]
+    fn apply_without_space(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>> {
+        if !matches!(changes, [Step { value: None, .. }]) {
+            return Err(self.full());
+        }
+        match self.try_apply(changes, false) {
+            Ok(version) => Ok(version),
+            Err(NoBlock::Failed(error)) => Err(error),
+            Err(NoBlock::Full) => Err(self.full()),
         }
     }
 
@@ -148,8 +179,9 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// `recorded`: removals take a record each, which a power cut leaves where their slots are.
     #[inline]
-    fn try_apply(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>, NoBlock> {
+    fn try_apply(&mut self, changes: &[Step<'_>], recorded: bool) -> Result<Option<u64>, NoBlock> {
         self.begin_change()?;
         self.plan.clear();
         self.plan.expect(STORES * changes.len());
@@ -161,7 +193,7 @@ impl<'a> Writer<'a> {
         // What is not needed once the change is committed: slots of removals, and blocks.
         let mut emptied = Few::new();
         let mut freed = Few::new();
-        let mut ring = Ring::claim(&self.heap, changes.iter().map(|change| change.key.len()))?;
+        let mut told = Few::new();
         for change in changes {
             let (place, old) = self.find(change.hash, change.key, floor)?;
             let there = old.is_some_and(|old| !old.cleared);
@@ -171,7 +203,7 @@ impl<'a> Writer<'a> {
                 version += 1;
                 now = now.saturating_sub(1);
                 // One store does it; among others, or where a power cut must not bring it back, it takes a record.
-                if changes.len() > 1 || self.is_durable() {
+                if changes.len() > 1 || recorded {
                     let block = self.write_record(version, change.key, Kind::Removal, &[])?;
                     self.plan.put_unasked(block + BEFORE, before);
                     self.plan.put_unasked(block + STAMP, version);
@@ -180,7 +212,7 @@ impl<'a> Writer<'a> {
                 }
                 emptied.push(slot);
                 freed.push((old.block, old.in_spans, false));
-                ring.write(&self.heap, version, Kind::Removal, change.key)?;
+                told.push((version, Kind::Removal, change.key));
                 continue;
             };
             version += 1;
@@ -192,12 +224,12 @@ impl<'a> Writer<'a> {
                 freed.push((old.block, old.in_spans, false));
             }
             now = now.saturating_add(u64::from(!there));
-            ring.write(&self.heap, version, kind, change.key)?;
+            told.push((version, kind, change.key));
         }
         if version == before {
             return Ok(None);
         }
-        let alone = changes.len() == 1 && !self.is_durable();
+        let alone = changes.len() == 1 && !recorded;
         if alone {
             // A removal alone: the slot is what readers go by.
             for slot in emptied.iter() {
@@ -205,7 +237,8 @@ impl<'a> Writer<'a> {
             }
         }
         self.plan.put_unasked(at::COMMIT, version);
-        self.plan.put_unasked(at::RING_HEAD, ring.head());
+        let mut ring = Ring::place(&self.heap, told.iter().map(|(.., key)| key.len()))?;
+        ring.put_head(self.plan);
         if now != len {
             self.plan.put_unasked(at::LEN, now);
         }
@@ -216,6 +249,11 @@ impl<'a> Writer<'a> {
         }
         for (block, in_spans, removal) in freed.iter() {
             self.free(block, in_spans, removal)?;
+        }
+        self.plan.fits(map, self.heap.shape)?;
+        ring.claim(&self.heap)?;
+        for (version, kind, key) in told.iter() {
+            ring.write(&self.heap, version, kind, key)?;
         }
         self.carry_out()?;
         Ok(Some(version))

@@ -43,7 +43,7 @@ mod readers;
 use patience::Wait;
 pub(crate) use patience::{Reap, Refused, Until};
 pub use raw::{LockWord, LockWords, RawLock};
-pub(crate) use raw::{NAME_MAX, OwnLock};
+pub(crate) use raw::{NAME_MAX, OwnLock, WordPlaces};
 pub(crate) use readers::{Readers, Seat};
 
 use std::sync::Arc;
@@ -210,6 +210,19 @@ impl Lock {
         self.word.change(|word| word | POISON)
     }
 
+    /// The same if that participant is in the word, and tells whether it is.
+    pub(crate) fn poison_for(&self, writer: usize) -> Result<bool, Fault> {
+        let mut word = self.word.load()?;
+        while word & WRITER == tag(writer) {
+            let seen = self.word.compare_exchange(word, word | POISON)?;
+            if seen == word {
+                return Ok(true);
+            }
+            word = seen;
+        }
+        Ok(false)
+    }
+
     /// Whether the word was [`WATCHED`].
     #[inline]
     pub(crate) fn unlock_write(&self, me: &Seat) -> Result<bool, Fault> {
@@ -313,7 +326,7 @@ impl Lock {
         self.queue.wake_all()
     }
 
-    /// Clears what a dead participant left. The caller has its token, and has [poisoned](Lock::poison) before if a change
+    /// Clears what a dead participant left. The caller has its token, and has [poisoned](Lock::poison_for) before if a change
     /// is half made: nobody else comes in before this.
     pub(crate) fn scrub(&self, dead: usize) -> Result<(), Fault> {
         self.readers.clear(dead)?;

@@ -59,6 +59,34 @@ impl Until {
             Until::Forever => None,
         }
     }
+
+    /// The same by the clock, so that several waits together take no longer.
+    pub(crate) fn fixed(self) -> Until {
+        match self {
+            Until::After(_) => self.deadline().map_or(Until::Forever, Until::At),
+            Until::Now | Until::At(_) | Until::Forever => self,
+        }
+    }
+
+    /// For so long at the most.
+    pub(crate) fn at_most(self, most: Duration) -> Until {
+        match self {
+            Until::Now => Until::Now,
+            Until::After(timeout) => Until::After(timeout.min(most)),
+            Until::At(deadline) => Until::After(deadline.saturating_duration_since(sys::now()).min(most)),
+            Until::Forever => Until::After(most),
+        }
+    }
+
+    /// Whether there is nothing left to wait for.
+    pub(crate) fn is_over(self) -> bool {
+        match self {
+            Until::Now => true,
+            Until::After(_) | Until::At(_) | Until::Forever => {
+                self.deadline().is_some_and(|deadline| sys::now() >= deadline)
+            }
+        }
+    }
 }
 
 /// Clears a slot if its participant is dead, and tells whether it was.

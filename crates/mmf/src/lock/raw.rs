@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::{FIRST_READERS, Lock, READERS, Reap, Refused, Seat, Until, WRITER, Wait};
 use crate::error::{Error, Result};
 use crate::mapping::{Cell, Mapping};
-use crate::segment::layout::{SLOT_SIZE, SLOT_TABLE, SLOTS, at};
 use crate::sys::guard::Fault;
+use crate::wait::SLOTS;
 
 /// The longest name of a lock.
 pub(crate) const NAME_MAX: usize = 32;
@@ -106,7 +106,7 @@ pub unsafe trait RawLock: Send + Sync + 'static {
     fn unlock_write(&self, words: LockWords<'_>, me: usize) -> io::Result<()>;
 
     /// Gives back all that a participant has, if anything: it is dead, or has gone and leaked a guard. Whoever does this may die on the way, and
-    /// then another does it again.
+    /// then another does it again; two may do it at once, while nobody has that participant's number.
     ///
     /// # Errors
     ///
@@ -114,9 +114,23 @@ pub unsafe trait RawLock: Send + Sync + 'static {
     fn recover(&self, words: LockWords<'_>, dead: usize) -> io::Result<()>;
 }
 
+/// Where the words of such a lock are in a mapping.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WordPlaces {
+    /// The first of those that all share.
+    pub(crate) shared: usize,
+    /// The first participant's.
+    pub(crate) own: usize,
+    /// From one participant's to the next one's.
+    pub(crate) stride: usize,
+}
+
 /// The words of shared memory that a [`RawLock`] has.
 #[derive(Clone, Copy, Debug)]
-pub struct LockWords<'a>(&'a Mapping);
+pub struct LockWords<'a> {
+    map: &'a Mapping,
+    places: WordPlaces,
+}
 
 impl<'a> LockWords<'a> {
     /// How many words all participants share.
@@ -124,13 +138,11 @@ impl<'a> LockWords<'a> {
     /// How many participants there can be, each with a word of its own.
     pub const PARTICIPANTS: usize = SLOTS;
 
-    /// The words that stand in a segment.
-    ///
     /// # Safety
     ///
-    /// The mapping is one of a whole segment, and may be written.
-    pub(crate) unsafe fn new(map: &'a Mapping) -> LockWords<'a> {
-        LockWords(map)
+    /// The mapping may be written.
+    pub(crate) unsafe fn new(map: &'a Mapping, places: WordPlaces) -> LockWords<'a> {
+        LockWords { map, places }
     }
 
     /// A word that all share.
@@ -139,7 +151,7 @@ impl<'a> LockWords<'a> {
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) past [`SHARED`](Self::SHARED).
     pub fn shared(self, n: usize) -> Result<LockWord<'a>> {
-        self.word(n, LockWords::SHARED, at::LOCK_WORDS + 8 * n)
+        self.word(n, LockWords::SHARED, self.places.shared, 8)
     }
 
     /// The word of a participant, on a cache line of its own.
@@ -148,16 +160,17 @@ impl<'a> LockWords<'a> {
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) past [`PARTICIPANTS`](Self::PARTICIPANTS).
     pub fn of(self, participant: usize) -> Result<LockWord<'a>> {
-        self.word(participant, LockWords::PARTICIPANTS, SLOT_TABLE + participant * SLOT_SIZE + at::SLOT_LOCK_WORD)
+        self.word(participant, LockWords::PARTICIPANTS, self.places.own, self.places.stride)
     }
 
-    fn word(self, n: usize, most: usize, offset: usize) -> Result<LockWord<'a>> {
+    fn word(self, n: usize, most: usize, first: usize, stride: usize) -> Result<LockWord<'a>> {
         if n >= most {
             return Err(Error::invalid("lock", format!("there is no word {n}, but only {most}")));
         }
+        let offset = first + n * stride;
         // SAFETY: the mapping outlives the word, which borrows it, and may be written as `new` was promised.
-        let cell = unsafe { self.0.cell(offset) }?;
-        Ok(LockWord { cell, map: self.0, offset })
+        let cell = unsafe { self.map.cell(offset) }?;
+        Ok(LockWord { cell, map: self.map, offset })
     }
 }
 
@@ -270,7 +283,7 @@ fn error(error: io::Error) -> Error {
 
 /// Beside a lock of the user's own, this one keeps nobody out. Its word and its counts tell who is inside, and its queue is where others sleep.
 impl Lock {
-    /// Waits until an attempt succeeds.
+    /// Waits until an attempt succeeds, after one that did not.
     pub(crate) fn wait_for(
         &self,
         me: &Seat,
@@ -278,9 +291,6 @@ impl Lock {
         attempt: &dyn Fn() -> Result<bool>,
         reap: Reap<'_>,
     ) -> Result<(), Refused> {
-        if attempt().map_err(Refused::Failed)? {
-            return Ok(());
-        }
         let mut wait = Wait::new(until);
         loop {
             let ticket = wait.ticket(&self.queue, me.slot)?;
@@ -292,8 +302,8 @@ impl Lock {
                 None => self.readers.inside(READERS >> FIRST_READERS)?,
             };
             // Between taking it and being told here, or the other way round, its holder has no name; and it may be dead.
-            if blocker.is_none() && wait.has_slept() && self.reap_all(reap)? {
-                continue;
+            if blocker.is_none() && wait.has_slept() && self.reap_all(reap)? && attempt().map_err(Refused::Failed)? {
+                return Ok(());
             }
             wait.once(&self.queue, ticket, blocker, reap)?;
         }

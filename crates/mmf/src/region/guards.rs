@@ -113,7 +113,7 @@ impl<'a> ReadGuard<'a> {
     #[cold]
     #[inline(never)]
     fn first(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        segment.participant("lock").map_err(LockError::Failed)?;
+        let (_, until) = segment.participant_until(until, "lock").map_err(LockError::Failed)?;
         ReadGuard::one_of_many(segment, until)
     }
 
@@ -168,7 +168,7 @@ impl<'a> WriteGuard<'a> {
     #[cold]
     #[inline(never)]
     fn first(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        segment.participant("lock").map_err(LockError::Failed)?;
+        let (_, until) = segment.participant_until(until, "lock").map_err(LockError::Failed)?;
         WriteGuard::one_of_many(segment, until)
     }
 
@@ -197,6 +197,18 @@ impl<'a> WriteGuard<'a> {
         segment.or_gone(segment.begin_change(), "write")
     }
 
+    /// Makes a change of which a half is left where this fails.
+    #[inline]
+    fn change(&mut self, change: impl FnOnce(&Segment) -> Result<()>) -> Result<()> {
+        self.begin()?;
+        let segment = self.mine.segment();
+        let changed = change(segment);
+        if changed.is_err() {
+            segment.set_torn(true);
+        }
+        changed
+    }
+
     /// What was changed is complete, or will never be.
     #[inline(never)]
     fn end(&self, seat: &Seat) -> Result<(), Fault> {
@@ -211,7 +223,8 @@ impl<'a> WriteGuard<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] past the capacity, and then nothing was changed; [`ErrorKind::NoSpace`];
-    /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`].
+    /// [`ErrorKind::Damaged`]; [`ErrorKind::Fault`], after which the change may be half made: that is poison once the guard
+    /// is dropped, unless [`set`](Self::set) has replaced all of it.
     pub fn write_at(&mut self, offset: usize, data: &[u8]) -> Result<()> {
         let segment = self.mine.segment();
         let len = held::len(segment, "write")?;
@@ -219,12 +232,13 @@ impl<'a> WriteGuard<'a> {
             return Err(segment.name_it(Error::invalid("write", "the end of the range overflows")));
         };
         held::make_room(segment, end)?;
-        self.begin()?;
-        if offset > len {
-            segment.map.fill(PAYLOAD + len..PAYLOAD + offset, 0)?;
-        }
-        segment.map.write_at(PAYLOAD + offset, data)?;
-        if end > len { held::set_len(segment, end, "write") } else { Ok(()) }
+        self.change(|segment| {
+            if offset > len {
+                segment.map.fill(PAYLOAD + len..PAYLOAD + offset, 0)?;
+            }
+            segment.map.write_at(PAYLOAD + offset, data)?;
+            if end > len { held::set_len(segment, end, "write") } else { Ok(()) }
+        })
     }
 
     /// Makes `data` the whole contents.
@@ -235,9 +249,12 @@ impl<'a> WriteGuard<'a> {
     pub fn set(&mut self, data: &[u8]) -> Result<()> {
         let segment = self.mine.segment();
         held::make_room(segment, data.len())?;
-        self.begin()?;
-        segment.map.write_at(PAYLOAD, data)?;
-        held::set_len(segment, data.len(), "write")
+        self.change(|segment| {
+            segment.map.write_at(PAYLOAD, data)?;
+            held::set_len(segment, data.len(), "write")
+        })?;
+        segment.set_torn(false);
+        Ok(())
     }
 
     /// Cuts the contents off, or lengthens them by zeros.
@@ -249,11 +266,12 @@ impl<'a> WriteGuard<'a> {
         let segment = self.mine.segment();
         let now = held::len(segment, "resize")?;
         held::make_room(segment, len)?;
-        self.begin()?;
-        if len > now {
-            segment.map.fill(PAYLOAD + now..PAYLOAD + len, 0)?;
-        }
-        held::set_len(segment, len, "resize")
+        self.change(|segment| {
+            if len > now {
+                segment.map.fill(PAYLOAD + now..PAYLOAD + len, 0)?;
+            }
+            held::set_len(segment, len, "resize")
+        })
     }
 
     /// Writes a value of plain data at `offset`, as [`write_at`](Self::write_at).

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::Region;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
 use crate::segment::{Segment, Until};
@@ -9,6 +10,10 @@ use crate::sys::guard::Fault;
 
 /// The longest sleep of one who waits for a change: whoever should wake it may have died.
 pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+
+/// Looks of one who reads without a lock before it sleeps, and how long it sleeps first.
+const LOOKS: u32 = 100;
+const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
 
 /// The length of the contents, checked against what is mapped: any process can write any number there.
 #[inline]
@@ -47,11 +52,12 @@ fn len_beyond(segment: &Segment, told: Result<u64, Fault>, doing: &'static str) 
 pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until) -> Result<()> {
     let doing = "read";
     let deadline = until.deadline();
+    let poisoned = || Err(segment.name_it(Error::new(ErrorKind::Poisoned, doing)));
+    let (mut last, mut looks, mut sleep) = (None, 0, SHORTEST_SLEEP);
     loop {
         let before = segment.or_gone(segment.version.load(), doing)?;
-        let poisoned = segment.or_gone(segment.is_poisoned(), doing)?;
-        if poisoned {
-            return Err(segment.name_it(Error::new(ErrorKind::Poisoned, doing)));
+        if segment.or_gone(segment.lock.is_poisoned(), doing)? {
+            return poisoned();
         }
         if before % 2 == 0 {
             let len = len(segment, doing)?;
@@ -62,10 +68,23 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
                 return Ok(());
             }
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        let left = deadline.map_or(LONGEST_SLEEP, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if looks < LOOKS && !left.is_zero() {
+            looks += 1;
+            std::thread::yield_now();
+            continue;
+        }
+        // Asked of the system, so that only who waits does it: the change may be a dead writer's.
+        if before % 2 == 1 && segment.is_abandoned(before)? {
+            return poisoned();
+        }
+        if left.is_zero() {
             return Err(segment.name_it(Error::new(ErrorKind::Contended, doing)));
         }
-        std::thread::yield_now();
+        // Where writers come and go, the next look may be in between; one change may take long.
+        sleep = if last == Some(before) { (sleep * 2).min(Region::POLL) } else { SHORTEST_SLEEP };
+        last = Some(before);
+        std::thread::sleep(sleep.min(left));
     }
 }
 

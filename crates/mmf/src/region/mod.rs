@@ -106,6 +106,10 @@ impl Region {
 
     /// As [`read`](Region::read), without waiting.
     ///
+    /// That it fails does not always mean that somebody has the lock for writing. It also fails while a writer waits for readers to leave, or
+    /// has just tried in vain and is about to step back; while those go first who have waited for a millisecond or longer, which costs one try
+    /// where the last of them died or gave up; and while another handle clears up after a dead holder. Each is over in an instant, or with the wait.
+    ///
     /// # Errors
     ///
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
@@ -144,7 +148,8 @@ impl Region {
         WriteGuard::lock(&self.segment, self.usual())
     }
 
-    /// As [`write`](Region::write), without waiting.
+    /// As [`write`](Region::write), without waiting. As [`try_read`](Region::try_read) it may fail where nobody has the lock; also while a
+    /// reader has just tried for it and is about to step back.
     ///
     /// # Errors
     ///
@@ -180,7 +185,7 @@ impl Region {
     ///
     /// [`ErrorKind::Fault`].
     pub fn is_poisoned(&self) -> Result<bool> {
-        self.segment.or_gone(self.segment.is_poisoned(), "examine")
+        self.segment.is_poisoned()
     }
 
     /// Declares the contents good again, as whoever has mended or replaced them does, with the write guard still in hand:
@@ -231,7 +236,7 @@ impl Region {
     /// [`ErrorKind::Timeout`]; [`ErrorKind::Full`] where too many handles take part; [`ErrorKind::Fault`].
     pub fn wait_changed(&self, since: u64, deadline: Instant) -> Result<u64> {
         let me = match self.segment.map.access() {
-            Access::ReadWrite => Some(self.segment.participant("wait for")?.slot()),
+            Access::ReadWrite => Some(self.segment.participant_until(Until::At(deadline), "wait for")?.0.slot()),
             Access::ReadOnly | Access::CopyOnWrite => None,
         };
         let waits = me.map(|me| Waits::new(&self.segment, me, For::Change));

@@ -54,10 +54,12 @@ impl Region {
         let readers = segment.lock.readers();
         let writer = segment.or_gone(segment.lock.writer(), doing)?;
         let mut participants = Vec::new();
-        // Those of another boot are dead, though nobody has cleared them yet.
-        let present = segment.or_gone(segment.is_of_this_boot(), doing)?;
-        let occupied = if present { segment.or_gone(readers.occupied(), doing)? } else { Vec::new() };
-        for slot in occupied {
+        let of_this_boot = segment.or_gone(segment.is_of_this_boot(), doing)?;
+        for slot in segment.or_gone(readers.occupied(), doing)? {
+            // Those of another boot are dead, though nobody has cleared them yet.
+            if !of_this_boot && !segment.is_alive(slot)? {
+                continue;
+            }
             participants.push(Participant {
                 process: segment.process(slot)?,
                 since: since_1970(segment.since(slot)?),

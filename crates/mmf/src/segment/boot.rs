@@ -4,25 +4,19 @@
 //! change half made. The first participant of another boot clears all of that, and writes the present boot last. Death on
 //! the way changes nothing: the next one finds the old boot and does it again.
 //!
-//! No life depends on it. Those who are cleared are dead by their tokens, so that a boot which is told wrongly costs some
-//! time and no more; only readers without a lock take it for true, see [`Segment::is_poisoned`].
+//! No life depends on it. Who is dead is told by tokens alone, so that a boot which is told wrongly, as containers may be told
+//! one each, costs some time and no more.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use super::layout::at;
+use super::layout::{SLOTS, at};
 use super::participants::{Participant, reap};
 use super::{Segment, Until};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::lock::Refused;
 use crate::mapping::{Cell, Mapping};
 use crate::sys;
 use crate::sys::guard::Fault;
-
-/// For how long it is waited for others who clear the same segment.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether they have finished.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// The words that tell the boot.
 pub(super) struct LastBoot {
@@ -71,39 +65,54 @@ fn this_boot() -> &'static sys::Boot {
 }
 
 impl Segment {
-    /// Whether a participant of this boot was there. If not, all who are there are dead.
+    /// Whether a participant was there that was told this boot. If not, those who are there may all be dead.
     pub(crate) fn is_of_this_boot(&self) -> Result<bool, Fault> {
         self.last_boot.is_this()
     }
 
     /// Whether a change was left half made.
-    pub(crate) fn is_poisoned(&self) -> Result<bool, Fault> {
-        // The version before the boot: whoever changes something has written the present one first.
-        let half_made = self.version.load()? % 2 == 1;
-        Ok(self.lock.is_poisoned()? || (half_made && !self.is_of_this_boot()?))
+    pub(crate) fn is_poisoned(&self) -> Result<bool> {
+        let doing = "examine";
+        let version = self.or_gone(self.version.load(), doing)?;
+        if self.or_gone(self.lock.is_poisoned(), doing)? {
+            return Ok(true);
+        }
+        // Looked at once more: somebody may have cleared up after the dead meanwhile.
+        Ok(version % 2 == 1 && (self.is_abandoned(version)? || self.or_gone(self.lock.is_poisoned(), doing)?))
+    }
+
+    /// Whether nobody lives who could end the change under way, which has this odd version.
+    pub(crate) fn is_abandoned(&self, version: u64) -> Result<bool> {
+        let doing = "examine";
+        if let Some(writer) = self.or_gone(self.lock.writer(), doing)? {
+            if self.is_alive(writer)? {
+                return Ok(false);
+            }
+        }
+        // Behind the look at the token: who ends a change does so before he leaves, and who clears up before he gives
+        // the token back.
+        Ok(self.or_gone(self.version.load(), doing)? == version)
+    }
+
+    /// Whether somebody has that slot, as the system knows.
+    pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
+        // The lock's word is anybody's to write, and may name a slot that there is not.
+        let held = if slot < SLOTS { sys::token_is_held(self.map.object(), &self.header.id, slot) } else { Ok(false) };
+        held.map_err(|error| self.name_it(error))
     }
 
     /// Clears what other boots left, unless that is done.
-    pub(super) fn renew(&self, participant: &Participant) -> Result<()> {
-        let doing = "attach to";
-        let since = Instant::now();
-        while !self.or_gone(self.is_of_this_boot(), doing)? {
-            for slot in self.or_gone(self.lock.readers().occupied(), doing)? {
-                reap(self, participant, slot)?;
-            }
-            match self.write_lock_as(participant, Until::After(LOOK)) {
-                Ok(_) => {
-                    let renewed = self.renew_locked();
-                    let unlocked = self.unlock_as(participant);
-                    return self.or_gone(renewed.and(unlocked).and_then(|()| self.changes.wake_all()), doing);
-                }
-                // They do the same, or have done it and use the lock already.
-                Err(Refused::Timeout { .. }) if since.elapsed() < PATIENCE => {}
-                Err(Refused::Timeout { .. }) => return Err(self.name_it(Error::new(ErrorKind::Busy, doing))),
-                Err(refused) => return Err(self.refused(refused, Until::After(PATIENCE), doing)),
-            }
+    pub(super) fn renew(&self, participant: &Participant, until: Until) -> Result<(), Refused> {
+        if self.is_of_this_boot()? {
+            return Ok(());
         }
-        Ok(())
+        for slot in self.lock.readers().occupied()? {
+            reap(self, participant, slot).map_err(Refused::Failed)?;
+        }
+        self.write_lock_as(participant, until)?;
+        let renewed = self.renew_locked();
+        let unlocked = self.unlock_as(participant);
+        Ok(renewed.and(unlocked).and_then(|()| self.changes.wake_all())?)
     }
 
     /// What is left is no living participant's, who would have to be in the lock to change anything.

@@ -60,9 +60,9 @@ pub(crate) mod at {
     pub(crate) const SLOT_LOCK_WORD: usize = 32;
 }
 
-/// Where a part of a slot is. What is no slot of the table lies behind it, and is refused as any other place.
+/// Where a part of a slot is. What is no slot of the table is behind all that can be mapped, and refused as any such place.
 pub(crate) fn slot(slot: usize, part: usize) -> usize {
-    SLOT_TABLE.saturating_add(slot.saturating_mul(SLOT_SIZE)).saturating_add(part)
+    if slot < SLOTS { SLOT_TABLE + slot * SLOT_SIZE + part } else { usize::MAX }
 }
 
 /// Where the lock finds its parts.
@@ -74,6 +74,10 @@ pub(crate) const LOCK: lock::Places = lock::Places {
     stride: SLOT_SIZE,
 };
 
+/// Where a lock of the user's own finds its words.
+pub(crate) const LOCK_WORDS: lock::WordPlaces =
+    lock::WordPlaces { shared: at::LOCK_WORDS, own: SLOT_TABLE + at::SLOT_LOCK_WORD, stride: SLOT_SIZE };
+
 /// What a segment holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kind(pub(crate) [u8; 8]);
@@ -81,6 +85,12 @@ pub(crate) struct Kind(pub(crate) [u8; 8]);
 impl Kind {
     pub(crate) const REGION: Kind = Kind(*b"region\0\0");
     pub(crate) const DICT: Kind = Kind(*b"dict\0\0\0\0");
+
+    /// For people: anybody may have written any bytes there, and a terminal takes some of them for commands.
+    pub(crate) fn text(self) -> String {
+        let end = self.0.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        self.0[..end].escape_ascii().to_string()
+    }
 }
 
 /// The part of the header that never changes.
@@ -213,6 +223,21 @@ mod tests {
     #[test]
     fn a_header_reads_back() {
         assert_eq!(Header::decode(&header().encode(), 1 << 16, true).unwrap(), header());
+    }
+
+    #[test]
+    fn a_kind_is_shown_without_what_a_terminal_takes_for_commands() {
+        assert_eq!((Kind::REGION.text(), Kind::DICT.text()), ("region".to_owned(), "dict".to_owned()));
+        assert_eq!(Kind(*b"\x1b[2J\xff\0a\0").text(), "\\x1b[2J\\xff\\x00a");
+        assert_eq!(Kind([0; 8]).text(), "");
+    }
+
+    #[test]
+    fn what_is_no_slot_is_nowhere() {
+        assert_eq!(slot(255, at::SLOT_PROCESS), PAYLOAD - SLOT_SIZE + at::SLOT_PROCESS);
+        for nobody in [256, 299, 0xffff, usize::MAX] {
+            assert_eq!(slot(nobody, at::SLOT_PROCESS), usize::MAX);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) use participants::Participant;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind, Holder, Result};
 pub(crate) use crate::lock::{Held, OwnLock, Seat, Until};
@@ -31,6 +31,10 @@ use crate::wait::{Flag, Queue};
 use boot::LastBoot;
 use layout::{Header, Kind, OWN_LOCK, PAYLOAD, at};
 use waits::{For, Waits};
+
+/// How often it is looked whether another has cleared what another boot left, and how long others are let to.
+const LOOK: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// A mapping with a header, a lock and participants.
 pub(crate) struct Segment {
@@ -49,15 +53,21 @@ pub(crate) struct Segment {
     changing: AtomicU64,
     /// Whether the thread was unwinding already when the change began.
     unwinding: AtomicBool,
+    /// Whether the change has failed half-way.
+    torn: AtomicBool,
     pub(crate) changes: Queue,
     /// How this handle's participant and its peers wake each other.
     bells: Arc<sys::Bells>,
     last_boot: LastBoot,
-    /// By what threads know that they have the lock: a copied file has its original's id, and is another segment.
+    /// By what threads know that they have the lock: a copied file has its original's id, and is another segment; and
+    /// what a forked child's thread has of its parent's marks says nothing of the child's own locks.
     pub(crate) mark: u128,
     /// Taken at the first lock or wait.
     participant: OnceLock<Participant>,
-    attaching: Mutex<()>,
+    /// One that has its slot, and has to clear what another boot left before it does anything else.
+    unready: Mutex<Option<Participant>>,
+    /// For how long locks are waited for, unless somebody says otherwise.
+    timeout: Option<Duration>,
     /// Forks that this process had behind it when this was made.
     forks: u32,
     /// The last field: the cells above point into it.
@@ -100,7 +110,12 @@ impl Segment {
     }
 
     /// Takes up a mapping of a whole segment, checking its header once.
-    pub(crate) fn adopt(mut map: Mapping, kind: Kind, own_lock: Option<OwnLock>) -> Result<Segment> {
+    pub(crate) fn adopt(
+        mut map: Mapping,
+        kind: Kind,
+        own_lock: Option<OwnLock>,
+        timeout: Option<Duration>,
+    ) -> Result<Segment> {
         if map.object().is_remote()? {
             return Err(Error::remote_segment("open"));
         }
@@ -108,7 +123,7 @@ impl Segment {
         let writable = map.access() == Access::ReadWrite;
         let header = Header::decode(&bytes, map.len() as u64, writable)?;
         if header.kind != kind {
-            return Err(Error::mismatch("its kind", text(kind), text(header.kind)));
+            return Err(Error::mismatch("its kind", kind.text(), header.kind.text()));
         }
         Segment::check_lock(&header.lock, own_lock.as_ref(), writable)?;
         map.set_growth(usize::try_from(header.capacity).unwrap_or(usize::MAX));
@@ -126,10 +141,10 @@ impl Segment {
         let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
         // SAFETY: as above.
         let last_boot = unsafe { LastBoot::new(&map) }?;
-        let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()?;
         let forks = sys::forks();
-        let (participant, own_participant, attaching) = (OnceLock::new(), OnceLock::new(), Mutex::new(()));
-        let (changing, unwinding) = (AtomicU64::new(0), AtomicBool::new(false));
+        let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()? ^ (u128::from(forks) << 96);
+        let (participant, own_participant, unready) = (OnceLock::new(), OnceLock::new(), Mutex::new(None));
+        let (changing, unwinding, torn) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         Ok(Segment {
             header,
             lock,
@@ -139,12 +154,14 @@ impl Segment {
             version,
             changing,
             unwinding,
+            torn,
             changes,
             bells,
             last_boot,
             mark,
             participant,
-            attaching,
+            unready,
+            timeout,
             forks,
             map,
         })
@@ -155,13 +172,23 @@ impl Segment {
     pub(crate) fn participant(&self, doing: &'static str) -> Result<&Participant> {
         match self.participant.get() {
             Some(participant) if self.is_ours() => Ok(participant),
-            _ => self.attach(doing),
+            _ => self.attach(self.timeout.map_or(Until::Forever, Until::After), doing),
         }
+    }
+
+    /// The same, by one who waits until then, and what is left of that.
+    #[inline]
+    pub(crate) fn participant_until(&self, until: Until, doing: &'static str) -> Result<(&Participant, Until)> {
+        if let (Some(participant), true) = (self.participant.get(), self.is_ours()) {
+            return Ok((participant, until));
+        }
+        let until = until.fixed();
+        Ok((self.attach(until, doing)?, until))
     }
 
     #[cold]
     #[inline(never)]
-    fn attach(&self, doing: &'static str) -> Result<&Participant> {
+    fn attach(&self, until: Until, doing: &'static str) -> Result<&Participant> {
         if !self.is_ours() {
             return Err(self
                 .name_it(Error::invalid(doing, "this handle was made before a fork, in another process"))
@@ -174,13 +201,30 @@ impl Segment {
         if self.map.access() != Access::ReadWrite {
             return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
         }
-        // One thread attaches; the others take what it got.
-        let _attaching = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(participant) = place.get() {
-            return Ok(participant);
+        let until = until.fixed();
+        loop {
+            // One thread attaches; the others take what it got.
+            let mut unready = self.unready.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(participant) = place.get() {
+                return Ok(participant);
+            }
+            let participant = match unready.take() {
+                Some(participant) => participant,
+                None => Participant::attach(self)?,
+            };
+            // Others may do the same, or have done it and use the lock already; and other threads have deadlines of
+            // their own.
+            let refused = match self.renew(&participant, until.at_most(LOOK)) {
+                Ok(()) => return Ok(place.get_or_init(|| participant)),
+                Err(refused) => refused,
+            };
+            *unready = Some(participant);
+            drop(unready);
+            if until.is_over() || !matches!(refused, Refused::Timeout { .. }) {
+                return Err(self.refused(refused, until, doing));
+            }
+            std::thread::sleep(PAUSE);
         }
-        let attached = Participant::attach(self)?;
-        Ok(place.get_or_init(|| attached))
     }
 
     /// This handle's place, if it has one already and the lock is mmf's. The usual way to a lock asks for no more.
@@ -209,7 +253,7 @@ impl Segment {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_to_read(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let participant = self.participant(doing)?;
+        let (participant, until) = self.participant_until(until, doing)?;
         let me = participant.seat();
         let waits = Waits::new(self, me.slot(), For::Lock);
         let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
@@ -224,7 +268,8 @@ impl Segment {
     #[cold]
     #[inline(never)]
     pub(crate) fn wait_to_write(&self, until: Until, doing: &'static str) -> Result<Held> {
-        let held = self.write_lock_as(self.participant(doing)?, until);
+        let (participant, until) = self.participant_until(until, doing)?;
+        let held = self.write_lock_as(participant, until);
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
@@ -277,12 +322,20 @@ impl Segment {
         self.changing.load(Ordering::Relaxed) != 0
     }
 
-    /// The change that this handle has begun is complete, or by a panic will never be, which poisons.
+    /// What the change left is half of it, or is whole again.
+    #[inline]
+    pub(crate) fn set_torn(&self, torn: bool) {
+        self.torn.store(torn, Ordering::Relaxed);
+    }
+
+    /// The change that this handle has begun is complete, or by a panic or a page that is gone will never be, which poisons.
     #[inline]
     pub(crate) fn end_change(&self) -> Result<(), Fault> {
         let version = self.changing.load(Ordering::Relaxed);
         self.changing.store(0, Ordering::Relaxed);
-        if std::thread::panicking() && !self.unwinding.load(Ordering::Relaxed) {
+        let panics = std::thread::panicking() && !self.unwinding.load(Ordering::Relaxed);
+        if panics || self.torn.load(Ordering::Relaxed) {
+            self.torn.store(false, Ordering::Relaxed);
             // Before anything tells others that the change is complete, or this process's death is no longer told.
             self.lock.poison()?;
         }
@@ -332,10 +385,6 @@ impl Segment {
     pub(crate) fn or_gone<T>(&self, result: Result<T, Fault>, doing: &'static str) -> Result<T> {
         result.map_err(|Fault| self.gone(doing))
     }
-}
-
-fn text(kind: Kind) -> String {
-    String::from_utf8_lossy(&kind.0).trim_end_matches('\0').to_owned()
 }
 
 pub(crate) fn nanoseconds_since_1970() -> u64 {

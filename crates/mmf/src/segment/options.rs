@@ -81,7 +81,7 @@ impl SegmentOptions {
     }
 
     fn adopt(&self, map: Mapping, kind: Kind) -> Result<Segment> {
-        let segment = Segment::adopt(map, kind, self.lock.clone())?;
+        let segment = Segment::adopt(map, kind, self.lock.clone(), self.timeout)?;
         let capacity = segment.header.capacity - PAYLOAD as u64;
         if capacity < self.capacity {
             let wanted = format!("{} bytes at least", self.capacity);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Held, Participant, Seat, Segment, Until};
+use super::{Held, Participant, Seat, Segment, Until, layout};
 use crate::error::{Error, Result};
 use crate::lock::{LockWords, OwnLock, Reap, Refused};
 use crate::sys::guard::Fault;
@@ -12,8 +12,8 @@ const LOOK: Duration = Duration::from_micros(200);
 
 impl Segment {
     fn words(&self) -> LockWords<'_> {
-        // SAFETY: `adopt` checked that a whole segment is mapped, and only participants come here, whose mapping may be written.
-        unsafe { LockWords::new(&self.map) }
+        // SAFETY: only participants come here, whose mapping may be written.
+        unsafe { LockWords::new(&self.map, layout::LOCK_WORDS) }
     }
 
     pub(super) fn lock_own(
@@ -24,13 +24,21 @@ impl Segment {
         until: Until,
         reap: Reap<'_>,
     ) -> Result<Held, Refused> {
-        self.lock.wait_for(me, until, &|| own.try_lock(self.words(), me.slot(), writes), reap)?;
+        let attempt = || own.try_lock(self.words(), me.slot(), writes);
+        let mut until = until;
+        if !attempt().map_err(Refused::Failed)? {
+            // What this takes is not there for what follows.
+            until = until.fixed();
+            self.lock.wait_for(me, until, &attempt, reap)?;
+        }
         let inside = self.inherit(until, reap).and_then(|()| {
             self.lock.tell_inside(me, writes)?;
             Ok(Held { poisoned: self.lock.is_poisoned()? })
         });
         if inside.is_err() {
             own.unlock(self.words(), me.slot(), writes).map_err(Refused::Failed)?;
+            // Whoever found it taken meanwhile may try again.
+            self.lock.wake()?;
         }
         inside
     }
@@ -41,8 +49,8 @@ impl Segment {
         let deadline = until.deadline();
         let since = Instant::now();
         while let Some(gone) = self.lock.writer()? {
-            if reap(gone).map_err(Refused::Failed)? {
-                continue;
+            if reap(gone).map_err(Refused::Failed)? && self.lock.writer()?.is_none() {
+                break;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(Refused::Timeout { holder: Some(gone), seen_for: since.elapsed() });

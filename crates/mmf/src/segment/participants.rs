@@ -1,5 +1,6 @@
 //! Participants: who has locked or waited, each with a slot and a token that dies with its process.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::layout::{self, SLOTS, at};
@@ -26,12 +27,7 @@ impl Participant {
             // Before anything tells others that somebody may sleep here.
             segment.bells.hang(segment.map.object(), slot);
             move_in(segment, slot)?;
-            let participant = Participant { tokens, seat };
-            if let Err(error) = segment.renew(&participant) {
-                participant.leave(segment);
-                return Err(error);
-            }
-            return Ok(participant);
+            return Ok(Participant { tokens, seat });
         }
         let help = format!("a segment has room for {SLOTS} writable handles that lock or wait");
         Err(segment.name_it(Error::new(ErrorKind::Full, "attach to")).with_help(help))
@@ -73,7 +69,7 @@ pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) ->
     if slot == participant.slot() || participant.tokens.is_alive(slot)? {
         return Ok(false);
     }
-    // Seized, nobody else clears it or moves in; if this process dies, the next does it all again.
+    // Seized, nobody moves in; if this process dies, the next does it all again, and so may another at the same time.
     let Some(_seized) = participant.tokens.seize(slot)? else { return Ok(false) };
     segment.or_gone(scrub(segment, slot), "recover")?;
     segment.recover_own(slot)?;
@@ -81,19 +77,18 @@ pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) ->
     Ok(true)
 }
 
-/// Clears what a dead participant left. The caller has its token; if it dies as well, the next does it all again.
+/// Clears what a dead participant left. The caller has its token, or shares it with others who do the same; if it dies as
+/// well, the next does it all again. So each step is an exchange that does nothing where another was faster, who may have
+/// let a third one in since.
 fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {
     let version = segment.version.load()?;
-    let half_made = version % 2 != 0 && segment.lock.writer()? == Some(slot);
+    // First of all: who does this again after the next step finds a change that is complete.
+    let half_made = version % 2 != 0 && segment.lock.poison_for(slot)?;
     if half_made {
-        // First of all: who does this again after the next step finds a change that is complete.
-        segment.lock.poison()?;
         // Poisoned, the change is over as well: readers without a lock would wait for its end for ever.
-        segment.version.store(version.wrapping_add(1))?;
+        segment.version.compare_exchange(version, version.wrapping_add(1))?;
     }
     segment.lock.scrub(slot)?;
-    // Behind the exchanges of `scrub`: before them the store of the version may still be on its way while it is looked
-    // who sleeps, and a sleeper that saw the old one would be missed.
     if half_made { segment.changes.wake_all() } else { Ok(()) }
 }
 
@@ -101,7 +96,9 @@ impl Drop for Segment {
     fn drop(&mut self) {
         // A forked child's copy only closes: the slot is its parent's.
         if self.is_ours() {
-            if let Some(participant) = self.participant.get().or(self.own_participant.get()) {
+            let unready = self.unready.lock().unwrap_or_else(PoisonError::into_inner);
+            let ready = self.participant.get().or(self.own_participant.get());
+            if let Some(participant) = ready.or(unready.as_ref()) {
                 participant.leave(self);
             }
         }

@@ -18,7 +18,7 @@
 //! Object::sync(&self) -> Result<()>                     what was flushed is on the disk when this returns
 //! Object::info(&self) -> Result<ObjectInfo>             who owns it and may open it, for people to read
 //! Object::identity(&self) -> Result<u128>               tells a file from its copies, in this process; 0 for memory
-//! Object::is_remote(&self) -> Result<bool>              whether other machines share its file system
+//! Object::is_remote(&self) -> Result<bool>              whether other machines may share its file system
 //! Object::handle(&self) -> BorrowedHandle<'_>           what can be passed to another process
 //! Object::into_handle(self) -> OwnedHandle
 //! ```
@@ -65,15 +65,16 @@
 //! Tokens::give(&self, slot)
 //! Tokens::is_alive(&self, slot) -> Result<bool>         somebody else has it
 //! Tokens::seize(&self, slot) -> Result<Option<Seized>>  has it until the result is dropped; None: somebody has it
+//! token_is_held(&Object, id, slot) -> Result<bool>      somebody has it; asked by one who may take none
 //! ```
 //!
 //! - *A token dies with its process*, at the latest when the system has released all that the process had, and with nothing
 //!   less: a stopped process keeps it, and a process id that is used again proves nothing. Handles are apart from each
 //!   other also within a process; a forked child has none of its parent's.
 //! - *One has it*, or nobody. Two who seize at once may both be refused, and for that moment see life where there is none;
-//!   neither is for long, and both ask again.
+//!   neither is for long, and both ask again. Two may also both be let, but nobody takes it meanwhile.
 //! - `is_alive` needs no right but those that the handle has. That a peer may block a slot which nobody has is the
-//!   system's to prevent where it can; it costs that slot, and what its dead owner held, no more.
+//!   system's to prevent where it can; it costs that slot, and on Windows what its dead owner held, no more.
 //!
 //! [`Bells`]: how those who sleep on a segment's words are woken, across processes.
 //!
@@ -113,6 +114,9 @@ mod windows;
 #[cfg(loom)]
 pub(crate) mod model;
 
+#[cfg(target_endian = "big")]
+compile_error!("words in shared memory are little-endian");
+
 #[cfg(unix)]
 use unix as imp;
 #[cfg(windows)]
@@ -121,6 +125,8 @@ use windows as imp;
 /// What mappings reach shared memory by.
 #[cfg(not(all(test, loom)))]
 pub(crate) use guard as reach;
+#[cfg(unix)]
+pub(crate) use imp::token_is_held;
 #[cfg(not(all(test, loom)))]
 pub(crate) use imp::{Bells, Rings, Tokens};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
@@ -142,6 +148,12 @@ use crate::spec::{Access, LargePages};
 #[inline]
 pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+/// Here the token's name tells, so that `Tokens` take nothing to be made.
+#[cfg(windows)]
+pub(crate) fn token_is_held(object: &Object, id: &[u8; 16], slot: usize) -> crate::error::Result<bool> {
+    Tokens::new(object, id)?.is_alive(slot)
 }
 
 /// Which start of which machine: of 16 bytes each, zeros where the system does not tell. `boot` by itself tells each start of

@@ -61,6 +61,14 @@ pub(crate) fn make_fifo(path: &Path) {
 /// Takes the live byte of this file exclusively, as who makes or removes an object does; returns what holds it.
 #[cfg(target_os = "linux")]
 pub(crate) fn take_exclusively(path: &Path) -> std::fs::File {
+    let file = std::fs::File::options().read(true).write(true).open(path).expect("the file");
+    assert!(lock_byte(&file, libc::F_WRLCK, 1 << 62));
+    file
+}
+
+/// Locks one byte, `F_RDLCK` or `F_WRLCK`; `false` where somebody is in the way.
+#[cfg(target_os = "linux")]
+pub(crate) fn lock_byte(file: &std::fs::File, kind: libc::c_int, at: i64) -> bool {
     // For 32-bit processors glibc's `fcntl` takes a `flock` with narrow offsets, so that the system is called without it.
     #[cfg(target_pointer_width = "64")]
     use libc::SYS_fcntl as SYS_FCNTL;
@@ -71,17 +79,19 @@ pub(crate) fn take_exclusively(path: &Path) -> std::fs::File {
     #[cfg(all(target_pointer_width = "32", target_env = "gnu"))]
     use libc::flock64 as flock;
 
-    let file = std::fs::File::options().read(true).write(true).open(path).expect("the file");
     // SAFETY: plain integers, for which zeros are valid.
     let mut lock: flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK.try_into().expect("a small number");
+    lock.l_type = kind.try_into().expect("a small number");
     lock.l_whence = libc::SEEK_SET.try_into().expect("a small number");
-    (lock.l_start, lock.l_len) = (1 << 62, 1);
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+    (lock.l_start, lock.l_len) = (at, 1);
+    let fd = std::os::fd::AsRawFd::as_raw_fd(file);
     // SAFETY: the descriptor is open, and the command reads one `flock`.
-    let done = unsafe { libc::syscall(SYS_FCNTL, fd, libc::F_OFD_SETLK, &raw const lock) };
-    assert_eq!(done, 0, "{}", io::Error::last_os_error());
-    file
+    if unsafe { libc::syscall(SYS_FCNTL, fd, libc::F_OFD_SETLK, &raw const lock) } == 0 {
+        return true;
+    }
+    let error = io::Error::last_os_error();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+    false
 }
 
 /// Interrupts this thread every so often, for as long as the process lives.

@@ -20,12 +20,13 @@ use loom::model::Builder;
 
 use super::Dict;
 use super::index::bucket;
+use super::read::Found;
 use super::record;
 use super::shape::{LINE, MIN_CAPACITY, Shape, at, class};
 use crate::error::{ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::{Kind, PAYLOAD};
-use crate::segment::{Segment, models};
+use crate::segment::{Segment, Until, models};
 use crate::spec::Access;
 use crate::sys::model::memory::{self, Ground};
 use crate::sys::model::{self, Bell, Loads, Plan};
@@ -47,12 +48,14 @@ type State = BTreeMap<String, (u64, u64)>;
 /// From here on a number's value lies in a span of its own.
 const LARGE: u64 = 1000;
 
-/// The value for a number: of a word, since each more multiplies what there is to go through, and whose it is the version beside
-/// it tells; or of so many that the last tells whether it is whole.
+/// The value for a number: one word that is its own, since each more multiplies what there is to go through, and whose it is the
+/// version beside it tells; or the first and the last of many.
 fn value(number: u64) -> Vec<u8> {
-    let mut words = vec![1; if number < LARGE { 1 } else { 260 }];
-    let last = words.len() - 1;
-    (words[0], words[last]) = (number, number);
+    let mut words = vec![1; if number < LARGE { 2 } else { 260 }];
+    words[0] = number;
+    if number >= LARGE {
+        words[259] = number;
+    }
     words.into_iter().flat_map(u64::to_le_bytes).collect()
 }
 
@@ -111,6 +114,10 @@ impl Change {
 /// What a reader does.
 #[derive(Clone, Debug)]
 enum Look {
+    /// A key, by the short way.
+    Glance(String),
+    /// A key, by the way that is gone where the short one does not tell. To have both in a row would multiply what there is to
+    /// go through.
     Get(String),
     /// Two keys at one moment.
     Both(String, String),
@@ -135,14 +142,24 @@ impl Seen {
 }
 
 impl Look {
-    /// `None` where somebody wrote meanwhile: whether it would be told the next time is another look.
+    /// `None` where it does not tell, as where somebody wrote meanwhile: whether it would be told the next time is another look.
     fn look(&self, dict: &Dict) -> Option<Seen> {
+        let heap = dict.heap();
+        let hash = |key: &String| record::hash(SEED, key.as_bytes());
+        let told = |key: &String, bytes: &[u8], found: Option<Found>| {
+            (key.clone(), found.map(|found| (number(bytes), found.version)))
+        };
         let get = |key: &String| {
             let mut bytes = Vec::new();
-            let found = dict.read(key, &mut &mut bytes)?;
-            Ok((key.clone(), found.map(|found| (number(&bytes), found.version))))
+            let found = heap.get(hash(key), key.as_bytes(), &mut &mut bytes, Until::Now)?;
+            Ok(told(key, &bytes, found))
         };
         let seen = match self {
+            Look::Glance(key) => {
+                let mut bytes = Vec::with_capacity(16);
+                let found = heap.glance(hash(key), key.as_bytes(), &mut &mut bytes)?;
+                Ok(Seen::Some(vec![told(key, &bytes, found)]))
+            }
             Look::Get(key) => get(key).map(|one| Seen::Some(vec![one])),
             Look::Both(one, other) => dict.snapshot(|_| Ok(Seen::Some(vec![get(one)?, get(other)?]))),
             Look::Entries => dict.entries().map(|entries| {
@@ -195,7 +212,7 @@ impl Handles {
         let handle = |access, timeout| {
             let options = Mapping::options().access(access);
             let map = options.from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-            let mut dict = Dict::of(Segment::adopt(map, Kind::DICT, None).unwrap(), timeout).unwrap();
+            let mut dict = Dict::of(Segment::adopt(map, Kind::DICT, None, None).unwrap(), timeout).unwrap();
             dict.seed = SEED;
             dict
         };
@@ -209,6 +226,7 @@ impl Handles {
         let [first, second] = &self.writers;
         Plan {
             bases: [first, second, &self.reader].map(|dict| dict.segment.map.as_ptr().addr()).to_vec(),
+            reach: self.reader.segment.map.len(),
             words: models::words(),
             stored_to: Vec::new(),
             slept_on: models::queues(),
@@ -411,7 +429,7 @@ impl Model {
 impl Look {
     fn keys(&self) -> Vec<&String> {
         match self {
-            Look::Get(key) => vec![key],
+            Look::Glance(key) | Look::Get(key) => vec![key],
             Look::Both(one, other) => vec![one, other],
             Look::Entries => Vec::new(),
         }

@@ -47,6 +47,7 @@ fn check_with(loads: Loads, bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS
     let handles = handles();
     let plan = Plan {
         bases: handles.iter().map(|handle| handle.map.as_ptr().addr()).collect(),
+        reach: layout::PAYLOAD,
         words: words(),
         stored_to: vec![at::VERSION],
         slept_on: queues(),
@@ -92,7 +93,7 @@ fn handles() -> [Arc<Segment>; SLOTS] {
     first.write_at(0, &bytes).unwrap();
     std::array::from_fn(|_| {
         let map = Mapping::options().from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-        Arc::new(Segment::adopt(map, Kind::REGION, None).unwrap())
+        Arc::new(Segment::adopt(map, Kind::REGION, None, None).unwrap())
     })
 }
 

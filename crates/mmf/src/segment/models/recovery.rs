@@ -21,9 +21,22 @@ fn dead_writer(segment: &Segment, me: &Participant, dies_at: u32, data: &Data, l
 
 #[test]
 fn a_reaper_dies_beside_another() {
+    reapers_meet(false);
+}
+
+/// They share the dead one's token.
+#[test]
+fn a_reaper_dies_while_another_clears_the_same_slot() {
+    reapers_meet(true);
+}
+
+fn reapers_meet(shared: bool) {
     for first in DEATHS {
         at_each_step(1, |second| {
             check(bounded(1), move |handles| {
+                if shared {
+                    model::share_tokens();
+                }
                 let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
                 let all = attach(handles, 4);
                 dead_writer(&handles[0], &all[0], first, &data, &legacy);

@@ -19,6 +19,7 @@
 //! - `syscalls`: the system copies and reports.
 //! - `portable`: Rust's own atomics, for processors without assembly of ours, and for the tests to compare with.
 
+mod between;
 #[cfg(any(
     test,
     not(all(
@@ -197,6 +198,66 @@ pub(crate) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> Result<(), Faul
 pub(crate) unsafe fn store_pairs(base: *mut u8, last: u64, pairs: &[[u64; 2]]) -> Result<usize, Fault> {
     // SAFETY: the caller's promise, passed on.
     unsafe { imp::store_pairs(base, last, pairs) }
+}
+
+/// Loads four words that follow each other, in their order and each as [`Word::load`] does.
+///
+/// # Safety
+///
+/// As for [`Word`], for each of the four.
+#[inline]
+pub(crate) unsafe fn load_four(src: *const u8) -> Result<[u64; 4], Fault> {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { imp::load_four(src) }
+}
+
+/// What [`match_eight`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Matches {
+    /// A bit for each word that matches.
+    pub(crate) bits: u64,
+    /// The first that does; where there is none, the eighth. It may be from later than the bits.
+    pub(crate) word: u64,
+}
+
+/// Which of eight words that follow each other have `wanted` in their upper halves, of those bits that `mask` has. Each is loaded
+/// whole, in no fixed order.
+///
+/// # Safety
+///
+/// As for [`Word`], for each of the eight.
+#[inline(always)]
+pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Result<Matches, Fault> {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { imp::match_eight(src, mask, wanted) }
+}
+
+/// Loads the first word, then the second, copies bytes, and loads the second and then the first again; the bytes in no fixed
+/// order, but none before what comes before them is complete, and nothing behind them before they are. Gives the two words
+/// if they were the same both times. What is copied goes to the first place, and what is behind it to the second.
+///
+/// Each place has at least 16 bytes, or none.
+///
+/// # Safety
+///
+/// As for [`Word`], for each of the two and for each byte that is copied. The two places may be written, are there, and nobody
+/// else has them.
+#[inline(always)]
+pub(crate) unsafe fn copy_between(
+    words: [*const u64; 2],
+    src: *const u8,
+    to: [*mut [u8]; 2],
+) -> Result<Option<[u64; 2]>, Fault> {
+    debug_assert!(to.iter().all(|to| to.len() == 0 || to.len() >= 16));
+    // SAFETY: the caller's promise, passed on.
+    unsafe { imp::copy_between(words, src, to) }
+}
+
+/// Has the line of an address fetched into the caches, if the processor sees fit. Nothing else comes of it, whatever the
+/// address.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const u8) {
+    imp::prefetch(at);
 }
 
 /// The smallest page of any system here: what lies within one is there or not, as a whole.

@@ -1,6 +1,7 @@
 //! What the guard promises, tried on pages that are really gone.
 
 mod atomics;
+mod between;
 mod copies;
 mod faults;
 mod many;

@@ -10,10 +10,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::{look, step, try_world};
-use crate::sys::guard::{self, Fault};
+use crate::spec::FaultPolicy;
+use crate::sys::guard::{self, Fault, Matches};
 
 /// Memory that a model's processes share, in whole words.
 #[derive(Clone)]
@@ -68,11 +69,13 @@ impl State {
         let is_seen = (self.ground.is_seen)(offset);
         // The others are not looked at before something that is.
         if is_seen || offset == JOURNAL { step() } else { look() }?;
-        if self.latest(offset) != value {
-            self.now.borrow_mut().insert(offset, value);
-            if is_seen {
-                self.changed.borrow_mut().insert(offset);
-            }
+        // Who finds the same once more learns less from the former.
+        if self.latest(offset) == value {
+            return Ok(());
+        }
+        self.now.borrow_mut().insert(offset, value);
+        if is_seen {
+            self.changed.borrow_mut().insert(offset);
         }
         if let Some((word, values)) = self.words.get(&offset) {
             values.set(values.get() + 1);
@@ -163,9 +166,59 @@ pub(crate) unsafe fn store_pairs(base: *mut u8, last: u64, pairs: &[[u64; 2]]) -
     Ok(pairs.len())
 }
 
+/// As [`guard::load_four`].
+pub(crate) unsafe fn load_four(src: *const u8) -> Result<[u64; 4], Fault> {
+    let mut words = [0; 4];
+    for (nth, word) in words.iter_mut().enumerate() {
+        // SAFETY: the caller's promise, passed on.
+        *word = unsafe { Word::load(src.wrapping_add(8 * nth).cast()) }?;
+    }
+    Ok(words)
+}
+
+/// As [`guard::match_eight`].
+pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Result<Matches, Fault> {
+    let load =
+        |nth: usize| at(src.addr() + 8 * nth, |memory, base, offset| memory.load(base, offset, Ordering::Relaxed));
+    let mut bits = 0;
+    for nth in 0..8 {
+        // SAFETY: the caller's promise, passed on.
+        let Some(word) = load(nth) else { return unsafe { guard::match_eight(src, mask, wanted) } };
+        bits |= u64::from((word? >> 32) & u64::from(mask) == u64::from(wanted)) << nth;
+    }
+    let first = if bits == 0 { 7 } else { bits.trailing_zeros() as usize };
+    Ok(Matches { bits, word: load(first).unwrap_or(Err(Fault))? })
+}
+
+/// As [`guard::copy_between`].
+pub(crate) unsafe fn copy_between(
+    words: [*const u64; 2],
+    src: *const u8,
+    to: [*mut [u8]; 2],
+) -> Result<Option<[u64; 2]>, Fault> {
+    let load = |word: *const u64| {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { Word::load(word) }
+    };
+    let before = [load(words[0])?, load(words[1])?];
+    let mut from = src;
+    for to in to {
+        // SAFETY: the caller's promise, passed on.
+        if unsafe { copy(FaultPolicy::Trap, to.cast(), from, to.len(), from.addr(), from.addr() + to.len()) } != 0 {
+            return Err(Fault);
+        }
+        from = from.wrapping_add(to.len());
+    }
+    fence(Ordering::Acquire);
+    let behind = [load(words[1])?, load(words[0])?];
+    Ok((before == [behind[1], behind[0]]).then_some(before))
+}
+
+pub(crate) use guard::prefetch;
+
 /// As [`guard::copy`].
 pub(crate) unsafe fn copy(
-    policy: crate::spec::FaultPolicy,
+    policy: FaultPolicy,
     dst: *mut u8,
     src: *const u8,
     len: usize,
@@ -198,14 +251,7 @@ pub(crate) unsafe fn copy(
 }
 
 /// As [`guard::fill`].
-pub(crate) unsafe fn fill(
-    policy: crate::spec::FaultPolicy,
-    dst: *mut u8,
-    byte: u8,
-    len: usize,
-    lo: usize,
-    hi: usize,
-) -> usize {
+pub(crate) unsafe fn fill(policy: FaultPolicy, dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
     let filled = at(dst.addr(), |memory, _, offset| {
         pieces(offset, len, |word, within, _| {
             let mut bytes = memory.latest(word).to_le_bytes();

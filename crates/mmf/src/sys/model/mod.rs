@@ -53,6 +53,8 @@ pub(crate) const SLOTS: usize = 4;
 pub(crate) struct Plan {
     /// Where each handle has the shared memory.
     pub(crate) bases: Vec<usize>,
+    /// How much of it, from each base on, has words.
+    pub(crate) reach: usize,
     /// The words that may change: their offsets and widths in bytes. All others are as the mapping has them.
     pub(crate) words: Vec<(usize, usize)>,
     /// Those of them that are stored to without an exchange.
@@ -159,6 +161,11 @@ pub(crate) fn bury() {
     me(|me| me.dead.set(true));
     tokens::release_all(me(|me| me.process.get()));
     time_passes();
+}
+
+/// From now on a stranger keeps the tokens of the dead from being had exclusively, so that reapers share them.
+pub(crate) fn share_tokens() {
+    world().tokens.share();
 }
 
 /// More time than any sleep takes.

@@ -1,5 +1,7 @@
-//! Liveness tokens: one has it, or nobody, and each call is one step. As with the system's locks, whoever gets a token
+//! Liveness tokens: one has it, or nobody, or several reapers have, and each call is one step. As with the system's locks, whoever gets a token
 //! sees what was done before it was given back.
+
+use std::cell::Cell;
 
 use loom::sync::Mutex;
 
@@ -7,14 +9,25 @@ use super::{SLOTS, is_dead, me, step, world};
 use crate::error::Result;
 use crate::sys::Object;
 
-/// Who has each slot's token, and in which of its two hands.
+/// Who has each slot's token.
 #[derive(Default)]
-pub(super) struct State(Mutex<[Option<(usize, Hand)>; SLOTS]>);
+pub(super) struct State {
+    /// Whether a stranger keeps the tokens of the dead from being had exclusively, so that reapers share them.
+    shared: Cell<bool>,
+    slots: Mutex<[Holders; SLOTS]>,
+}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hand {
-    Own,
-    Reaper,
+#[derive(Default)]
+struct Holders {
+    participant: Option<usize>,
+    /// A bit for each process.
+    reapers: usize,
+}
+
+impl State {
+    pub(super) fn share(&self) {
+        self.shared.set(true);
+    }
 }
 
 /// The tokens of one handle, and so of one process.
@@ -28,43 +41,55 @@ impl Tokens {
     }
 
     pub(crate) fn take(&self, slot: usize) -> Result<bool> {
-        Ok(self.grab(slot, Hand::Own))
+        Ok(self.grab(slot, |holders, _| {
+            let free = holders.participant.is_none() && holders.reapers == 0;
+            if free {
+                holders.participant = Some(self.process);
+            }
+            free
+        }))
     }
 
     pub(crate) fn give(&self, slot: usize) {
-        self.give_back(slot, Hand::Own);
+        give_back(slot, |holders| {
+            assert_eq!(holders.participant.take(), Some(self.process), "what is given back was one's own");
+        });
     }
 
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
-        Ok(is_dead()
-            || world().tokens.0.lock().unwrap()[slot].is_some_and(|holder| holder != (self.process, Hand::Reaper)))
+        if is_dead() {
+            return Ok(true);
+        }
+        let world = world();
+        let holders = &world.tokens.slots.lock().unwrap()[slot];
+        let others = !world.tokens.shared.get() && holders.reapers & !(1 << self.process) != 0;
+        Ok(holders.participant.is_some() || others)
     }
 
     pub(crate) fn seize(&self, slot: usize) -> Result<Option<Seized<'_>>> {
-        Ok(self.grab(slot, Hand::Reaper).then(|| Seized { tokens: self, slot }))
+        let seized = self.grab(slot, |holders, shared| {
+            let free = holders.participant.is_none() && (holders.reapers == 0 || shared);
+            if free {
+                holders.reapers |= 1 << self.process;
+            }
+            free
+        });
+        Ok(seized.then(|| Seized { tokens: self, slot }))
     }
 
-    fn grab(&self, slot: usize, hand: Hand) -> bool {
+    fn grab(&self, slot: usize, grab: impl FnOnce(&mut Holders, bool) -> bool) -> bool {
         if slot >= SLOTS || step().is_err() {
             return false;
         }
         let world = world();
-        let holder = &mut world.tokens.0.lock().unwrap()[slot];
-        let free = holder.is_none();
-        if free {
-            *holder = Some((self.process, hand));
-        }
-        free
+        let holders = &mut world.tokens.slots.lock().unwrap()[slot];
+        grab(holders, world.tokens.shared.get())
     }
+}
 
-    fn give_back(&self, slot: usize, hand: Hand) {
-        if step().is_err() {
-            return;
-        }
-        let world = world();
-        let holder = &mut world.tokens.0.lock().unwrap()[slot];
-        assert_eq!(*holder, Some((self.process, hand)), "what is given back was one's own");
-        *holder = None;
+fn give_back(slot: usize, give: impl FnOnce(&mut Holders)) {
+    if step().is_ok() {
+        give(&mut world().tokens.slots.lock().unwrap()[slot]);
     }
 }
 
@@ -76,17 +101,17 @@ pub(crate) struct Seized<'a> {
 
 impl Drop for Seized<'_> {
     fn drop(&mut self) {
-        self.tokens.give_back(self.slot, Hand::Reaper);
+        give_back(self.slot, |holders| holders.reapers &= !(1 << self.tokens.process));
     }
 }
 
 /// What the system does at a process's end: one after the other, and others may come in between.
 pub(super) fn release_all(process: usize) {
     let world = world();
-    for hand in [Hand::Own, Hand::Reaper] {
-        let mut holders = world.tokens.0.lock().unwrap();
-        for holder in holders.iter_mut().filter(|holder| **holder == Some((process, hand))) {
-            *holder = None;
-        }
+    for holders in world.tokens.slots.lock().unwrap().iter_mut() {
+        holders.participant = holders.participant.filter(|holder| *holder != process);
+    }
+    for holders in world.tokens.slots.lock().unwrap().iter_mut() {
+        holders.reapers &= !(1 << process);
     }
 }

@@ -12,12 +12,11 @@ use crate::sys::guard::{self, Fault};
 
 pub(super) struct State {
     bases: Vec<usize>,
+    reach: usize,
     words: Vec<(usize, Width)>,
     stored_to: Vec<usize>,
     loads: Loads,
     fences: bool,
-    /// Each handle sees so many bytes from its base on.
-    reach: usize,
 }
 
 enum Width {
@@ -33,11 +32,11 @@ impl State {
         };
         State {
             bases: plan.bases.clone(),
+            reach: plan.reach,
             words: plan.words.iter().map(word).collect(),
             stored_to: plan.stored_to.clone(),
             loads: plan.loads,
             fences: plan.fences,
-            reach: plan.memory.as_ref().map_or(crate::segment::layout::PAYLOAD, |memory| 8 * memory.start.len()),
         }
     }
 

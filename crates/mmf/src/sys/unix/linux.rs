@@ -138,11 +138,20 @@ fn memory_available() -> Option<u64> {
     Some((kib("MemAvailable")? + kib("SwapFree")?) << 10)
 }
 
-/// Whether the file lies on a file system that other machines share ([`statfs(2)`] lists the types).
+/// Whether the file lies on a file system that other machines may share ([`statfs(2)`] lists most types).
 ///
 /// [`statfs(2)`]: https://man7.org/linux/man-pages/man2/statfs.2.html
 pub(super) fn is_remote(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
-    const SHARED: [u32; 12] = [
+    let kind = rustix::fs::fstatfs(fd)?.f_type;
+    let device = rustix::fs::fstat(fd)?.st_dev;
+    // The field's type differs between systems; the numbers have 32 bits.
+    #[allow(clippy::unnecessary_cast, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(may_be_shared(kind as u32, rustix::fs::major(device)))
+}
+
+/// `major` is that of the device which the file system is on, 0 where it is on none.
+fn may_be_shared(kind: u32, major: u32) -> bool {
+    const SHARED: [u32; 18] = [
         0x6969,      // NFS
         0x517b,      // SMB
         0xff53_4d42, // CIFS
@@ -155,11 +164,17 @@ pub(super) fn is_remote(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
         0x0bd0_0bd0, // Lustre
         0x0116_1970, // GFS2
         0x7461_636f, // OCFS2
+        0x2003_0528, // OrangeFS
+        0x1983_0326, // BeeGFS
+        0x4750_4653, // GPFS
+        0xaad7_aaea, // PanFS
+        0x786f_4256, // VirtualBox's shared folders
+        0xbacb_acbc, // VMware's
     ];
-    let kind = rustix::fs::fstatfs(fd)?.f_type;
-    // The field's type differs between systems; the numbers have 32 bits.
-    #[allow(clippy::unnecessary_cast, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    Ok(SHARED.contains(&(kind as u32)))
+    /// File systems in programs: sshfs and what virtual machines share (virtiofs) as well as fuse-overlayfs, and nothing but
+    /// their names tells them apart. One on a disk of its own (ntfs-3g) has that disk's number.
+    const FUSE: u32 = 0x6573_5546;
+    SHARED.contains(&kind) || (kind == FUSE && major == 0)
 }
 
 /// Memory without a name, sealed so that nobody who gets the descriptor can shrink it ([`memfd_create(2)`]).
@@ -228,5 +243,19 @@ pub(super) fn populate(address: *mut u8, len: usize, write: bool) -> Result<(), 
             Err(Errno::HWPOISON) => return Err(Errno::FAULT),
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be_shared;
+
+    #[test]
+    fn what_other_machines_may_share_is_told_by_its_type() {
+        let (tmpfs, ext4, nfs, fuse) = (0x0102_1994, 0xef53, 0x6969, 0x6573_5546);
+        assert!(!may_be_shared(tmpfs, 0) && !may_be_shared(ext4, 8));
+        assert!(may_be_shared(nfs, 0));
+        // sshfs, virtiofs; and ntfs-3g on a disk.
+        assert!(may_be_shared(fuse, 0) && !may_be_shared(fuse, 8));
     }
 }

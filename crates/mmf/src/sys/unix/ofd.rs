@@ -123,6 +123,11 @@ pub(super) fn lock_slot(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
     command(fd, OFD_SETLK, &mut slot_byte(slot, libc::F_WRLCK.into()))
 }
 
+/// Takes the byte of a slot as others may at the same time, but nobody exclusively; at once or not at all (`AGAIN`).
+pub(super) fn share_slot(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
+    command(fd, OFD_SETLK, &mut slot_byte(slot, libc::F_RDLCK.into()))
+}
+
 pub(super) fn unlock_slot(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
     command(fd, OFD_SETLK, &mut slot_byte(slot, libc::F_UNLCK.into()))
 }

@@ -45,11 +45,22 @@ impl Tokens {
         ofd::slot_is_locked(reaper.as_fd(), slot).map_err(system("probe"))
     }
 
-    /// Takes over the token of a dead participant until the result is dropped; `None` where it is not dead.
+    /// Takes over the token of a dead participant until the result is dropped; `None` where it is not dead, or another does
+    /// so.
     pub(crate) fn seize(&self, slot: usize) -> Result<Option<Seized<'_>>> {
         let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
-        if granted(ofd::lock_slot(reaper.as_fd(), slot))? { Ok(Some(Seized { reaper, slot })) } else { Ok(None) }
+        // Whoever may read the object can hold the byte shared for as long as it likes, and then nobody gets it
+        // exclusively. To share it keeps everybody out of the slot as well, but for others who clear it.
+        let fd = reaper.as_fd();
+        let seized = granted(ofd::lock_slot(fd, slot))? || granted(ofd::share_slot(fd, slot))?;
+        Ok(seized.then_some(Seized { reaper, slot }))
     }
+}
+
+/// Whether somebody has the token of a slot. Asked through the object's own description, which holds none: that takes no right
+/// to write, and works in a forked child.
+pub(crate) fn token_is_held(object: &Object, _id: &[u8; 16], slot: usize) -> Result<bool> {
+    ofd::slot_is_locked(object.handle(), slot).map_err(system("probe"))
 }
 
 /// A dead participant's token, held while its slot is cleared.

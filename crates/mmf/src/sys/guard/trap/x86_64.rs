@@ -11,12 +11,12 @@
 
 use std::arch::asm;
 use std::arch::is_x86_feature_detected;
-use std::arch::x86_64::{__cpuid, __cpuid_count};
+use std::arch::x86_64::{__cpuid, __cpuid_count, _MM_HINT_T0, _mm_prefetch};
 use std::sync::OnceLock;
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use crate::sys::guard::Fault;
+use crate::sys::guard::{Fault, Matches};
 
 mod text;
 
@@ -91,6 +91,9 @@ unsafe extern "C" {
     fn mmf_0_1_guard_fill();
     fn mmf_0_1_guard_words();
     fn mmf_0_1_guard_pairs();
+    fn mmf_0_1_guard_four();
+    fn mmf_0_1_guard_eight();
+    fn mmf_0_1_guard_between();
 }
 
 /// Calls a routine that may end in `vzeroupper`. A caller that was compiled for AVX may hold whole vectors in any
@@ -237,6 +240,109 @@ pub(in crate::sys::guard) unsafe fn store_pairs(base: *mut u8, last: u64, pairs:
         );
     }
     if fault == 0 { Ok((reached.addr() - all.start.addr()) / size_of::<[u64; 2]>()) } else { Err(Fault) }
+}
+
+/// See [`load_four`](crate::sys::guard::load_four).
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+pub(in crate::sys::guard) unsafe fn load_four(src: *const u8) -> Result<[u64; 4], Fault> {
+    let (first, second, third, fourth, fault): (u64, u64, u64, u64, u64);
+    // SAFETY: the routine loads the four words, which the caller allows, changes the registers named here and leaves the
+    // stack alone.
+    unsafe {
+        asm!(
+            "call {routine}",
+            routine = sym mmf_0_1_guard_four,
+            in("rdi") src,
+            out("rax") first,
+            out("rcx") second,
+            out("rsi") third,
+            out("r8") fourth,
+            out("rdx") fault,
+        );
+    }
+    if fault == 0 { Ok([first, second, third, fourth]) } else { Err(Fault) }
+}
+
+/// See [`match_eight`](crate::sys::guard::match_eight). Vectors of 16 bytes are loaded in one or in halves, so each word is
+/// whole (Intel's manual, volume 3, section 10.1.1); the one that is given is loaded by itself all the same.
+///
+/// # Safety
+///
+/// As there.
+#[inline(always)]
+pub(in crate::sys::guard) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Result<Matches, Fault> {
+    let (bits, word, fault): (u64, u64, u64);
+    // SAFETY: the routine loads the eight words, which the caller allows, changes the registers named here and leaves the stack
+    // alone.
+    unsafe {
+        asm!(
+            "call {routine}",
+            routine = sym mmf_0_1_guard_eight,
+            in("rdi") src,
+            in("esi") mask,
+            inout("rdx") u64::from(wanted) => fault,
+            out("rax") bits,
+            out("rcx") word,
+            out("xmm0") _,
+            out("xmm1") _,
+            out("xmm2") _,
+            out("xmm3") _,
+        );
+    }
+    if fault == 0 { Ok(Matches { bits, word }) } else { Err(Fault) }
+}
+
+/// See [`copy_between`](crate::sys::guard::copy_between). This processor makes loads in the order of the program (Intel's
+/// manual, volume 3, section 10.2.2; AMD's, volume 2, section 7.2), and so the routine needs no more than its own order.
+///
+/// # Safety
+///
+/// As there.
+#[inline(always)]
+pub(in crate::sys::guard) unsafe fn copy_between(
+    [first, second]: [*const u64; 2],
+    src: *const u8,
+    [one, other]: [*mut [u8]; 2],
+) -> Result<Option<[u64; 2]>, Fault> {
+    let (first_word, second_word, outcome): (u64, u64, u64);
+    // SAFETY: the routine loads the two words, reads as many bytes at `src` as both places have and writes to these, all of which the
+    // caller allows. It changes the registers named here and leaves the stack alone.
+    unsafe {
+        asm!(
+            "call {routine}",
+            routine = sym mmf_0_1_guard_between,
+            in("rdi") first,
+            in("rsi") second,
+            inout("rdx") src => outcome,
+            inout("rcx") one.len() => _,
+            inout("r8") one.cast::<u8>() => _,
+            inout("r9") other.cast::<u8>() => _,
+            inout("r10") other.len() => _,
+            out("rax") first_word,
+            out("r11") second_word,
+            out("xmm0") _,
+            out("xmm1") _,
+            out("xmm2") _,
+            out("xmm3") _,
+        );
+    }
+    match outcome {
+        0 => Ok(Some([first_word, second_word])),
+        2 => Ok(None),
+        _ => Err(Fault),
+    }
+}
+
+/// See [`prefetch`](crate::sys::guard::prefetch).
+#[inline(always)]
+#[allow(unused_unsafe, reason = "newer compilers call it safe")]
+pub(in crate::sys::guard) fn prefetch(at: *const u8) {
+    // SAFETY: the instruction never faults, wherever it is told to look (Intel's manual, volume 2, `PREFETCHh`).
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
 /// Calls an atomic routine: a word's address and two operands in, a `Fetched` out.
