@@ -308,6 +308,8 @@ impl<'a> Writer<'a> {
         let mut parts = Vec::new();
         if head.in_spans {
             parts = heap.take_parts(self.plan, head.span_count(shape))?;
+            // Whoever still reads the value that another writer freed there sees that before it sees other bytes.
+            fence(Ordering::Release);
             for (part, bytes) in parts.iter().zip(value.chunks(shape.span_size())) {
                 heap.map.write_at(shape.span(*part), bytes)?;
             }
