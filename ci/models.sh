@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The lock, the wait queues and the recovery from deaths, in every order of events that loom finds within bounds:
-# docs/decisions/0009-models.md. `ci/models.sh queue` runs those of one part.
+# The lock, the wait queues, the recovery from deaths, and a dict's readers without a lock, in every order of events that loom
+# finds within bounds: docs/decisions/0009-models.md. `ci/models.sh queue` runs those of one part.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Not together with what is built without loom.

@@ -6,7 +6,9 @@
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -21,6 +23,8 @@ const LED_BY: usize = 48 << 10;
 #[derive(Arbitrary, Debug)]
 struct Input {
     flushed: bool,
+    /// What another thread writes over and over meanwhile.
+    storm: Vec<(u32, Word)>,
     steps: Vec<Step>,
 }
 
@@ -28,7 +32,9 @@ struct Input {
 enum Step {
     /// A word of the dict's own, by its number, becomes this.
     Own(u8, Word),
-    /// A word anywhere behind the header that never changes.
+    /// A word of the header: what is checked at the opening, the lock, the slots.
+    Header(u16, Word),
+    /// A word anywhere behind it.
     Any(u32, Word),
     Bytes(u32, Vec<u8>),
     /// The word there goes up or down.
@@ -41,10 +47,18 @@ enum Step {
     Remove(u8),
     Get(u8),
     Transaction(u8, u8, u16),
+    Abort(u8),
+    Snapshot(u8, u8),
+    Update(u8),
+    Exchange(u8, i64),
+    Increment(u8, i64),
     Clear,
     Flush,
     Entries,
-    Watch,
+    Keys,
+    Watch(bool),
+    Check,
+    Repair,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -129,18 +143,39 @@ fuzz_target!(|input: Input| {
     fs::write(&path, &WHOLE[usize::from(input.flushed)]).unwrap_or_else(|error| panic!("{error}"));
     let enemy = Mapping::open(&path).unwrap_or_else(|error| panic!("{error}"));
     let mut open = Open::new(&path);
-    for step in &input.steps {
-        act(step, &enemy, &path, &mut open);
-    }
+    let over = AtomicBool::new(input.storm.is_empty());
+    thread::scope(|scope| {
+        let storm = scope.spawn(|| {
+            while !over.load(Relaxed) {
+                for (at, word) in &input.storm {
+                    let _ = enemy.write_at(*at as usize % enemy.len() & !7, &word.value().to_le_bytes());
+                }
+                thread::yield_now();
+            }
+        });
+        let steps = std::panic::AssertUnwindSafe(|| {
+            for step in &input.steps {
+                act(step, &enemy, &path, &mut open, input.storm.is_empty());
+            }
+        });
+        let outcome = std::panic::catch_unwind(steps);
+        over.store(true, Relaxed);
+        drop(storm);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
     drop(open);
 });
 
-/// What an operation gives is not judged, but that it comes back is.
-fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open) {
+/// What an operation gives is not judged, but that it comes back is; and that what was repaired is whole where nobody touches
+/// it meanwhile.
+fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open, quiet: bool) {
     let place = |at: u32| PAYLOAD + at as usize % (enemy.len() - PAYLOAD - 8);
     let value = |len: u16| vec![3; usize::from(len)];
     match step {
         Step::Own(nth, word) => drop(enemy.write_at(PAYLOAD + 8 * usize::from(*nth), &word.value().to_le_bytes())),
+        Step::Header(at, word) => {
+            drop(enemy.write_at(usize::from(*at) % PAYLOAD & !7, &word.value().to_le_bytes()));
+        }
         Step::Any(at, word) => drop(enemy.write_at(place(*at) & !7, &word.value().to_le_bytes())),
         Step::Bytes(at, bytes) => drop(enemy.write_at(place(*at), bytes)),
         Step::Shift(at, by) => {
@@ -180,17 +215,65 @@ fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open) {
                 })
             });
         }
+        Step::Abort(number) => {
+            let _ = open.dict.as_ref().map(|dict| {
+                dict.transaction(|tx| {
+                    tx.abort();
+                    tx.get_bytes(&key(*number))
+                })
+            });
+        }
+        Step::Snapshot(one, other) => {
+            for dict in open.each() {
+                let _ = dict.snapshot(|now| {
+                    now.get_bytes(&key(*one))?;
+                    now.contains_key(&key(*other))?;
+                    now.entries().map(judge)
+                });
+            }
+        }
+        Step::Update(number) => drop(open.dict.as_ref().map(|dict| {
+            dict.update(&key(*number), |old: Option<Vec<u8>>| match old {
+                Some(old) => (old.len() % 2 == 0).then_some(old),
+                None => Some(vec![4]),
+            })
+        })),
+        Step::Exchange(number, new) => {
+            drop(open.dict.as_ref().map(|dict| dict.compare_and_set(&key(*number), &1, new)));
+        }
+        Step::Increment(number, by) => drop(open.dict.as_ref().map(|dict| dict.increment(&key(*number), *by))),
         Step::Clear => drop(open.dict.as_ref().map(Dict::clear)),
         Step::Flush => drop(open.dict.as_ref().map(Dict::flush)),
         Step::Entries => open.each().filter_map(|dict| dict.entries().ok()).for_each(judge),
-        Step::Watch => {
+        Step::Keys => {
             for dict in open.each() {
-                let Ok(mut changes) = dict.watch(Watched::Prefix("key".to_owned())) else { continue };
+                let bytes: usize = dict.keys().map_or(0, |keys| keys.iter().map(String::len).sum());
+                assert!(bytes <= 2 << 20, "{bytes} bytes of keys from a dict of 1 MiB");
+                let _ = (dict.len(), dict.is_empty(), dict.stats());
+            }
+        }
+        Step::Watch(all) => {
+            for dict in open.each() {
+                let watched = if *all { Watched::All } else { Watched::Prefix("key".to_owned()) };
+                let Ok(mut changes) = dict.watch(watched) else { continue };
                 // As if there were more.
                 let _ = enemy.fetch_add(PAYLOAD + 200, 48_u64, SeqCst);
                 for _ in 0..4 {
                     let _ = changes.next_for(Duration::ZERO);
                 }
+            }
+        }
+        Step::Check => open.each().for_each(|dict| drop(dict.check())),
+        Step::Repair => {
+            // Nobody else may have it open.
+            (open.dict, open.reader) = (None, None);
+            let repaired = Dict::repair(path);
+            *open = Open::new(path);
+            if let (Ok(report), true) = (repaired, quiet) {
+                let dict = open.dict.as_ref().unwrap_or_else(|| panic!("repaired, and cannot be opened: {report:?}"));
+                let found = dict.check().unwrap_or_else(|error| panic!("repaired, and cannot be checked: {error}"));
+                assert!(found.is_whole(), "repaired, and then: {found:?}");
+                assert_eq!(found.entries, report.entries);
             }
         }
     }

@@ -65,7 +65,7 @@ impl Dict {
             } else {
                 outcome = self.check_now(&mut report);
             }
-            std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+            crate::sys::fence(std::sync::atomic::Ordering::Acquire);
             // Also before an error is believed.
             let still = self.heap().stillness()? == before;
             if still && !before.is_changing() {

@@ -9,7 +9,7 @@
 //! had replaced: who replaces it stores the slot before COMMIT.
 
 use std::mem::MaybeUninit;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::heap::Heap;
 use super::index::{block_of, bucket, count_of, tag_in_upper_half};
@@ -18,6 +18,7 @@ use super::record::{HEAD, Head, Kind, STAMP, VERSION};
 use super::shape::{LINE, at, number};
 use super::write::{Old, Step, Writer};
 use crate::mapping::Glance;
+use crate::sys::fence;
 use crate::sys::guard::Matches;
 
 /// Lines of a bucket that are looked at. Nearly all have fewer.

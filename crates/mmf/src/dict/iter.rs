@@ -1,6 +1,6 @@
 //! All entries of a moment.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use std::vec;
 
@@ -14,6 +14,7 @@ use super::transaction::Reader;
 use super::value::Encoding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::Access;
+use crate::sys::fence;
 
 #[cfg(feature = "serde")]
 use {super::value::decode, serde::de::DeserializeOwned};

@@ -7,6 +7,9 @@ mod glance;
 mod heap;
 mod index;
 mod iter;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
 mod options;
 mod pending;
 mod plan;

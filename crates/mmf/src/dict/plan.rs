@@ -9,12 +9,13 @@
 //! earlier store of the plan made of it; so if that one store is done, the journal is carried out from there on.
 
 use std::mem::MaybeUninit;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::shape::{Shape, at, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::PAYLOAD;
+use crate::sys::fence;
 
 /// So many stores are kept in place and looked through one by one; more have a map.
 const FEW: usize = 16;

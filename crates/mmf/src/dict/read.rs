@@ -6,7 +6,7 @@
 //! A record whose stamp is larger than the commit's version is not there yet: the one before it counts.
 
 use std::mem::MaybeUninit;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::heap::Heap;
@@ -15,6 +15,7 @@ use super::record::{self, BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
 use super::shape::{at, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Until;
+use crate::sys::fence;
 
 /// What a key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

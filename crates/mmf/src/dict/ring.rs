@@ -4,13 +4,14 @@
 //! stands at its position modulo the ring's size, round the end if need be. Before entries are written, the claim says up to
 //! where; who reads finds by it whether what it copied may have been written over.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::heap::Heap;
 use super::plan::Plan;
 use super::record::{KEY_MAX, Kind};
 use super::shape::{at, number};
 use crate::error::Result;
+use crate::sys::fence;
 
 const HEAD: usize = 16;
 /// Entries up to that are written in one piece.

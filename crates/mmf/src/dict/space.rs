@@ -187,7 +187,7 @@ impl Writer<'_> {
             return Ok(false);
         }
         heap.map.put_word(new + STAMP, 0)?;
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        crate::sys::fence(std::sync::atomic::Ordering::Release);
         let mut bytes = heap.map.read_to_vec(block + VERSION, head.block_len(heap.shape).min(size) - VERSION)?;
         let stamp = self.version()? + 1;
         let sum = head.checksum ^ record::place(block, heap.map.word(block + STAMP)?) ^ record::place(new, stamp);

@@ -85,7 +85,7 @@ impl Dict {
         loop {
             let before = self.heap().stillness()?;
             let result = body(&snapshot);
-            std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+            crate::sys::fence(std::sync::atomic::Ordering::Acquire);
             if self.heap().stillness()? == before {
                 return result;
             }

@@ -1,6 +1,6 @@
 //! Writing: under the segment's lock, as plans that the journal has done to the end.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::Dict;
 use super::heap::{Heap, LINK, NoBlock};
@@ -12,6 +12,7 @@ use super::ring::Ring;
 use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
+use crate::sys::fence;
 
 /// About as many stores as a key takes.
 const STORES: usize = 11;
@@ -335,6 +336,8 @@ impl<'a> Writer<'a> {
         let mut parts = Vec::new();
         if head.in_spans {
             parts = heap.take_parts(self.plan, head.span_count(shape))?;
+            // Whoever still reads the value that another writer freed there sees that before it sees other bytes.
+            fence(Ordering::Release);
             for (part, bytes) in parts.iter().zip(value.chunks(shape.span_size())) {
                 heap.map.write_at(shape.span(*part), bytes)?;
             }

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::guard;
+use crate::sys::reach;
 
 impl Mapping {
     /// Copies `buf.len()` bytes at `offset` into `buf`.
@@ -51,7 +51,7 @@ impl Mapping {
         let src = self.locate(offset, len, "read")?;
         // SAFETY: `locate` checked that the source lies in the view, which lives as long as `self`; a page of it that is
         // gone is what the guard is for. The callers own `to` for `len` bytes.
-        let left = unsafe { guard::copy(self.policy, to, src, len, src.addr(), src.addr() + len) };
+        let left = unsafe { reach::copy(self.policy, to, src, len, src.addr(), src.addr() + len) };
         if left == 0 { Ok(()) } else { Err(self.fault("read", offset, len - left)) }
     }
 
@@ -67,7 +67,7 @@ impl Mapping {
         // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long as `self` and may be
         // written; the source is a slice.
         let left =
-            unsafe { guard::copy(self.policy, dst, data.as_ptr(), data.len(), dst.addr(), dst.addr() + data.len()) };
+            unsafe { reach::copy(self.policy, dst, data.as_ptr(), data.len(), dst.addr(), dst.addr() + data.len()) };
         #[cfg(test)]
         super::trace::stored(offset, data);
         if left == 0 { Ok(()) } else { Err(self.fault("write", offset, data.len() - left)) }
@@ -82,7 +82,7 @@ impl Mapping {
         let (offset, len) = self.resolve(range, "fill")?;
         let dst = self.locate_writable(offset, len, "fill")?;
         // SAFETY: as in `write_at`.
-        let left = unsafe { guard::fill(self.policy, dst, value, len, dst.addr(), dst.addr() + len) };
+        let left = unsafe { reach::fill(self.policy, dst, value, len, dst.addr(), dst.addr() + len) };
         #[cfg(test)]
         super::trace::stored(offset, &vec![value; len]);
         if left == 0 { Ok(()) } else { Err(self.fault("fill", offset, len - left)) }
@@ -116,7 +116,7 @@ impl Mapping {
         let policy = self.policy.stricter(target.policy);
         // SAFETY: both ranges were checked to lie in their views, the target's may be written, and a fault at
         // either address is one of ours. If they overlap, the mixture is what this function promises.
-        let left = unsafe { guard::copy(policy, dst, src, len, 0, usize::MAX) };
+        let left = unsafe { reach::copy(policy, dst, src, len, 0, usize::MAX) };
         if left == 0 {
             return Ok(());
         }
@@ -125,7 +125,7 @@ impl Mapping {
         // policy may be the laxer.
         let (mut byte, at) = (0, src.wrapping_add(done));
         // SAFETY: at least one byte of the source was left, and `byte` is one.
-        match unsafe { guard::copy(policy, &raw mut byte, at, 1, at.addr(), at.addr() + 1) } {
+        match unsafe { reach::copy(policy, &raw mut byte, at, 1, at.addr(), at.addr() + 1) } {
             0 => Err(target.fault("copy", offset, done)),
             _ => Err(self.fault("copy", from, done)),
         }

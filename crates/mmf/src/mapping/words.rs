@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::guard::{self, Matches, Word};
+use crate::sys::guard::{Fault, Matches};
+use crate::sys::reach::{self, Word};
 
 /// A mapping as it is now, for those who are in a hurry and have another way, which tells what is wrong: all that is not as
 /// usual is `None`.
@@ -40,7 +41,7 @@ impl Glance<'_> {
     /// Has the line of an offset fetched into the caches.
     #[inline(always)]
     pub(crate) fn prefetch(self, offset: usize) {
-        guard::prefetch(self.base.wrapping_add(offset));
+        reach::prefetch(self.base.wrapping_add(offset));
     }
 
     /// Four words that follow each other, loaded in their order.
@@ -48,15 +49,15 @@ impl Glance<'_> {
     pub(crate) fn four_words(self, offset: usize) -> Option<[u64; 4]> {
         let at = self.line(offset)?;
         // SAFETY: as in `word`.
-        unsafe { guard::load_four(at) }.ok()
+        unsafe { reach::load_four(at) }.ok()
     }
 
-    /// See [`guard::match_eight`].
+    /// See [`reach::match_eight`].
     #[inline(always)]
     pub(crate) fn match_eight(self, offset: usize, mask: u32, wanted: u32) -> Option<Matches> {
         let at = self.line(offset)?;
         // SAFETY: as in `word`.
-        unsafe { guard::match_eight(at, mask, wanted) }.ok()
+        unsafe { reach::match_eight(at, mask, wanted) }.ok()
     }
 
     /// Fills `room`, and then `more`, from `offset` on, and gives what is in the first with the words at `words`, if these are the same
@@ -78,7 +79,7 @@ impl Glance<'_> {
         let to = [&raw mut *room as *mut [u8], &raw mut *more as *mut [u8]];
         // SAFETY: the places and the alignment were checked; the view lives as long as its mapping; both places are this
         // function's.
-        let words = unsafe { guard::copy_between(words, self.base.wrapping_add(offset), to) }.ok()??;
+        let words = unsafe { reach::copy_between(words, self.base.wrapping_add(offset), to) }.ok()??;
         // SAFETY: all of it was copied to.
         Some((words, unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) }))
     }
@@ -105,7 +106,7 @@ impl Mapping {
         }
         // SAFETY: `locate` checked the place, and the alignment was checked here; the view lives as long as `self`.
         let loaded = unsafe { u64::load(at.cast_const().cast()) };
-        loaded.map_err(|guard::Fault| self.fault("read", offset, 0))
+        loaded.map_err(|Fault| self.fault("read", offset, 0))
     }
 
     /// Loads four words that follow each other from `offset` on, in their order and each as [`word`](Mapping::word) does.
@@ -120,8 +121,8 @@ impl Mapping {
             return Err(self.misaligned(offset));
         }
         // SAFETY: as in `word`, for each of the four.
-        let loaded = unsafe { guard::load_four(at) };
-        loaded.map_err(|guard::Fault| self.fault("read", offset, 0))
+        let loaded = unsafe { reach::load_four(at) };
+        loaded.map_err(|Fault| self.fault("read", offset, 0))
     }
 
     /// Stores the word at `offset`: a release.
@@ -139,7 +140,7 @@ impl Mapping {
         let stored = unsafe { u64::store_release(at.cast(), value) };
         #[cfg(test)]
         super::trace::stored(offset, &value.to_le_bytes());
-        stored.map_err(|guard::Fault| self.fault("write", offset, 0))
+        stored.map_err(|Fault| self.fault("write", offset, 0))
     }
 
     /// Stores words from `offset` on as [`put_word`](Mapping::put_word) does, one after the other. A copy would load them in
@@ -156,10 +157,10 @@ impl Mapping {
         }
         // SAFETY: `locate_writable` checked that the words lie in the view, which lives as long as `self` and may be written, and
         // the alignment was checked here.
-        let stored = unsafe { guard::store_words(dst, words) };
+        let stored = unsafe { reach::store_words(dst, words) };
         #[cfg(test)]
         words.iter().zip(0..).for_each(|(word, nth)| super::trace::stored(offset + 8 * nth, &word.to_le_bytes()));
-        stored.map_err(|guard::Fault| self.fault("write", offset, 0))
+        stored.map_err(|Fault| self.fault("write", offset, 0))
     }
 
     /// Stores pairs of an offset and a word as [`put_word`](Mapping::put_word) does, in their order.
@@ -174,7 +175,7 @@ impl Mapping {
         let Some(last) = len.checked_sub(8).filter(|_| base.addr() % 8 == 0) else { return self.put_others(pairs) };
         // SAFETY: the view has `len` bytes, as it had before the address was asked for; it lives as long as `self`, may be written
         // and is aligned, as checked.
-        match unsafe { guard::store_pairs(base, last as u64, pairs) } {
+        match unsafe { reach::store_pairs(base, last as u64, pairs) } {
             Ok(done) => {
                 #[cfg(test)]
                 for [offset, value] in &pairs[..done] {
@@ -183,7 +184,7 @@ impl Mapping {
                 // Somebody may have made the mapping longer; else what cannot be stored shows why by itself.
                 if done == pairs.len() { Ok(()) } else { self.put_others(&pairs[done..]) }
             }
-            Err(guard::Fault) => Err(self.lost(pairs)),
+            Err(Fault) => Err(self.lost(pairs)),
         }
     }
 

@@ -5,7 +5,7 @@ pub(crate) mod layout;
 mod mine;
 #[cfg(test)]
 #[cfg(loom)]
-mod models;
+pub(crate) mod models;
 mod options;
 mod own_lock;
 mod participants;

@@ -124,6 +124,9 @@ use unix as imp;
 #[cfg(windows)]
 use windows as imp;
 
+/// What mappings reach shared memory by.
+#[cfg(not(all(test, loom)))]
+pub(crate) use guard as reach;
 #[cfg(unix)]
 pub(crate) use imp::token_is_held;
 #[cfg(not(all(test, loom)))]
@@ -137,7 +140,7 @@ pub(crate) use imp::{
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::fence;
 #[cfg(all(test, loom))]
-pub(crate) use model::{Bells, Rings, Tokens, now};
+pub(crate) use model::{Bells, Rings, Tokens, memory as reach, now};
 #[cfg(not(all(test, loom)))]
 pub(crate) use std::sync::atomic::fence;
 

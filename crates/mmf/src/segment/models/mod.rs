@@ -50,9 +50,11 @@ fn check_with(loads: Loads, bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS
         reach: layout::PAYLOAD,
         words: words(),
         stored_to: vec![at::VERSION],
-        slept_on: vec![at::LOCK_QUEUE, at::CHANGE_QUEUE],
+        slept_on: queues(),
         bell: bounds.bell,
         loads,
+        fences: true,
+        memory: None,
         timeouts: bounds.timeouts,
     };
     let mut builder = Builder::new();
@@ -74,7 +76,7 @@ fn check_with(loads: Loads, bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS
 }
 
 /// Runs `check` for a death of that process at its first step, its second and so on, until it dies at none any more.
-fn at_each_step(process: usize, check: impl Fn(u32)) {
+pub(crate) fn at_each_step(process: usize, mut check: impl FnMut(u32)) {
     for step in 1.. {
         check(step);
         if !model::struck(process) {
@@ -98,7 +100,13 @@ fn handles() -> [Arc<Segment>; SLOTS] {
 /// A slot of another group than the first.
 const FAR: usize = 64;
 
-fn words() -> Vec<(usize, usize)> {
+/// The words that are slept on.
+pub(crate) fn queues() -> Vec<usize> {
+    vec![at::LOCK_QUEUE, at::CHANGE_QUEUE]
+}
+
+/// The words of the lock and of its queues.
+pub(crate) fn words() -> Vec<(usize, usize)> {
     let mut words = vec![(at::LOCK, 8), (at::OCCUPIED, 8), (at::OCCUPIED + 8, 8), (at::VERSION, 8)];
     // `seq`, and the first two words of sleepers.
     for queue in [at::LOCK_QUEUE, at::CHANGE_QUEUE] {

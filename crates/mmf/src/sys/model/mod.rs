@@ -11,6 +11,7 @@
 //! begins anew, since a dead process wakes nobody.
 
 mod bells;
+pub(crate) mod memory;
 mod tokens;
 mod words;
 
@@ -62,6 +63,10 @@ pub(crate) struct Plan {
     pub(crate) slept_on: Vec<usize>,
     pub(crate) bell: Bell,
     pub(crate) loads: Loads,
+    /// Whether an exchange has a fence behind it. Without, it hands on only what its word does.
+    pub(crate) fences: bool,
+    /// What lies behind the header, where a model uses it.
+    pub(crate) memory: Option<memory::Ground>,
     /// How many of a thread's sleeps end at their bounds.
     pub(crate) timeouts: u32,
 }
@@ -71,6 +76,7 @@ struct World {
     words: words::State,
     bells: bells::State,
     tokens: tokens::State,
+    memory: Option<memory::State>,
     timeouts: u32,
 }
 
@@ -106,6 +112,7 @@ pub(crate) fn begin(plan: &Plan) {
         words: words::State::new(plan),
         bells: bells::State::new(plan),
         tokens: tokens::State::default(),
+        memory: plan.memory.as_ref().map(memory::State::new),
         timeouts: plan.timeouts,
     };
     WORLD.with(|cell| cell.replace(Some(Rc::new(world))));
@@ -117,7 +124,12 @@ pub(crate) fn end() {
 }
 
 fn world() -> Rc<World> {
-    WORLD.with(|world| Rc::clone(world.borrow().as_ref().expect("a model begins with `begin`")))
+    try_world().expect("a model begins with `begin`")
+}
+
+/// `None` where no run is under way.
+fn try_world() -> Option<Rc<World>> {
+    WORLD.with(|world| world.borrow().clone())
 }
 
 fn me<R>(ask: impl FnOnce(&Me) -> R) -> R {

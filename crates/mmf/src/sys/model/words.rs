@@ -16,6 +16,7 @@ pub(super) struct State {
     words: Vec<(usize, Width)>,
     stored_to: Vec<usize>,
     loads: Loads,
+    fences: bool,
 }
 
 enum Width {
@@ -35,13 +36,18 @@ impl State {
             words: plan.words.iter().map(word).collect(),
             stored_to: plan.stored_to.clone(),
             loads: plan.loads,
+            fences: plan.fences,
         }
+    }
+
+    /// Where the handle begins that has this address.
+    pub(super) fn base(&self, address: usize) -> Option<usize> {
+        self.bases.iter().copied().find(|base| (*base..*base + self.reach).contains(&address))
     }
 
     /// Where in the shared memory that is.
     pub(super) fn offset(&self, address: usize) -> usize {
-        let base = self.bases.iter().find(|base| (**base..**base + self.reach).contains(&address));
-        address - base.expect("a model knows the handles that take part")
+        address - self.base(address).expect("a model knows the handles that take part")
     }
 
     fn at(&self, offset: usize) -> Option<&Width> {
@@ -63,6 +69,12 @@ pub(crate) trait Word: Copy {
 /// What is at an offset, for the model to judge by.
 pub(crate) fn peek<W: Word>(offset: usize) -> W {
     W::peek(offset)
+}
+
+fn fence_behind_exchange() {
+    if world().words.fences {
+        fence(Ordering::SeqCst);
+    }
 }
 
 macro_rules! word {
@@ -94,13 +106,13 @@ macro_rules! word {
             unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
                 step()?;
                 let old = $with(world().words.offset(dst.addr()), |word| word.swap(value, Ordering::AcqRel));
-                fence(Ordering::SeqCst);
+                fence_behind_exchange();
                 Ok(old)
             }
             unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
                 step()?;
                 let old = $with(world().words.offset(dst.addr()), |word| word.fetch_add(value, Ordering::AcqRel));
-                fence(Ordering::SeqCst);
+                fence_behind_exchange();
                 Ok(old)
             }
             unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
@@ -109,7 +121,7 @@ macro_rules! word {
                     word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
                 });
                 if outcome.is_ok() {
-                    fence(Ordering::SeqCst);
+                    fence_behind_exchange();
                 }
                 let (Ok(old) | Err(old)) = outcome;
                 Ok(old)

@@ -1,0 +1,440 @@
+//! Readers without a lock beside writers that die at any step, in every order of events, and with every old value in a load,
+//! that loom finds within bounds. `ci/models.sh` runs them; `docs/decisions/0009-models.md` tells what they cover and what they
+//! would catch.
+//!
+//! Three processes: the first writer, which may die; the second, which comes when the first has ended and brings what it left half
+//! done to its end; and a reader beside both, with a handle that only reads. What the reader sees must be the states of the dict one
+//! after the other, each key's value whole, some of them left out. Who looks after the first writer's end must be told as well,
+//! before anybody has recovered anything.
+
+mod stories;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use loom::model::Builder;
+
+use super::Dict;
+use super::index::bucket;
+use super::read::Found;
+use super::record;
+use super::shape::{LINE, MIN_CAPACITY, Shape, at, class};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Mapping;
+use crate::segment::layout::{Kind, PAYLOAD};
+use crate::segment::{Segment, Until, models};
+use crate::spec::Access;
+use crate::sys::model::memory::{self, Ground};
+use crate::sys::model::{self, Bell, Loads, Plan};
+
+static SHAPE: LazyLock<Shape> = LazyLock::new(|| Shape::of(PAYLOAD as u64 + MIN_CAPACITY).unwrap());
+
+/// What keys are hashed with, so that models choose their buckets.
+const SEED: u64 = 7;
+
+/// Keys that belong into that bucket among so many.
+fn keys_in(number: u64, among: u64) -> impl Iterator<Item = String> {
+    let keys = (0..).map(|nth| format!("key{nth:05}"));
+    keys.filter(move |key| bucket(record::hash(SEED, key.as_bytes()), among) == number)
+}
+
+/// What a dict holds: each key's number, and the version that it came with.
+type State = BTreeMap<String, (u64, u64)>;
+
+/// From here on a number's value lies in a span of its own.
+const LARGE: u64 = 1000;
+
+/// The value for a number: one word that is its own, since each more multiplies what there is to go through, and whose it is the
+/// version beside it tells; or the first and the last of many.
+fn value(number: u64) -> Vec<u8> {
+    let mut words = vec![1; if number < LARGE { 2 } else { 260 }];
+    words[0] = number;
+    if number >= LARGE {
+        words[259] = number;
+    }
+    words.into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    let number = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    assert_eq!(bytes, value(number), "a torn value");
+    number
+}
+
+/// What a writer does.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(String, u64),
+    Remove(String),
+    /// In one transaction.
+    All(Vec<(String, Option<u64>)>),
+    Clear,
+}
+
+impl Change {
+    fn make(&self, dict: &Dict) -> Result<()> {
+        match self {
+            Change::Set(key, number) => dict.set_bytes(key, &value(*number)).map(drop),
+            Change::Remove(key) => dict.remove(key).map(|removed| assert!(removed)),
+            Change::All(changes) => dict.transaction(|tx| {
+                changes.iter().try_for_each(|(key, number)| match number {
+                    Some(number) => tx.set_bytes(key, &value(*number)),
+                    None => tx.remove(key).map(|removed| assert!(removed)),
+                })
+            }),
+            Change::Clear => dict.clear().map(drop),
+        }
+    }
+
+    /// What becomes of a state and of the version that it has.
+    fn apply(&self, state: &mut State, version: &mut u64) {
+        let mut put = |key: &String, number: Option<u64>| {
+            *version += 1;
+            match number {
+                Some(number) => state.insert(key.clone(), (number, *version)),
+                None => state.remove(key),
+            };
+        };
+        match self {
+            Change::Set(key, number) => put(key, Some(*number)),
+            Change::Remove(key) => put(key, None),
+            Change::All(changes) => changes.iter().for_each(|(key, number)| put(key, *number)),
+            Change::Clear => {
+                *version += 1;
+                state.clear();
+            }
+        }
+    }
+}
+
+/// What a reader does.
+#[derive(Clone, Debug)]
+enum Look {
+    /// A key, by the short way.
+    Glance(String),
+    /// A key, by the way that is gone where the short one does not tell. To have both in a row would multiply what there is to
+    /// go through.
+    Get(String),
+    /// Two keys at one moment.
+    Both(String, String),
+}
+
+/// What it saw at one moment.
+#[derive(Debug)]
+struct Seen(Vec<(String, Option<(u64, u64)>)>);
+
+impl Seen {
+    fn is_of(&self, state: &State) -> bool {
+        self.0.iter().all(|(key, number)| state.get(key) == number.as_ref())
+    }
+}
+
+impl Look {
+    /// `None` where it does not tell, as where somebody wrote meanwhile: whether it would be told the next time is another look.
+    fn look(&self, dict: &Dict) -> Option<Seen> {
+        let heap = dict.heap();
+        let hash = |key: &String| record::hash(SEED, key.as_bytes());
+        let told = |key: &String, bytes: &[u8], found: Option<Found>| {
+            (key.clone(), found.map(|found| (number(bytes), found.version)))
+        };
+        let glance = |key: &String| {
+            let mut bytes = Vec::with_capacity(16);
+            let found = heap.glance(hash(key), key.as_bytes(), &mut &mut bytes)?;
+            Some(told(key, &bytes, found))
+        };
+        let get = |key: &String| {
+            let mut bytes = Vec::new();
+            let found = heap.get(hash(key), key.as_bytes(), &mut &mut bytes, Until::Now)?;
+            Ok(told(key, &bytes, found))
+        };
+        let seen = match self {
+            Look::Glance(key) => Ok(Seen(vec![glance(key)?])),
+            Look::Get(key) => get(key).map(|one| Seen(vec![one])),
+            Look::Both(one, other) => dict.snapshot(|_| Ok(glance(one).zip(glance(other)))).and_then(|both| {
+                let (one, other) = both.ok_or_else(|| Error::new(ErrorKind::Contended, "glance"))?;
+                Ok(Seen(vec![one, other]))
+            }),
+        };
+        match seen {
+            Ok(seen) => Some(seen),
+            Err(error) if matches!(error.kind(), ErrorKind::Contended) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A story of writers, and what a reader does beside them.
+struct Model {
+    setup: Vec<Change>,
+    /// What the first writer does; it dies at each step of it, and at none.
+    first: Vec<Change>,
+    /// What the second does.
+    next: Vec<Change>,
+    /// What readers do, each of them one after the other.
+    readers: Vec<Vec<Look>>,
+}
+
+/// What is known of the writers beforehand.
+struct Learnt {
+    /// What the first one leaves.
+    left: Arc<[u64]>,
+    /// What both change.
+    changing: BTreeSet<usize>,
+}
+
+/// Each process's own.
+struct Handles {
+    writers: [Dict; 2],
+    reader: Dict,
+}
+
+const FIRST: usize = 0;
+const SECOND: usize = 1;
+const READER: usize = 2;
+
+impl Handles {
+    /// They stay: what they would give up has ended with the run that gave it.
+    fn new() -> Arc<ManuallyDrop<Handles>> {
+        let (bytes, size, _) = Segment::birth(None, Kind::DICT, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
+        let first = Mapping::anonymous(size).unwrap();
+        first.write_at(0, &bytes).unwrap();
+        let handle = |access, timeout| {
+            let options = Mapping::options().access(access);
+            let map = options.from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
+            let mut dict = Dict::of(Segment::adopt(map, Kind::DICT, None, None).unwrap(), timeout).unwrap();
+            dict.seed = SEED;
+            dict
+        };
+        let writers = [FIRST, SECOND].map(|_| handle(Access::ReadWrite, None));
+        // One look, since loom would have it look again for ever.
+        let reader = handle(Access::ReadOnly, Some(Duration::ZERO));
+        Arc::new(ManuallyDrop::new(Handles { writers, reader }))
+    }
+
+    fn plan(&self, memory: Ground) -> Plan {
+        let [first, second] = &self.writers;
+        Plan {
+            bases: [first, second, &self.reader].map(|dict| dict.segment.map.as_ptr().addr()).to_vec(),
+            reach: self.reader.segment.map.len(),
+            words: models::words(),
+            stored_to: Vec::new(),
+            slept_on: models::queues(),
+            bell: Bell::Futex,
+            loads: Loads::Old,
+            // Nothing here may depend on what a lock does beside what it promises.
+            fences: false,
+            memory: Some(memory),
+            timeouts: 3,
+        }
+    }
+
+    fn ground(&self, start: Arc<[u64]>, changing: BTreeSet<usize>) -> Ground {
+        Ground { start, lockless: vec![self.reader.segment.map.as_ptr().addr()], is_seen, changing }
+    }
+
+    /// An empty dict.
+    fn empty(&self) -> Arc<[u64]> {
+        std::iter::repeat_n(0, self.reader.segment.map.len() / 8).collect()
+    }
+}
+
+/// What readers without a lock look at, but for the ring.
+fn is_seen(offset: usize) -> bool {
+    (at::COMMIT..at::COMMIT + 32).contains(&offset)
+        || (SHAPE.directory..SHAPE.table).contains(&offset)
+        || offset >= SHAPE.heap
+}
+
+/// Without the checksums of records, which nobody here looks at.
+fn without_sums(mut words: BTreeSet<usize>, contents: &[u64]) -> BTreeSet<usize> {
+    words.retain(|offset| {
+        let Some(span) = SHAPE.span_of(*offset) else { return true };
+        let size = class::size(contents[SHAPE.entry(span) / 8] & 0xff).filter(|size| *size != LINE);
+        size.is_none_or(|size| (offset - SHAPE.span(span)) % size != record::SUM)
+    });
+    words
+}
+
+/// Runs it once, with nobody beside it.
+fn once<R: Send + 'static>(plan: Plan, body: impl Fn() -> R + Send + Sync + 'static) -> R {
+    let result = Arc::new(Mutex::new(None));
+    let put = Arc::clone(&result);
+    let mut builder = Builder::new();
+    builder.max_branches = 60_000;
+    builder.check(move || {
+        model::begin(&plan);
+        *put.lock().unwrap() = Some(body());
+        model::end();
+    });
+    result.lock().unwrap().take().unwrap()
+}
+
+/// What a writer does, which dies at its step `dies_at`.
+fn write(dict: &Dict, slot: usize, dies_at: Option<u32>, changes: &[Change]) {
+    model::become_process(slot, dies_at);
+    let outcome = changes.iter().try_for_each(|change| change.make(dict));
+    if model::is_dead() {
+        model::bury();
+    } else {
+        outcome.unwrap();
+    }
+}
+
+impl Model {
+    fn check(self) {
+        let (handles, model) = (Handles::new(), Arc::new(self));
+        let start = model.begin(&handles);
+        let (mut deaths, mut runs) = (0, 0);
+        let mut explore = |dies_at: Option<u32>| {
+            // Two looks in a row, where nobody dies.
+            for looks in model.readers.iter().filter(|looks| dies_at.is_none() || looks.len() == 1) {
+                runs += model.explore(&handles, &start, dies_at, looks);
+            }
+        };
+        explore(None);
+        let mut left = None;
+        models::at_each_step(FIRST, |dies_at| {
+            let leaves = Some(model.learn(&handles, &start, Some(dies_at)).left);
+            // Who dies a step later may leave the same.
+            if leaves != left {
+                (left, deaths) = (leaves, deaths + 1);
+                explore(Some(dies_at));
+            }
+        });
+        println!("{deaths} deaths, {runs} runs");
+    }
+
+    /// What the dict holds before the story.
+    fn begin(self: &Arc<Model>, handles: &Arc<ManuallyDrop<Handles>>) -> Arc<[u64]> {
+        let plan = handles.plan(handles.ground(handles.empty(), BTreeSet::new()));
+        let (handles, model) = (Arc::clone(handles), Arc::clone(self));
+        once(plan, move || {
+            for slot in [FIRST, SECOND] {
+                model::become_process(slot, None);
+                let participant = handles.writers[slot].segment.participant("model").unwrap();
+                assert_eq!(participant.slot(), slot);
+            }
+            write(&handles.writers[SECOND], SECOND, None, &model.setup);
+            memory::contents()
+        })
+    }
+
+    /// What the writers do, which depends on nobody else.
+    fn learn(
+        self: &Arc<Model>,
+        handles: &Arc<ManuallyDrop<Handles>>,
+        start: &Arc<[u64]>,
+        dies_at: Option<u32>,
+    ) -> Learnt {
+        let plan = handles.plan(handles.ground(Arc::clone(start), BTreeSet::new()));
+        let (handles, model) = (Arc::clone(handles), Arc::clone(self));
+        once(plan, move || {
+            write(&handles.writers[FIRST], FIRST, dies_at, &model.first);
+            let left = memory::contents();
+            write(&handles.writers[SECOND], SECOND, None, &model.next);
+            Learnt { left, changing: without_sums(memory::changed(), &memory::contents()) }
+        })
+    }
+
+    /// Goes through all that a reader may see, and gives how many runs that took.
+    ///
+    /// It comes last, without having been told of anything: what it would see earlier are values that loads may still find
+    /// then, and since it stores nothing, it makes no difference to others when it comes.
+    fn explore(
+        self: &Arc<Model>,
+        handles: &Arc<ManuallyDrop<Handles>>,
+        start: &Arc<[u64]>,
+        dies_at: Option<u32>,
+        looks: &[Look],
+    ) -> usize {
+        let changing = self.learn(handles, start, dies_at).changing;
+        let plan = handles.plan(handles.ground(Arc::clone(start), changing));
+        let mut builder = Builder::new();
+        builder.preemption_bound = Some(0);
+        builder.max_branches = 10_000;
+        let runs = Arc::new(AtomicUsize::new(0));
+        let (counted, model, handles) = (Arc::clone(&runs), Arc::clone(self), Arc::clone(handles));
+        let looks = looks.to_vec();
+        builder.check(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            model::begin(&plan);
+            model.run(&handles, dies_at, &looks);
+            model::end();
+        });
+        runs.load(Ordering::Relaxed)
+    }
+
+    fn run(self: &Arc<Model>, handles: &Arc<ManuallyDrop<Handles>>, dies_at: Option<u32>, looks: &[Look]) {
+        let reader = loom::thread::spawn({
+            let (handles, looks) = (Arc::clone(handles), looks.to_vec());
+            move || {
+                loom::thread::yield_now();
+                model::become_process(READER, None);
+                looks.iter().filter_map(|look| look.look(&handles.reader)).collect::<Vec<_>>()
+            }
+        });
+        let first = loom::thread::spawn({
+            let (handles, model) = (Arc::clone(handles), Arc::clone(self));
+            move || write(&handles.writers[FIRST], FIRST, dies_at, &model.first)
+        });
+        first.join().unwrap();
+        model::become_process(READER, None);
+        let then = self.everything(&handles.reader);
+        write(&handles.writers[SECOND], SECOND, None, &self.next);
+        let seen = reader.join().unwrap();
+        model::become_process(READER, None);
+        let end = self.everything(&handles.reader);
+
+        let states = self.states(memory::latest(at::COMMIT));
+        assert!(dies_at.is_some() || states.len() > self.first.len() + self.next.len(), "nobody has died");
+        must_follow(&states, seen);
+        must_follow(&states, then);
+        must_follow(&states[states.len() - 1..], end);
+    }
+
+    /// The states one after the other, where that is the last version: whatever the first writer has not done, the second has.
+    fn states(&self, last: u64) -> Vec<State> {
+        for done in 0..=self.first.len() {
+            let (mut state, mut version) = (State::new(), 0);
+            self.setup.iter().for_each(|change| change.apply(&mut state, &mut version));
+            let mut states = vec![state.clone()];
+            for change in self.first[..done].iter().chain(&self.next) {
+                change.apply(&mut state, &mut version);
+                states.push(state.clone());
+            }
+            if version == last {
+                return states;
+            }
+        }
+        panic!("a part of a change was committed: the last version is {last}");
+    }
+
+    /// What each key that is spoken of has, at a time when nobody writes; everybody must be told.
+    fn everything(&self, dict: &Dict) -> Vec<Seen> {
+        let keys: BTreeSet<&String> = self.readers.iter().flatten().flat_map(Look::keys).collect();
+        keys.into_iter().map(|key| Look::Get(key.clone()).look(dict).expect("nobody writes")).collect()
+    }
+}
+
+impl Look {
+    fn keys(&self) -> Vec<&String> {
+        match self {
+            Look::Glance(key) | Look::Get(key) => vec![key],
+            Look::Both(one, other) => vec![one, other],
+        }
+    }
+}
+
+/// What was seen is of these states, in their order.
+fn must_follow(states: &[State], seen: Vec<Seen>) {
+    let mut from = 0;
+    for one in &seen {
+        match states[from..].iter().position(|state| one.is_of(state)) {
+            Some(later) => from += later,
+            None => panic!("{one:?} is of none of the states from the {from}th on; all that was seen: {seen:?}"),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What is published, taken back and used again beside a reader.
+
+use super::*;
+
+fn get(key: &str) -> Look {
+    Look::Get(key.to_owned())
+}
+
+fn glance(key: &str) -> Look {
+    Look::Glance(key.to_owned())
+}
+
+fn both(one: &str, other: &str) -> Look {
+    Look::Both(one.to_owned(), other.to_owned())
+}
+
+fn set(key: &str, number: u64) -> Change {
+    Change::Set(key.to_owned(), number)
+}
+
+fn remove(key: &str) -> Change {
+    Change::Remove(key.to_owned())
+}
+
+fn all(changes: &[(&str, Option<u64>)]) -> Change {
+    Change::All(changes.iter().map(|(key, number)| ((*key).to_owned(), *number)).collect())
+}
+
+/// Keys of one bucket.
+fn neighbours<const N: usize>() -> [String; N] {
+    let keys: Vec<String> = keys_in(5, 64).take(N).collect();
+    keys.try_into().unwrap()
+}
+
+#[test]
+fn a_new_key() {
+    let [a, b, c] = neighbours();
+    Model {
+        setup: vec![set(&a, 1)],
+        first: vec![set(&b, 2)],
+        next: vec![set(&c, 3)],
+        readers: vec![vec![glance(&b)], vec![get(&b)], vec![glance(&a)], vec![get(&a)], vec![glance(&b), glance(&b)]],
+    }
+    .check();
+}
+
+/// The second replacement takes the block that the first one freed.
+#[test]
+fn a_value_is_replaced_twice() {
+    let [a] = neighbours();
+    Model {
+        setup: vec![set(&a, 1)],
+        first: vec![set(&a, 2)],
+        next: vec![set(&a, 3)],
+        readers: vec![vec![glance(&a)], vec![get(&a)], vec![glance(&a), glance(&a)]],
+    }
+    .check();
+}
+
+#[test]
+fn a_value_is_replaced_twice_by_one_writer() {
+    let [a] = neighbours();
+    Model {
+        setup: vec![set(&a, 1)],
+        first: vec![set(&a, 2), set(&a, 3)],
+        next: Vec::new(),
+        readers: vec![vec![glance(&a)], vec![get(&a)], vec![glance(&a), glance(&a)]],
+    }
+    .check();
+}
+
+/// The block that a key's value was in becomes another's.
+#[test]
+fn a_block_becomes_another_keys() {
+    let [a, c] = neighbours();
+    Model {
+        setup: vec![set(&a, 1)],
+        first: vec![set(&a, 2)],
+        next: vec![set(&c, 3)],
+        readers: vec![vec![glance(&a)], vec![get(&a)], vec![glance(&c)], vec![get(&c)], vec![glance(&a), glance(&c)]],
+    }
+    .check();
+}
+
+/// Both its block and its slot become another's.
+#[test]
+fn a_key_is_removed() {
+    let [a, b, c] = neighbours();
+    Model {
+        setup: vec![set(&a, 1), set(&b, 2)],
+        first: vec![remove(&a)],
+        next: vec![set(&c, 3)],
+        readers: vec![
+            vec![glance(&a)],
+            vec![get(&a)],
+            vec![glance(&c)],
+            vec![get(&c)],
+            vec![glance(&b)],
+            vec![get(&b)],
+            vec![glance(&a), glance(&c)],
+        ],
+    }
+    .check();
+}
+
+#[test]
+fn two_keys_in_a_transaction() {
+    let [a, b] = neighbours();
+    Model {
+        setup: vec![set(&a, 1), set(&b, 1)],
+        first: vec![all(&[(&a, Some(2)), (&b, Some(2))])],
+        next: vec![set(&a, 3)],
+        readers: vec![vec![glance(&a)], vec![get(&a)], vec![glance(&b)], vec![get(&b)], vec![glance(&a), glance(&b)]],
+    }
+    .check();
+}
+
+#[test]
+fn two_keys_in_a_transaction_at_one_moment() {
+    let [a, b] = neighbours();
+    Model {
+        setup: vec![set(&a, 1), set(&b, 1)],
+        first: vec![all(&[(&a, Some(2)), (&b, Some(2))])],
+        next: vec![set(&a, 3)],
+        readers: vec![vec![both(&b, &a)]],
+    }
+    .check();
+}
+
+#[test]
+fn a_transaction_moves_a_value() {
+    let [a, c] = neighbours();
+    Model {
+        setup: vec![set(&a, 1)],
+        first: vec![all(&[(&a, None), (&c, Some(2))])],
+        next: vec![set(&a, 3)],
+        readers: vec![vec![glance(&c)], vec![get(&c)], vec![glance(&a)], vec![get(&a)], vec![glance(&c), glance(&a)]],
+    }
+    .check();
+}
+
+#[test]
+fn all_is_cleared() {
+    let [a, b] = neighbours();
+    Model {
+        setup: vec![set(&a, 1), set(&b, 2)],
+        first: vec![Change::Clear],
+        next: vec![set(&b, 3)],
+        readers: vec![vec![glance(&a)], vec![get(&a)], vec![glance(&b)], vec![get(&b)], vec![glance(&a), glance(&b)]],
+    }
+    .check();
+}
+
+/// The span of the first value becomes that of the third.
+#[test]
+fn a_value_in_a_span_is_replaced_twice() {
+    let [a] = neighbours();
+    Model {
+        setup: vec![set(&a, LARGE)],
+        first: vec![set(&a, LARGE + 1)],
+        next: vec![set(&a, LARGE + 2)],
+        readers: vec![vec![glance(&a)], vec![get(&a)], vec![glance(&a), glance(&a)]],
+    }
+    .check();
+}
+
+/// As many entries elsewhere as make the next one split bucket 0, which has these keys of which so many stay.
+fn crowded(own: &[String]) -> Vec<Change> {
+    let elsewhere = (1..64).flat_map(|bucket| keys_in(bucket, 64).take(4)).take(219 - own.len());
+    own.iter().cloned().chain(elsewhere).map(|key| Change::Set(key, 1)).collect()
+}
+
+/// Keys of bucket 0 that stay in it when it is split, and keys that go.
+fn shared() -> (impl Iterator<Item = String>, impl Iterator<Item = String>) {
+    (keys_in(0, 65).filter(|key| bucket(record::hash(SEED, key.as_bytes()), 64) == 0), keys_in(64, 65))
+}
+
+/// A bucket shares its entries with a new one, whose span is new as well.
+#[test]
+fn a_bucket_is_split() {
+    let (mut stay, mut go) = shared();
+    let [stays, goes, new] = [stay.next(), go.next(), stay.next()].map(Option::unwrap);
+    Model {
+        setup: crowded(&[stays.clone(), goes.clone()]),
+        first: vec![set(&new, 2)],
+        next: vec![set(&goes, 3)],
+        readers: vec![
+            vec![glance(&goes)],
+            vec![get(&goes)],
+            vec![glance(&stays)],
+            vec![get(&stays)],
+            vec![glance(&goes), glance(&stays)],
+        ],
+    }
+    .check();
+}
+
+/// What is left of a bucket of two lines moves into the first, and the span of the other line becomes one for values.
+#[test]
+fn a_bucket_is_shortened() {
+    let (stay, go) = shared();
+    let (stay, go): (Vec<_>, Vec<_>) = (stay.take(3).collect(), go.take(5).collect());
+    // The last, which stays, is alone in the second line.
+    let own = [&go[..5], &stay[..3]].concat();
+    let [last, new] = [&own[7], &go[4]];
+    Model {
+        setup: crowded(&own),
+        first: vec![Change::Set(keys_in(9, 64).nth(5).unwrap(), 2)],
+        next: vec![set(new, 3), set(&keys_in(10, 64).nth(5).unwrap(), LARGE)],
+        readers: vec![vec![glance(last)], vec![get(last)], vec![glance(last), glance(last)]],
+    }
+    .check();
+}
