@@ -248,7 +248,7 @@ impl Mapping {
         // The known length may be more than there is: somebody may have made the file shorter.
         if len > self.len() || len as u64 > self.object.len()? {
             self.object.grow(len as u64)?;
-            self.adopt(&mut views)?;
+            self.adopt(options::some_len(&self.object)?, &mut views)?;
         }
         Ok(())
     }
@@ -264,15 +264,17 @@ impl Mapping {
     /// What the system reports.
     pub fn refresh(&self) -> Result<usize> {
         if self.growth != Growth::Fixed {
-            self.adopt(&mut self.views()).map_err(|error| self.name_it(error))?;
+            let mut views = self.views();
+            let adopted = self.object.len().and_then(|len| self.adopt(len, &mut views));
+            adopted.map_err(|error| self.name_it(error))?;
         }
         Ok(self.len())
     }
 
-    /// Takes up the object's present length, with a new view where the last does not reach it.
-    fn adopt(&self, views: &mut Vec<View>) -> Result<()> {
+    /// Takes up a length that the object has by now, with a new view where the last does not reach it.
+    fn adopt(&self, now: u64, views: &mut Vec<View>) -> Result<()> {
         // No slice may be longer.
-        let now = usize::try_from(self.object.len()?).unwrap_or(usize::MAX).min(isize::MAX as usize);
+        let now = usize::try_from(now).unwrap_or(usize::MAX).min(isize::MAX as usize);
         if now <= self.len() {
             return Ok(());
         }

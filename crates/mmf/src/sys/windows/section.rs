@@ -2,8 +2,8 @@
 
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -287,7 +287,7 @@ impl Section {
     }
 
     /// A view of this length at least from the start on.
-    pub(super) fn from_start(&self, access: Access, len: usize) -> Result<Arc<Mapped>> {
+    pub(super) fn view_from_start(&self, access: Access, len: usize) -> Result<Arc<Mapped>> {
         let map = || Mapped::new(self, access, 0, len, None);
         if access != self.access || access == Access::CopyOnWrite {
             return map().map(Arc::new);

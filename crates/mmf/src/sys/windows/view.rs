@@ -153,7 +153,7 @@ impl View {
         }
         let address = place.base_address.map(|wanted| start_of(wanted, before, granule)).transpose()?;
         let mapped = if place.offset == 0 && address.is_none() {
-            section.from_start(place.access, len)
+            section.view_from_start(place.access, len)
         } else {
             section.part(place.access, place.offset - before as u64, len, address)
         };

@@ -288,7 +288,10 @@ fn what_is_half_made_is_waited_for() {
     };
     std::thread::sleep(Duration::from_millis(20));
     let handle = object.handle().try_clone_to_owned().unwrap();
-    Descriptor::new(&Permissions::User, &User::current().unwrap(), Kind::Section).unwrap().replace_dacl(&handle).unwrap();
+    Descriptor::new(&Permissions::User, &User::current().unwrap(), Kind::Section)
+        .unwrap()
+        .replace_dacl(&handle)
+        .unwrap();
     opener.join().unwrap().unwrap();
 }
 
