@@ -55,12 +55,16 @@ module TransferBench
       pipe = transfer(bytes) { order.putc("p").then { writer.write(bytes) } }
       pipe_in_pieces = transfer(bytes) { order.putc("P").then { pieces.each { |piece| writer.write(piece) } } }
       Bench.table("64 MiB to another process", "`IO.pipe`")
-      Bench.row("in pieces of 1 MiB, into one buffer", 2, in_pieces, pipe_in_pieces)
-      Bench.row("into one String of 64 MiB", 2, whole, pipe)
+      row("in pieces of 1 MiB, into one buffer", 2, in_pieces, pipe_in_pieces)
+      row("into one String of 64 MiB", 2, whole, pipe)
       writer.fcntl(SET_PIPE_SIZE, 1 << 20)
-      Bench.row("in pieces, beside a pipe that holds 1 MiB", nil, in_pieces, pipe_in_pieces)
-      Bench.row("into one String, beside a pipe that holds 1 MiB", nil, whole, pipe)
+      row("in pieces, beside a pipe that holds 1 MiB", nil, in_pieces, pipe_in_pieces)
+      row("into one String, beside a pipe that holds 1 MiB", nil, whole, pipe)
     end
+  end
+
+  def row(*row)
+    Bench.row(*row, clock: Process::CLOCK_MONOTONIC)
   end
 
   def transfer(bytes)

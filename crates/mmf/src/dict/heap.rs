@@ -67,6 +67,10 @@ impl State {
 pub(super) struct Heap<'a> {
     pub(super) map: &'a Mapping,
     pub(super) shape: &'a Shape,
+    /// What keys are hashed with.
+    pub(super) seed: u64,
+    /// See [`Dict`](super::Dict).
+    pub(super) old: u64,
 }
 
 impl<'a> Heap<'a> {

@@ -236,7 +236,7 @@ impl Heap<'_> {
             let is_there = stamp <= self.map.word(at::COMMIT)?;
             let floor = self.map.word(at::FLOOR)?;
             let taken = match copied {
-                Ok((head, key)) if is_there => self.copy_entry(scan, block, &head, key, values, floor),
+                Ok((head, key)) if is_there => self.copy_entry(scan, (block, stamp), &head, key, values, floor),
                 other => other.map(|_| None),
             };
             fence(Ordering::Acquire);
@@ -260,7 +260,7 @@ impl Heap<'_> {
     fn copy_entry(
         &self,
         scan: &mut Scan,
-        block: usize,
+        (block, stamp): (usize, u64),
         head: &Head,
         key: Vec<u8>,
         values: bool,
@@ -285,6 +285,9 @@ impl Heap<'_> {
         let mut value = Vec::new();
         if values {
             self.append_value(block, head, &mut value)?;
+            if !self.is_sound(block, stamp, head, &key, &value) {
+                return Err(self.unsound(block));
+            }
         }
         let Ok(key) = String::from_utf8(key) else { return Err(self.damaged("a key is not UTF-8")) };
         Ok(Some(Entry { key, value, encoding: Encoding::of(head.kind), version: head.version }))

@@ -3,6 +3,7 @@
 mod change;
 mod check;
 mod durable;
+mod glance;
 mod heap;
 mod index;
 mod iter;
@@ -78,6 +79,9 @@ pub struct Dict {
     shape: Shape,
     /// What keys are hashed with.
     seed: u64,
+    /// Of a file: records up to this version are from before it was opened, and are verified whenever their values are read. Those
+    /// that came since never left memory.
+    old: u64,
     timeout: Option<Duration>,
 }
 
@@ -131,12 +135,12 @@ impl Dict {
         };
         let mut seed = [0; 8];
         seed.copy_from_slice(&segment.header.id[..8]);
-        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), timeout })
+        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), old: 0, timeout })
     }
 
     #[inline]
     fn heap(&self) -> Heap<'_> {
-        Heap { map: &self.segment.map, shape: &self.shape }
+        Heap { map: &self.segment.map, shape: &self.shape, seed: self.seed, old: self.old }
     }
 
     #[inline]

@@ -29,7 +29,7 @@ pub(super) fn this_boot() -> u64 {
 }
 
 impl Dict {
-    fn is_file(&self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         matches!(self.segment.map.source(), Some(Source::File(_)))
     }
 

@@ -5,6 +5,7 @@ use super::index::{LONGEST, Place, SLOTS, block_of, count_of};
 use super::plan::Plan;
 use super::record::{self, BEFORE, HEAD, STAMP, SUM, VERSION};
 use super::shape::{at, class, number};
+use super::survey::{Block, Room};
 use super::write::Writer;
 use crate::error::Result;
 
@@ -166,6 +167,12 @@ impl Writer<'_> {
         let heap = self.heap;
         let Some(size) = class::size(class) else { return Ok(false) };
         let (head, key) = heap.key_at(block)?;
+        // What is damaged stays where its checksum and its stamp tell so.
+        if head.version <= heap.old
+            && !matches!(heap.block_at(self.dict.seed, block, size, &mut Room::default())?, Block::Whole(_))
+        {
+            return Ok(false);
+        }
         let hash = record::hash(self.dict.seed, &key);
         self.begin_change()?;
         self.plan.clear();

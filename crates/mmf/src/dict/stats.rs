@@ -49,15 +49,16 @@ impl Dict {
         let free_parts = heap.free_parts()?.min(parts);
         let spans_taken = records + index + parts - free_parts;
         let durable = map.word(at::DURABLE)?;
-        let in_use = records * size;
+        let idle = (records * size).saturating_sub(in_records);
         Ok(Stats {
             entries: map.word(at::LEN)?,
             capacity: self.capacity(),
-            used: in_records.min(in_use) + (parts - free_parts) * size,
+            used: in_records.min(records * size) + (parts - free_parts) * size,
             free: (shape.spans as u64).saturating_sub(spans_taken) * size,
             pending: map.word(at::PENDING_BYTES)?,
+            idle,
             #[allow(clippy::cast_precision_loss, reason = "a share for people")]
-            fragmentation: if in_use == 0 { 0.0 } else { in_use.saturating_sub(in_records) as f64 / in_use as f64 },
+            fragmentation: idle as f64 / (shape.spans as u64 * size).max(1) as f64,
             span_size: size,
             spans: shape.spans as u64,
             spans_taken,

@@ -21,12 +21,13 @@ impl Dict {
     /// Runs `body` with the lock held, and then makes all its changes at once: every reader sees all of them or none, whatever dies.
     /// If `body` fails, panics or [aborts](Transaction::abort), nothing is changed.
     ///
-    /// Others who write wait meanwhile, readers do not. This handle's own methods that write are
+    /// Others who write wait meanwhile, readers do not. This handle's own methods that write, or lock to read, are
     /// [`ErrorKind::Deadlock`] within `body`, a transaction included.
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes), and those of `body`.
+    /// [`ErrorKind::Deadlock`] within a transaction or a snapshot of this thread; otherwise as [`set_bytes`](Dict::set_bytes), and those
+    /// of `body`. Of removals alone, one needs no room; several are [`ErrorKind::Full`] where none is left.
     ///
     /// # Examples
     ///
@@ -60,7 +61,7 @@ impl Dict {
     ///
     /// # Errors
     ///
-    /// As [`entries`](Dict::entries), and those of `body`.
+    /// [`ErrorKind::Deadlock`] within a transaction of this thread; otherwise as [`entries`](Dict::entries), and those of `body`.
     ///
     /// # Examples
     ///

@@ -4,12 +4,12 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::Dict;
 use super::heap::{Heap, LINK, NoBlock};
-use super::index::{Place, block_of, count_of, slot_for, tag_in_upper_half};
+use super::index::{Place, count_of, slot_for};
 use super::plan::{self, Plan};
 use super::read::{HeadAndKey, same};
 use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
 use super::ring::Ring;
-use super::shape::{LINE, at, class};
+use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
 
@@ -30,11 +30,11 @@ pub(super) struct Step<'c> {
 
 /// The record that a slot leads to.
 #[derive(Clone, Copy, Debug)]
-struct Old {
-    block: usize,
-    in_spans: bool,
+pub(super) struct Old {
+    pub(super) block: usize,
+    pub(super) in_spans: bool,
     /// It was cleared, and has not been freed yet.
-    cleared: bool,
+    pub(super) cleared: bool,
 }
 
 /// A record that is there.
@@ -278,22 +278,6 @@ impl<'a> Writer<'a> {
         Ok(Some(version))
     }
 
-    /// Has what changes will look at fetched into the caches: all their buckets at once, and then all their records.
-    fn fetch(&self, changes: &[Step<'_>], buckets: u64) {
-        let heap = self.heap;
-        let Some(map) = heap.map.glance() else { return };
-        let lines =
-            || changes.iter().filter_map(|change| Some((change, heap.line_at_a_glance(map, change.hash, buckets)?)));
-        lines().for_each(|(_, line)| map.prefetch(line));
-        for (change, line) in lines() {
-            let slots = map.match_eight(line, !0xff, tag_in_upper_half(change.hash));
-            if let Some(slots) = slots.filter(|slots| slots.bits != 0) {
-                map.prefetch(block_of(slots.word));
-                map.prefetch(block_of(slots.word) + LINE);
-            }
-        }
-    }
-
     /// Has the plan done, and those who watch told.
     #[inline]
     pub(super) fn carry_out(&mut self) -> Result<()> {
@@ -309,24 +293,6 @@ impl<'a> Writer<'a> {
             Some((slot, old)) => Ok((Place::Entry(slot), Some(old))),
             None => self.find_for_sure(hash, key, floor),
         }
-    }
-
-    /// The same where the first line of the bucket leads to it; `None` is everything else.
-    #[inline(always)]
-    fn find_at_a_glance(&self, hash: u64, key: &[u8], floor: u64, buckets: u64) -> Option<(usize, Old)> {
-        let heap = &self.heap;
-        let map = heap.map.glance()?;
-        let line = heap.line_at_a_glance(map, hash, buckets)?;
-        if self.plan.may_have_of_line(line) {
-            return None;
-        }
-        let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
-        if slots.bits == 0 {
-            return None;
-        }
-        let mut copy = HeadAndKey::new();
-        let (slot, _, head) = heap.head_at_a_glance(map, line, slots, key, &mut copy, &mut [])?;
-        Some((slot, Old { block: block_of(slots.word), in_spans: head.in_spans, cleared: head.version <= floor }))
     }
 
     #[inline(never)]
@@ -458,7 +424,9 @@ impl<'a> Writer<'a> {
     #[cold]
     #[inline(never)]
     pub(super) fn full(&self) -> Error {
-        let help = "remove something, or make it with more capacity";
+        let capacity = self.dict.capacity();
+        let help =
+            format!("there is no room for it in {capacity} bytes: remove something, or make it with more capacity");
         self.heap.map.name_it(Error::new(ErrorKind::Full, "change")).with_help(help)
     }
 

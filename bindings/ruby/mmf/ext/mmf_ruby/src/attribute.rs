@@ -53,14 +53,15 @@ impl Calls {
             calls.resize(PLACES, None);
         }
         // Its bits below say what it is; those above count.
-        let Some(place) = calls.get_mut((raw as usize >> 12) % PLACES) else { return Call::of(name.as_value()) };
+        let at = usize::try_from(raw >> 12).unwrap_or_default() % PLACES;
+        let Some(place) = calls.get_mut(at) else { return Call::of(name.as_value()) };
         match place {
             Some((known, call)) if *known == raw => call.clone(),
             _ => {
                 let mut call = Call::of(name.as_value());
                 // A name that Ruby meets later may be a method's, so it meets it now. The setter's stays for ever as well.
                 if let Call::Set(key, id @ 0) = &mut call {
-                    *id = ruby.intern(&**key).as_raw();
+                    *id = ruby.intern(key).as_raw();
                 }
                 *place = Some((raw, call.clone()));
                 call

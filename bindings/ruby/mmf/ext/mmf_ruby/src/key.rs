@@ -43,7 +43,7 @@ impl Deref for Key {
     fn deref(&self) -> &str {
         match self {
             // SAFETY: `Key::new` alone makes one, of so many bytes of a text.
-            Key::Short { len, bytes } => unsafe { str::from_utf8_unchecked(&bytes[..usize::from(*len)]) },
+            Key::Short { len, bytes } => unsafe { std::str::from_utf8_unchecked(&bytes[..usize::from(*len)]) },
             Key::Long(text) => text,
         }
     }
@@ -60,7 +60,7 @@ impl TryConvert for Key {
         let text = value::utf8(&ruby, text)?;
         // SAFETY: nothing of Ruby's runs while the bytes are copied.
         let bytes = unsafe { text.as_slice() };
-        let text = str::from_utf8(bytes).map_err(|_| value::not_utf8(&ruby))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| value::not_utf8(&ruby))?;
         Ok(Key::new(text))
     }
 }
