@@ -39,6 +39,9 @@ module GemTasks
     end
     task test: :compile
 
+    desc "Measure it against what Ruby programs had before"
+    task(bench: :compile) { FileList["bench/*.rb"].each { |file| ruby "-Ilib", file } }
+
     packed = File.join("pkg", "#{spec.full_name}.gem")
     desc "Pack #{packed}, which brings all sources that it is built from"
     task(:build) { pack(spec, crates) }

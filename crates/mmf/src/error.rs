@@ -131,7 +131,7 @@ pub enum ErrorKind {
     Poisoned,
     /// Writers came between for as long as was waited.
     Contended,
-    /// All places are taken.
+    /// There is no room left: for one more participant, or in a dict.
     Full,
     /// Anything else that the system reported; see the error's source.
     Other,
@@ -262,7 +262,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Deadlock => f.write_str("this thread has the lock already"),
             ErrorKind::Poisoned => f.write_str("a writer died or panicked with a change half made"),
             ErrorKind::Contended => f.write_str("writers came between for as long as was waited"),
-            ErrorKind::Full => f.write_str("all places are taken"),
+            ErrorKind::Full => f.write_str("it is full"),
             ErrorKind::Other => f.write_str("the system refused"),
         }
     }

@@ -22,6 +22,7 @@ extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -
     // SAFETY: the caller's place for the time, passed on.
     let outcome = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) };
     if clock == libc::CLOCK_REALTIME && outcome == 0 {
+        #[allow(deprecated, reason = "musl's, which other systems have as it is")]
         const HOUR: libc::time_t = 3600;
         // The last two are before 1970, and after what 64 bits of nanoseconds tell.
         let jumps = [HOUR, -HOUR, -60 * 365 * 24 * HOUR, 600 * 365 * 24 * HOUR];

@@ -249,6 +249,14 @@ fn values_of_every_encoding_come_back() {
     assert!(!dict.compare_and_set("once", &1, &4).unwrap());
     assert_eq!(dict.increment("count", 5).unwrap(), 5);
     assert_eq!(dict.increment("count", -7).unwrap(), -2);
+    for behind in [&[][..], &[2], &[0xc4], &[0xc1]] {
+        dict.set_encoded("two", Encoding::MessagePack, &[&[0xc0], behind].concat()).unwrap();
+        match dict.get::<Option<i32>>("two") {
+            Ok(value) => assert_eq!((value, behind.len()), (Some(None), 0)),
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::Mismatch { .. }) && !behind.is_empty(), "{error}"),
+        }
+    }
+    dict.remove("two").unwrap();
     assert!(matches!(dict.increment("text", 1).unwrap_err().kind(), ErrorKind::Mismatch { .. }));
     dict.flush().unwrap();
     drop(dict);

@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use actor::{Actor, actor};
 use clean::{story, tells};
-use mmf::{ErrorKind, Mapping, Name};
+use mmf::{Dict, ErrorKind, Mapping, Name, Region};
 use system::{Child, fork};
 use testkit::{TempDir, unique_name};
 
 testkit::peers! {
-    actor, ends_of_children, parent_first, child_uses, child_faults, child_opens_anew, child_creates, inherited_handles
+    actor, ends_of_children, parent_first, child_uses, child_faults, child_opens_anew, child_creates, inherited_handles,
+    forked_handles
 }
 
 const SIZE: usize = 8192;
@@ -268,6 +269,33 @@ fn inherited_handles(_: &[&str]) {
             assert_eq!(output.status.success(), inheritable, "{output:?}");
             assert_eq!(output.stdout, if inheritable { &b"inherited"[..] } else { b"" });
         }
+    });
+}
+
+#[test]
+fn a_forked_child_can_tell_its_parents_handles_from_its_own() {
+    story("forked_handles");
+}
+
+/// Nothing was locked or written before the first fork, since that is what a program does which opens and then forks.
+fn forked_handles(_: &[&str]) {
+    tells(|| {
+        let names =
+            [Name::local(unique_name("forked-dict")).unwrap(), Name::local(unique_name("forked-region")).unwrap()];
+        let dict = Dict::create_new(&names[0], 1 << 20).unwrap();
+        let region = Region::create_new(&names[1], 1 << 12).unwrap();
+        fork(|| {
+            let inherited = dict.is_forked() && region.is_forked();
+            // What it says can be done, and what cannot.
+            let reads = dict.get_bytes("key").unwrap().is_none();
+            let writes = dict.set_bytes("key", b"value").is_ok() || region.write().is_ok();
+            let own = Dict::open(&names[0]).unwrap();
+            own.set_bytes("key", b"child's").unwrap();
+            i32::from(!inherited || !reads || writes || own.is_forked() || Region::open(&names[1]).unwrap().is_forked())
+        })
+        .ends_with(0);
+        assert_eq!((dict.is_forked(), region.is_forked()), (false, false));
+        assert_eq!(dict.get_bytes("key").unwrap().unwrap(), b"child's");
     });
 }
 

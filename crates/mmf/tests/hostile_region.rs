@@ -1,7 +1,7 @@
 //! Regions beside those who do what they may: lock bytes of the file, cut it off, write nonsense into it, hold a lock for long.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed check is a failed test")]
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
 #[path = "support_b/system.rs"]
 mod system;

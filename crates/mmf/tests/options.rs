@@ -36,6 +36,9 @@ stories! {
 #[cfg(unix)]
 #[path = "common/options_unix.rs"]
 mod rights;
+#[cfg(unix)]
+#[path = "support_b/system.rs"]
+mod system;
 
 /// Read-write, the whole, under the default policy.
 fn simple() -> impl Iterator<Item = Case> {

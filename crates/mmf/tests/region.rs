@@ -432,7 +432,7 @@ fn deaths_at_random_moments_lose_nothing(place: &Place) {
     let began = Instant::now();
     let mut round = 0;
     // Starting a process takes long on some systems, and longer where others work too.
-    while round < KILLS && began.elapsed() < Duration::from_secs(50) {
+    while round < KILLS && (round <= KILLS / 4 || began.elapsed() < Duration::from_secs(50)) {
         let mut victim = std::mem::replace(&mut peers[round % PEERS], spawn());
         round += 1;
         victim.kill();
@@ -447,7 +447,6 @@ fn deaths_at_random_moments_lose_nothing(place: &Place) {
         last = now;
     }
     println!("{round} kills, {last} writes, longest wait {longest:?}");
-    assert!(round > KILLS / 4, "{round} kills");
     assert!(last > round as u64, "{last} writes");
     assert!(longest < Duration::from_secs(1), "{longest:?}");
     for mut peer in peers {

@@ -8,12 +8,13 @@ use testkit::{TempDir, unique_name};
 use {
     mmf::{ErrorKind, FaultPolicy},
     std::fs::OpenOptions,
-    std::os::fd::AsRawFd,
     testkit::{Peer, peer},
 };
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 testkit::peers! { copies_from_unguarded, leases }
+#[cfg(all(unix, not(target_os = "linux")))]
+testkit::peers! { copies_from_unguarded }
 
 const PAGE: usize = 4096;
 
@@ -82,7 +83,7 @@ fn growing_to_a_length_that_a_peer_has_grown_to_is_no_error() {
 }
 
 /// Opening a file on which its owner has a lease is refused with `EWOULDBLOCK`.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn a_strangers_lease_stops_neither_creation_nor_listing() {
     let file = format!("/dev/shm/mmf.{}", unique_name("leased"));
@@ -97,14 +98,15 @@ fn a_strangers_lease_stops_neither_creation_nor_listing() {
     listed.unwrap();
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn leases(args: &[&str]) {
     // Else the system ends this process when somebody wants the file.
     // SAFETY: ignores a signal.
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(args[0]).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
     // SAFETY: an open descriptor, and a command without a pointer.
-    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }, 0);
+    assert_eq!(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) }, 0);
     peer::say("leased");
     while peer::hear().is_some() {}
 }

@@ -3,6 +3,7 @@
 # How long attributes take, against a model of the old gem in plain Ruby on the same map: `rake bench`. The model does
 # what win32-mmap 0.4 does, by Fiddle in place of FFI and a semaphore of POSIX in place of that of Windows.
 
+require_relative "../../build/bench"
 require "fiddle"
 require "win32/mmap"
 
@@ -49,24 +50,15 @@ class Model
   end
 end
 
-# The middle of some rounds, in microseconds.
-def middle(rounds = 9, times = 3000)
-  Array.new(rounds) do
-    start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
-    times.times { yield }
-    (Process.clock_gettime(Process::CLOCK_MONOTONIC) - start) / times * 1e6
-  end.sort[rounds / 2]
-end
-
-puts "attributes              model      here   times as fast"
+Bench.table("Attributes of `Win32::MMap`", "the old gem's way")
 [2, 20, 100].each do |keys|
   map = Win32::MMap.new(name: "bench-#{$$}", size: 16_384)
   model = Model.new(map)
   keys.times { |i| model.public_send("key#{i}=", "value #{i}") }
   model.foo = "hello"
-  { "map.foo" => ->(one) { one.foo }, "map.foo = 'hello'" => ->(one) { one.foo = "hello" } }.each do |name, work|
-    old, new = [model, map].map { |one| middle { work.call(one) } }
-    puts format("%3d  %-17s %7.2f µs %7.2f µs %6.2f", keys + 1, name, old, new, old / new)
+  names = { map: map, model: model }
+  ["foo", "foo = 'hello'"].each do |call|
+    Bench.row("`map.#{call}`, #{keys + 1} keys", 1, Bench.loop_of("map.#{call}", **names), Bench.loop_of("model.#{call}", **names))
   end
   map.close
 end

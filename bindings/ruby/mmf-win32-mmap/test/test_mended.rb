@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require_relative "helper"
+require "fiddle"
 
 # The flaws of win32-mmap 0.4 that this gem does not have, one test each.
 class TestMended < MMapTestCase
@@ -166,9 +167,34 @@ class TestMended < MMapTestCase
     assert_equal(true, map.flush)
     assert_equal(true, map.flush(10))
     assert_raise(RangeError) { map.flush(1000) }
+    # A system that cannot write: its call is refused, as by a broken disk.
+    omit("the refusal is one of Linux on x86-64 and ARM64") unless NO_DISK
+    peer = Peer.new(<<~RUBY, path)
+      map = MMap.new(file: ARGV[0])
+      map.foo = 1
+      map.flush
+      #{NO_DISK}
+      puts begin
+        map.flush
+      rescue SystemCallError => error
+        error.class
+      end
+      puts map.foo
+    RUBY
+    assert_equal("Errno::EIO\n1\n", peer.finish)
     map.close
     assert_raise(IOError) { map.flush }
   end
+
+  # seccomp(2): from here on, `msync` fails with EIO.
+  MSYNC = { "x86_64" => 26, "aarch64" => 227 }[RbConfig::CONFIG["host_cpu"]]
+  NO_DISK = RbConfig::CONFIG["host_os"].start_with?("linux") && MSYNC && <<~RUBY
+    require "fiddle"
+    program = [0x20, 0, 0, 0, 0x15, 0, 1, #{MSYNC}, 0x06, 0, 0, 0x00050005, 0x06, 0, 0, 0x7fff0000].pack("SCCL" * 4)
+    filter = [4, Fiddle::Pointer[program].to_i].pack("Sx6Q")
+    prctl = Fiddle::Function.new(Fiddle.dlopen(nil)["prctl"], [Fiddle::TYPE_INT] + [Fiddle::TYPE_LONG] * 4, Fiddle::TYPE_INT)
+    raise "no filter" unless prctl.call(38, 1, 0, 0, 0).zero? && prctl.call(22, 2, Fiddle::Pointer[filter].to_i, 0, 0).zero?
+  RUBY
 
   def test_a_smaller_map_that_exists_is_seen
     first = map(name: unique, size: 100)
@@ -185,7 +211,12 @@ class TestMended < MMapTestCase
     assert_equal(5 << 30, map.size)
     map.foo = "large"
     assert_equal("large", map.foo)
+    assert_equal(true, map.flush(5 << 30))
     assert_raise(RangeError) { map.read_string((5 << 30) + 1) }
+    assert_raise(RangeError) { map.flush((5 << 30) + 1) }
+    # The far end is there: its last byte is the file's.
+    Fiddle::Pointer.new(map.address + (5 << 30) - 1)[0] = 7
+    assert_equal("\x07", File.binread(path, 1, (5 << 30) - 1))
   end
 
   def test_a_key_that_is_named_like_a_method_raises

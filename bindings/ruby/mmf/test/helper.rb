@@ -27,6 +27,10 @@ class Peer
     @pipe.gets&.chomp
   end
 
+  def say(line)
+    @pipe.puts(line)
+  end
+
   # Whether it has said something, or does soon.
   def speaks?
     @pipe.wait_readable(0.01) ? true : false

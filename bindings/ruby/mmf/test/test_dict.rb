@@ -86,6 +86,51 @@ class TestDict < MmfTestCase
     Dict.open(name: unique, access: :read_only) { |other| assert_false(other.respond_to?(:foo=)) }
   end
 
+  # What was once true of a name is not taken for true later.
+  def test_attributes_come_and_go
+    dict = dict()
+    2.times do
+      assert_raise(NoMethodError) { dict.foo }
+      assert_false(dict.respond_to?(:foo))
+      2.times { |n| assert_equal([n, n], [dict.foo = n, dict.foo]) }
+      assert_true(dict.respond_to?(:foo))
+      dict.define_singleton_method(:foo) { "method" }
+      assert_raise(InvalidArgumentError) { dict.foo = 2 }
+      assert_false(dict.respond_to?(:foo=))
+      assert_equal(["method", 1], [dict.foo, dict[:foo]])
+      dict.singleton_class.remove_method(:foo)
+      dict.foo = 2
+      assert_equal([2, 2], [dict.foo, dict.delete(:foo)])
+    end
+    Dict.class_eval { def late = "method" } if (dict.late = 1)
+    assert_raise(InvalidArgumentError) { dict.late = 2 }
+    Dict.remove_method(:late)
+    assert_equal(1, dict.late)
+    # More names than are remembered, plain ones and those that only this test has.
+    names = Array.new(500) { |n| "name#{n}" } << "grüße" << "_" << "x" * 200
+    2.times do |round|
+      names.each { |name| dict.public_send("#{name}=", [name, round]) }
+      names.each { |name| assert_equal([name, round], dict.public_send(name)) }
+    end
+    dict.clear
+    names.each { |name| assert_raise(NoMethodError) { dict.public_send(name) } }
+    assert_raise(NoMethodError) { dict.public_send("with space") }
+    assert_raise(NoMethodError) { dict.public_send("with space=", 1) }
+    assert_raise(NoMethodError) { dict.public_send("1st=", 1) }
+    assert_empty(dict)
+  end
+
+  def test_one_name_belongs_to_every_dict
+    one = dict()
+    one.shared = 1
+    Dict.create(name: "#{unique}-2", capacity: 1 << 20) do |two|
+      assert_raise(NoMethodError) { two.shared }
+      assert_false(two.respond_to?(:shared))
+      two.shared = 2
+      assert_equal([1, 2], [one.shared, two.shared])
+    end
+  end
+
   def test_update_and_increment
     dict = dict()
     assert_equal(1, dict.update(:n) { |old| old.to_i + 1 })

@@ -54,6 +54,32 @@ class TestDictProcesses < MmfTestCase
     assert_equal(["hello"], dict.bar)
   end
 
+  # As people try it: a line here, a line there.
+  class Console < Peer
+    def initialize(*lines)
+      @pipe = IO.popen([RbConfig.ruby, "-I", LIBRARY, "-rirb", "-e", "IRB.start", "--", "-f", "--noprompt"], "r+")
+      lines.each { |line| say(line) }
+    end
+
+    # What a line gives, among all else that irb says.
+    def tell(line)
+      say("puts \"told: \#{(#{line}).inspect}\"")
+      heard = hear or raise "it has ended" until heard&.start_with?("told: ")
+      heard.delete_prefix("told: ")
+    end
+  end
+
+  def test_two_irbs_share_attributes
+    lines = ["require 'mmf'", "dict = Mmf::Dict.open_or_create(name: '#{unique}', capacity: 1 << 20)"]
+    here, there = Array.new(2) { Console.new(*lines) }
+    assert_equal('"hello"', here.tell("dict.greeting = 'hello'"))
+    assert_equal('"hello"', there.tell("dict.greeting"))
+    there.say("dict.list = [dict.greeting, 77]")
+    assert_equal("true", there.tell("dict.respond_to?(:list)"))
+    assert_equal('["hello", 77]', here.tell("dict.list"))
+    [here, there].each(&:finish)
+  end
+
   def test_a_killed_transaction_never_was
     dict = dict()
     dict[:a] = 0

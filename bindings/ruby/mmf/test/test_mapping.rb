@@ -48,6 +48,54 @@ class TestMapping < MmfTestCase
     assert_equal(2, map.pwrite("ä", 0))
   end
 
+  def test_more_than_4_gib
+    far = (5 << 30) - 3
+    File.open(path, "w") { |file| file.truncate(5 << 30) }
+    Mapping.open(file: path) do |map|
+      map.pwrite("end", far)
+      map[-3] = 69
+      map.sync(far, 3)
+      assert_equal([5 << 30, "End", "End", 69], [map.size, map.pread(3, far), map[far..], map[far]])
+      assert_equal(1, map.seek(far + 1) + 1)
+      assert_equal(["nd", nil], [map.read, map.read(1)])
+      assert_raise(OutOfBoundsError) { map.pwrite("ends", far) }
+      assert_equal(7, map.fetch_add(:u8, far - 1, 7) + map.load(:u8, far - 1))
+    end
+    assert_equal("\x07End", File.binread(path, 4, far - 1))
+  end
+
+  def test_into_a_buffer
+    map = Mapping.create(file: path, size: 8192)
+    map.pwrite("hello" * 100, 0)
+    [+"", +"grüße", "x" * 5000, "shared " * 20].each do |buffer|
+      copy = buffer.dup
+      [0, 3, 500].each do |length|
+        assert_same(buffer, map.pread(length, 0, buffer))
+        assert_equal([("hello" * 100)[0, length], Encoding::BINARY], [buffer, buffer.encoding])
+      end
+      # What had the same bytes has its own now.
+      assert_not_equal(buffer, copy)
+    end
+    buffer = +"as it was"
+    [[1, 8192], [8193, 0], [1 << 62, 0], [1, (1 << 63) - 1]].each do |length, offset|
+      assert_raise(OutOfBoundsError) { map.pread(length, offset, buffer) }
+    end
+    assert_equal("as it was", buffer)
+    assert_raise(FrozenError) { map.pread(1, 0, "frozen".freeze) }
+    assert_raise(TypeError) { map.pread(1, 0, 5) }
+    assert_equal(["hel", "loh"], [map.read(3, buffer).dup, map.read(3, buffer)])
+    assert_same(buffer, map.read(nil, buffer))
+    assert_equal(8186, buffer.bytesize)
+    assert_nil(map.read(1, buffer))
+    assert_equal("", buffer)
+    # A page that is gone leaves nothing that could pass for bytes.
+    File.truncate(path, 4096)
+    buffer = +"as it was"
+    assert_raise(FaultError) { map.pread(8192, 0, buffer) }
+    assert_equal("", buffer)
+    assert_raise(FaultError) { map.pread(8192, 0) }
+  end
+
   def test_as_a_stream
     map = Mapping.open_or_create(file: path, size: 10)
     assert_equal(7, map.write("ab", "cdefg"))

@@ -3,7 +3,7 @@
 use super::Dict;
 use super::plan::Plan;
 use super::read::NoValue;
-use super::record::Kind;
+use super::record::{Kind, STAMP};
 use super::ring::Ring;
 use super::shape::at;
 use super::value::Encoding;
@@ -288,6 +288,10 @@ impl Writer<'_> {
         let Some(stored) = self.stored(hash, key.as_bytes())? else { return Ok(None) };
         bytes.clear();
         self.heap.append_value(stored.block, &stored.head, bytes)?;
+        let stamp = self.heap.map.word(stored.block + STAMP)?;
+        if !self.heap.is_sound(stored.block, stamp, &stored.head, key.as_bytes(), bytes) {
+            return Err(self.heap.unsound(stored.block));
+        }
         Ok(Some(Encoding::of(stored.head.kind)))
     }
 

@@ -1,5 +1,6 @@
 //! Looking whether a dict is as it should be: records, index, spans and lists, each against the others.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Dict;
@@ -7,7 +8,7 @@ use super::heap::{EVER, Heap, LINK, LINKS, State};
 use super::index::{NEXT, SLOTS, block_of, bucket, count_of, tag};
 use super::plan::Plan;
 use super::record::{self, Kind, STAMP};
-use super::report::{Report, Stats};
+use super::report::Report;
 use super::shape::{at, class, number};
 use super::survey::{Block, Room, VERSIONS};
 use super::transaction::Reader;
@@ -56,17 +57,19 @@ impl Dict {
         }
         let deadline = self.usual().deadline();
         loop {
-            let before = (self.heap().moment()?, self.segment.map.word(at::JOURNAL)?);
+            let before = self.heap().stillness()?;
             report = Report::default();
-            if before.1 == 0 {
-                self.check_now(&mut report)?;
-            } else {
+            let mut outcome = Ok(());
+            if before.is_changing() {
                 report.add(None, Some(at::JOURNAL), "a change is half made; whoever writes next finishes it");
+            } else {
+                outcome = self.check_now(&mut report);
             }
             crate::sys::fence(std::sync::atomic::Ordering::Acquire);
-            let still = (self.heap().moment()?, self.segment.map.word(at::JOURNAL)?) == before;
-            if still && before.1 == 0 {
-                return Ok(report);
+            // Also before an error is believed.
+            let still = self.heap().stillness()? == before;
+            if still && !before.is_changing() {
+                return outcome.map(|()| report);
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 if still {
@@ -81,82 +84,17 @@ impl Dict {
     /// As `check`, for those who see to it that nobody writes.
     pub(super) fn check_now(&self, report: &mut Report) -> Result<()> {
         let heap = self.heap();
-        let check =
-            Check { heap, seed: self.seed, report, room: Room::default(), led: Vec::new(), lines: 0, last_line: None };
+        let check = Check {
+            heap,
+            seed: self.seed,
+            report,
+            room: Room::default(),
+            seen: HashSet::new(),
+            led: Vec::new(),
+            lines: 0,
+            last_line: None,
+        };
         check.run()
-    }
-
-    /// How many keys, how much space, how many handles.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Fault`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use mmf::{Dict, Name};
-    ///
-    /// let dict = Dict::create_new(Name::local(format!("figures-{}", std::process::id()))?, 1 << 20)?;
-    /// dict.set("colour", "green")?;
-    /// let stats = dict.stats()?;
-    /// assert_eq!((stats.entries, stats.participants), (1, 1));
-    /// assert!(stats.free < stats.capacity);
-    /// # Ok::<(), mmf::Error>(())
-    /// ```
-    pub fn stats(&self) -> Result<Stats> {
-        let (map, shape, segment) = (&self.segment.map, &self.shape, &self.segment);
-        let heap = self.heap();
-        let size = shape.span_size() as u64;
-        let taken = number(map.word(at::USED)?).min(heap.spans_there());
-        let (mut records, mut in_records, mut parts, mut index) = (0_u64, 0_u64, 0_u64, 0_u64);
-        for span in 0..taken {
-            let State { class, live, .. } = heap.state(&Plan::new(), span)?;
-            match class::size(class) {
-                Some(block) if class <= class::LAST => {
-                    records += 1;
-                    in_records += live.min(size) * block as u64;
-                }
-                _ if class == class::PART => parts += 1,
-                _ if class != class::FREE => index += 1,
-                _ => {}
-            }
-        }
-        // Parts that were given back still say what they were; those on the list are free.
-        let free_parts = heap.free_parts()?.min(parts);
-        let spans_taken = records + index + parts - free_parts;
-        let durable = map.word(at::DURABLE)?;
-        let in_use = records * size;
-        Ok(Stats {
-            entries: map.word(at::LEN)?,
-            capacity: self.capacity(),
-            used: in_records.min(in_use) + (parts - free_parts) * size,
-            free: (shape.spans as u64).saturating_sub(spans_taken) * size,
-            pending: map.word(at::PENDING_BYTES)?,
-            #[allow(clippy::cast_precision_loss, reason = "a share for people")]
-            fragmentation: if in_use == 0 { 0.0 } else { in_use.saturating_sub(in_records) as f64 / in_use as f64 },
-            span_size: size,
-            spans: shape.spans as u64,
-            spans_taken,
-            buckets: count_of(map.word(at::BUCKETS)?),
-            version: map.word(at::COMMIT)?,
-            flushed: map.word(at::FLUSHED)?,
-            unflushed: durable & super::durable::CLEAN == 0,
-            participants: segment.or_gone(segment.lock.readers().occupied(), "examine")?.len() as u64,
-        })
-    }
-}
-
-impl Heap<'_> {
-    /// Free spans that held parts of values last.
-    fn free_parts(&self) -> Result<u64> {
-        let (mut next, mut parts) = (self.map.word(at::FREE)?, 0);
-        for _ in 0..self.shape.spans {
-            let Ok(Some(span)) = self.span_number(next) else { break };
-            parts += u64::from(self.is_part(span));
-            next = self.map.word(self.shape.entry(span) + LINKS)? & 0xffff_ffff;
-        }
-        Ok(parts)
     }
 }
 
@@ -173,6 +111,8 @@ struct Check<'a> {
     seed: u64,
     report: &'a mut Report,
     room: Room,
+    /// Blocks that slots lead to, and then those of the lists: each is looked at once.
+    seen: HashSet<usize>,
     /// Hash and block of every record that a slot leads to.
     led: Vec<(u64, usize)>,
     /// Lines looked at, and the farthest of them.
@@ -303,6 +243,10 @@ impl Check<'_> {
             self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is"));
             return Ok(());
         };
+        if !self.seen.insert(block) {
+            self.report.add(None, Some(slot), "a slot leads to where another does");
+            return Ok(());
+        }
         match self.heap.block_at(self.seed, block, size, &mut self.room)? {
             Block::Nothing => self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is")),
             Block::Broken(key) => self.report.add(key.as_deref(), Some(block), "its value is damaged"),
@@ -325,20 +269,22 @@ impl Check<'_> {
         let floor = self.heap.map.word(at::FLOOR)?;
         let mut entries = 0;
         for same in self.led.chunk_by(|(a, _), (b, _)| a == b) {
-            let mut keys = Vec::with_capacity(same.len());
+            let mut known = Vec::with_capacity(same.len());
             for (_, block) in same {
                 // Whole just now; who writes beside a check without a lock is noticed in the end.
-                let Ok(whole) = self.heap.known(*block) else { continue };
-                if keys.contains(&whole.key) {
+                known.extend(self.heap.known(*block).ok().map(|whole| (whole, *block)));
+            }
+            known.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
+            for same in known.chunk_by(|(a, _), (b, _)| a.key == b.key) {
+                for (whole, block) in &same[1..] {
                     self.report.add(Some(&whole.key), Some(*block), "it is there twice");
-                    continue;
                 }
+                let (whole, block) = &same[0];
                 entries += u64::from(whole.head.kind != Kind::Removal && whole.head.version > floor);
                 if whole.head.in_spans {
                     let spans = self.heap.span_list(*block, &whole.head).unwrap_or_default();
                     claim(roles, &spans, &whole.key, *block, self.report);
                 }
-                keys.push(whole.key);
             }
         }
         Ok(entries)
@@ -347,8 +293,8 @@ impl Check<'_> {
     /// Goes through what the next flush frees, and gives its blocks.
     fn lists(&mut self, roles: &mut [Role]) -> Result<Vec<usize>> {
         let (heap, map) = (self.heap, self.heap.map);
-        let most = map.len() / 48;
         let (mut blocks, mut bytes) = (Vec::new(), 0);
+        self.seen = HashSet::new();
         for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
             let mut block = number(map.word(list)?);
             while block != 0 {
@@ -356,8 +302,8 @@ impl Check<'_> {
                     self.report.add(None, Some(list), format!("a list leads to {block}, where no record is"));
                     break;
                 };
-                if blocks.len() >= most {
-                    self.report.add(None, Some(list), "a list has no end");
+                if !self.seen.insert(block) {
+                    self.report.add(None, Some(list), "a list has no end, or goes on in another");
                     break;
                 }
                 bytes += size;

@@ -67,6 +67,10 @@ impl State {
 pub(super) struct Heap<'a> {
     pub(super) map: &'a Mapping,
     pub(super) shape: &'a Shape,
+    /// What keys are hashed with.
+    pub(super) seed: u64,
+    /// See [`Dict`](super::Dict).
+    pub(super) old: u64,
 }
 
 impl<'a> Heap<'a> {
@@ -93,7 +97,7 @@ impl<'a> Heap<'a> {
     }
 
     fn set_links(&self, plan: &mut Plan, span: usize, next: Option<usize>, before: Option<usize>) {
-        plan.put(self.shape.entry(span) + LINKS, stored(next) | stored(before) << 32);
+        plan.put_anywhere(self.shape.entry(span) + LINKS, stored(next) | stored(before) << 32);
     }
 
     pub(super) fn head(class: u64) -> usize {
@@ -122,8 +126,11 @@ impl<'a> Heap<'a> {
         }
         let Some(span) = span else {
             let span = self.take_span(plan)?;
-            plan.put(self.shape.entry(span) + STATE, State { class, live: 1, free: 0, listed: fits(2) }.word());
-            plan.put(self.shape.entry(span) + EVER, 1);
+            plan.put_anywhere(
+                self.shape.entry(span) + STATE,
+                State { class, live: 1, free: 0, listed: fits(2) }.word(),
+            );
+            plan.put_anywhere(self.shape.entry(span) + EVER, 1);
             if fits(2) {
                 self.push(plan, class, span)?;
             }
@@ -138,7 +145,7 @@ impl<'a> Heap<'a> {
             if !fits(ever.saturating_add(1)) {
                 return Err(self.damaged(format!("span {span} has no room, but is listed as if")).into());
             }
-            plan.put(self.shape.entry(span) + EVER, ever + 1);
+            plan.put_anywhere(self.shape.entry(span) + EVER, ever + 1);
             (ever, !fits(ever + 2))
         } else {
             let nth = state.free - 1;
@@ -150,7 +157,7 @@ impl<'a> Heap<'a> {
         };
         state.live += 1;
         state.listed = !full;
-        plan.put(self.shape.entry(span) + STATE, state.word());
+        plan.put_anywhere(self.shape.entry(span) + STATE, state.word());
         if full {
             self.unlist(plan, class, span)?;
         }
@@ -160,10 +167,10 @@ impl<'a> Heap<'a> {
     /// Gives a block back.
     #[inline]
     pub(super) fn give(&self, plan: &mut Plan, block: usize) -> Result<()> {
-        let (span, mut state, size) = self.block(plan, block)?;
+        let (span, mut state, size, nth) = self.nth_block(plan, block)?;
         let was_listed = state.listed;
         plan.put(block + LINK, state.free);
-        state.free = ((block - self.shape.span(span)) / size) as u64 + 1;
+        state.free = nth as u64 + 1;
         state.live = state.live.saturating_sub(1);
         if state.live == 0 {
             if was_listed {
@@ -175,7 +182,7 @@ impl<'a> Heap<'a> {
             let most = (self.shape.span_size() / size) as u64;
             state.listed = most - state.live.min(most) >= (most / 8).max(1);
         }
-        plan.put(self.shape.entry(span) + STATE, state.word());
+        plan.put_anywhere(self.shape.entry(span) + STATE, state.word());
         if state.listed && !was_listed { self.push(plan, state.class, span) } else { Ok(()) }
     }
 
@@ -190,7 +197,7 @@ impl<'a> Heap<'a> {
                 continue;
             }
             state.listed = true;
-            plan.put(self.shape.entry(span) + STATE, state.word());
+            plan.put_anywhere(self.shape.entry(span) + STATE, state.word());
             self.push(plan, state.class, span)?;
             plan.carry_out(self.map, self.shape)?;
             any = true;
@@ -199,14 +206,22 @@ impl<'a> Heap<'a> {
     }
 
     /// The span, its state and the size of a block, checked.
-    #[inline(always)]
+    #[inline]
     pub(super) fn block(&self, plan: &Plan, block: usize) -> Result<(usize, State, usize)> {
+        self.nth_block(plan, block).map(|(span, state, size, _)| (span, state, size))
+    }
+
+    /// The same, and which of the span's blocks it is.
+    #[inline(always)]
+    fn nth_block(&self, plan: &Plan, block: usize) -> Result<(usize, State, usize, usize)> {
         if let Some(span) = self.shape.span_of(block) {
             let state = self.state(plan, span)?;
             if let Some(size) = class::size(state.class) {
                 let at = block - self.shape.span(span);
-                if at % size == 0 && at + size <= self.shape.span_size() {
-                    return Ok((span, state, size));
+                // One division: another takes longer than all the rest.
+                let nth = at / size;
+                if nth * size == at && at + size <= self.shape.span_size() {
+                    return Ok((span, state, size, nth));
                 }
             }
         }
@@ -221,7 +236,7 @@ impl<'a> Heap<'a> {
             let (next, _) = self.links(plan, first)?;
             self.set_links(plan, first, next, Some(span));
         }
-        plan.put(Self::head(class), stored(Some(span)));
+        plan.put_anywhere(Self::head(class), stored(Some(span)));
         Ok(())
     }
 
@@ -232,7 +247,7 @@ impl<'a> Heap<'a> {
                 let (_, first) = self.links(plan, before)?;
                 self.set_links(plan, before, next, first);
             }
-            None => plan.put(Self::head(class), stored(next)),
+            None => plan.put_anywhere(Self::head(class), stored(next)),
         }
         if let Some(next) = next {
             let (after, _) = self.links(plan, next)?;
@@ -245,7 +260,7 @@ impl<'a> Heap<'a> {
     pub(super) fn take_span(&self, plan: &mut Plan) -> Result<usize, NoBlock> {
         if let Some(span) = self.span_number(plan.get(self.map, at::FREE)?)? {
             let (next, _) = self.links(plan, span)?;
-            plan.put(at::FREE, stored(next));
+            plan.put_anywhere(at::FREE, stored(next));
             return Ok(span);
         }
         let used = plan.get(self.map, at::USED)?;
@@ -254,16 +269,19 @@ impl<'a> Heap<'a> {
             return Err(NoBlock::Full);
         }
         self.reach(self.shape.span(span + 1))?;
-        plan.put(at::USED, used + 1);
+        plan.put_anywhere(at::USED, used + 1);
         Ok(span)
     }
 
     /// Gives a span back. Who may still read what was in it notices by the record's stamp.
     fn give_span(&self, plan: &mut Plan, span: usize) -> Result<()> {
         let first = self.span_number(plan.get(self.map, at::FREE)?)?;
-        plan.put(self.shape.entry(span) + STATE, State { class: class::FREE, live: 0, free: 0, listed: false }.word());
+        plan.put_anywhere(
+            self.shape.entry(span) + STATE,
+            State { class: class::FREE, live: 0, free: 0, listed: false }.word(),
+        );
         self.set_links(plan, span, first, None);
-        plan.put(at::FREE, stored(Some(span)));
+        plan.put_anywhere(at::FREE, stored(Some(span)));
         Ok(())
     }
 
@@ -285,10 +303,10 @@ impl<'a> Heap<'a> {
         if missing > 0 {
             self.reach(self.shape.span(first + missing))?;
             parts.extend(first..first + missing);
-            plan.put(at::USED, used + missing as u64);
+            plan.put_anywhere(at::USED, used + missing as u64);
         }
         if from_list > 0 {
-            plan.put(at::FREE, stored(next));
+            plan.put_anywhere(at::FREE, stored(next));
         }
         for (nth, span) in parts.iter().enumerate() {
             // As long as they are free, what their class is and how those behind the list's end are linked is nobody's concern.
@@ -312,7 +330,7 @@ impl<'a> Heap<'a> {
     pub(super) fn give_parts(&self, plan: &mut Plan, first: usize, last: usize) -> Result<()> {
         let head = self.span_number(plan.get(self.map, at::FREE)?)?;
         self.set_links(plan, last, head, None);
-        plan.put(at::FREE, stored(Some(first)));
+        plan.put_anywhere(at::FREE, stored(Some(first)));
         Ok(())
     }
 

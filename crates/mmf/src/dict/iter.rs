@@ -6,10 +6,10 @@ use std::vec;
 
 use super::Dict;
 use super::heap::Heap;
-use super::index::{SLOTS, block_of, bucket, count_of};
+use super::index::{SLOTS, block_of, bucket, count_of, tag};
 use super::read::{Again, IN_VAIN};
-use super::record::{self, Head, Kind, STAMP};
-use super::shape::at;
+use super::record::{self, HEAD, Head, Kind, STAMP};
+use super::shape::{at, number};
 use super::transaction::Reader;
 use super::value::Encoding;
 use crate::error::{Error, ErrorKind, Result};
@@ -116,11 +116,11 @@ impl Dict {
         let deadline = self.usual().deadline();
         let mut in_vain = 0;
         loop {
-            let before = self.heap().moment()?;
+            let before = self.heap().stillness()?;
             let entries = self.heap().scan(self.seed, values);
             fence(Ordering::Acquire);
             // Also before an error is believed.
-            if self.heap().moment()? == before {
+            if self.heap().stillness()? == before {
                 in_vain += 1;
                 match entries {
                     Ok(entries) => return Ok(entries),
@@ -138,8 +138,31 @@ impl Dict {
     }
 }
 
-/// A record's head, key and value.
-type Copied = (Head, Vec<u8>, Vec<u8>);
+/// What is the same before and after while nobody changes anything.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stillness {
+    journal: u64,
+    /// How far the change in the journal is carried out.
+    begun: u64,
+    moment: (u64, u64, u64),
+}
+
+impl Stillness {
+    /// Whether somebody is changing something, or died at it.
+    pub(super) fn is_changing(&self) -> bool {
+        self.journal != 0
+    }
+}
+
+/// Where an entry is looked for, and what may still be copied.
+struct Scan {
+    seed: u64,
+    count: u64,
+    bucket: u64,
+    slot: u64,
+    /// No more can be taken in than there is, whatever leads there twice.
+    room: usize,
+}
 
 impl Heap<'_> {
     /// All entries, where nobody writes meanwhile.
@@ -150,14 +173,29 @@ impl Heap<'_> {
         })
     }
 
+    /// What tells whether anything is changed, for those who have no lock. The journal comes first: a removal shows before its version
+    /// does, and its writer may be slow, stopped or dead, so its stores are looked at themselves.
+    pub(super) fn stillness(&self) -> Result<Stillness> {
+        let journal = self.map.word(at::JOURNAL)?;
+        let mut begun = 0_u64;
+        for nth in 0..number(journal).min(self.shape.pairs) {
+            let offset = self.map.word(at::PAIRS + 16 * nth)?;
+            // Somebody may be writing another change over it, or may have damaged it: then nothing is stored there.
+            let there = self.map.word(number(offset)).unwrap_or_default();
+            begun = (begun.rotate_left(7) ^ offset).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            begun = (begun.rotate_left(7) ^ there).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        Ok(Stillness { journal, begun, moment: self.moment()? })
+    }
+
     /// All entries. Each is whole; that they are of one moment is for the caller to find out.
     fn scan(&self, seed: u64, values: bool) -> Result<Vec<Entry>, Again> {
         let count = count_of(self.map.word(at::BUCKETS)?);
         let mut entries = Vec::new();
-        // No more can be taken in than there is, whatever leads there twice.
-        let mut room = self.shape.span(self.shape.spans);
+        let mut scan = Scan { seed, count, bucket: 0, slot: 0, room: self.shape.span(self.shape.spans) };
         let mut lines = self.shape.spans << self.shape.lines_shift();
         for nth in 0..count {
+            scan.bucket = nth;
             let mut line = Some(self.line(nth)?);
             while let Some(at) = line {
                 let Some(left) = lines.checked_sub(1) else {
@@ -169,28 +207,16 @@ impl Heap<'_> {
                 for word in (0..SLOTS).filter(|word| words[*word] != 0) {
                     let slot_at = at + 8 * word;
                     // The copy may be of two words; this is one.
-                    let slot = self.map.word(slot_at)?;
-                    if slot == 0 {
+                    scan.slot = self.map.word(slot_at)?;
+                    if scan.slot == 0 {
                         continue;
                     }
-                    let found = self.entry(block_of(slot), values);
+                    let found = self.entry(&mut scan, values);
                     fence(Ordering::Acquire);
-                    if self.map.word(slot_at)? != slot {
+                    if self.map.word(slot_at)? != scan.slot {
                         return Err(Again::Changed);
                     }
-                    let Some((head, key, value)) = found? else { continue };
-                    // A split that is under way has it in two buckets.
-                    if bucket(record::hash(seed, &key), count) != nth {
-                        continue;
-                    }
-                    let Some(left) = room.checked_sub(key.len().saturating_add(head.value_len)) else {
-                        return Err(self.damaged("its entries have more bytes than it has").into());
-                    };
-                    room = left;
-                    let Ok(key) = String::from_utf8(key) else {
-                        return Err(self.damaged("a key is not UTF-8").into());
-                    };
-                    entries.push(Entry { key, value, encoding: Encoding::of(head.kind), version: head.version });
+                    entries.extend(found?);
                 }
                 line = self.next_line(self.map.word(at + 8 * SLOTS)?)?;
             }
@@ -198,8 +224,9 @@ impl Heap<'_> {
         Ok(entries)
     }
 
-    /// What counts of the record in a block and the one before it.
-    fn entry(&self, mut block: usize, values: bool) -> Result<Option<Copied>, Again> {
+    /// What counts of the record that a slot leads to and the one before it.
+    fn entry(&self, scan: &mut Scan, values: bool) -> Result<Option<Entry>, Again> {
+        let mut block = block_of(scan.slot);
         for _ in 0..2 {
             let stamp = self.map.word(block + STAMP)?;
             if stamp == 0 {
@@ -209,21 +236,18 @@ impl Heap<'_> {
             let before = self.map.word(block + record::BEFORE)?;
             let is_there = stamp <= self.map.word(at::COMMIT)?;
             let floor = self.map.word(at::FLOOR)?;
-            let mut value = Vec::new();
-            let taken = match &copied {
-                Ok((head, _)) if values && is_there => self.append_value(block, head, &mut value),
-                _ => Ok(()),
+            let taken = match copied {
+                Ok((head, key)) if is_there => self.copy_entry(scan, (block, stamp), &head, key, values, floor),
+                other => other.map(|_| None),
             };
             fence(Ordering::Acquire);
             // Also before an error is believed.
             if self.map.word(block + STAMP)? != stamp {
                 return Err(Again::Changed);
             }
-            let (head, key) = copied?;
+            let taken = taken?;
             if is_there {
-                taken?;
-                let counts = head.kind != Kind::Removal && head.version > floor;
-                return Ok(counts.then_some((head, key, value)));
+                return Ok(taken);
             }
             match usize::try_from(before) {
                 Ok(before) if before != 0 => block = before,
@@ -231,5 +255,42 @@ impl Heap<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// A record as an entry, if it is one, and in the bucket that is looked through.
+    fn copy_entry(
+        &self,
+        scan: &mut Scan,
+        (block, stamp): (usize, u64),
+        head: &Head,
+        key: Vec<u8>,
+        values: bool,
+        floor: u64,
+    ) -> Result<Option<Entry>> {
+        let hash = record::hash(scan.seed, &key);
+        if tag(hash) != scan.slot >> 40 {
+            return Err(self.damaged(format!("a slot leads to another key's record at {block}")));
+        }
+        // A split that is under way has it in two buckets.
+        let is_here = bucket(hash, scan.count) == scan.bucket;
+        let counts = is_here && head.kind != Kind::Removal && head.version > floor;
+        // Before anything is copied.
+        let bytes = (HEAD + key.len()).saturating_add(if counts { head.value_len } else { 0 });
+        scan.room = match scan.room.checked_sub(bytes) {
+            Some(left) => left,
+            None => return Err(self.damaged("its entries have more bytes than it has")),
+        };
+        if !counts {
+            return Ok(None);
+        }
+        let mut value = Vec::new();
+        if values {
+            self.append_value(block, head, &mut value)?;
+            if !self.is_sound(block, stamp, head, &key, &value) {
+                return Err(self.unsound(block));
+            }
+        }
+        let Ok(key) = String::from_utf8(key) else { return Err(self.damaged("a key is not UTF-8")) };
+        Ok(Some(Entry { key, value, encoding: Encoding::of(head.kind), version: head.version }))
     }
 }

@@ -3,6 +3,7 @@
 mod change;
 mod check;
 mod durable;
+mod glance;
 mod heap;
 mod index;
 mod iter;
@@ -22,6 +23,7 @@ mod report;
 mod ring;
 mod shape;
 mod space;
+mod stats;
 mod survey;
 mod transaction;
 mod value;
@@ -80,6 +82,9 @@ pub struct Dict {
     shape: Shape,
     /// What keys are hashed with.
     seed: u64,
+    /// Of a file: records up to this version are from before it was opened, and are verified whenever their values are read. Those
+    /// that came since never left memory.
+    old: u64,
     timeout: Option<Duration>,
 }
 
@@ -126,18 +131,19 @@ impl Dict {
     }
 
     /// Takes up a segment of this kind.
-    fn of(segment: Segment, timeout: Option<Duration>) -> Result<Dict> {
+    fn of(mut segment: Segment, timeout: Option<Duration>) -> Result<Dict> {
+        segment.map.set_structured();
         let Some(shape) = Shape::of(segment.header.capacity) else {
             return Err(Error::mismatch("its capacity", "one that a dict can have", segment.header.capacity));
         };
         let mut seed = [0; 8];
         seed.copy_from_slice(&segment.header.id[..8]);
-        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), timeout })
+        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), old: 0, timeout })
     }
 
     #[inline]
     fn heap(&self) -> Heap<'_> {
-        Heap { map: &self.segment.map, shape: &self.shape }
+        Heap { map: &self.segment.map, shape: &self.shape, seed: self.seed, old: self.old }
     }
 
     #[inline]
@@ -183,6 +189,24 @@ impl Dict {
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.segment.header.capacity - PAYLOAD as u64
+    }
+
+    /// Whether this process is a child that was forked since this handle was opened. The handle is its parent's then: it
+    /// reads, and everything that would change the dict fails. Who goes on in the child opens the dict again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("forked-dict-{}", std::process::id()))?, 1 << 20)?;
+    /// assert!(!dict.is_forked());
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn is_forked(&self) -> bool {
+        !self.segment.is_ours()
     }
 
     /// How many keys there are.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Dict;
 use super::recover;
-use super::shape::{MIN_CAPACITY, Shape};
+use super::shape::{MIN_CAPACITY, Shape, at};
 use crate::error::{Error, Result};
 use crate::name::Source;
 use crate::segment::SegmentOptions;
@@ -115,8 +115,11 @@ impl DictOptions {
     }
 
     fn dict(&self, segment: crate::segment::Segment, source: &Source) -> Result<Dict> {
-        let opened = Dict::of(segment, self.segment.timeout).and_then(|dict| {
+        let opened = Dict::of(segment, self.segment.timeout).and_then(|mut dict| {
             recover::after_power_cut(&dict)?;
+            if dict.is_file() {
+                dict.old = dict.segment.map.word(at::COMMIT)?;
+            }
             Ok(dict)
         });
         opened.map_err(|error| error.on(source))

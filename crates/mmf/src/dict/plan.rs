@@ -27,6 +27,8 @@ pub(super) struct Plan {
     len: usize,
     /// So many go to `few`; none once there are `many`.
     room: usize,
+    /// A bit for each word that any of `few` is a store of, or for others.
+    words: u64,
     /// All of them, once there are more than `few` holds.
     many: Option<Box<Many>>,
 }
@@ -43,7 +45,8 @@ struct Many {
 
 impl Many {
     fn new(stores: &[[u64; 2]], room: usize) -> Box<Many> {
-        let len = room.max(stores.len()).next_power_of_two() * 2;
+        // About half of them are asked for.
+        let len = room.max(2 * stores.len()).next_power_of_two();
         let mut many =
             Box::new(Many { stores: Vec::with_capacity(room + 2), newest: vec![0; len], used: 0, lines: [0; 64] });
         many.stores.push([0; 2]);
@@ -66,6 +69,14 @@ impl Many {
             if 2 * self.used > self.newest.len() {
                 self.grow();
             }
+        }
+    }
+
+    #[inline(never)]
+    fn put_anywhere(&mut self, offset: u64, value: u64) {
+        match self.find(offset) {
+            (_, 0) => self.put(offset, value),
+            (_, place) => self.stores[place][1] = value,
         }
     }
 
@@ -111,6 +122,12 @@ impl Many {
     }
 }
 
+/// One of 64 bits for the word at an offset.
+#[inline(always)]
+fn bit_of(offset: u64) -> u64 {
+    1 << ((offset >> 3 ^ offset >> 9) & 63)
+}
+
 #[inline]
 fn mixed(word: u64) -> u64 {
     let product = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -120,7 +137,7 @@ fn mixed(word: u64) -> u64 {
 impl Plan {
     #[inline]
     pub(super) fn new() -> Plan {
-        Plan { few: [const { MaybeUninit::uninit() }; FEW + 2], len: 0, room: FEW, many: None }
+        Plan { few: [const { MaybeUninit::uninit() }; FEW + 2], len: 0, room: FEW, words: 0, many: None }
     }
 
     /// Makes room for about so many stores, before the first of them.
@@ -136,6 +153,7 @@ impl Plan {
     pub(super) fn clear(&mut self) {
         self.len = 0;
         self.room = FEW;
+        self.words = 0;
         if self.many.is_some() {
             self.many = None;
         }
@@ -175,16 +193,17 @@ impl Plan {
     pub(super) fn planned(&self, offset: usize) -> Option<u64> {
         let offset = offset as u64;
         match &self.many {
+            None if self.words & bit_of(offset) == 0 => None,
             None => self.stores().iter().rev().find(|[known, _]| *known == offset).map(|[_, value]| *value),
             Some(many) => many.newest(offset),
         }
     }
 
-    /// Whether any of the words of a line of 64 bytes may be among them.
+    /// Whether any of the words of a line of 64 bytes, by its offset, may be among them.
     #[inline]
     pub(super) fn may_have_of_line(&self, line: usize) -> bool {
         match &self.many {
-            None => self.len != 0,
+            None => self.stores().iter().any(|[offset, _]| offset >> 6 == line as u64 >> 6),
             Some(many) => {
                 let (word, bit) = Many::bit(line as u64);
                 many.lines[word] & bit != 0
@@ -195,9 +214,23 @@ impl Plan {
     #[inline(always)]
     pub(super) fn put(&mut self, offset: usize, value: u64) {
         if self.len < self.room {
+            self.words |= bit_of(offset as u64);
             self.put_first(offset, value);
         } else {
             self.put_more(offset as u64, value);
+        }
+    }
+
+    /// As `put`, for a word that readers do not follow: only the last of its stores is made, in the place of the first.
+    #[inline(always)]
+    pub(super) fn put_anywhere(&mut self, offset: usize, value: u64) {
+        if self.len < self.room {
+            self.put(offset, value);
+        } else {
+            let many = self.many();
+            let stores = many.stores.len();
+            many.put_anywhere(offset as u64, value);
+            self.len += many.stores.len() - stores;
         }
     }
 
@@ -207,7 +240,8 @@ impl Plan {
         if self.len < self.room {
             self.put_first(offset, value);
         } else {
-            self.put_more_unasked(offset as u64, value);
+            self.many().stores.push([offset as u64, value]);
+            self.len += 1;
         }
     }
 
@@ -223,17 +257,19 @@ impl Plan {
         self.len += 1;
     }
 
-    #[inline(never)]
-    fn put_more_unasked(&mut self, offset: u64, value: u64) {
-        self.many().stores.push([offset, value]);
-        self.len += 1;
+    #[inline(always)]
+    fn many(&mut self) -> &mut Many {
+        if self.many.is_none() {
+            self.become_many();
+        }
+        self.many.get_or_insert_with(|| Many::new(&[], FEW))
     }
 
-    #[inline]
-    fn many(&mut self) -> &mut Many {
-        let many = self.many.take().unwrap_or_else(|| Many::new(self.stores(), 4 * FEW));
+    #[cold]
+    #[inline(never)]
+    fn become_many(&mut self) {
+        self.many = Some(Many::new(self.stores(), 4 * FEW));
         self.room = 0;
-        self.many.insert(many)
     }
 
     /// Whether the journal has room for it.
@@ -302,7 +338,12 @@ fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
     let mut from = 0;
     for nth in 0..count {
         let (offset, value) = pair(nth)?;
-        if offset < PAYLOAD || offset % 8 != 0 || journal.contains(&offset) || pairs.contains(&offset) {
+        // All of it is looked at before any of it is stored.
+        let is_there = match map.word(offset) {
+            Err(error) if matches!(error.kind(), ErrorKind::Fault { .. }) => return Err(error),
+            there => there.is_ok(),
+        };
+        if offset < PAYLOAD || offset % 8 != 0 || !is_there || journal.contains(&offset) || pairs.contains(&offset) {
             return Err(damaged(format!("its journal leads to {offset}, where no change is made")));
         }
         // What came before that is done, and readers would see it undone where a later store of the plan is to the same word.
@@ -387,7 +428,7 @@ mod tests {
     #[test]
     fn a_journal_that_leads_elsewhere_changes_nothing() {
         let (map, shape) = segment();
-        for wrong in [0, 4096, at::LEN + 1, at::JOURNAL, at::PAIRS + 16] {
+        for wrong in [0, 4096, at::LEN + 1, at::JOURNAL, at::PAIRS + 16, map.len(), !7] {
             begin(&map, &[(at::LEN, 5), (wrong, 1)], 0);
             assert!(matches!(finish(&map, &shape).unwrap_err().kind(), ErrorKind::Damaged { .. }));
             assert_eq!(map.word(at::LEN).unwrap(), 0);

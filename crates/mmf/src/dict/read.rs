@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::heap::Heap;
-use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tag_in_upper_half, tagged};
-use super::record::{BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
-use super::shape::{LINE, at, number};
+use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tagged};
+use super::record::{self, BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
+use super::shape::{at, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Until;
 use crate::sys::fence;
@@ -37,6 +37,9 @@ pub(super) trait Sink {
     ///
     /// All of the room was filled.
     unsafe fn filled(&mut self, len: usize) -> bool;
+
+    /// The value that was copied; `None` where none is.
+    fn value(&self) -> Option<&[u8]>;
 }
 
 /// Nothing is copied.
@@ -56,6 +59,11 @@ impl Sink for NoValue {
     #[inline(always)]
     unsafe fn filled(&mut self, _: usize) -> bool {
         true
+    }
+
+    #[inline(always)]
+    fn value(&self) -> Option<&[u8]> {
+        None
     }
 }
 
@@ -93,6 +101,11 @@ impl Sink for &mut Vec<u8> {
         unsafe { self.set_len(len) };
         true
     }
+
+    #[inline(always)]
+    fn value(&self) -> Option<&[u8]> {
+        Some(self)
+    }
 }
 
 /// So many looks in vain while nothing changes are no bad luck.
@@ -126,18 +139,24 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
-    let word = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes));
+    let word = |bytes: &[u8], at: usize| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
     let Some(last) = a.len().checked_sub(8) else {
         return a.iter().zip(b).all(|(a, b)| a == b);
     };
-    // The last word may have some of those before it once more.
-    let whole = a.chunks_exact(8).zip(b.chunks_exact(8)).all(|(a, b)| word(a) == word(b));
-    whole && word(&a[last..]) == word(&b[last..])
+    let mut at = 0;
+    while at < last {
+        if word(a, at) != word(b, at) {
+            return false;
+        }
+        at += 8;
+    }
+    // It may have some of those before it once more.
+    word(a, last) == word(b, last)
 }
 
 /// A record's head and key, copied.
 pub(super) struct HeadAndKey {
-    bytes: [MaybeUninit<u8>; HEAD + KEY_MAX],
+    pub(super) bytes: [MaybeUninit<u8>; HEAD + KEY_MAX],
 }
 
 impl HeadAndKey {
@@ -172,6 +191,31 @@ impl HeadAndKey {
 }
 
 impl Heap<'_> {
+    /// Whether a record is from before the file was opened, so that the disk had it meanwhile.
+    #[inline(always)]
+    fn is_old(&self, head: &Head, stamp: u64) -> bool {
+        // A record that was moved since has a new stamp; a version that is damaged may be any.
+        head.version.min(stamp) <= self.old
+    }
+
+    /// Whether a copy of a record is what was written: looked at where the record is from before the file was opened.
+    #[inline(always)]
+    pub(super) fn is_sound(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
+        !self.is_old(head, stamp) || self.has_its_sum(block, stamp, head, key, value)
+    }
+
+    #[inline(never)]
+    fn has_its_sum(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
+        head.sum(self.seed, key, value) ^ record::place(block, stamp) == head.checksum
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn unsound(&self, block: usize) -> Error {
+        let error = self.damaged(format!("the record at {block} has another checksum than its bytes"));
+        error.with_help("`check` says what else is damaged, `repair` keeps what is whole")
+    }
+
     /// A value's bytes behind what is in `bytes`.
     #[inline(always)]
     pub(super) fn append_value(&self, block: usize, head: &Head, bytes: &mut Vec<u8>) -> Result<()> {
@@ -239,55 +283,6 @@ impl Heap<'_> {
     #[cold]
     pub(super) fn no_entry(&self) -> Error {
         self.damaged("its index leads to what is no record")
-    }
-
-    /// The usual case, in as few steps as it takes: the bucket has one line, which leads to the key's record, or to nothing; the record
-    /// is committed and whole in its block; the value is no longer than what was asked for before; and nobody changes any
-    /// of it meanwhile. `None` is everything else, damage included.
-    ///
-    /// COMMIT and FLOOR are loaded first. A record up to that COMMIT is committed; one above it is looked at again. A record
-    /// that is cleared later was there when this began, or came while it ran.
-    #[inline(always)]
-    #[allow(clippy::option_option, reason = "the inner one is the answer")]
-    pub(super) fn glance(&self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Option<Option<Found>> {
-        const { assert!(at::FLOOR == at::COMMIT + 8 && at::BUCKETS == at::COMMIT + 16) };
-        let map = self.map.glance()?;
-        let [commit, floor, buckets, _] = map.four_words(at::COMMIT)?;
-        if buckets == 0 {
-            return None;
-        }
-        let bucket = bucket(hash, count_of(buckets));
-        let shift = self.shape.lines_shift();
-        let span = number(map.word(self.shape.directory + 8 * number(bucket >> shift))?).wrapping_sub(1);
-        if span >= self.shape.spans {
-            return None;
-        }
-        let line = self.shape.span(span) + number(bucket & ((1 << shift) - 1)) * LINE;
-        let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
-        if slots.bits == 0 {
-            fence(Ordering::Acquire);
-            let is_all = slots.word == 0 && map.word(at::BUCKETS)? == buckets;
-            return is_all.then_some(None);
-        }
-        let (at, slot) = (line + 8 * slots.bits.trailing_zeros() as usize, slots.word);
-        let block = block_of(slot);
-        let mut room = [const { MaybeUninit::uninit() }; HEAD - VERSION + KEY_MAX];
-        let room = room.get_mut(..HEAD - VERSION + key.len())?;
-        let ([slot_again, stamp], bytes) = map.read_between([at, block + STAMP], block + VERSION, room, sink.room())?;
-        if slot_again != slot || stamp == 0 || stamp > commit {
-            return None;
-        }
-        let (head, found_key) = bytes.split_at_checked(HEAD - VERSION)?;
-        let word = |at: usize| -> Option<u64> { Some(u64::from_le_bytes(*head.get(at..at + 8)?.first_chunk()?)) };
-        let head = Head::of(word(0)?, word(8)?, 0)?;
-        if head.key_len != key.len() || !same(found_key, key) {
-            return None;
-        }
-        if head.in_spans || head.kind == Kind::Removal || head.version <= floor {
-            return None;
-        }
-        // SAFETY: `read_between` has filled the room.
-        unsafe { sink.filled(head.value_len) }.then_some(Some(Found { version: head.version, kind: head.kind }))
     }
 
     /// What `key` has, with its value in `sink`, without a lock.
@@ -425,11 +420,18 @@ impl Heap<'_> {
         key: &[u8],
         sink: &mut impl Sink,
     ) -> Result<Option<Option<Found>>, Again> {
-        let outcome = self.read_one(block, key, sink);
+        let outcome = match block {
+            0 => Ok(One::Is(Some(None))),
+            block => self.read_one(block, key, sink),
+        };
         fence(Ordering::Acquire);
+        let is_under_way = self.map.word(at::JOURNAL)? != 0;
         // Also before an error is believed.
         if self.map.word(at::COMMIT)? >= newer {
             return Err(Again::Changed);
+        }
+        if !is_under_way {
+            return Err(self.damaged("a record is from a change that nobody makes").into());
         }
         match outcome? {
             One::Is(outcome) => Ok(outcome),
@@ -452,11 +454,7 @@ impl Heap<'_> {
             return self.unless_changed(block, stamp, One::Is(None));
         }
         if stamp > self.map.word(at::COMMIT)? {
-            let outcome = match before {
-                0 => One::Is(Some(None)),
-                before => One::NotYet { stamp, before: number(before) },
-            };
-            return self.unless_changed(block, stamp, outcome);
+            return self.unless_changed(block, stamp, One::NotYet { stamp, before: number(before) });
         }
         if head.kind == Kind::Removal || head.version <= self.map.word(at::FLOOR)? {
             return self.unless_changed(block, stamp, One::Is(Some(None)));
@@ -465,7 +463,10 @@ impl Heap<'_> {
         let found = Found { version: head.version, kind: head.kind };
         let found = self.unless_changed(block, stamp, One::Is(Some(Some(found))))?;
         taken?;
-        Ok(found)
+        match sink.value() {
+            Some(value) if !self.is_sound(block, stamp, &head, key, value) => Err(self.unsound(block).into()),
+            _ => Ok(found),
+        }
     }
 
     /// `outcome`, if the record is still the one that bore `stamp`.

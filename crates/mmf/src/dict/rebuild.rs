@@ -3,16 +3,18 @@
 //! It may be cut off at any moment, by a death or by another power cut, and is then done again: those records that count
 //! keep their bytes, and so do removals until what they removed is gone from the disk. That it is done is said last.
 
+mod reindex;
+
 use std::cmp::Reverse;
 
 use super::Dict;
 use super::durable::{CLEAN, FLUSHED_BEFORE};
 use super::heap::{EVER, Heap, LINK, LINKS, STATE, State, stored};
-use super::index::{FIRST, NEXT, Place, SLOTS, bucket, count_of, slot_for};
+use super::index::count_of;
 use super::record::{STAMP, VERSION};
 use super::recover::this_boot;
 use super::report::Report;
-use super::shape::{LINE, Shape, at, class, number};
+use super::shape::{Shape, at, class, number};
 use super::survey::{Survey, Trust, VERSIONS, Whole, is_removal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
@@ -39,6 +41,21 @@ struct Choice {
     large: Vec<(u64, usize)>,
     /// The largest stamp or version of all.
     newest: u64,
+}
+
+/// What the lists and the index say of records, in a dict that was not cut off.
+struct Past<'a> {
+    /// Blocks whose records something newer has taken the place of, sorted.
+    retired: &'a [usize],
+    /// Blocks that the index leads to, sorted.
+    led: Vec<usize>,
+}
+
+/// A choice with the spans of its large values and the count of its buckets.
+struct Fitting {
+    choice: Choice,
+    parts: Vec<Vec<usize>>,
+    buckets: u64,
 }
 
 /// What a span is for.
@@ -71,21 +88,25 @@ impl<'a> Rebuild<'a> {
     pub(super) fn run(mut self, retired: &Retired, report: &mut Report) -> Result<u64> {
         let Survey { classes, mut records, .. } = self.heap.survey(self.dict.seed, self.trust)?;
         let floor = self.floor(&records, report)?;
-        let mut choice = self.choose(&mut records, floor, retired, report)?;
+        let past = match retired {
+            Retired::Unknown => None,
+            Retired::Known(retired) => Some(Past { retired, led: self.led(&mut records) }),
+        };
+        let Fitting { mut choice, parts, buckets } =
+            self.choose_what_fits(&mut records, &classes, floor, past.as_ref(), report)?;
         // As large as the dict's keys are many.
-        drop(records);
+        drop((records, past));
         choice.newest = choice.newest.max(floor);
         for word in [at::COMMIT, at::FLUSHED] {
             choice.newest = choice.newest.max(Some(self.map.word(word)?).filter(|it| *it < VERSIONS).unwrap_or(0));
         }
-        let parts = self.claim(&mut choice, &classes, report)?;
         self.forget_what_lost(&choice, &classes)?;
         self.sync()?;
         self.forget_removals(&choice)?;
         choice.entries.sort_unstable_by_key(|(_, block)| *block);
         self.rebuild_table(&choice, &classes, &parts)?;
         let entries = choice.entries.len() as u64;
-        let buckets = self.rebuild_index(&mut choice.entries)?;
+        self.rebuild_index(&mut choice.entries, buckets)?;
         self.rebuild_lists()?;
         self.rebuild_words(entries, buckets, choice.newest, floor)?;
         Ok(entries)
@@ -109,12 +130,51 @@ impl<'a> Rebuild<'a> {
         Ok(0)
     }
 
-    /// Finds the newest record of each key.
+    /// Finds the newest record of each key, and if there is no room for an index of them all, of those that are older: what was there
+    /// when it was flushed had one, and nothing of it has been overwritten since.
+    fn choose_what_fits(
+        &mut self,
+        records: &mut [(u64, usize)],
+        classes: &[u64],
+        floor: u64,
+        past: Option<&Past<'_>>,
+        report: &mut Report,
+    ) -> Result<Fitting> {
+        let flushed = self.map.word(at::FLUSHED)?;
+        let mut newest = 0_u64;
+        for eighths in [8, 7, 6, 4, 0] {
+            let limit = match eighths {
+                8 => u64::MAX,
+                _ => flushed.saturating_add(newest.saturating_sub(flushed) / 8 * eighths),
+            };
+            let mut told = report.clone();
+            let mut choice = self.choose(records, floor, limit, past, &mut told)?;
+            newest = choice.newest;
+            self.uses.fill(Use::Free);
+            let parts = self.claim(&mut choice, classes, &mut told)?;
+            if let Some(buckets) = self.buckets_for(&choice, &parts) {
+                if eighths < 8 {
+                    told.add(None, None, "there was no room for an index of all of it, so its last changes are gone");
+                }
+                *report = told;
+                return Ok(Fitting { choice, parts, buckets });
+            }
+        }
+        Err(self.no_room())
+    }
+
+    fn no_room(&self) -> Error {
+        let error = self.map.name_it(Error::new(ErrorKind::Full, "recover"));
+        error.with_help("there is no room for an index of what is in it")
+    }
+
+    /// Finds the newest record of each key that bears no larger stamp than `limit`.
     fn choose(
         &self,
         records: &mut [(u64, usize)],
         floor: u64,
-        retired: &Retired,
+        limit: u64,
+        past: Option<&Past<'_>>,
         report: &mut Report,
     ) -> Result<Choice> {
         records.sort_unstable();
@@ -124,7 +184,9 @@ impl<'a> Rebuild<'a> {
             for (_, block) in same {
                 let whole = self.heap.known(*block)?;
                 choice.newest = choice.newest.max(whole.stamp).max(whole.head.version);
-                known.push((whole, *block));
+                if whole.stamp <= limit {
+                    known.push((whole, *block));
+                }
             }
             // A record that was moved has its version twice.
             known.sort_by(|(a, _), (b, _)| {
@@ -135,7 +197,7 @@ impl<'a> Rebuild<'a> {
                 let Some((whole, block)) = versions.first() else { continue };
                 if is_removal(&whole.head) {
                     choice.removals.push(*block);
-                } else if whole.head.version > floor && self.is_current(same[0].0, whole, *block, retired, report) {
+                } else if whole.head.version > floor && is_current(whole, *block, past, report) {
                     choice.entries.push((same[0].0, *block));
                     if whole.head.in_spans {
                         choice.large.push((whole.stamp, *block));
@@ -145,20 +207,6 @@ impl<'a> Rebuild<'a> {
         }
         choice.removals.sort_unstable();
         Ok(choice)
-    }
-
-    /// Whether a key's newest record that is whole is what the key had.
-    fn is_current(&self, hash: u64, whole: &Whole, block: usize, retired: &Retired, report: &mut Report) -> bool {
-        let Retired::Known(retired) = retired else { return true };
-        if retired.binary_search(&block).is_ok() {
-            report.add(Some(&whole.key), Some(block), "only a value from before its last change is whole");
-            return false;
-        }
-        let led = self.heap.find(&super::plan::Plan::new(), hash, |there| Ok(there == block));
-        if !matches!(led, Ok(Place::Entry(_))) {
-            report.add_undated(&whole.key);
-        }
-        true
     }
 
     /// Finds the spans in which large values lie, in the order of each value. What two lay claim to has the newer.
@@ -188,7 +236,8 @@ impl<'a> Rebuild<'a> {
             refused.push(*block);
             report.add(Some(&key), Some(*block), "its value lies where others are");
         }
-        choice.entries.retain(|(_, block)| !refused.contains(block));
+        refused.sort_unstable();
+        choice.entries.retain(|(_, block)| refused.binary_search(block).is_err());
         Ok(parts)
     }
 
@@ -288,65 +337,6 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    /// Makes an index of these entries in spans that are free, and gives how many buckets it has.
-    fn rebuild_index(&mut self, entries: &mut [(u64, usize)]) -> Result<u64> {
-        let free: Vec<usize> = (0..self.shape.spans).filter(|span| self.is_free(*span)).collect();
-        let a_span = 1_u64 << self.shape.lines_shift();
-        // As many as so many entries would have had by being set one by one.
-        let mut count = (entries.len() as u64 * 7).div_ceil(24).max(FIRST.min(a_span));
-        let (spans, more) = loop {
-            entries.sort_unstable_by_key(|(hash, _)| bucket(*hash, count));
-            let lines = entries.chunk_by(|(a, _), (b, _)| bucket(*a, count) == bucket(*b, count));
-            let more: usize = lines.map(|same| same.len().div_ceil(SLOTS) - 1).sum();
-            let (spans, more) = (number(count.div_ceil(a_span)), (more as u64).div_ceil(a_span));
-            if spans + number(more) <= free.len() {
-                break (spans, number(more));
-            }
-            if count <= 1 {
-                let error = self.map.name_it(Error::new(ErrorKind::Full, "recover"));
-                return Err(error.with_help("there is no room for an index of what is in it"));
-            }
-            count = count.div_ceil(2);
-        };
-        let (spans, lines) = (&free[..spans], &free[spans..spans + more]);
-        if let Some(last) = spans.iter().chain(lines).max() {
-            self.reach(*last)?;
-        }
-        for (nth, span) in spans.iter().enumerate() {
-            self.uses[*span] = Use::Index;
-            self.map.put_word(self.shape.directory + 8 * nth, *span as u64 + 1)?;
-            self.put_entry(*span, State { class: class::INDEX, live: 1, free: 0, listed: false }, 0, 0)?;
-        }
-        for nth in spans.len()..self.shape.spans {
-            if self.map.word(self.shape.directory + 8 * nth)? != 0 {
-                self.map.put_word(self.shape.directory + 8 * nth, 0)?;
-            }
-        }
-        let mut used = 0;
-        for same in entries.chunk_by(|(a, _), (b, _)| bucket(*a, count) == bucket(*b, count)) {
-            let nth = bucket(same[0].0, count);
-            let mut line = self.shape.span(spans[number(nth / a_span)]) + number(nth % a_span) * LINE;
-            for (part, slots) in same.chunks(SLOTS).enumerate() {
-                if part > 0 {
-                    let next = self.shape.span(lines[number(used / a_span)]) + number(used % a_span) * LINE;
-                    self.map.put_word(line + NEXT, next as u64)?;
-                    line = next;
-                    used += 1;
-                }
-                for (slot, (hash, block)) in slots.iter().enumerate() {
-                    self.map.put_word(line + 8 * slot, slot_for(*hash, *block))?;
-                }
-            }
-        }
-        for span in lines {
-            let here = used.min(a_span);
-            used -= here;
-            self.uses[*span] = Use::Lines;
-            self.put_entry(*span, State { class: class::LINES, live: here, free: 0, listed: false }, here, 0)?;
-        }
-        Ok(count)
-    }
-
     fn is_free(&self, span: usize) -> bool {
         self.uses.get(span).is_none_or(|used| *used == Use::Free)
     }
@@ -429,4 +419,17 @@ impl<'a> Rebuild<'a> {
     fn sync(&self) -> Result<()> {
         if matches!(self.map.source(), Some(Source::File(_))) { self.map.sync(..) } else { Ok(()) }
     }
+}
+
+/// Whether a key's newest record that is whole is what the key had.
+fn is_current(whole: &Whole, block: usize, past: Option<&Past<'_>>, report: &mut Report) -> bool {
+    let Some(past) = past else { return true };
+    if past.retired.binary_search(&block).is_ok() {
+        report.add(Some(&whole.key), Some(block), "only a value from before its last change is whole");
+        return false;
+    }
+    if past.led.binary_search(&block).is_err() {
+        report.add_undated(&whole.key);
+    }
+    true
 }

@@ -29,7 +29,7 @@ pub(super) fn this_boot() -> u64 {
 }
 
 impl Dict {
-    fn is_file(&self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         matches!(self.segment.map.source(), Some(Source::File(_)))
     }
 
@@ -112,8 +112,8 @@ impl Dict {
     /// Records that are kept though something newer has taken their place, by the lists of them.
     fn retired(&self, report: &mut Report) -> Retired {
         let heap = self.heap();
-        // Each has a stamp of its own, and no more fit.
-        let most = self.segment.map.len() / 8;
+        // More do not fit.
+        let most = self.segment.map.len() / 48;
         let mut blocks = Vec::new();
         let mut walk = || {
             let mut block = number(self.segment.map.word(at::PENDING)?);

@@ -82,11 +82,14 @@ pub struct Stats {
     pub capacity: u64,
     /// Bytes of keys' records and the spans that large values lie in, those that are pending included.
     pub used: u64,
-    /// Bytes that values can still be put into: free spans, those not grown to yet included.
+    /// Bytes that values of any size can still be put into: free spans, those not grown to yet included.
     pub free: u64,
     /// Bytes that the next [flush](crate::Dict::flush) gives back.
     pub pending: u64,
-    /// The share of the bytes in spans taken for records that no record uses: 0 to 1.
+    /// Bytes in spans begun for records of one size that none of them uses yet, or any more. Records of those sizes fill them, and
+    /// before it is full a dict puts what is in them together.
+    pub idle: u64,
+    /// The share of the space for values that is idle: 0 to 1.
     pub fragmentation: f64,
     /// Bytes of a span, the unit in which space is taken.
     pub span_size: u64,

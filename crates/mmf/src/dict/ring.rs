@@ -14,6 +14,8 @@ use crate::error::Result;
 use crate::sys::fence;
 
 const HEAD: usize = 16;
+/// Entries up to that are written in one piece.
+const SHORT: usize = 80;
 /// The kind of an entry that says that all was cleared.
 const CLEARED: u64 = 3;
 
@@ -28,26 +30,32 @@ pub(super) struct Event {
 
 /// The place of a change's entries. The caller has the lock.
 pub(super) struct Ring {
-    position: u64,
+    /// Where in the ring the next one begins.
+    at: usize,
     end: u64,
+    /// What was claimed before.
+    claimed: u64,
     /// They are too many to be told: everybody who watches falls behind.
     skipped: bool,
 }
 
 impl Ring {
     /// The place for entries with keys of these lengths, behind all others.
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(heap: &Heap<'_>, keys: impl Iterator<Item = usize>) -> Result<Ring> {
         let size = heap.shape.ring_size as u64;
-        let position = heap.map.word(at::RING_HEAD)?;
+        const { assert!(at::RING_HEAD == at::RING_CLAIMED + 8) };
+        let [claimed, position, ..] = heap.map.four_words(at::RING_CLAIMED)?;
         let len = keys.map(|len| (HEAD + len.next_multiple_of(8)) as u64).fold(0, u64::saturating_add);
         let skipped = len > size / 2;
         let end = position.wrapping_add(if skipped { 2 * size } else { len });
-        Ok(Ring { position, end, skipped })
+        // Whoever may write there may have put the head between two words.
+        let at = number(position % size) & !7;
+        Ok(Ring { at, end, claimed, skipped })
     }
 
     /// Has the plan move the ring's head behind these entries.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put_head(&self, plan: &mut Plan) {
         plan.put_unasked(at::RING_HEAD, self.end);
         if self.skipped {
@@ -58,13 +66,13 @@ impl Ring {
 
     /// Claims the place, before the first entry is written: from here on those who are behind by as much have missed something. The
     /// plan must be one that will be carried out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn claim(&self, heap: &Heap<'_>) -> Result<()> {
         if self.skipped {
             return Ok(());
         }
         // A writer that died may have claimed more.
-        if self.end.wrapping_sub(heap.map.word(at::RING_CLAIMED)?) <= heap.shape.ring_size as u64 {
+        if self.end.wrapping_sub(self.claimed) <= heap.shape.ring_size as u64 {
             heap.map.put_word(at::RING_CLAIMED, self.end)?;
         }
         // The claim is seen before what it is about.
@@ -94,30 +102,51 @@ impl Ring {
             return Ok(());
         }
         let (map, shape) = (heap.map, heap.shape);
-        // Words never lie across the end: positions are whole words.
         let words = [version, key.len() as u64 | kind << 16];
-        let at = self.at(heap);
-        if at + HEAD <= shape.ring_size {
-            map.put_words(shape.ring + at, &words)?;
-        } else {
-            map.put_word(shape.ring + at, words[0])?;
-            map.put_word(shape.ring, words[1])?;
+        let len = HEAD + key.len().next_multiple_of(8);
+        if len > SHORT || self.at + len > shape.ring_size {
+            return self.write_long(heap, words, key);
         }
-        self.position = self.position.wrapping_add(HEAD as u64);
-        let from = self.at(heap);
-        let (here, there) = key.split_at(key.len().min(shape.ring_size - from));
-        map.write_at(shape.ring + from, here)?;
-        if !there.is_empty() {
-            map.write_at(shape.ring, there)?;
+        // In one piece.
+        let mut all = [0; SHORT / 8];
+        all[..2].copy_from_slice(&words);
+        let (whole, rest) = (key.chunks_exact(8), key.chunks_exact(8).remainder());
+        for (word, bytes) in all[2..].iter_mut().zip(whole) {
+            *word = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         }
-        self.position = self.position.wrapping_add(key.len().next_multiple_of(8) as u64);
+        if !rest.is_empty() {
+            all[len / 8 - 1] = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        }
+        map.put_words(shape.ring + self.at, &all[..len / 8])?;
+        self.step(heap, len);
         Ok(())
     }
 
-    #[inline]
-    fn at(&self, heap: &Heap<'_>) -> usize {
-        // Whoever may write there may have put the head between two words.
-        number(self.position % heap.shape.ring_size as u64) & !7
+    #[cold]
+    #[inline(never)]
+    fn write_long(&mut self, heap: &Heap<'_>, words: [u64; 2], key: &[u8]) -> Result<()> {
+        let (map, shape) = (heap.map, heap.shape);
+        // Words never lie across the end: positions are whole words.
+        for word in words {
+            map.put_word(shape.ring + self.at, word)?;
+            self.step(heap, 8);
+        }
+        let (here, there) = key.split_at(key.len().min(shape.ring_size - self.at));
+        map.write_at(shape.ring + self.at, here)?;
+        if !there.is_empty() {
+            map.write_at(shape.ring, there)?;
+        }
+        self.step(heap, key.len().next_multiple_of(8));
+        Ok(())
+    }
+
+    /// So many bytes on, which are fewer than the ring has.
+    #[inline(always)]
+    fn step(&mut self, heap: &Heap<'_>, len: usize) {
+        self.at += len;
+        if self.at >= heap.shape.ring_size {
+            self.at -= heap.shape.ring_size;
+        }
     }
 }
 

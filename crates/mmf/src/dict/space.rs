@@ -5,6 +5,7 @@ use super::index::{LONGEST, Place, SLOTS, block_of, count_of};
 use super::plan::Plan;
 use super::record::{self, BEFORE, HEAD, STAMP, SUM, VERSION};
 use super::shape::{at, class, number};
+use super::survey::{Block, Room};
 use super::write::Writer;
 use crate::error::Result;
 
@@ -66,6 +67,10 @@ impl Writer<'_> {
     /// Gives back lines that continue buckets where there are more than the entries need, however they are spread: else that is a
     /// split's affair, and there may be none for long.
     fn shorten_buckets(&mut self) -> Result<bool> {
+        // What a power cut brings back needs its places again.
+        if self.has_pending()? {
+            return Ok(false);
+        }
         let (heap, map) = (self.heap, self.heap.map);
         let mut lines = 0_u64;
         for span in 0..number(map.word(at::USED)?).min(heap.shape.spans) {
@@ -162,6 +167,12 @@ impl Writer<'_> {
         let heap = self.heap;
         let Some(size) = class::size(class) else { return Ok(false) };
         let (head, key) = heap.key_at(block)?;
+        // What is damaged stays where its checksum and its stamp tell so.
+        if head.version <= heap.old
+            && !matches!(heap.block_at(self.dict.seed, block, size, &mut Room::default())?, Block::Whole(_))
+        {
+            return Ok(false);
+        }
         let hash = record::hash(self.dict.seed, &key);
         self.begin_change()?;
         self.plan.clear();

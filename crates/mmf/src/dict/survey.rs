@@ -43,11 +43,28 @@ pub(super) struct Survey {
     pub(super) broken: Vec<(usize, Option<Vec<u8>>)>,
 }
 
-/// Copies that are used again.
+/// Copies that are used again, and how much was looked at.
 #[derive(Default)]
 pub(super) struct Room {
     value: Vec<u8>,
+    /// How often each span was looked at as a part of a value.
+    looks: Vec<u8>,
 }
+
+impl Room {
+    /// Whether a span may be looked at once more.
+    fn look(&mut self, span: usize) -> bool {
+        if self.looks.len() <= span {
+            self.looks.resize(span + 1, 0);
+        }
+        self.looks[span] = self.looks[span].saturating_add(1);
+        self.looks[span] <= LOOKS
+    }
+}
+
+/// Values lie in spans of their own, and each is looked at once or twice, as is one that was being moved. Many that share
+/// their spans were forged, to be looked at for ever.
+const LOOKS: u8 = 8;
 
 /// Which blocks of a span are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +114,7 @@ impl Heap<'_> {
         };
         let sum = head.checksum ^ record::place(block, stamp);
         let whole = if head.in_spans {
-            sum == self.sum_of_spans(seed, block, &head, &key, room)?
+            Some(sum) == self.sum_of_spans(seed, block, &head, &key, room)?
         } else {
             room.value.clear();
             self.map.append_to(block + HEAD + head.key_len, head.value_len, &mut room.value)?;
@@ -109,18 +126,21 @@ impl Heap<'_> {
         Ok(Block::Whole(Whole { head, stamp, key }))
     }
 
-    /// The checksum of a value in spans, taken a part at a time.
-    fn sum_of_spans(&self, seed: u64, block: usize, head: &Head, key: &[u8], room: &mut Room) -> Result<u64> {
+    /// The checksum of a value in spans, taken a part at a time; `None` where they were looked at too often.
+    fn sum_of_spans(&self, seed: u64, block: usize, head: &Head, key: &[u8], room: &mut Room) -> Result<Option<u64>> {
         let mut hasher = Xxh3::with_seed(head.value_seed(seed, key));
         let mut left = head.value_len;
         for span in self.span_list(block, head)? {
+            if !room.look(span) {
+                return Ok(None);
+            }
             let len = left.min(self.shape.span_size());
             room.value.clear();
             self.map.append_to(self.shape.span(span), len, &mut room.value)?;
             hasher.update(&room.value);
             left -= len;
         }
-        Ok(hasher.digest())
+        Ok(Some(hasher.digest()))
     }
 
     /// Looks through all spans.
@@ -225,4 +245,40 @@ impl Heap<'_> {
 /// Whether a record says that its key is gone.
 pub(super) fn is_removal(head: &Head) -> bool {
     head.kind == Kind::Removal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dict::{Dict, record};
+    use crate::name::Name;
+
+    #[test]
+    fn spans_that_many_values_claim_are_looked_at_a_few_times() {
+        let name = Name::local(format!("claims {}", std::process::id())).unwrap();
+        let dict = Dict::create_new(name, 1 << 20).unwrap();
+        let value = vec![7; 20_000];
+        dict.set_bytes("original", &value).unwrap();
+        let heap = dict.heap();
+        let block = |survey: &Survey| survey.records.last().unwrap().1;
+        let original = block(&heap.survey(dict.seed, Trust::Table).unwrap());
+        let (mut head, _) = heap.key_at(original).unwrap();
+        let numbers = heap.map.read_to_vec(original + head.spans_at(), 4 * head.span_count(heap.shape)).unwrap();
+        let size = heap.block(&Plan::new(), original).unwrap().2;
+        // Records of the same class, each of which says that its value is that one.
+        for nth in 0..30_u8 {
+            dict.set_bytes(&format!("forged{nth:02}"), &vec![1; size - HEAD - 8]).unwrap();
+        }
+        let survey = heap.survey(dict.seed, Trust::Table).unwrap();
+        assert_eq!(survey.records.len(), 31);
+        for (_, block) in survey.records.iter().filter(|(_, block)| *block != original) {
+            let key = heap.known(*block).unwrap();
+            head.version = key.stamp;
+            let sum = head.sum(dict.seed, &key.key, &value) ^ record::place(*block, key.stamp);
+            heap.map.put_words(block + record::VERSION, &[head.version, head.what(), sum]).unwrap();
+            heap.map.write_at(block + head.spans_at(), &numbers).unwrap();
+        }
+        let survey = heap.survey(dict.seed, Trust::Table).unwrap();
+        assert_eq!((survey.records.len(), survey.broken.len()), (usize::from(LOOKS), 31 - usize::from(LOOKS)));
+    }
 }

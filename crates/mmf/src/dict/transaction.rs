@@ -21,12 +21,13 @@ impl Dict {
     /// Runs `body` with the lock held, and then makes all its changes at once: every reader sees all of them or none, whatever dies.
     /// If `body` fails, panics or [aborts](Transaction::abort), nothing is changed.
     ///
-    /// Others who write wait meanwhile, readers do not. This handle's own methods that write are
+    /// Others who write wait meanwhile, readers do not. This handle's own methods that write, or lock to read, are
     /// [`ErrorKind::Deadlock`] within `body`, a transaction included.
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes), and those of `body`.
+    /// [`ErrorKind::Deadlock`] within a transaction or a snapshot of this thread; otherwise as [`set_bytes`](Dict::set_bytes), and those
+    /// of `body`. Of removals alone, one needs no room; several are [`ErrorKind::Full`] where none is left.
     ///
     /// # Examples
     ///
@@ -60,7 +61,7 @@ impl Dict {
     ///
     /// # Errors
     ///
-    /// As [`entries`](Dict::entries), and those of `body`.
+    /// [`ErrorKind::Deadlock`] within a transaction of this thread; otherwise as [`entries`](Dict::entries), and those of `body`.
     ///
     /// # Examples
     ///
@@ -82,10 +83,10 @@ impl Dict {
         }
         let deadline = self.usual().deadline();
         loop {
-            let before = self.heap().moment()?;
+            let before = self.heap().stillness()?;
             let result = body(&snapshot);
             crate::sys::fence(std::sync::atomic::Ordering::Acquire);
-            if self.heap().moment()? == before {
+            if self.heap().stillness()? == before {
                 return result;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -297,5 +298,43 @@ impl Transaction<'_> {
     pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<()> {
         let bytes = self.writer.dict.encoded(key, value)?;
         self.change(key, Some((Kind::Encoded, &bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dict::index::Place;
+    use crate::name::Name;
+
+    #[test]
+    fn a_snapshot_without_a_lock_does_not_see_a_removal_half_made() {
+        let name = Name::local(format!("half made {}", std::process::id())).unwrap();
+        let dict = Dict::create_new(&name, 1 << 20).unwrap();
+        dict.set_bytes("key", b"value").unwrap();
+        let hash = dict.hash("key", "read").unwrap();
+        let Place::Entry(slot) = dict.heap().find(&Plan::new(), hash, |_| Ok(true)).unwrap() else { panic!() };
+        let reader = Dict::options().access(Access::ReadOnly).open(&name).unwrap();
+        let map = &dict.segment.map;
+        // In the first round its writer comes to its first store, in the second it is slow; after that it is as good as dead.
+        let mut rounds = 0;
+        let seen = reader.snapshot(|all| {
+            rounds += 1;
+            let first = all.contains_key("key")?;
+            match rounds {
+                1 => {
+                    for (nth, word) in [slot as u64, 0, at::COMMIT as u64, 2].into_iter().enumerate() {
+                        map.put_word(at::PAIRS + 8 * nth, word)?;
+                    }
+                    map.put_word(at::JOURNAL, 2)?;
+                }
+                2 => map.put_word(slot, 0)?,
+                _ => {}
+            }
+            Ok((first, all.contains_key("key")?, all.entries()?.len()))
+        });
+        assert_eq!((rounds, seen.unwrap()), (3, (false, false, 0)));
+        // Whoever writes next finishes it.
+        assert_eq!(dict.set_bytes("other", b"value").unwrap(), 3);
     }
 }

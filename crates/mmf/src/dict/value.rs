@@ -34,9 +34,9 @@ pub(super) use self::encoded::{decode, encode};
 
 #[cfg(feature = "serde")]
 mod encoded {
-    use serde::Serialize;
-    use serde::de::DeserializeOwned;
     use serde::de::value::BytesDeserializer;
+    use serde::de::{DeserializeOwned, IgnoredAny};
+    use serde::{Deserialize, Serialize};
 
     use super::Encoding;
     use crate::error::{Error, ErrorKind, Result};
@@ -50,7 +50,15 @@ mod encoded {
 
     pub(in crate::dict) fn decode<T: DeserializeOwned>(encoding: Encoding, bytes: &[u8]) -> Result<T> {
         match encoding {
-            Encoding::MessagePack => rmp_serde::from_slice(bytes).map_err(|error| wrong::<T>(&error)),
+            Encoding::MessagePack => {
+                let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+                let value = T::deserialize(&mut deserializer).map_err(|error| wrong::<T>(&error))?;
+                // It does not tell what is left; only behind the end there is no next value to begin with.
+                match IgnoredAny::deserialize(&mut deserializer) {
+                    Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+                    _ => Err(wrong::<T>(&"that and something behind it")),
+                }
+            }
             Encoding::Bytes => {
                 let bytes = BytesDeserializer::<serde::de::value::Error>::new(bytes);
                 T::deserialize(bytes).map_err(|error| wrong::<T>(&error))

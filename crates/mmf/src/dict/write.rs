@@ -17,6 +17,9 @@ use crate::sys::fence;
 /// About as many stores as a key takes.
 const STORES: usize = 11;
 
+/// What so many changes look at is fetched at once: it should stay in the nearest cache until its turn comes.
+const AHEAD: usize = 64;
+
 /// What is to be done with a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step<'c> {
@@ -28,11 +31,11 @@ pub(super) struct Step<'c> {
 
 /// The record that a slot leads to.
 #[derive(Clone, Copy, Debug)]
-struct Old {
-    block: usize,
-    in_spans: bool,
+pub(super) struct Old {
+    pub(super) block: usize,
+    pub(super) in_spans: bool,
     /// It was cleared, and has not been freed yet.
-    cleared: bool,
+    pub(super) cleared: bool,
 }
 
 /// A record that is there.
@@ -100,11 +103,20 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn version(&self) -> Result<u64> {
         let version = self.heap.map.word(at::COMMIT)?;
-        // No dict lives to see so many, and what is added to them must not pass the end.
-        if version > u64::MAX / 2 {
-            return Err(self.heap.damaged(format!("its last change has the version {version}")));
-        }
+        self.check_version(version)?;
         Ok(version)
+    }
+
+    /// No dict lives to see so many, and what is added to them must not pass the end.
+    #[inline(always)]
+    fn check_version(&self, version: u64) -> Result<()> {
+        if version > u64::MAX / 2 { Err(self.too_late(version)) } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_late(&self, version: u64) -> Error {
+        self.heap.damaged(format!("its last change has the version {version}"))
     }
 
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
@@ -186,24 +198,28 @@ impl<'a> Writer<'a> {
         self.plan.clear();
         self.plan.expect(STORES * changes.len());
         let map = self.heap.map;
-        let before = self.version()?;
-        let floor = map.word(at::FLOOR)?;
+        let [before, floor, buckets, _] = map.four_words(at::COMMIT)?;
+        self.check_version(before)?;
         let len = map.word(at::LEN)?;
+        let together = changes.len() > 1;
         let (mut version, mut now) = (before, len);
         // What is not needed once the change is committed: slots of removals, and blocks.
         let mut emptied = Few::new();
         let mut freed = Few::new();
         let mut told = Few::new();
-        for change in changes {
-            let (place, old) = self.find(change.hash, change.key, floor)?;
-            let there = old.is_some_and(|old| !old.cleared);
-            let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
+        for (nth, change) in changes.iter().enumerate() {
+            if together && nth % AHEAD == 0 {
+                self.fetch(&changes[nth..changes.len().min(nth + AHEAD)], buckets);
+            }
             let Some((kind, value)) = change.value else {
+                let (place, old) = self.find(change.hash, change.key, floor, buckets)?;
+                let there = old.is_some_and(|old| !old.cleared);
+                let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
                 let (Place::Entry(slot), Some(old)) = (place, old.filter(|_| there)) else { continue };
                 version += 1;
                 now = now.saturating_sub(1);
                 // One store does it; among others, or where a power cut must not bring it back, it takes a record.
-                if changes.len() > 1 || recorded {
+                if together || recorded {
                     let block = self.write_record(version, change.key, Kind::Removal, &[])?;
                     self.plan.put_unasked(block + BEFORE, before);
                     self.plan.put_unasked(block + STAMP, version);
@@ -216,7 +232,11 @@ impl<'a> Writer<'a> {
                 continue;
             };
             version += 1;
+            // Before anybody waits for what is not in the caches: no store does.
             let block = self.write_record(version, change.key, kind, value)?;
+            let (place, old) = self.find(change.hash, change.key, floor, buckets)?;
+            let there = old.is_some_and(|old| !old.cleared);
+            let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
             self.plan.put_unasked(block + BEFORE, before);
             self.plan.put_unasked(block + STAMP, version);
             self.heap.put_entry(self.plan, place, slot_for(change.hash, block))?;
@@ -229,7 +249,7 @@ impl<'a> Writer<'a> {
         if version == before {
             return Ok(None);
         }
-        let alone = changes.len() == 1 && !recorded;
+        let alone = !together && !recorded;
         if alone {
             // A removal alone: the slot is what readers go by.
             for slot in emptied.iter() {
@@ -269,7 +289,15 @@ impl<'a> Writer<'a> {
 
     /// The place of a key, and its record if it has one.
     #[inline(always)]
-    fn find(&self, hash: u64, key: &[u8], floor: u64) -> Result<(Place, Option<Old>)> {
+    fn find(&self, hash: u64, key: &[u8], floor: u64, buckets: u64) -> Result<(Place, Option<Old>)> {
+        match self.find_at_a_glance(hash, key, floor, buckets) {
+            Some((slot, old)) => Ok((Place::Entry(slot), Some(old))),
+            None => self.find_for_sure(hash, key, floor),
+        }
+    }
+
+    #[inline(never)]
+    fn find_for_sure(&self, hash: u64, key: &[u8], floor: u64) -> Result<(Place, Option<Old>)> {
         let mut copy = HeadAndKey::new();
         let mut old = None;
         let place = self.heap.find(self.plan, hash, |block| {
@@ -286,11 +314,11 @@ impl<'a> Writer<'a> {
     /// The record of a key that is there.
     pub(super) fn stored(&mut self, hash: u64, key: &[u8]) -> Result<Option<Stored>> {
         self.plan.clear();
-        if self.heap.map.word(at::BUCKETS)? == 0 {
+        let [_, floor, buckets, _] = self.heap.map.four_words(at::COMMIT)?;
+        if buckets == 0 {
             return Ok(None);
         }
-        let floor = self.heap.map.word(at::FLOOR)?;
-        let (_, old) = self.find(hash, key, floor)?;
+        let (_, old) = self.find(hash, key, floor, buckets)?;
         let Some(old) = old.filter(|old| !old.cleared) else { return Ok(None) };
         Ok(Some(Stored { block: old.block, head: self.head(old.block)? }))
     }
@@ -399,7 +427,9 @@ impl<'a> Writer<'a> {
     #[cold]
     #[inline(never)]
     pub(super) fn full(&self) -> Error {
-        let help = "remove something, or make it with more capacity";
+        let capacity = self.dict.capacity();
+        let help =
+            format!("there is no room for it in {capacity} bytes: remove something, or make it with more capacity");
         self.heap.map.name_it(Error::new(ErrorKind::Full, "change")).with_help(help)
     }
 

@@ -16,6 +16,7 @@ pub use catalog::{list, sweep};
 pub(crate) use cell::Cell;
 pub use cursor::Cursor;
 pub use options::MappingOptions;
+pub(crate) use words::Glance;
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -71,6 +72,8 @@ pub struct Mapping {
     source: Option<Source>,
     /// How it may grow.
     growth: Growth,
+    /// Offsets come from what lies in it: one that leads nowhere is damage.
+    structured: bool,
     /// Where the views are; `reach` is that of the newest.
     place: Place,
     /// The newest view is the last. Dropped before the object, whose name must outlive them.
@@ -215,6 +218,11 @@ impl Mapping {
         self.growth = Growth::UpTo(most);
     }
 
+    /// From now on offsets come from what lies in it, not from a caller.
+    pub(crate) fn set_structured(&mut self) {
+        self.structured = true;
+    }
+
     pub(crate) fn object(&self) -> &Object {
         &self.object
     }
@@ -240,7 +248,7 @@ impl Mapping {
         // The known length may be more than there is: somebody may have made the file shorter.
         if len > self.len() || len as u64 > self.object.len()? {
             self.object.grow(len as u64)?;
-            self.adopt(&mut views)?;
+            self.adopt(options::some_len(&self.object)?, &mut views)?;
         }
         Ok(())
     }
@@ -256,15 +264,17 @@ impl Mapping {
     /// What the system reports.
     pub fn refresh(&self) -> Result<usize> {
         if self.growth != Growth::Fixed {
-            self.adopt(&mut self.views()).map_err(|error| self.name_it(error))?;
+            let mut views = self.views();
+            let adopted = self.object.len().and_then(|len| self.adopt(len, &mut views));
+            adopted.map_err(|error| self.name_it(error))?;
         }
         Ok(self.len())
     }
 
-    /// Takes up the object's present length, with a new view where the last does not reach it.
-    fn adopt(&self, views: &mut Vec<View>) -> Result<()> {
+    /// Takes up a length that the object has by now, with a new view where the last does not reach it.
+    fn adopt(&self, now: u64, views: &mut Vec<View>) -> Result<()> {
         // No slice may be longer.
-        let now = usize::try_from(self.object.len()?).unwrap_or(usize::MAX).min(isize::MAX as usize);
+        let now = usize::try_from(now).unwrap_or(usize::MAX).min(isize::MAX as usize);
         if now <= self.len() {
             return Ok(());
         }
@@ -374,7 +384,16 @@ impl Mapping {
         if offset <= size && len <= size - offset {
             return Ok(self.base.load(Ordering::Relaxed).wrapping_add(offset));
         }
+        if self.structured {
+            return Err(self.leads_nowhere(offset));
+        }
         Err(self.name_it(Error::new(ErrorKind::OutOfBounds { offset, len, size }, doing)))
+    }
+
+    #[cold]
+    fn leads_nowhere(&self, offset: usize) -> Error {
+        let reason = format!("something in it leads to {offset}, where nothing is");
+        self.name_it(Error::new(ErrorKind::Damaged { reason }, "use"))
     }
 
     /// As `locate`, for those who will write.

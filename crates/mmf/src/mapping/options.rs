@@ -325,7 +325,7 @@ impl MappingOptions {
 
     fn map(&self, object: Object, source: Option<Source>) -> Result<Mapping> {
         let is_file = matches!(source, Some(Source::File(_)));
-        let Shape { len, growth, place } = self.shape(object.len()?, object.max_len(), is_file)?;
+        let Shape { len, growth, place } = self.shape(some_len(&object)?, object.max_len(), is_file)?;
         let view = View::map(&object, &place)?;
         if self.prefault {
             view.prefault(len)?;
@@ -337,6 +337,7 @@ impl MappingOptions {
             policy: self.policy,
             source,
             growth,
+            structured: false,
             place,
             views: Mutex::new(vec![view]),
             object,
@@ -354,6 +355,14 @@ struct Shape {
     len: usize,
     growth: Growth,
     place: Place,
+}
+
+/// Bytes that are there at least; asked for only where none are known.
+pub(super) fn some_len(object: &Object) -> Result<u64> {
+    match object.known_len() {
+        0 => object.len(),
+        known => Ok(known),
+    }
 }
 
 /// A length that this process can address.

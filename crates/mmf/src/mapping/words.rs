@@ -38,6 +38,12 @@ impl Glance<'_> {
         unsafe { u64::load(at.cast()) }.ok()
     }
 
+    /// Has the line of an offset fetched into the caches.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, offset: usize) {
+        reach::prefetch(self.base.wrapping_add(offset));
+    }
+
     /// Four words that follow each other, loaded in their order.
     #[inline(always)]
     pub(crate) fn four_words(self, offset: usize) -> Option<[u64; 4]> {
@@ -100,6 +106,22 @@ impl Mapping {
         }
         // SAFETY: `locate` checked the place, and the alignment was checked here; the view lives as long as `self`.
         let loaded = unsafe { u64::load(at.cast_const().cast()) };
+        loaded.map_err(|Fault| self.fault("read", offset, 0))
+    }
+
+    /// Loads four words that follow each other from `offset` on, in their order and each as [`word`](Mapping::word) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`word`](Mapping::word).
+    #[inline(always)]
+    pub(crate) fn four_words(&self, offset: usize) -> Result<[u64; 4]> {
+        let at = self.locate(offset, 32, "read")?;
+        if at.addr() % 8 != 0 {
+            return Err(self.misaligned(offset));
+        }
+        // SAFETY: as in `word`, for each of the four.
+        let loaded = unsafe { reach::load_four(at) };
         loaded.map_err(|Fault| self.fault("read", offset, 0))
     }
 
@@ -180,12 +202,6 @@ impl Mapping {
         self.fault("write", gone.unwrap_or(0), 0)
     }
 
-    /// Has the line of an offset fetched into the caches.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, offset: usize) {
-        reach::prefetch(self.base.load(Ordering::Relaxed).wrapping_add(offset));
-    }
-
     /// For several looks in a row; `None` for what has no words at all.
     #[inline(always)]
     pub(crate) fn glance(&self) -> Option<Glance<'_>> {
@@ -206,13 +222,26 @@ impl Mapping {
         self.read_raw(offset, words.as_mut_ptr().cast(), size_of_val(words))
     }
 
-    /// Copies as many bytes at `offset` as `room` has, and gives them.
+    /// Copies as many bytes at `offset` as `room` has, and gives them. For memory that need not be cleared first: another
+    /// language's string, say.
     ///
     /// # Errors
     ///
     /// As [`read_at`](Mapping::read_at).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::mem::MaybeUninit;
+    ///
+    /// let map = mmf::Mapping::anonymous(4096)?;
+    /// map.write_at(10, b"hello")?;
+    /// let mut room = [const { MaybeUninit::uninit() }; 5];
+    /// assert_eq!(map.read_uninit(10, &mut room)?, b"hello");
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
     #[inline(always)]
-    pub(crate) fn read_uninit<'b>(&self, offset: usize, room: &'b mut [MaybeUninit<u8>]) -> Result<&'b [u8]> {
+    pub fn read_uninit<'b>(&self, offset: usize, room: &'b mut [MaybeUninit<u8>]) -> Result<&'b [u8]> {
         self.read_raw(offset, room.as_mut_ptr().cast(), room.len())?;
         // SAFETY: `read_raw` has filled all of it.
         Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) })
@@ -240,6 +269,9 @@ impl Mapping {
     #[cold]
     #[inline(never)]
     fn misaligned(&self, offset: usize) -> Error {
+        if self.structured {
+            return self.leads_nowhere(offset);
+        }
         self.name_it(Error::new(ErrorKind::Misaligned { offset, align: 8 }, "use"))
     }
 }

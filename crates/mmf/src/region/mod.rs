@@ -268,6 +268,24 @@ impl Region {
         self.segment.header.capacity - PAYLOAD as u64
     }
 
+    /// Whether this process is a child that was forked since this handle was opened. The handle is its parent's then, and
+    /// everything that takes the lock fails. Who goes on in the child opens the region again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Region, Name};
+    ///
+    /// let region = Region::create_new(Name::local(format!("forked-region-{}", std::process::id()))?, 1 << 20)?;
+    /// assert!(!region.is_forked());
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn is_forked(&self) -> bool {
+        !self.segment.is_ours()
+    }
+
     /// A copy of the contents. A read-only handle takes no lock: it copies, and copies again if a writer came between.
     ///
     /// # Errors

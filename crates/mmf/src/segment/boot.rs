@@ -59,7 +59,7 @@ fn words(id: [u8; 16]) -> [u64; 2] {
 }
 
 /// It stays the same for as long as a process lives.
-fn this_boot() -> &'static sys::Boot {
+pub(super) fn this_boot() -> &'static sys::Boot {
     static THIS: OnceLock<sys::Boot> = OnceLock::new();
     THIS.get_or_init(sys::boot)
 }

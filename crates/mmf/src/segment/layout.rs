@@ -20,6 +20,8 @@ pub(crate) const NAME_MAX: usize = 256;
 /// What never changes: its bytes, with the checksum over them behind.
 pub(crate) const FIXED: usize = 1016;
 const CHECKSUM: usize = FIXED;
+/// What is read of a segment to check it.
+pub(crate) const CHECKED: usize = CHECKSUM + 8;
 
 /// A read-only compatible feature: the lock is the user's own, whose name is in the header.
 pub(crate) const OWN_LOCK: u64 = 1;
@@ -113,7 +115,7 @@ pub(crate) struct Header {
 impl Header {
     /// As bytes, checksum included.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; FIXED + 8];
+        let mut bytes = vec![0; CHECKED];
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
         put(0, &MAGIC);
         put(8, &VERSION.to_le_bytes());
@@ -139,7 +141,7 @@ impl Header {
     /// Checks everything once. `writable`: whether features that only readers may ignore matter.
     pub(crate) fn decode(bytes: &[u8], size: u64, writable: bool) -> Result<Header> {
         let refuse = |reason: String| Err(Error::new(ErrorKind::NotASegment { reason }, "open"));
-        if bytes.len() < FIXED + 8 {
+        if bytes.len() < CHECKED {
             return refuse(format!("it has {size} bytes, too few for a header"));
         }
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
@@ -195,7 +197,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 const _: () = {
-    assert!(at::BOOT >= FIXED + 8 && at::LOCK >= at::BOOT + 32 && at::LEN + 8 <= at::LOCK_QUEUE);
+    assert!(at::BOOT >= CHECKED && at::LOCK >= at::BOOT + 32 && at::LEN + 8 <= at::LOCK_QUEUE);
     assert!(at::LOCK % 64 == 0 && at::LOCK_QUEUE % 64 == 0 && at::OCCUPIED % 64 == 0);
     assert!(at::CHANGE_QUEUE % 64 == 0 && at::CHANGE_QUEUE + 64 <= at::LOCK_WORDS);
     assert!(at::LOCK_WORDS + 8 * lock::LockWords::SHARED <= SLOT_TABLE && at::SLOT_LOCK_WORD % 8 == 0);

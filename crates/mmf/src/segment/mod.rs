@@ -102,7 +102,7 @@ impl Segment {
             lock: lock.map_or(Ok(String::new()), OwnLock::checked_name)?,
         };
         let mut bytes = header.encode();
-        let boot = sys::boot();
+        let boot = boot::this_boot();
         bytes.resize(at::BOOT, 0);
         bytes.extend(boot.machine);
         bytes.extend(boot.boot);
@@ -119,7 +119,7 @@ impl Segment {
         if map.object().is_remote()? {
             return Err(Error::remote_segment("open"));
         }
-        let bytes = map.read_to_vec(0, map.len().min(PAYLOAD))?;
+        let bytes = map.read_to_vec(0, map.len().min(layout::CHECKED))?;
         let writable = map.access() == Access::ReadWrite;
         let header = Header::decode(&bytes, map.len() as u64, writable)?;
         if header.kind != kind {
@@ -141,7 +141,7 @@ impl Segment {
         let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
         // SAFETY: as above.
         let last_boot = unsafe { LastBoot::new(&map) }?;
-        let forks = sys::forks();
+        let forks = sys::watch_forks();
         let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()? ^ (u128::from(forks) << 96);
         let (participant, own_participant, unready) = (OnceLock::new(), OnceLock::new(), Mutex::new(None));
         let (changing, unwinding, torn) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));

@@ -13,6 +13,7 @@
 //! Object::anonymous(&Spec) -> Result<Object>
 //! Object::from_handle(OwnedHandle, &Spec) -> Result<Object>
 //! Object::len(&self) -> Result<u64>                     asks the system: bytes there are now
+//! Object::known_len(&self) -> u64                       bytes that it is known to have had, without asking; 0: none
 //! Object::max_len(&self) -> Option<u64>                 what it can never grow past, where the system sets that
 //! Object::grow(&self, len: u64) -> Result<()>           makes it at least `len` long, zeros behind the old end
 //! Object::sync(&self) -> Result<()>                     what was flushed is on the disk when this returns
@@ -45,7 +46,7 @@
 //!
 //! A view may reach past its object's end; those pages fault until `grow` makes them (on Windows `grow` of
 //! pagefile memory commits them in every view). Alignment to the system's granularity is handled inside.
-//! A view keeps what it needs of its object alive, so either may be dropped first. It is never executable.
+//! A view keeps the bytes that it shows, so either may be dropped first; a name is the object's alone to keep. It is never executable.
 //!
 //! Names and limits:
 //!
@@ -95,6 +96,7 @@
 //!
 //! ```text
 //! forks() -> u32                                        moves in a forked child; handles made before are its parent's
+//! watch_forks() -> u32                                  the same; from the first call or token on it moves
 //! boot() -> Boot
 //! random_id() -> Result<[u8; 16]>                       fit to be kept secret
 //! ```
@@ -133,6 +135,7 @@ pub(crate) use imp::{Bells, Rings, Tokens};
 pub use imp::{BorrowedHandle, OwnedHandle};
 pub(crate) use imp::{
     Object, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sweep, unlink_exact,
+    watch_forks,
 };
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::fence;

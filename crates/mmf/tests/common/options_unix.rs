@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mmf::Source;
 use testkit::{Peer, peer};
 
-use super::*;
+use super::{system, *};
 
 stories! {
     the_mode_is_exact_whatever_the_umask,
@@ -238,15 +238,14 @@ fn memory_is_allocated_however_often_a_signal_comes() {
     // SAFETY: the handler does nothing, and both structures live on; no old one is asked for.
     let installed = unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) };
     assert_eq!(installed, 0);
-    // SAFETY: it takes nothing and cannot fail.
-    let this = unsafe { libc::pthread_self() };
+    let this = system::Thread::this();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // As a profiler or an interpreter's timer does.
             while !done.load(Ordering::Relaxed) {
                 // SAFETY: the thread runs until this scope has ended.
-                unsafe { libc::pthread_kill(this, libc::SIGUSR1) };
+                unsafe { this.signal(libc::SIGUSR1) };
                 std::thread::sleep(Duration::from_millis(1));
             }
         });

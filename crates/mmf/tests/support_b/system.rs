@@ -102,15 +102,36 @@ pub(crate) fn interrupt_every(time: Duration) {
     action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
     // SAFETY: the handler does nothing, at any moment.
     checked(unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) });
-    // SAFETY: takes nothing and cannot fail.
-    let this = unsafe { libc::pthread_self() };
+    let this = Thread::this();
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(time);
             // SAFETY: the thread plays the peer's role, with which the process ends.
-            assert_eq!(unsafe { libc::pthread_kill(this, libc::SIGALRM) }, 0);
+            assert_eq!(unsafe { this.signal(libc::SIGALRM) }, 0);
         }
     });
+}
+
+/// What tells a thread: a number or a pointer, as the system likes.
+pub(crate) struct Thread(libc::pthread_t);
+// SAFETY: only the system follows it, which takes it from any thread.
+unsafe impl Send for Thread {}
+// SAFETY: as above.
+unsafe impl Sync for Thread {}
+
+impl Thread {
+    pub(crate) fn this() -> Thread {
+        // SAFETY: takes nothing and cannot fail.
+        Thread(unsafe { libc::pthread_self() })
+    }
+
+    /// # Safety
+    ///
+    /// The thread lives.
+    pub(crate) unsafe fn signal(&self, signal: libc::c_int) -> libc::c_int {
+        // SAFETY: the caller's promise.
+        unsafe { libc::pthread_kill(self.0, signal) }
+    }
 }
 
 /// Takes away what was mounted there last.

@@ -42,11 +42,27 @@ fn work(line: &mut Line, name: &str) {
             "Alone" => Manner::Alone,
             _ => Manner::Last,
         };
-        let answer = recover(Path::new(word()), &scene.allowed(), manner, &format!("judge {name}"));
+        let path = Path::new(word());
+        let repaired = if scene == Scene::Repair { repair(path) } else { Ok(()) };
+        let answer = repaired.and_then(|()| recover(path, &scene.allowed(), manner, &format!("judge {name}")));
         line.say(&match answer {
             Ok((found, waited)) => format!("found {found} {}", waited.as_micros()),
             Err(what) => what,
         });
+    }
+}
+
+/// Repairs what was left in the middle of a repair, or waits for another who does.
+fn repair(path: &Path) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        match Dict::repair(path) {
+            Ok(_) => return Ok(()),
+            Err(error) if *error.kind() == ErrorKind::Busy && began.elapsed() < 2 * PATIENCE => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(format!("repair: {error}")),
+        }
     }
 }
 

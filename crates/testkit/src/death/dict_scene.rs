@@ -53,11 +53,13 @@ pub(super) enum Scene {
     RemoveKept,
     TransactionKept,
     MoveKept,
+    /// Of a file in which a value and a part of the index are damaged.
+    Repair,
     /// Carries out what a transaction's process has left in the journal, and then makes a change of its own.
     Finish,
 }
 
-pub(super) const SCENES: [Scene; 22] = [
+pub(super) const SCENES: [Scene; 23] = [
     Scene::First,
     Scene::New,
     Scene::Same,
@@ -79,6 +81,7 @@ pub(super) const SCENES: [Scene; 22] = [
     Scene::RemoveKept,
     Scene::TransactionKept,
     Scene::MoveKept,
+    Scene::Repair,
     Scene::Finish,
 ];
 
@@ -166,6 +169,8 @@ impl Scene {
             Scene::Grow => vec![("a", Some(value(7, 16_000)))],
             Scene::Move | Scene::MoveKept => vec![("large", Some(value(9, 10_000)))],
             Scene::Clear | Scene::Flush | Scene::FlushAgain => vec![],
+            // Its value is the damaged one.
+            Scene::Repair => vec![("b", None)],
         }
     }
 
@@ -182,6 +187,10 @@ impl Scene {
                 None => new.remove(key),
             };
         }
+        if self == Scene::Repair {
+            // Nobody uses it before the repair is done.
+            return vec![new];
+        }
         let mut allowed = vec![old, new];
         if self == Scene::Finish {
             let mut more = allowed[1].clone();
@@ -197,7 +206,7 @@ impl Scene {
         let is_moved = |at: usize, by: u64| word(after, at) >= word(before, at) + by;
         match self {
             Scene::Split => is_moved(at::BUCKETS, 1),
-            Scene::Shorten => is_moved(at::BUCKETS, 1 << 40),
+            Scene::Shorten | Scene::Repair => is_moved(at::BUCKETS, 1 << 40),
             Scene::Grow => after.len() > before.len(),
             // Each record that is moved has a commit of its own.
             Scene::Move | Scene::MoveKept => is_moved(at::COMMIT, 3),
@@ -247,6 +256,11 @@ impl Scene {
         if self.is_kept() {
             dict.flush().expect("a flush");
         }
+        if self == Scene::Repair {
+            drop(dict);
+            damage(path);
+            return;
+        }
         if self == Scene::FlushAgain {
             for fill in [1, 1] {
                 dict.remove("a").expect("the lock");
@@ -259,6 +273,13 @@ impl Scene {
 
     /// What the traced process does, between two marks.
     pub(super) fn act(self, path: &Path) {
+        if self == Scene::Repair {
+            mark();
+            let report = Dict::repair(path).expect("a repair");
+            mark();
+            assert!(!report.is_whole());
+            return;
+        }
         let dict = open(path);
         if self != Scene::Finish {
             // To take part.
@@ -287,6 +308,19 @@ impl Scene {
         mark();
         std::mem::forget(dict);
     }
+}
+
+/// Damages a value, and the slots of every other bucket.
+fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("the file");
+    let value = value(2, 300);
+    let at = bytes.windows(value.len()).position(|here| here == value).expect("the value of b");
+    bytes[at + 100] ^= 1;
+    let span = usize::from(bytes[at::DIRECTORY]) - 1;
+    for bucket in (0..64).step_by(2) {
+        bytes[at::HEAP + span * at::SPAN + bucket * 64..][..at::NEXT].fill(0);
+    }
+    std::fs::write(path, bytes).expect("room for the file");
 }
 
 /// Whether the bucket that is split next goes on in another line.

@@ -26,16 +26,11 @@ module Mmf
 
     # @api private
     OPTIONS = %i[capacity access permissions timeout].freeze
-    # What is never taken for an attribute: Ruby asks for these itself, to convert an object.
-    CONVERSIONS = %w[to_a to_ary to_hash to_int to_io to_open to_path to_proc to_regexp to_str to_sym coerce
-                     marshal_dump _dump].freeze
-    ATTRIBUTE = /\A[[:alpha:]_][[:alnum:]_]*\z/
     MISSING = Object.new.freeze
-    private_constant :OPTIONS, :CONVERSIONS, :ATTRIBUTE, :MISSING
+    private_constant :OPTIONS, :MISSING
     private_class_method :new, :native_open
-    private :native_get, :native_versioned, :native_set, :native_replace, :native_delete, :native_increment,
-            :native_clear, :native_flush, :native_key, :native_version, :native_keys, :native_entries,
-            :native_transaction, :native_snapshot, :native_watch
+    private :native_get, :native_versioned, :native_replace, :native_increment, :native_clear, :native_flush,
+            :native_entries, :native_transaction, :native_snapshot, :native_watch
 
     # Changes as they come.
     # @api private
@@ -125,65 +120,70 @@ module Mmf
       end
     end
 
-    # Seconds that a lock is waited for, and that reading is tried beside writers; nil is for ever.
-    attr_accessor :timeout
+    # @!attribute timeout
+    #   @return [Float, nil] seconds that a lock is waited for, and that reading is tried beside writers; nil is for ever
 
+    # @!method size
+    #   @return [Integer] how many keys there are
     alias length size
+
+    # @!method capacity
+    #   @return [Integer] bytes that it may grow to
+
+    # @!method source
+    #   @return [String] its name or file, as `mmf ls` spells it
+
+    # @!method read_only?
+    #   @return [Boolean]
+
+    # @!method close
+    #   Gives it up. Twice is harmless. What has a name goes with the last process that has it open.
+    #   @return [nil]
+
+    # @!method closed?
+    #   @return [Boolean]
 
     # @return [Boolean]
     def empty?
       size.zero?
     end
 
-    # The value of a key; nil if there is no such key.
-    #
-    # @param key [String, Symbol]
-    # @raise [MismatchError] if the value is none that Ruby can have
-    def [](key)
-      native_get(key, @timeout, nil)
-    end
+    # @!method [](key)
+    #   The value of a key; nil if there is no such key.
+    #   @param key [String, Symbol]
+    #   @raise [MismatchError] if the value is none that Ruby can have
 
-    # Sets a key.
-    #
-    # @raise [FullError] if there is no room, and then the old value stays
-    # @raise [InvalidArgumentError] for what MessagePack does not hold
-    # @raise [TimeoutError]
-    # @raise [DeadlockError] in a transaction of this thread
-    def []=(key, value)
-      native_set(key, value, @timeout)
-    end
+    # @!method []=(key, value)
+    #   Sets a key.
+    #   @raise [FullError] if there is no room, and then the old value stays
+    #   @raise [InvalidArgumentError] for what MessagePack does not hold
+    #   @raise [TimeoutError]
+    #   @raise [DeadlockError] in a transaction of this thread
 
-    # Sets a key, and gives the change's version.
-    #
-    # @return [Integer]
-    def store(key, value)
-      native_set(key, value, @timeout)
-    end
+    # @!method store(key, value)
+    #   Sets a key, as #[]=, and gives the change's version.
+    #   @return [Integer]
 
     # The value of a key; if there is none, the default or what the block gives.
     #
     # @raise [KeyError] (Mmf's, and kin of Ruby's) if there is neither
     def fetch(key, *default, &block)
-      value = native_get(key, @timeout, MISSING)
+      value = native_get(key, MISSING)
       value.equal?(MISSING) ? absent(key, *default, &block) : value
     end
 
-    # @return [Boolean]
-    def key?(key)
-      native_key(key, @timeout)
-    end
+    # @!method key?(key)
+    #   @return [Boolean]
     alias has_key? key?
     alias include? key?
     alias member? key?
 
-    # @return [Array<String>] those of one moment, in no particular order
-    def keys
-      native_keys(@timeout)
-    end
+    # @!method keys
+    #   @return [Array<String>] those of one moment, in no particular order
 
     # @return [Array] those of one moment
     def values
-      native_entries(@timeout).map(&:last)
+      native_entries.map(&:last)
     end
 
     # Gives the keys and values of one moment. The block may change the dict.
@@ -193,26 +193,23 @@ module Mmf
     def each(&block)
       return enum_for(:each) { size } unless block
 
-      native_entries(@timeout).each(&block)
+      native_entries.each(&block)
       self
     end
     alias each_pair each
 
     # @return [Hash] the entries of one moment
     def to_h(&block)
-      native_entries(@timeout).to_h(&block)
+      native_entries.to_h(&block)
     end
 
-    # Removes a key.
-    #
-    # @return [Object, nil] the value it had
-    def delete(key)
-      native_delete(key, @timeout)
-    end
+    # @!method delete(key)
+    #   Removes a key.
+    #   @return [Object, nil] the value it had
 
     # Removes all keys at once.
     def clear
-      native_clear(@timeout)
+      native_clear
       self
     end
 
@@ -222,7 +219,7 @@ module Mmf
     # @yieldparam old [Object, nil]
     # @return [Object] the new value
     # @raise [ContendedError] if others were quicker for as long as was waited
-    def update(key, timeout: @timeout)
+    def update(key, timeout: self.timeout)
       deadline = timeout && now + timeout
       loop do
         old, version = native_versioned(key, timeout)
@@ -238,7 +235,7 @@ module Mmf
     # @return [Integer] the sum
     # @raise [MismatchError] if it is no Integer
     # @raise [InvalidArgumentError] if the sum is beyond 64 bits with a sign
-    def increment(key, by = 1, timeout: @timeout)
+    def increment(key, by = 1, timeout: self.timeout)
       native_increment(key, by, timeout)
     end
 
@@ -252,7 +249,7 @@ module Mmf
     #
     # @yieldparam tx [Transaction]
     # @return [Object] what the block gave; nil if it was aborted
-    def transaction(read_only: false, timeout: @timeout)
+    def transaction(read_only: false, timeout: self.timeout)
       changes = {}
       tx = Transaction.running(self, changes)
       catch(tx) do
@@ -284,18 +281,15 @@ module Mmf
       end
     end
 
-    # The version of the change that gave the key its value; nil if there is no such key. Versions only grow, over all
-    # keys.
-    #
-    # @return [Integer, nil]
-    def version(key)
-      native_version(key, @timeout)
-    end
+    # @!method version(key)
+    #   The version of the change that gave the key its value; nil if there is no such key. Versions only grow, over all
+    #   keys.
+    #   @return [Integer, nil]
 
     # Brings a file's changes to the disk. Until then a power cut may take them back; the death of a process takes
     # nothing back.
     def flush
-      native_flush(@timeout)
+      native_flush
       self
     end
 
@@ -305,43 +299,16 @@ module Mmf
       "#<#{self.class} #{source} size=#{size} capacity=#{capacity}#{" read_only" if read_only?}>"
     end
 
-    # A setter or a reader: `dict.foo = 1`, `dict.foo`.
-    def method_missing(id, *args, &block)
-      name = id.name
-      if name.end_with?("=")
-        key = name.chop
-        return super unless ATTRIBUTE.match?(key)
-        raise ArgumentError, "wrong number of arguments (given #{args.size}, expected 1)" if args.size != 1
-
-        raise InvalidArgumentError, "`#{key}` is a method: use dict[#{key.inspect}] = …" if taken?(key)
-
-        return native_set(key, args.first, @timeout)
-      end
-      return super if CONVERSIONS.include?(name) || !ATTRIBUTE.match?(name)
-
-      value = native_get(name, @timeout, MISSING)
-      return super if value.equal?(MISSING)
-      raise ArgumentError, "wrong number of arguments (given #{args.size}, expected 0)" unless args.empty?
-
-      value
-    end
-
-    # True for what exists, and for every setter that can be used.
-    def respond_to_missing?(id, include_private = false)
-      name = id.name
-      return false if closed?
-      return ATTRIBUTE.match?(name.chop) && !taken?(name.chop) && !read_only? if name.end_with?("=")
-      return super if CONVERSIONS.include?(name) || !ATTRIBUTE.match?(name)
-
-      key?(name)
-    rescue Error
-      false
-    end
+    # @!method method_missing(name, *args)
+    #   A setter or a reader: `dict.foo = 1`, `dict.foo`. `respond_to?` is true for what exists, and for every setter that
+    #   can be used.
+    #   @raise [NoMethodError] if there is no such key
+    #   @raise [InvalidArgumentError] from a setter whose name is a method: that is what `[]=` is for
 
     private
 
     def remember(options)
-      @timeout = options.fetch(:timeout, 10.0)
+      self.timeout = options.fetch(:timeout, 10.0)
     end
 
     # What #fetch gives where there is no value.
@@ -351,12 +318,6 @@ module Mmf
       return default.first unless default.empty?
 
       raise KeyError.new("key not found: #{key.inspect}", receiver: self, key: key)
-    end
-
-    # Whether a call of that name would never get to #method_missing.
-    def taken?(name)
-      CONVERSIONS.include?(name) || self.class.method_defined?(name) ||
-        singleton_methods.any? { |method| method.name == name }
     end
 
     def now

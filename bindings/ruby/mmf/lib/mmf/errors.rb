@@ -102,7 +102,7 @@ module Mmf
     include Error
   end
 
-  # All places are taken.
+  # There is no room left: for one more participant, or in a dict.
   class FullError < StandardError
     include Error
   end

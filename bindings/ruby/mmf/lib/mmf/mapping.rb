@@ -61,11 +61,13 @@ module Mmf
     #
     # @param length [Integer]
     # @param offset [Integer]
+    # @param buffer [String, nil] where to put them, in place of what it has; as with IO#pread, a loop then takes no
+    #   memory for each piece
     # @return [String] binary
     # @raise [OutOfBoundsError]
     # @raise [FaultError]
-    def pread(length, offset)
-      native_pread(length, offset)
+    def pread(length, offset, buffer = nil)
+      native_pread(length, offset, buffer)
     end
 
     # Puts bytes at an offset.
@@ -83,10 +85,10 @@ module Mmf
     #
     # @return [Integer, String]
     def [](at, length = nil)
-      return native_pread(length, offset(at)) if length
-      return native_pread(1, offset(at)).getbyte(0) unless at.is_a?(Range)
+      return native_pread(length, offset(at), nil) if length
+      return native_pread(1, offset(at), nil).getbyte(0) unless at.is_a?(Range)
 
-      native_pread(*extent(at).reverse)
+      native_pread(*extent(at).reverse, nil)
     end
 
     # Puts bytes where they are to be: `map[0] = 65`, `map[0, 5] = "hello"`, `map[0...5] = "hello"`. As many as the place
@@ -113,12 +115,16 @@ module Mmf
 
     # The next bytes, as IO#read: all that are left without a length; nil at the end with one.
     #
+    # @param buffer [String, nil] as for #pread
     # @return [String, nil]
-    def read(length = nil)
+    def read(length = nil, buffer = nil)
       left = [size - @pos, 0].max
-      return nil if length&.positive? && left.zero?
+      if length&.positive? && left.zero?
+        buffer&.clear
+        return nil
+      end
 
-      bytes = native_pread([length || left, left].min, [@pos, size].min)
+      bytes = native_pread([length || left, left].min, [@pos, size].min, buffer)
       @pos += bytes.bytesize
       bytes
     end

@@ -16,6 +16,7 @@ struct About {
     used: u64,
     free: u64,
     pending: u64,
+    idle: u64,
     fragmentation: f64,
     span_size: u64,
     spans: u64,
@@ -36,6 +37,7 @@ pub(crate) fn run(args: StatsArgs) -> Result<()> {
             used: stats.used,
             free: stats.free,
             pending: stats.pending,
+            idle: stats.idle,
             fragmentation: stats.fragmentation,
             span_size: stats.span_size,
             spans: stats.spans,
@@ -54,7 +56,8 @@ pub(crate) fn run(args: StatsArgs) -> Result<()> {
     tell("used", bytes(stats.used));
     tell("free", bytes(stats.free));
     tell("given back by a flush", bytes(stats.pending));
-    tell("fragmentation", format!("{:.1} % of the space taken for records has none", 100.0 * stats.fragmentation));
+    tell("idle in spans begun", format!("{}, for more records of the sizes in them", bytes(stats.idle)));
+    tell("fragmentation", format!("{:.1} % of the capacity is idle so", 100.0 * stats.fragmentation));
     tell("spans", format!("{} of {} taken, {} each", stats.spans_taken, stats.spans, human(stats.span_size)));
     tell("buckets", stats.buckets.to_string());
     tell("version", stats.version.to_string());

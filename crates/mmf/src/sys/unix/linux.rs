@@ -196,8 +196,11 @@ pub(super) fn sync(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 /// `msync` that hands pages to the system without waiting for the disk; `fsync` finds them there.
 pub(super) const FLUSH: rustix::mm::MsyncFlags = rustix::mm::MsyncFlags::ASYNC;
 
-/// The flag that refuses an address that is taken.
+/// The flag that refuses an address that is taken. Android's headers lack its name.
+#[cfg(target_os = "linux")]
 pub(super) const FIXED: rustix::mm::MapFlags = rustix::mm::MapFlags::FIXED_NOREPLACE;
+#[cfg(target_os = "android")]
+pub(super) const FIXED: rustix::mm::MapFlags = rustix::mm::MapFlags::from_bits_retain(0x10_0000);
 
 /// What large pages of shared memory are made of here.
 pub(super) const LARGE_PAGE: usize = 2 << 20;
@@ -240,11 +243,17 @@ pub(super) fn populate(address: *mut u8, len: usize, write: bool) -> Result<(), 
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(Errno::INVAL) => return super::touch(address, len),
             // Memory that the machine's own checks have condemned is gone as well.
-            Err(Errno::HWPOISON) => return Err(Errno::FAULT),
+            Err(HWPOISON) => return Err(Errno::FAULT),
             result => return result,
         }
     }
 }
+
+#[cfg(target_os = "linux")]
+const HWPOISON: Errno = Errno::HWPOISON;
+/// Android's headers lack its name.
+#[cfg(target_os = "android")]
+const HWPOISON: Errno = Errno::from_raw_os_error(133);
 
 #[cfg(test)]
 mod tests {

@@ -23,22 +23,28 @@ const GROW: i64 = LIVE + 1;
 /// From here on a byte per participant of a segment, held exclusively for its life.
 const SLOTS: i64 = LIVE + 64;
 
-/// With 64 bits for the offsets. For 32-bit processors glibc's `fcntl` takes a narrower one, so that the system is called
-/// without it ([`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html), `fcntl64`).
-#[cfg(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu"))]
+/// With 64 bits for the offsets. For 32-bit processors the `fcntl` of glibc and Android takes a narrower one, so that the
+/// system is called without it ([`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html), `fcntl64`).
+#[cfg(all(target_pointer_width = "32", any(target_os = "android", all(target_os = "linux", target_env = "gnu"))))]
 type Flock = libc::flock64;
-#[cfg(not(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu")))]
+#[cfg(not(all(
+    target_pointer_width = "32",
+    any(target_os = "android", all(target_os = "linux", target_env = "gnu"))
+)))]
 type Flock = libc::flock;
 
 /// # Safety
 ///
 /// The descriptor is open, the command is one of locks, and the lock may be read and written.
-#[cfg(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu"))]
+#[cfg(all(target_pointer_width = "32", any(target_os = "android", all(target_os = "linux", target_env = "gnu"))))]
 unsafe fn fcntl(fd: libc::c_int, command: libc::c_int, lock: *mut Flock) -> libc::c_long {
     // SAFETY: the caller's promise.
     unsafe { libc::syscall(libc::SYS_fcntl64, fd, command, lock) }
 }
-#[cfg(not(all(target_os = "linux", target_pointer_width = "32", target_env = "gnu")))]
+#[cfg(not(all(
+    target_pointer_width = "32",
+    any(target_os = "android", all(target_os = "linux", target_env = "gnu"))
+)))]
 use libc::fcntl;
 
 fn byte(at: i64, kind: i32) -> Flock {

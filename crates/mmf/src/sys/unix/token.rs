@@ -131,6 +131,12 @@ pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
+/// As [`forks`], and counts from now on if nobody did.
+pub(crate) fn watch_forks() -> u32 {
+    arm_fork_handlers();
+    forks()
+}
+
 /// The list's guard while a fork is under way.
 struct Forking(UnsafeCell<Option<MutexGuard<'static, Vec<RawFd>>>>);
 

@@ -43,3 +43,8 @@ pub(crate) fn token_is_held(_object: &Object, _id: &[u8; 16], _slot: usize) -> R
 pub(crate) fn forks() -> u32 {
     0
 }
+
+/// As [`forks`].
+pub(crate) fn watch_forks() -> u32 {
+    forks()
+}

@@ -23,7 +23,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
 use super::section::{Section, check_countable, create_mapping};
-use super::security::{Descriptor, Kind};
+use super::security::{Descriptor, Kind, User};
 use super::{error, size32, wide};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{Access, Spec};
@@ -53,7 +53,8 @@ impl File {
         let size = spec.size.unwrap_or(0);
         check_countable(size, "create")?;
         let permissions = spec.permissions.clone().unwrap_or_default();
-        let newborn = Newborn::in_directory(directory, &Descriptor::new(&permissions, Kind::File)?)?;
+        let descriptor = Descriptor::new(&permissions, &User::current()?, Kind::File)?;
+        let newborn = Newborn::in_directory(directory, &descriptor)?;
         // Before it has a name that would stay.
         if !spec.first_bytes.is_empty() && is_remote(&newborn.file) {
             return Err(Error::remote_segment("create"));

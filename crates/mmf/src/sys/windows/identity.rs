@@ -17,15 +17,29 @@ pub(crate) fn forks() -> u32 {
     0
 }
 
+/// There are none.
+pub(crate) fn watch_forks() -> u32 {
+    forks()
+}
+
 /// The id that the system's setup gave the machine, and the moment of the boot with half of that id behind it.
 ///
 /// Nothing depends on the latter for life: tokens are objects of the kernel's, and none outlives it.
 pub(crate) fn boot() -> Boot {
     let machine = machine();
-    let mut boot = [0; 16];
-    boot[..8].copy_from_slice(&booted().to_le_bytes());
-    boot[8..].copy_from_slice(&machine[..8]);
-    Boot { machine, boot }
+    Boot { machine, boot: boot_id(booted(), machine) }
+}
+
+/// Where the moment is not known, each process has a boot of its own: that costs time, as what others use is then looked
+/// through for what another boot left, and two boots must not be taken for one.
+fn boot_id(booted: u64, machine: [u8; 16]) -> [u8; 16] {
+    if booted == 0 {
+        return random_id().unwrap_or_default();
+    }
+    let mut id = machine;
+    id.rotate_left(8);
+    id[..8].copy_from_slice(&booted.to_le_bytes());
+    id
 }
 
 /// `HKLM\SOFTWARE\Microsoft\Cryptography\MachineGuid`, the same for programs of 32 and 64 bits.
@@ -82,4 +96,16 @@ pub(crate) fn random_id() -> Result<[u8; 16]> {
     // SAFETY: no algorithm is named, as the flag wants it; `id` is writable for 16 bytes.
     let status = unsafe { BCryptGenRandom(ptr::null_mut(), id.as_mut_ptr(), 16, BCRYPT_USE_SYSTEM_PREFERRED_RNG) };
     if status < 0 { Err(error::of_status("get random bytes for", status)) } else { Ok(id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boots_whose_moments_are_not_known_are_not_the_same() {
+        let machine = *b"0123456789abcdef";
+        assert_eq!(boot_id(0x0807_0605_0403_0201, machine), *b"\x01\x02\x03\x04\x05\x06\x07\x0801234567");
+        assert_ne!(boot_id(0, machine), boot_id(0, machine));
+    }
 }

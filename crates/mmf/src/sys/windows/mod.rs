@@ -1,12 +1,13 @@
 //! Windows: named memory is a section of the pagefile, and a file is mapped through a section for each view.
 //!
-//! A name dies with the last handle even while views stay mapped, so views of memory keep a handle of their own.
+//! A name dies with the last handle even while views stay mapped, so a mapping keeps its object until its views are gone.
 
 mod bells;
 mod error;
 mod event;
 mod file;
 mod identity;
+mod look;
 mod names;
 mod object;
 mod privilege;
@@ -20,7 +21,7 @@ mod view;
 pub use std::os::windows::io::{BorrowedHandle, OwnedHandle};
 
 pub(crate) use bells::{Bells, Rings};
-pub(crate) use identity::{boot, forks, random_id};
+pub(crate) use identity::{boot, forks, random_id, watch_forks};
 pub(crate) use names::{check_exact, list, sweep, unlink_exact};
 pub(crate) use object::Object;
 pub(crate) use token::Tokens;

@@ -9,7 +9,7 @@ use windows_sys::Win32::Foundation::{HANDLE, STATUS_NO_MORE_ENTRIES, STATUS_NOT_
 
 use super::object::Object;
 use super::section::Section;
-use super::security::User;
+use super::security::{self, User};
 use super::{error, size32};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
@@ -21,13 +21,13 @@ const PREFIX: &str = "mmf.";
 const EXACT_MAX: usize = 32766;
 
 /// As `CreateFileMapping` takes it. A user's own names are apart from those of others in the same login session.
-pub(super) fn kernel_name(name: &Name) -> Result<String> {
+pub(super) fn kernel_name(name: &Name, user: &User) -> String {
     let text = name.as_str();
-    Ok(match name.scope() {
-        Scope::Local => format!("Local\\{}{text}", own_prefix(&User::current()?)),
+    match name.scope() {
+        Scope::Local => format!("Local\\{}{text}", own_prefix(user)),
         Scope::Global => format!("Global\\{PREFIX}{text}"),
         Scope::Exact => text.to_owned(),
-    })
+    }
 }
 
 fn own_prefix(user: &User) -> String {
@@ -60,11 +60,11 @@ pub(crate) fn sweep() -> Result<Vec<Swept>> {
 }
 
 pub(crate) fn list() -> Result<Vec<Listed>> {
-    let user = User::current()?;
+    let (user, session) = (User::current()?, security::session()?);
     let own = own_prefix(&user);
     // https://learn.microsoft.com/windows/win32/termserv/kernel-object-namespaces
     let everybodys = r"\BaseNamedObjects";
-    let local = match user.session {
+    let local = match session {
         0 => everybodys.to_owned(),
         session => format!(r"\Sessions\{session}\BaseNamedObjects"),
     };
@@ -74,7 +74,7 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
     }
     for entry in sections_in(everybodys)? {
         // In session 0 both scopes are one directory.
-        let own = user.session == 0 && entry.starts_with(&own);
+        let own = session == 0 && entry.starts_with(&own);
         names.extend(entry.strip_prefix(PREFIX).filter(|_| !own).and_then(|text| Name::global(text).ok()));
     }
     names.sort();
@@ -82,7 +82,7 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
     let mut living = Vec::new();
     for name in names {
         let spec = Spec { access: Access::ReadOnly, allow_other_owners: true, ..Spec::default() };
-        match Section::open(&kernel_name(&name)?, &spec) {
+        match Section::open(&kernel_name(&name, &user), &spec) {
             Ok((section, _)) => {
                 let object = Object::Memory(section);
                 living.push(Listed { name, size: object.len().ok(), info: object.info().ok() });

@@ -9,7 +9,7 @@ use super::error;
 use super::file::File;
 use super::names::{self, kernel_name};
 use super::section::Section;
-use super::security::{Descriptor, Kind, Security, foreign};
+use super::security::{Descriptor, Kind, Security, User, foreign};
 use crate::error::{Error, Result};
 use crate::name::{Name, Source};
 use crate::spec::{LargePages, ObjectInfo, Permissions, Spec};
@@ -22,7 +22,10 @@ pub(crate) enum Object {
 impl Object {
     pub(crate) fn create(source: &Source, spec: &Spec) -> Result<Object> {
         let object = match source {
-            Source::Named(name) => Object::Memory(Section::create(Some(&kernel_name(name)?), spec)?),
+            Source::Named(name) => {
+                let user = User::current()?;
+                Object::Memory(Section::create(Some(&kernel_name(name, &user)), &user, spec)?)
+            }
             Source::File(path) => {
                 refuse_large_pages(spec)?;
                 Object::File(File::create(path, spec)?)
@@ -39,10 +42,11 @@ impl Object {
     }
 
     fn open_named(name: &Name, spec: &Spec) -> Result<Object> {
-        let (section, security) = Section::open(&kernel_name(name)?, spec)?;
+        let user = User::current()?;
+        let (section, security) = Section::open(&kernel_name(name, &user), spec)?;
         if !spec.allow_other_owners {
             match &security {
-                Some(security) => security.check_owner()?,
+                Some(security) => security.check_owner(&user)?,
                 None => return Err(foreign("a user whose name cannot be read")),
             }
         }
@@ -59,7 +63,7 @@ impl Object {
     }
 
     pub(crate) fn anonymous(spec: &Spec) -> Result<Object> {
-        Object::Memory(Section::create(None, spec)?).inherit(spec)
+        Object::Memory(Section::create(None, &User::current()?, spec)?).inherit(spec)
     }
 
     /// Takes what [`handle`](Object::handle) gives, and what other programs have: a section's handle or a file's.
@@ -72,13 +76,21 @@ impl Object {
             }
         };
         object.check_demands(spec, None)?;
-        object.inherit(spec)
+        object.set_inheritable(spec.inheritable)
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
         match self {
             Object::Memory(section) => section.len(),
             Object::File(file) => file.len(),
+        }
+    }
+
+    /// Bytes that are known to be there without asking.
+    pub(crate) fn known_len(&self) -> u64 {
+        match self {
+            Object::Memory(section) => section.known_len(),
+            Object::File(_) => 0,
         }
     }
 
@@ -157,19 +169,24 @@ impl Object {
     }
 
     fn security(&self) -> Result<Security> {
-        Security::of(self.handle(), self.kind())?.ok_or_else(|| {
+        Security::of(self.handle())?.ok_or_else(|| {
             Error::unsupported("read the permissions of", "an object that the system has noted no owner of")
         })
     }
 
     /// Of an event that all who may write this object may set. Where it is not known who that is, its maker alone.
     pub(super) fn ringers(&self) -> Result<Descriptor> {
-        Descriptor::of_ringers(self.handle(), self.kind())
-            .or_else(|_| Descriptor::new(&Permissions::User, Kind::Section))
+        Descriptor::of_ringers(self.handle())
+            .or_else(|_| Descriptor::new(&Permissions::User, &User::current()?, Kind::Section))
     }
 
+    /// For a handle that was made here, which no child gets unless that is said.
     fn inherit(self, spec: &Spec) -> Result<Object> {
-        let flags = if spec.inheritable { HANDLE_FLAG_INHERIT } else { 0 };
+        if spec.inheritable { self.set_inheritable(true) } else { Ok(self) }
+    }
+
+    fn set_inheritable(self, inheritable: bool) -> Result<Object> {
+        let flags = if inheritable { HANDLE_FLAG_INHERIT } else { 0 };
         // SAFETY: a handle that this object owns.
         match unsafe { SetHandleInformation(self.handle().as_raw_handle(), HANDLE_FLAG_INHERIT, flags) } {
             0 => Err(error::last("pass on")),
@@ -192,7 +209,7 @@ impl Object {
             }
         }
         if let Some(wanted) = &spec.permissions {
-            let wanted = Descriptor::new(wanted, self.kind())?;
+            let wanted = Descriptor::new(wanted, &User::current()?, self.kind())?;
             let own;
             let found = match security {
                 Some(security) => security,

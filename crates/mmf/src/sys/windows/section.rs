@@ -2,6 +2,7 @@
 
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,9 +19,10 @@ use windows_sys::Win32::System::Memory::{
     SEC_COMMIT, SEC_FILE, SEC_IMAGE, SEC_LARGE_PAGES, SEC_RESERVE, SECTION_QUERY,
 };
 
-use super::security::{Descriptor, Kind, Security};
+use super::look::Look;
+use super::security::{Descriptor, Kind, Security, User};
 use super::view::Mapped;
-use super::{error, granularity, halves, privilege, wide};
+use super::{error, granularity, halves, page_size, privilege, wide};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{Access, LargePages, Spec};
 
@@ -66,11 +68,12 @@ pub(crate) struct Section {
     access: Access,
     /// How much of a reserve was committed when somebody last looked.
     seen: AtomicU64,
+    look: Look,
 }
 
 impl Section {
     /// Named where `name` is given.
-    pub(super) fn create(name: Option<&str>, spec: &Spec) -> Result<Section> {
+    pub(super) fn create(name: Option<&str>, user: &User, spec: &Spec) -> Result<Section> {
         let size = spec.size.unwrap_or(0);
         let growable = spec.reserve.is_some_and(|reserve| reserve > size);
         if size == 0 && !growable {
@@ -80,15 +83,15 @@ impl Section {
             (LargePages::Require, true) => {
                 return Err(Error::invalid("create", "memory of large pages cannot grow, so it takes no reserve"));
             }
-            (LargePages::Require, false) => return Section::of_large_pages(name, size, spec),
-            (LargePages::Prefer, false) => match Section::of_large_pages(name, size, spec) {
+            (LargePages::Require, false) => return Section::of_large_pages(name, size, user, spec),
+            (LargePages::Prefer, false) => match Section::of_large_pages(name, size, user, spec) {
                 Err(error) if *error.kind() != ErrorKind::AlreadyExists => {}
                 result => return result,
             },
             (LargePages::Prefer, true) | (LargePages::Never, _) => {}
         }
         let permissions = spec.permissions.clone().unwrap_or_default();
-        let descriptor = Descriptor::new(&permissions, Kind::Section)?;
+        let descriptor = Descriptor::new(&permissions, user, Kind::Section)?;
         let Some(reserve) = spec.reserve.filter(|_| growable) else {
             return Section::finished(size, SEC_COMMIT, &descriptor, name, spec);
         };
@@ -105,31 +108,26 @@ impl Section {
         name: Option<&str>,
         spec: &Spec,
     ) -> Result<Section> {
+        // In whole pages, so that what the system will tell of its size is known already.
+        let size = size.checked_next_multiple_of(page_size() as u64).unwrap_or(u64::MAX);
         if flags & SEC_RESERVE == 0 && spec.first_bytes.is_empty() {
-            return Section::new(make(name, size, flags, descriptor)?, spec);
+            return Ok(Section::with(make(name, size, flags, descriptor)?, size, flags, spec.access));
         }
         let unfinished = Descriptor::parse(&format!("{}{UNFINISHED}", descriptor.owner()?), Kind::Section)?;
         let handle = make(name, size, flags, &unfinished)?;
-        let section = Section::new(handle, &Spec { access: Access::ReadWrite, ..spec.clone() })?;
+        let section = Section::with(handle, size, flags, Access::ReadWrite);
+        let first = Arc::new(section.window(Access::ReadWrite, 0)?);
+        let section = Section { look: Look::of(first.clone()), ..section };
         if flags & SEC_RESERVE != 0 {
             section.commit(0, spec.size.unwrap_or(0))?;
         }
-        section.begin_with(&spec.first_bytes)?;
+        first.begin_with(&spec.first_bytes)?;
         descriptor.replace_dacl(&section.handle)?;
-        Ok(Section { access: spec.access, ..section })
+        let look = if spec.access == Access::ReadWrite { section.look } else { Look::new(spec.access) };
+        Ok(Section { access: spec.access, look, ..section })
     }
 
-    /// Writes what it begins with. Only for one that nobody else has open.
-    fn begin_with(&self, bytes: &[u8]) -> Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let len = bytes.len().next_multiple_of(self.granularity());
-        let view = Mapped::new(self, Access::ReadWrite, 0, len.min(usize::try_from(self.size).unwrap_or(len)), None)?;
-        view.begin_with(bytes)
-    }
-
-    fn of_large_pages(name: Option<&str>, size: u64, spec: &Spec) -> Result<Section> {
+    fn of_large_pages(name: Option<&str>, size: u64, user: &User, spec: &Spec) -> Result<Section> {
         let doing = "get large pages for";
         privilege::enable_lock_memory()?;
         let large = large_page() as u64;
@@ -140,7 +138,7 @@ impl Section {
             return Err(Error::new(ErrorKind::NoSpace, doing));
         };
         let permissions = spec.permissions.clone().unwrap_or_default();
-        let descriptor = Descriptor::new(&permissions, Kind::Section)?;
+        let descriptor = Descriptor::new(&permissions, user, Kind::Section)?;
         Section::finished(size, SEC_COMMIT | SEC_LARGE_PAGES, &descriptor, name, spec).map_err(privilege::explain)
     }
 
@@ -152,8 +150,8 @@ impl Section {
         loop {
             let refused = match open_with(&name_wide, rights | READ_CONTROL) {
                 Ok(handle) => {
-                    let security = Security::of(handle.as_handle(), Kind::Section)?;
-                    return Ok((Section::new(handle, spec)?, security));
+                    let security = Security::of(handle.as_handle())?;
+                    return Ok((Section::new(handle, spec.access)?, security));
                 }
                 Err(error) if error::code_of(&error) == ERROR_ACCESS_DENIED => error,
                 Err(error) => return Err(explain(error, name)),
@@ -165,7 +163,7 @@ impl Section {
                 thread::sleep(Duration::from_millis(1));
             } else if finished {
                 return match open_with(&name_wide, rights) {
-                    Ok(handle) => Ok((Section::new(handle, spec)?, None)),
+                    Ok(handle) => Ok((Section::new(handle, spec.access)?, None)),
                     Err(_) => Err(refused),
                 };
             } else {
@@ -180,7 +178,7 @@ impl Section {
         if query(handle.as_handle()).err() == Some(STATUS_OBJECT_TYPE_MISMATCH) {
             return Ok(Err(handle));
         }
-        let section = Section::new(handle, spec)?;
+        let section = Section::new(handle, spec.access)?;
         // Nothing but trying tells whether a handle has the rights.
         let len = section.size.min(section.granularity() as u64);
         match Mapped::new(&section, spec.access, 0, usize::try_from(len).unwrap_or(0), None) {
@@ -197,19 +195,23 @@ impl Section {
             Access::CopyOnWrite => PAGE_WRITECOPY,
         };
         match create_mapping(file.as_raw_handle(), ptr::null(), protection, 0, None) {
-            Ok(handle) => Section::new(handle, &Spec { access, ..Spec::default() }).map(Some),
+            Ok(handle) => Section::new(handle, access).map(Some),
             Err(error) if error::code_of(&error) == ERROR_FILE_INVALID => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn new(handle: OwnedHandle, spec: &Spec) -> Result<Section> {
+    fn new(handle: OwnedHandle, access: Access) -> Result<Section> {
         let information = query(handle.as_handle()).map_err(|status| error::of_status("measure", status))?;
         if information.attributes & SEC_IMAGE != 0 {
             return Err(Error::unsupported("open", "sharing a program's image"));
         }
         let size = u64::try_from(information.size).unwrap_or(0);
-        Ok(Section { handle, size, attributes: information.attributes, access: spec.access, seen: AtomicU64::new(0) })
+        Ok(Section::with(handle, size, information.attributes, access))
+    }
+
+    fn with(handle: OwnedHandle, size: u64, attributes: u32, access: Access) -> Section {
+        Section { handle, size, attributes, access, seen: AtomicU64::new(0), look: Look::new(access) }
     }
 
     pub(super) fn handle(&self) -> BorrowedHandle<'_> {
@@ -244,25 +246,59 @@ impl Section {
         large | if access == Access::CopyOnWrite { FILE_MAP_COPY } else { rights(access) }
     }
 
+    /// Bytes that were there when this handle made it, or last looked; 0 if neither.
+    pub(super) fn known_len(&self) -> u64 {
+        if self.is_growable() { self.seen.load(Ordering::Relaxed) } else { self.size }
+    }
+
+    fn is_growable(&self) -> bool {
+        self.attributes & SEC_RESERVE != 0 && !self.is_of_file()
+    }
+
     /// Bytes that are there: all, or of a reserve those from its start to the first that is not committed.
     pub(super) fn len(&self) -> Result<u64> {
-        if self.attributes & SEC_RESERVE == 0 || self.is_of_file() {
+        if !self.is_growable() {
             return Ok(self.size);
         }
         // What was committed stays so.
-        let seen = self.seen.load(Ordering::Relaxed);
-        let mut len = seen - seen % WINDOW;
-        while len < self.size {
-            let window = WINDOW.min(self.size - len);
-            let view = Mapped::new(self, Access::ReadOnly, len, usize::try_from(window).unwrap_or(0), None)?;
-            let committed = view.committed()? as u64;
-            len += committed.min(window);
-            if committed < window {
-                break;
-            }
+        let mut len = self.seen.load(Ordering::Relaxed);
+        let look = self.look.get(|| self.window(self.access, 0))?;
+        let mut all = false;
+        if let Some((look, known)) = look.zip(usize::try_from(len).ok()).filter(|(look, known)| *known < look.len()) {
+            let committed = look.committed(known)?;
+            len = committed as u64;
+            all = committed < look.len();
         }
-        self.seen.store(len, Ordering::Relaxed);
+        while !all && len < self.size {
+            let start = len - len % WINDOW;
+            let window = self.window(Access::ReadOnly, start)?;
+            let committed = window.committed(usize::try_from(len - start).unwrap_or(0))?;
+            len = start + committed as u64;
+            all = committed < window.len();
+        }
+        self.seen.fetch_max(len, Ordering::Relaxed);
         Ok(len)
+    }
+
+    /// A view of the bytes from `start` on, as many as a window has or the section.
+    fn window(&self, access: Access, start: u64) -> Result<Mapped> {
+        let len = WINDOW.min(self.size.saturating_sub(start));
+        Mapped::new(self, access, start, usize::try_from(len).unwrap_or(0), None)
+    }
+
+    /// A view of this length at least from the start on.
+    pub(super) fn view_from_start(&self, access: Access, len: usize) -> Result<Arc<Mapped>> {
+        let map = || Mapped::new(self, access, 0, len, None);
+        if access != self.access || access == Access::CopyOnWrite {
+            return map().map(Arc::new);
+        }
+        self.look.of_len(len, self.granularity(), map)
+    }
+
+    /// A view of these bytes, elsewhere than at the start or at an address that is asked for.
+    pub(super) fn part(&self, access: Access, offset: u64, len: usize, address: Option<usize>) -> Result<Arc<Mapped>> {
+        self.look.give_up();
+        Mapped::new(self, access, offset, len, address).map(Arc::new)
     }
 
     pub(super) fn grow(&self, len: u64) -> Result<()> {
@@ -283,7 +319,17 @@ impl Section {
 
     /// Makes the bytes from `from` to `to` be there, in every view of every process. Those that are stay as they are.
     fn commit(&self, from: u64, to: u64) -> Result<()> {
+        if from >= to {
+            return Ok(());
+        }
         let mut start = from - from % WINDOW;
+        if let Some(view) = self.look.get(|| self.window(self.access, 0))? {
+            // See below for why the view goes on.
+            if to.saturating_add(granularity() as u64) <= view.len() as u64 {
+                view.commit(usize::try_from(from).unwrap_or(0), usize::try_from(to - from).unwrap_or(0))?;
+                start = to;
+            }
+        }
         while start < to {
             let end = to.min(start + WINDOW);
             // Wine forgets a commit that ends where its view ends: so the view goes on where there is more to map,
@@ -294,6 +340,7 @@ impl Section {
             view.commit(usize::try_from(skip).unwrap_or(0), usize::try_from(end - start - skip).unwrap_or(0))?;
             start = end;
         }
+        self.seen.fetch_max(to.next_multiple_of(page_size() as u64), Ordering::Relaxed);
         Ok(())
     }
 }
@@ -395,7 +442,7 @@ fn is_unfinished(name: &[u16]) -> bool {
     let seen = || -> Result<bool> {
         let handle = open_with(name, READ_CONTROL)?;
         let unfinished = Descriptor::parse(UNFINISHED, Kind::Section)?;
-        match Security::of(handle.as_handle(), Kind::Section)? {
+        match Security::of(handle.as_handle())? {
             Some(seen) => seen.lets_in_as(&unfinished),
             None => Ok(false),
         }

@@ -1,32 +1,29 @@
 //! Who this user is, who owns an object, and who may open it.
 
 use std::ffi::c_void;
-use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsRawHandle, BorrowedHandle, OwnedHandle};
 use std::ptr::{self, NonNull};
 
-use windows_sys::Win32::Foundation::{ERROR_NO_TOKEN, ERROR_SUCCESS, GENERIC_ALL, GENERIC_WRITE, HANDLE, LocalFree};
+use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, GENERIC_ALL, GENERIC_WRITE, HANDLE, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
     ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertSidToStringSidW,
-    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1, SE_FILE_OBJECT,
-    SE_KERNEL_OBJECT, SE_OBJECT_TYPE,
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, SDDL_REVISION_1,
 };
 use windows_sys::Win32::Security::{
     ACCESS_ALLOWED_ACE, ACL, CheckTokenMembership, DACL_SECURITY_INFORMATION, GENERIC_MAPPING, GetAce,
-    GetSecurityDescriptorDacl, GetTokenInformation, INHERIT_ONLY_ACE, LookupAccountSidW, MapGenericMask,
-    OBJECT_SECURITY_INFORMATION, OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES,
-    SECURITY_DESCRIPTOR, SetKernelObjectSecurity, TOKEN_ACCESS_MASK, TOKEN_INFORMATION_CLASS, TOKEN_QUERY, TokenOwner,
-    TokenSessionId, TokenUser,
+    GetKernelObjectSecurity, GetSecurityDescriptorDacl, GetSecurityDescriptorOwner, GetTokenInformation,
+    INHERIT_ONLY_ACE, LookupAccountSidW, MapGenericMask, OBJECT_SECURITY_INFORMATION, OWNER_SECURITY_INFORMATION,
+    PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES, SECURITY_DESCRIPTOR, SetKernelObjectSecurity,
+    TOKEN_INFORMATION_CLASS, TokenOwner, TokenSessionId, TokenUser,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_ALL_ACCESS, FILE_GENERIC_EXECUTE, FILE_GENERIC_READ, FILE_GENERIC_WRITE, FILE_WRITE_DATA,
     STANDARD_RIGHTS_EXECUTE, STANDARD_RIGHTS_READ, STANDARD_RIGHTS_WRITE, SYNCHRONIZE,
 };
 use windows_sys::Win32::System::Memory::{
-    SECTION_ALL_ACCESS, SECTION_MAP_EXECUTE, SECTION_MAP_READ, SECTION_MAP_WRITE, SECTION_QUERY,
+    LMEM_FIXED, LocalAlloc, SECTION_ALL_ACCESS, SECTION_MAP_EXECUTE, SECTION_MAP_READ, SECTION_MAP_WRITE, SECTION_QUERY,
 };
-use windows_sys::Win32::System::Threading::{
-    EVENT_MODIFY_STATE, GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken,
-};
+use windows_sys::Win32::System::Threading::EVENT_MODIFY_STATE;
 
 use super::{error, size32, wide};
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +33,7 @@ use crate::spec::Permissions;
 const SYSTEM: &str = "S-1-5-18";
 const ADMINISTRATORS: &str = "S-1-5-32-544";
 
-/// What the system gave with the duty to call `LocalFree`.
+/// Memory with the duty to call `LocalFree`: what the system gave, or what it was given to fill.
 struct Given(NonNull<c_void>);
 
 impl Given {
@@ -47,7 +44,7 @@ impl Given {
 
 impl Drop for Given {
     fn drop(&mut self) {
-        // SAFETY: this is the only owner, and the function that gave it documents `LocalFree`.
+        // SAFETY: this is the only owner, and the function that gave it documents `LocalFree`, or is `LocalAlloc`.
         unsafe { LocalFree(self.0.as_ptr()) };
     }
 }
@@ -67,46 +64,31 @@ fn text_of(given: &Given) -> String {
     }
 }
 
-/// The token whose rights this thread has: the one it impersonates, or else the process's.
-pub(super) fn token(rights: TOKEN_ACCESS_MASK) -> Result<OwnedHandle> {
-    let mut token: HANDLE = ptr::null_mut();
-    // SAFETY: gives a constant that stands for this thread and needs no closing.
-    let thread = unsafe { GetCurrentThread() };
-    // SAFETY: `token` is writable.
-    let mut done = unsafe { OpenThreadToken(thread, rights, 1, &raw mut token) };
-    if done == 0 {
-        let failure = error::last("ask who this user is, to name");
-        if error::code_of(&failure) != ERROR_NO_TOKEN {
-            return Err(failure);
-        }
-        // SAFETY: as above, for this process.
-        let process = unsafe { GetCurrentProcess() };
-        // SAFETY: `token` is writable.
-        done = unsafe { OpenProcessToken(process, rights, &raw mut token) };
-    }
-    if done == 0 {
-        return Err(error::last("ask who this user is, to name"));
-    }
-    // SAFETY: just opened, and owned by nobody else.
-    Ok(unsafe { OwnedHandle::from_raw_handle(token) })
+/// What stands for the token whose rights this thread has: the one that it impersonates, or else the process's. Asked each
+/// time, since a thread may act for another user from one moment to the next; opening the tokens would be three calls more.
+///
+/// It is [`GetCurrentThreadEffectiveToken`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-getcurrentthreadeffectivetoken),
+/// which is defined in a header and exported by no library.
+fn effective_token() -> HANDLE {
+    ptr::without_provenance_mut(0_usize.wrapping_sub(6))
 }
 
 /// Room for any SID (68 bytes at most) and the pointer to it that precedes it, aligned for both.
 type TokenAnswer = [u64; 16];
 
-fn ask(token: &OwnedHandle, class: TOKEN_INFORMATION_CLASS, answer: &mut TokenAnswer) -> Result<()> {
+fn ask(class: TOKEN_INFORMATION_CLASS, answer: &mut TokenAnswer) -> Result<()> {
     let (mut len, room) = (0, size32::<TokenAnswer>());
     let answer: *mut TokenAnswer = answer;
     // SAFETY: `answer` is writable for as many bytes as the call is told.
-    match unsafe { GetTokenInformation(token.as_raw_handle(), class, answer.cast(), room, &raw mut len) } {
+    match unsafe { GetTokenInformation(effective_token(), class, answer.cast(), room, &raw mut len) } {
         0 => Err(error::last("ask who this user is, to name")),
         _ => Ok(()),
     }
 }
 
-fn ask_sid(token: &OwnedHandle, class: TOKEN_INFORMATION_CLASS) -> Result<String> {
+fn ask_sid(class: TOKEN_INFORMATION_CLASS) -> Result<String> {
     let mut answer: TokenAnswer = [0; 16];
-    ask(token, class, &mut answer)?;
+    ask(class, &mut answer)?;
     // SAFETY: `TOKEN_USER` and `TOKEN_OWNER` both begin with a pointer to a SID, and `answer` is aligned for it.
     let sid: PSID = unsafe { (&raw const answer).cast::<PSID>().read() };
     // SAFETY: the system pointed it at a SID in `answer`, which has not moved.
@@ -128,22 +110,19 @@ unsafe fn sid_text(sid: PSID) -> Result<String> {
 /// The user that this thread acts for.
 pub(super) struct User {
     pub(super) sid: String,
-    /// Who owns what is made without naming an owner: the Administrators, for an elevated process.
-    default_owner: String,
-    pub(super) session: u32,
 }
 
 impl User {
     pub(super) fn current() -> Result<User> {
-        let token = token(TOKEN_QUERY)?;
-        let mut session: TokenAnswer = [0; 16];
-        ask(&token, TokenSessionId, &mut session)?;
-        Ok(User {
-            sid: ask_sid(&token, TokenUser)?,
-            default_owner: ask_sid(&token, TokenOwner)?,
-            session: (session[0] & 0xffff_ffff) as u32,
-        })
+        Ok(User { sid: ask_sid(TokenUser)? })
     }
+}
+
+/// The login session that this thread acts in.
+pub(super) fn session() -> Result<u32> {
+    let mut session: TokenAnswer = [0; 16];
+    ask(TokenSessionId, &mut session)?;
+    Ok((session[0] & 0xffff_ffff) as u32)
 }
 
 /// What kind of object a descriptor is for: the same generic right means other things.
@@ -154,13 +133,6 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn object_type(self) -> SE_OBJECT_TYPE {
-        match self {
-            Kind::Section => SE_KERNEL_OBJECT,
-            Kind::File => SE_FILE_OBJECT,
-        }
-    }
-
     fn mapping(self) -> GENERIC_MAPPING {
         match self {
             Kind::Section => GENERIC_MAPPING {
@@ -184,16 +156,13 @@ impl Kind {
 pub(super) struct Descriptor(Given);
 
 impl Descriptor {
-    pub(super) fn new(permissions: &Permissions, kind: Kind) -> Result<Descriptor> {
+    pub(super) fn new(permissions: &Permissions, user: &User, kind: Kind) -> Result<Descriptor> {
         // The owner is named, since an elevated process's objects would belong to the Administrators.
-        let sid = || User::current().map(|user| user.sid);
+        let sid = &user.sid;
         match permissions {
-            Permissions::User => {
-                let sid = sid()?;
-                Descriptor::parse(&format!("O:{sid}D:P(A;;GA;;;{sid})"), kind)
-            }
+            Permissions::User => Descriptor::parse(&format!("O:{sid}D:P(A;;GA;;;{sid})"), kind),
             // All rights, since programs often ask for all of them to open. `WD` leaves out app containers.
-            Permissions::Everyone => Descriptor::parse(&format!("O:{}D:P(A;;GA;;;WD)(A;;GA;;;AC)", sid()?), kind),
+            Permissions::Everyone => Descriptor::parse(&format!("O:{sid}D:P(A;;GA;;;WD)(A;;GA;;;AC)"), kind),
             Permissions::Sddl(text) => Descriptor::parse(text, kind),
             Permissions::Mode(_) => Err(Error::unsupported("use", "a Unix mode on Windows; it takes SDDL text")),
         }
@@ -235,25 +204,8 @@ impl Descriptor {
     }
 
     /// For an event that those may set who may write an object. Needs `READ_CONTROL`.
-    pub(super) fn of_ringers(object: BorrowedHandle<'_>, kind: Kind) -> Result<Descriptor> {
-        let mut descriptor = ptr::null_mut();
-        // SAFETY: `descriptor` is writable; the other parts are not asked for.
-        let code = unsafe {
-            GetSecurityInfo(
-                object.as_raw_handle(),
-                kind.object_type(),
-                DACL_SECURITY_INFORMATION,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-                &raw mut descriptor,
-            )
-        };
-        let Some(given) = Given::new(descriptor).filter(|_| code == ERROR_SUCCESS) else {
-            return Err(error::of_code("read the permissions of", code));
-        };
-        let descriptor = Descriptor(given);
+    pub(super) fn of_ringers(object: BorrowedHandle<'_>) -> Result<Descriptor> {
+        let descriptor = Descriptor(security_of(object, DACL_SECURITY_INFORMATION)?);
         // One bit for both kinds of objects.
         const _: () = assert!(SECTION_MAP_WRITE == FILE_WRITE_DATA);
         let write = SECTION_MAP_WRITE | GENERIC_WRITE | GENERIC_ALL;
@@ -335,6 +287,31 @@ impl Descriptor {
     }
 }
 
+/// Long enough for a DACL of some twenty entries, so that the system is mostly asked once.
+const USUAL_DESCRIPTOR: u32 = 1024;
+
+/// What the system keeps of who owns an object and who may open it, as one piece. Needs `READ_CONTROL`.
+fn security_of(object: BorrowedHandle<'_>, parts: OBJECT_SECURITY_INFORMATION) -> Result<Given> {
+    let doing = "read the permissions of";
+    let mut room = USUAL_DESCRIPTOR;
+    loop {
+        // SAFETY: plain memory; null where there is none.
+        let Some(given) = Given::new(unsafe { LocalAlloc(LMEM_FIXED, room as usize) }) else {
+            return Err(error::last(doing));
+        };
+        let (descriptor, mut needed) = (given.0.as_ptr(), 0);
+        // SAFETY: `descriptor` is writable for as many bytes as the call is told, and `needed` is too.
+        if unsafe { GetKernelObjectSecurity(object.as_raw_handle(), parts, descriptor, room, &raw mut needed) } != 0 {
+            return Ok(given);
+        }
+        let failure = error::last(doing);
+        if error::code_of(&failure) != ERROR_INSUFFICIENT_BUFFER || needed <= room {
+            return Err(failure);
+        }
+        room = needed;
+    }
+}
+
 fn text_of_part(descriptor: &Given, part: OBJECT_SECURITY_INFORMATION) -> Result<String> {
     let mut text = ptr::null_mut();
     // SAFETY: a valid descriptor; `text` is writable; the length is not asked for.
@@ -362,25 +339,14 @@ pub(super) struct Security {
 
 impl Security {
     /// Needs `READ_CONTROL`. `None` where the system has noted no owner, as some file systems cannot.
-    pub(super) fn of(object: BorrowedHandle<'_>, kind: Kind) -> Result<Option<Security>> {
-        let (mut owner, mut descriptor) = (ptr::null_mut(), ptr::null_mut());
-        // SAFETY: `owner` and `descriptor` are writable; the other parts are not asked for.
-        let code = unsafe {
-            GetSecurityInfo(
-                object.as_raw_handle(),
-                kind.object_type(),
-                OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
-                &raw mut owner,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-                &raw mut descriptor,
-            )
-        };
-        if code != ERROR_SUCCESS {
-            return Err(error::of_code("read the permissions of", code));
+    pub(super) fn of(object: BorrowedHandle<'_>) -> Result<Option<Security>> {
+        let descriptor = security_of(object, OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION)?;
+        let (mut owner, mut defaulted) = (ptr::null_mut(), 0);
+        // SAFETY: a valid descriptor; `owner` and `defaulted` are writable.
+        if unsafe { GetSecurityDescriptorOwner(descriptor.0.as_ptr(), &raw mut owner, &raw mut defaulted) } == 0 {
+            return Err(error::last("read the permissions of"));
         }
-        Ok(Given::new(descriptor).filter(|_| !owner.is_null()).map(|descriptor| Security { descriptor, owner }))
+        Ok(if owner.is_null() { None } else { Some(Security { descriptor, owner }) })
     }
 
     pub(super) fn dacl(&self) -> Result<String> {
@@ -426,9 +392,10 @@ impl Security {
     }
 
     /// Refuses what belongs to neither this user nor the system itself.
-    pub(super) fn check_owner(&self) -> Result<()> {
-        let (user, owner) = (User::current()?, self.owner()?);
-        if owner == user.sid || owner == user.default_owner || owner == SYSTEM {
+    pub(super) fn check_owner(&self, user: &User) -> Result<()> {
+        let owner = self.owner()?;
+        // Last, who owns what is made without naming an owner: the Administrators, for an elevated process.
+        if owner == user.sid || owner == SYSTEM || owner == ask_sid(TokenOwner)? {
             return Ok(());
         }
         // Only an elevated process is one of them: in any other the group is there to deny.
@@ -452,4 +419,30 @@ impl Security {
 pub(super) fn foreign(owner: impl Into<String>) -> Error {
     Error::new(ErrorKind::ForeignOwner { owner: owner.into() }, "open")
         .with_help("allow other owners if that is who should have made it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windows_sys::Win32::Security::{ImpersonateSelf, RevertToSelf, SecurityImpersonation, TokenType};
+
+    #[test]
+    fn the_user_is_asked_of_the_token_that_the_thread_has_now() {
+        let kind = || {
+            let mut answer: TokenAnswer = [0; 16];
+            ask(TokenType, &mut answer).unwrap();
+            answer[0] & 0xffff_ffff
+        };
+        const PRIMARY: u64 = 1;
+        const IMPERSONATION: u64 = 2;
+        let user = User::current().unwrap().sid;
+        assert_eq!(kind(), PRIMARY);
+        // SAFETY: gives this thread a copy of the process's token.
+        assert_ne!(unsafe { ImpersonateSelf(SecurityImpersonation) }, 0);
+        assert_eq!(kind(), IMPERSONATION);
+        assert_eq!(User::current().unwrap().sid, user);
+        // SAFETY: takes it away again.
+        assert_ne!(unsafe { RevertToSelf() }, 0);
+        assert_eq!(kind(), PRIMARY);
+    }
 }

@@ -1,7 +1,8 @@
 //! Views: address ranges that show a section's bytes.
 
-use std::os::windows::io::{AsRawHandle, OwnedHandle};
+use std::os::windows::io::AsRawHandle;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use windows_sys::Win32::Foundation::ERROR_INVALID_ADDRESS;
 use windows_sys::Win32::System::Memory::{
@@ -48,9 +49,13 @@ impl Mapped {
         }
     }
 
-    /// Bytes from the start to the first page that is not committed.
-    pub(super) fn committed(&self) -> Result<usize> {
-        let mut done = 0;
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes from the start to the first page that is not committed, of which `known` are before it.
+    pub(super) fn committed(&self, known: usize) -> Result<usize> {
+        let mut done = known - known % page_size();
         while done < self.len {
             let mut region = MEMORY_BASIC_INFORMATION::default();
             let at = self.base.as_ptr().wrapping_add(done);
@@ -102,11 +107,9 @@ pub(crate) struct View {
     base: NonNull<u8>,
     reach: usize,
     /// Held for its drop; `None` where `reach` is 0.
-    _mapped: Option<Mapped>,
+    _mapped: Option<Arc<Mapped>>,
     /// Whether there is something to flush, and a file to flush it to.
     flushes: bool,
-    /// Held for its drop: without a handle the name would be free while the memory lives.
-    _section: Option<OwnedHandle>,
 }
 
 // SAFETY: `base` points into what `_mapped` owns; see there.
@@ -116,11 +119,9 @@ unsafe impl Sync for View {}
 
 impl View {
     pub(crate) fn map(object: &Object, place: &Place) -> Result<View> {
-        if place.reach == 0 {
-            return Ok(View::empty());
-        }
         match object {
             Object::Memory(section) => View::of_section(section, place),
+            Object::File(_) if place.reach == 0 => Ok(View::empty()),
             Object::File(file) => match file.section(place.access)? {
                 Some(section) => View::of_section(&section, place),
                 None => Ok(View::empty()),
@@ -131,7 +132,7 @@ impl View {
     fn empty() -> View {
         // Aligned for every word, and in no page that anybody can map.
         let base = NonNull::<u64>::dangling().cast();
-        View { base, reach: 0, _mapped: None, flushes: false, _section: None }
+        View { base, reach: 0, _mapped: None, flushes: false }
     }
 
     fn of_section(section: &Section, place: &Place) -> Result<View> {
@@ -151,7 +152,11 @@ impl View {
             len = len.checked_next_multiple_of(granule).unwrap_or(usize::MAX);
         }
         let address = place.base_address.map(|wanted| start_of(wanted, before, granule)).transpose()?;
-        let mapped = Mapped::new(section, place.access, place.offset - before as u64, len, address);
+        let mapped = if place.offset == 0 && address.is_none() {
+            section.view_from_start(place.access, len)
+        } else {
+            section.part(place.access, place.offset - before as u64, len, address)
+        };
         let mapped = mapped.map_err(|error| match place.base_address {
             Some(wanted) if error::code_of(&error) == ERROR_INVALID_ADDRESS => {
                 refused(wanted, "something is there already, or no program may have it")
@@ -160,10 +165,8 @@ impl View {
         })?;
         // SAFETY: `before` is less than what was mapped.
         let base = unsafe { mapped.base.add(before) };
-        // A file's section has no name to keep, and would keep the file from being truncated no longer than the view.
-        let keep = if section.is_of_file() { None } else { Some(duplicate(section)?) };
         let flushes = section.is_of_file() && place.access == Access::ReadWrite;
-        Ok(View { base, reach, _mapped: Some(mapped), flushes, _section: keep })
+        Ok(View { base, reach, _mapped: Some(mapped), flushes })
     }
 
     pub(crate) fn base(&self) -> *mut u8 {
@@ -227,8 +230,4 @@ fn start_of(wanted: usize, before: usize, granule: usize) -> Result<usize> {
 
 fn refused(wanted: usize, why: &str) -> Error {
     Error::invalid("map", format!("it cannot be mapped at address {wanted:#x}: {why}"))
-}
-
-fn duplicate(section: &Section) -> Result<OwnedHandle> {
-    section.handle().try_clone_to_owned().map_err(|source| error::classify("map", source))
 }

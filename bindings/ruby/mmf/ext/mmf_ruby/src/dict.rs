@@ -3,61 +3,67 @@
 //! The handle below waits only for a slice of time; who waits longer begins anew until the deadline, and looks in between whether
 //! Ruby wants this thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, Ref, RefCell};
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use magnus::error::{ErrorType, Tag};
 use magnus::r_hash::ForEach;
+use magnus::rb_sys::AsRawValue;
 use magnus::{
-    Error, IntoValue, RArray, RHash, RModule, RString, Ruby, Symbol, TryConvert, Value, function, method, prelude::*,
+    Error, RArray, RHash, RModule, RString, RTypedData, Ruby, TryConvert, Value, function, method, prelude::*,
 };
-use mmf::{Access, Change, Changes, Dict, DictOptions, Encoding, ErrorKind, Source, Watched};
+use mmf::{Access, Dict, DictOptions, Encoding, ErrorKind, Source, Watched};
+use rb_sys::{StableApiDefinition, rb_data_type_t, stable_api};
 
-use crate::options::{Deadline, How, Options};
-use crate::{error, value};
+use crate::attribute::Calls;
+use crate::changes::RubyChanges;
+use crate::key::Key;
+use crate::options::{Deadline, How, Options, Patience};
+use crate::{attribute, changes, error, value};
 
 /// How long the handle waits at a time: also with Ruby's lock, which is why it is short.
 const SLICE: Duration = Duration::from_millis(2);
 
+/// The most memory that a dict keeps for its next value.
+const SPARE: usize = 1 << 16;
+
 /// A dict until it is closed.
 #[magnus::wrap(class = "Mmf::Dict", free_immediately, size)]
 pub(crate) struct RubyDict {
-    open: RefCell<Option<Handle>>,
+    open: RefCell<Option<Arc<Dict>>>,
     source: Source,
     access: Access,
+    timeout: Cell<Patience>,
+    /// Memory for the next value, to be taken by who uses it.
+    spare: Cell<Vec<u8>>,
+    pub(crate) calls: Calls,
 }
 
-/// A handle, and the process that it is good for.
-struct Handle {
-    dict: Arc<Dict>,
-    process: u32,
-}
-
-impl Handle {
-    fn new(dict: Dict) -> Handle {
-        Handle { dict: Arc::new(dict), process: std::process::id() }
-    }
-}
-
-/// A String or a Symbol.
-struct Key(String);
-
-impl TryConvert for Key {
-    fn try_convert(key: Value) -> Result<Self, Error> {
-        let ruby = Ruby::get_with(key);
-        if let Some(symbol) = Symbol::from_value(key) {
-            return Ok(Key(symbol.name()?.into_owned()));
-        }
-        match RString::from_value(key) {
-            Some(text) => Ok(Key(value::utf8(&ruby, text)?.to_string()?)),
-            None => Err(error::new(&ruby, "InvalidArgumentError", "a key is a String or a Symbol")),
-        }
-    }
-}
+/// What Ruby tells dicts from other objects by; null until one was met.
+static KIND: AtomicPtr<rb_data_type_t> = AtomicPtr::new(ptr::null_mut());
 
 impl RubyDict {
+    /// As converting the object, in a quarter of the time: that is prepared for exceptions of Ruby's.
+    pub(crate) fn of(object: &Value) -> Result<&RubyDict, Error> {
+        let Some(typed) = RTypedData::from_value(*object) else { return <&RubyDict>::try_convert(*object) };
+        let api = stable_api::get_default();
+        // SAFETY: it is an object of the sort that has a kind.
+        let kind = unsafe { api.rtypeddata_type(typed.as_raw()) };
+        if !ptr::eq(kind, KIND.load(Ordering::Relaxed)) {
+            let dict = <&RubyDict>::try_convert(*object)?;
+            KIND.store(kind.cast_mut(), Ordering::Relaxed);
+            return Ok(dict);
+        }
+        // SAFETY: as above.
+        let data = unsafe { api.rtypeddata_get_data(typed.as_raw()) };
+        // SAFETY: objects of this kind hold a `RubyDict` for as long as they live, and this one does: it is borrowed from
+        // the stack, where Ruby finds it.
+        Ok(unsafe { &*data.cast::<RubyDict>() })
+    }
+
     fn open(ruby: &Ruby, how: How, options: RHash) -> Result<RubyDict, Error> {
         let options = Options(options);
         let access = options.access(ruby)?;
@@ -79,7 +85,14 @@ impl RubyDict {
             })
         })?;
         let dict = dict.map_err(|error| error::raise(ruby, error))?;
-        Ok(RubyDict { open: RefCell::new(Some(Handle::new(dict))), source, access })
+        Ok(RubyDict {
+            open: RefCell::new(Some(Arc::new(dict))),
+            source,
+            access,
+            timeout: Cell::new(Patience::DEFAULT),
+            spare: Cell::new(Vec::new()),
+            calls: Calls::default(),
+        })
     }
 
     fn options(access: Access) -> DictOptions {
@@ -87,47 +100,89 @@ impl RubyDict {
     }
 
     /// The handle; in a forked child one of its own, since it cannot use its parent's.
-    fn get(&self, ruby: &Ruby) -> Result<Arc<Dict>, Error> {
-        let mut open = self.open.borrow_mut();
-        let Some(handle) = &mut *open else { return Err(error::new(ruby, "ClosedError", "closed dict")) };
-        if handle.process != std::process::id() {
-            let dict = Self::options(self.access).open(&self.source);
-            *handle = Handle::new(dict.map_err(|error| error::raise(ruby, error))?);
+    fn current(&self, ruby: &Ruby) -> Result<Ref<'_, Arc<Dict>>, Error> {
+        let open = self.open.borrow();
+        match Ref::filter_map(open, Option::as_ref) {
+            Ok(dict) if !dict.is_forked() => Ok(dict),
+            Ok(dict) => {
+                drop(dict);
+                let dict = Self::options(self.access).open(&self.source);
+                *self.open.borrow_mut() = Some(Arc::new(dict.map_err(|error| error::raise(ruby, error))?));
+                self.current(ruby)
+            }
+            Err(_) => Err(error::new(ruby, "ClosedError", "closed dict")),
         }
-        Ok(Arc::clone(&handle.dict))
     }
 
-    /// A value as it is now, or `missing`.
-    fn value(ruby: &Ruby, this: &Self, key: Key, deadline: Deadline, missing: Value) -> Result<Value, Error> {
-        let dict = this.get(ruby)?;
-        let mut bytes = Vec::new();
-        match at_once(ruby, &dict, deadline, |dict| dict.get_into(&key.0, &mut bytes))? {
-            Some(encoding) => decode(ruby, encoding, &bytes),
-            None => Ok(missing),
+    /// The handle, for who gives Ruby's lock away meanwhile.
+    fn get(&self, ruby: &Ruby) -> Result<Arc<Dict>, Error> {
+        self.current(ruby).map(|dict| Arc::clone(&dict))
+    }
+
+    /// A key's value.
+    pub(crate) fn value_of(&self, ruby: &Ruby, key: &str) -> Result<Option<Value>, Error> {
+        let mut bytes = self.spare.take();
+        let found = at_once(ruby, self, self.timeout.get(), |dict| dict.get_into(key, &mut bytes));
+        let value = found.and_then(|found| found.map(|encoding| decode(ruby, encoding, &bytes)).transpose());
+        self.keep(bytes);
+        value
+    }
+
+    /// Sets a key, and gives the change's version.
+    pub(crate) fn set_value(&self, ruby: &Ruby, key: &str, value: Value) -> Result<u64, Error> {
+        let mut bytes = self.spare.take();
+        bytes.clear();
+        let version = value::encode_into(ruby, value, &mut bytes).and_then(|()| {
+            at_once(ruby, self, self.timeout.get(), |dict| dict.set_encoded(key, Encoding::MessagePack, &bytes))
+        });
+        self.keep(bytes);
+        version
+    }
+
+    /// Whether there is such a key.
+    pub(crate) fn has(&self, ruby: &Ruby, key: &str) -> Result<bool, Error> {
+        at_once(ruby, self, self.timeout.get(), |dict| dict.contains_key(key))
+    }
+
+    fn keep(&self, bytes: Vec<u8>) {
+        if bytes.capacity() <= SPARE {
+            self.spare.set(bytes);
         }
+    }
+
+    /// The value of a key; nil if there is none.
+    fn index(ruby: &Ruby, this: Value, key: Key) -> Result<Option<Value>, Error> {
+        RubyDict::of(&this)?.value_of(ruby, &key)
+    }
+
+    /// As `index`, with something else for nil.
+    fn value(ruby: &Ruby, this: &Self, key: Key, missing: Value) -> Result<Value, Error> {
+        Ok(this.value_of(ruby, &key)?.unwrap_or(missing))
+    }
+
+    fn set(ruby: &Ruby, this: Value, key: Key, value: Value) -> Result<u64, Error> {
+        RubyDict::of(&this)?.set_value(ruby, &key, value)
+    }
+
+    fn has_key(ruby: &Ruby, this: Value, key: Key) -> Result<bool, Error> {
+        RubyDict::of(&this)?.has(ruby, &key)
     }
 
     /// A value and its version, or nil.
-    fn versioned(ruby: &Ruby, this: &Self, key: Key, deadline: Deadline) -> Result<Option<(Value, u64)>, Error> {
+    fn versioned(ruby: &Ruby, this: &Self, key: Key, patience: Patience) -> Result<Option<(Value, u64)>, Error> {
         let dict = this.get(ruby)?;
         let mut bytes = Vec::new();
-        let found = attempt(ruby, &dict, deadline, |dict| {
+        let found = attempt(ruby, &dict, patience.deadline(), |dict| {
             // A version that is the same before and after is the value's.
             loop {
-                let Some(version) = dict.version(&key.0)? else { return Ok(None) };
-                let Some(encoding) = dict.get_into(&key.0, &mut bytes)? else { return Ok(None) };
-                if dict.version(&key.0)? == Some(version) {
+                let Some(version) = dict.version(&key)? else { return Ok(None) };
+                let Some(encoding) = dict.get_into(&key, &mut bytes)? else { return Ok(None) };
+                if dict.version(&key)? == Some(version) {
                     return Ok(Some((encoding, version)));
                 }
             }
         })?;
         found.map(|(encoding, version)| Ok((decode(ruby, encoding, &bytes)?, version))).transpose()
-    }
-
-    fn set(ruby: &Ruby, this: &Self, key: Key, value: Value, deadline: Deadline) -> Result<u64, Error> {
-        let dict = this.get(ruby)?;
-        let bytes = value::encode(ruby, value)?;
-        at_once(ruby, &dict, deadline, |dict| dict.set_encoded(&key.0, Encoding::MessagePack, &bytes))
     }
 
     /// Sets a key if it has that version still, nil for none, and tells whether it had.
@@ -137,15 +192,14 @@ impl RubyDict {
         key: Key,
         version: Option<u64>,
         value: Value,
-        deadline: Deadline,
+        patience: Patience,
     ) -> Result<bool, Error> {
-        let dict = this.get(ruby)?;
         let bytes = value::encode(ruby, value)?;
-        at_once(ruby, &dict, deadline, |dict| {
+        at_once(ruby, this, patience, |dict| {
             dict.transaction(|transaction| {
-                let same = dict.version(&key.0)? == version;
+                let same = dict.version(&key)? == version;
                 if same {
-                    transaction.set_encoded(&key.0, Encoding::MessagePack, &bytes)?;
+                    transaction.set_encoded(&key, Encoding::MessagePack, &bytes)?;
                 }
                 Ok(same)
             })
@@ -153,53 +207,53 @@ impl RubyDict {
     }
 
     /// The value that was removed, or nil.
-    fn delete(ruby: &Ruby, this: &Self, key: Key, deadline: Deadline) -> Result<Option<Value>, Error> {
-        let dict = this.get(ruby)?;
+    fn delete(ruby: &Ruby, this: &Self, key: Key) -> Result<Option<Value>, Error> {
         let mut bytes = Vec::new();
-        let encoding = at_once(ruby, &dict, deadline, |dict| {
+        let encoding = at_once(ruby, this, this.timeout.get(), |dict| {
             dict.transaction(|transaction| {
-                let encoding = dict.get_into(&key.0, &mut bytes)?;
-                transaction.remove(&key.0)?;
+                let encoding = dict.get_into(&key, &mut bytes)?;
+                transaction.remove(&key)?;
                 Ok(encoding)
             })
         })?;
         encoding.map(|encoding| decode(ruby, encoding, &bytes)).transpose()
     }
 
-    fn increment(ruby: &Ruby, this: &Self, key: Key, by: i64, deadline: Deadline) -> Result<i64, Error> {
-        let dict = this.get(ruby)?;
-        at_once(ruby, &dict, deadline, |dict| dict.increment(&key.0, by))
+    fn increment(ruby: &Ruby, this: &Self, key: Key, by: i64, patience: Patience) -> Result<i64, Error> {
+        at_once(ruby, this, patience, |dict| dict.increment(&key, by))
     }
 
-    fn clear(ruby: &Ruby, this: &Self, deadline: Deadline) -> Result<u64, Error> {
+    fn clear(ruby: &Ruby, this: &Self) -> Result<u64, Error> {
         let dict = this.get(ruby)?;
-        attempt(ruby, &dict, deadline, Dict::clear)
+        attempt(ruby, &dict, this.timeout.get().deadline(), Dict::clear)
     }
 
-    fn flush(ruby: &Ruby, this: &Self, deadline: Deadline) -> Result<(), Error> {
+    fn flush(ruby: &Ruby, this: &Self) -> Result<(), Error> {
         let dict = this.get(ruby)?;
-        attempt(ruby, &dict, deadline, Dict::flush)
+        attempt(ruby, &dict, this.timeout.get().deadline(), Dict::flush)
     }
 
-    fn has_key(ruby: &Ruby, this: &Self, key: Key, deadline: Deadline) -> Result<bool, Error> {
-        let dict = this.get(ruby)?;
-        at_once(ruby, &dict, deadline, |dict| dict.contains_key(&key.0))
+    fn version(ruby: &Ruby, this: &Self, key: Key) -> Result<Option<u64>, Error> {
+        at_once(ruby, this, this.timeout.get(), |dict| dict.version(&key))
     }
 
-    fn version(ruby: &Ruby, this: &Self, key: Key, deadline: Deadline) -> Result<Option<u64>, Error> {
+    fn keys(ruby: &Ruby, this: &Self) -> Result<RArray, Error> {
         let dict = this.get(ruby)?;
-        at_once(ruby, &dict, deadline, |dict| dict.version(&key.0))
+        Ok(ruby.ary_from_vec(attempt(ruby, &dict, this.timeout.get().deadline(), Dict::keys)?))
     }
 
-    fn keys(ruby: &Ruby, this: &Self, deadline: Deadline) -> Result<RArray, Error> {
-        let dict = this.get(ruby)?;
-        Ok(ruby.ary_from_vec(attempt(ruby, &dict, deadline, Dict::keys)?))
+    fn timeout(&self) -> Option<f64> {
+        self.timeout.get().0
+    }
+
+    fn set_timeout(&self, patience: Patience) {
+        self.timeout.set(patience);
     }
 
     /// Pairs of keys and values.
-    fn entries(ruby: &Ruby, this: &Self, deadline: Deadline) -> Result<RArray, Error> {
+    fn entries(ruby: &Ruby, this: &Self) -> Result<RArray, Error> {
         let dict = this.get(ruby)?;
-        let entries = attempt(ruby, &dict, deadline, Dict::entries)?;
+        let entries = attempt(ruby, &dict, this.timeout.get().deadline(), Dict::entries)?;
         let pairs = ruby.ary_new();
         for entry in entries {
             let value = decode(ruby, entry.encoding, &entry.value)?;
@@ -220,7 +274,7 @@ impl RubyDict {
         self.source.to_string()
     }
 
-    fn is_read_only(&self) -> bool {
+    pub(crate) fn is_read_only(&self) -> bool {
         self.access == Access::ReadOnly
     }
 
@@ -263,10 +317,10 @@ impl RubyDict {
     }
 
     /// `native_snapshot(timeout) { }`
-    fn snapshot(ruby: &Ruby, this: &Self, deadline: Deadline) -> Result<Value, Error> {
+    fn snapshot(ruby: &Ruby, this: &Self, patience: Patience) -> Result<Value, Error> {
         let dict = this.get(ruby)?;
         let mut outcome = None;
-        attempt(ruby, &dict, deadline, |dict| {
+        attempt(ruby, &dict, patience.deadline(), |dict| {
             dict.snapshot(|_| {
                 // SAFETY: this is the body of the `wait` in `attempt`, and the only call in it.
                 outcome = Some(unsafe { mmf_gvl::locked(ruby, |ruby| ruby.yield_values::<(), Value>(())) });
@@ -280,15 +334,11 @@ impl RubyDict {
     fn watch(ruby: &Ruby, this: &Self, key: Option<Key>, prefix: Option<Key>) -> Result<RubyChanges, Error> {
         let dict = this.get(ruby)?;
         let watched = match (key, prefix) {
-            (Some(key), _) => Watched::Key(key.0),
-            (None, Some(prefix)) => Watched::Prefix(prefix.0),
+            (Some(key), _) => Watched::Key(key.into_string()),
+            (None, Some(prefix)) => Watched::Prefix(prefix.into_string()),
             (None, None) => Watched::All,
         };
-        // SAFETY: what borrows from the dict lies in `Watching` before the `Arc` that keeps it alive and in its place, and so is
-        // dropped before it.
-        let borrowed: &'static Dict = unsafe { &*Arc::as_ptr(&dict) };
-        let changes = borrowed.watch(watched).map_err(|error| error::raise(ruby, error))?;
-        Ok(RubyChanges(RefCell::new(Some(Watching { changes, _dict: dict }))))
+        RubyChanges::watch(ruby, dict, watched)
     }
 
     /// What a value is in a transaction's changes.
@@ -302,7 +352,7 @@ impl RubyDict {
 
     /// A key as it is kept.
     fn key(ruby: &Ruby, _class: Value, key: Key) -> RString {
-        ruby.str_new(&key.0)
+        ruby.str_new(&key)
     }
 
     fn close(&self) {
@@ -311,7 +361,7 @@ impl RubyDict {
         drop(dict);
     }
 
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.open.borrow().is_none()
     }
 }
@@ -379,56 +429,20 @@ fn attempt<R>(
 /// Does what mostly need not wait: the first time with Ruby's lock, since giving that away costs more than the rest.
 fn at_once<R>(
     ruby: &Ruby,
-    dict: &Dict,
-    deadline: Deadline,
+    this: &RubyDict,
+    patience: Patience,
     mut body: impl FnMut(&Dict) -> mmf::Result<R>,
 ) -> Result<R, Error> {
-    match body(dict) {
-        Err(error) if is_taken(&error) && !deadline.is_over() => attempt(ruby, dict, deadline, body),
-        result => result.map_err(|error| error::raise(ruby, error)),
-    }
-}
-
-/// Changes as they come. Empty while some thread waits for the next.
-#[magnus::wrap(class = "Mmf::Dict::Changes", free_immediately, size)]
-pub(crate) struct RubyChanges(RefCell<Option<Watching>>);
-
-struct Watching {
-    changes: Changes<'static>,
-    /// What the changes borrow from. It comes after them, and so is dropped after them.
-    _dict: Arc<Dict>,
-}
-
-impl RubyChanges {
-    /// What happened, the key, the version; nil when the time is over.
-    fn next(ruby: &Ruby, this: &Self, deadline: Deadline) -> Result<Option<Value>, Error> {
-        let Some(mut watching) = this.0.borrow_mut().take() else {
-            return Err(error::new(ruby, "InvalidArgumentError", "another thread waits for the next change"));
-        };
-        let waited = mmf_gvl::wait(ruby, |cancel| {
-            loop {
-                match watching.changes.next_for(deadline.slice()) {
-                    Ok(None) if deadline.is_over() => return Some(Ok(None)),
-                    Ok(None) => {}
-                    result => return Some(result),
-                }
-                if cancel.load(Ordering::Relaxed) {
-                    return None;
-                }
+    let first = body(&*this.current(ruby)?);
+    match first {
+        Err(error) if is_taken(&error) => {
+            let deadline = patience.deadline();
+            if deadline.is_over() {
+                return Err(error::raise(ruby, error));
             }
-        });
-        *this.0.borrow_mut() = Some(watching);
-        let change = waited?.map_err(|error| error::raise(ruby, error))?;
-        let told = |what: &str, key: Option<String>, version: Option<u64>| {
-            Some((ruby.to_symbol(what), key, version).into_value_with(ruby))
-        };
-        Ok(match change {
-            None => None,
-            Some(Change::Set { key, version }) => told("set", Some(key), Some(version)),
-            Some(Change::Removed { key, version }) => told("removed", Some(key), Some(version)),
-            Some(Change::Cleared { version }) => told("cleared", None, Some(version)),
-            Some(_) => told("missed", None, None),
-        })
+            attempt(ruby, &*this.get(ruby)?, deadline, body)
+        }
+        result => result.map_err(|error| error::raise(ruby, error)),
     }
 }
 
@@ -439,29 +453,31 @@ pub(crate) fn define(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     class.define_singleton_method("encode", method!(RubyDict::encode, 1))?;
     class.define_singleton_method("decode", method!(RubyDict::decode, 1))?;
     class.define_singleton_method("key", method!(RubyDict::key, 1))?;
-    class.define_method("native_get", method!(RubyDict::value, 3))?;
+    class.define_method("[]", method!(RubyDict::index, 1))?;
+    class.define_method("[]=", method!(RubyDict::set, 2))?;
+    class.define_method("store", method!(RubyDict::set, 2))?;
+    class.define_method("key?", method!(RubyDict::has_key, 1))?;
+    class.define_method("native_get", method!(RubyDict::value, 2))?;
     class.define_method("native_versioned", method!(RubyDict::versioned, 2))?;
-    class.define_method("native_set", method!(RubyDict::set, 3))?;
     class.define_method("native_replace", method!(RubyDict::replace, 4))?;
-    class.define_method("native_delete", method!(RubyDict::delete, 2))?;
+    class.define_method("delete", method!(RubyDict::delete, 1))?;
     class.define_method("native_increment", method!(RubyDict::increment, 3))?;
-    class.define_method("native_clear", method!(RubyDict::clear, 1))?;
-    class.define_method("native_flush", method!(RubyDict::flush, 1))?;
-    class.define_method("native_key", method!(RubyDict::has_key, 2))?;
-    class.define_method("native_version", method!(RubyDict::version, 2))?;
-    class.define_method("native_keys", method!(RubyDict::keys, 1))?;
-    class.define_method("native_entries", method!(RubyDict::entries, 1))?;
+    class.define_method("native_clear", method!(RubyDict::clear, 0))?;
+    class.define_method("native_flush", method!(RubyDict::flush, 0))?;
+    class.define_method("version", method!(RubyDict::version, 1))?;
+    class.define_method("keys", method!(RubyDict::keys, 0))?;
+    class.define_method("native_entries", method!(RubyDict::entries, 0))?;
     class.define_method("native_transaction", method!(RubyDict::transaction, 2))?;
     class.define_method("native_snapshot", method!(RubyDict::snapshot, 1))?;
     class.define_method("native_watch", method!(RubyDict::watch, 2))?;
+    class.define_method("timeout", method!(RubyDict::timeout, 0))?;
+    class.define_method("timeout=", method!(RubyDict::set_timeout, 1))?;
     class.define_method("size", method!(RubyDict::size, 0))?;
     class.define_method("capacity", method!(RubyDict::capacity, 0))?;
     class.define_method("source", method!(RubyDict::source, 0))?;
     class.define_method("read_only?", method!(RubyDict::is_read_only, 0))?;
     class.define_method("close", method!(RubyDict::close, 0))?;
     class.define_method("closed?", method!(RubyDict::is_closed, 0))?;
-    let changes = class.define_class("Changes", ruby.class_object())?;
-    changes.undef_default_alloc_func();
-    changes.define_method("next", method!(RubyChanges::next, 1))?;
-    Ok(())
+    attribute::define(class)?;
+    changes::define(ruby, class)
 }

@@ -2,9 +2,12 @@
 
 #![allow(missing_docs, reason = "all that is public is what `init` makes for Ruby")]
 
+mod attribute;
+mod changes;
 mod dict;
 mod error;
 mod guard;
+mod key;
 mod mapping;
 mod options;
 mod region;

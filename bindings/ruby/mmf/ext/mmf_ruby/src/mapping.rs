@@ -1,12 +1,18 @@
 //! `Mmf::Mapping`, without what `lib/mmf/mapping.rb` makes of it.
 
 use std::cell::RefCell;
+use std::ffi::c_long;
+use std::mem::MaybeUninit;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::{ptr, slice};
 
-use magnus::{Error, RArray, RHash, RModule, RString, Ruby, Symbol, Value, function, method, prelude::*};
+use magnus::encoding::EncodingCapable;
+use magnus::rb_sys::{AsRawValue, FromRawValue, protect};
+use magnus::{Error, RArray, RHash, RModule, RString, Ruby, Symbol, TryConvert, Value, function, method, prelude::*};
 use mmf::{Atom, Mapping, Source};
+use rb_sys::{StableApiDefinition, stable_api};
 
 use crate::error;
 use crate::options::{How, Options};
@@ -76,9 +82,33 @@ impl RubyMapping {
         mmf_gvl::wait(ruby, |_| Some(map.grow(size)))?.map_err(|error| error::raise(ruby, error))
     }
 
-    fn pread(ruby: &Ruby, this: &Self, length: usize, offset: usize) -> Result<RString, Error> {
-        let bytes = Self::with(ruby, this, |map| map.read_to_vec(offset, length))?;
-        Ok(ruby.str_from_slice(&bytes))
+    /// `native_pread(length, offset, buffer)`: the bytes, in a new String where the buffer is nil.
+    fn pread(
+        ruby: &Ruby,
+        this: &Self,
+        length: usize,
+        offset: usize,
+        buffer: Option<RString>,
+    ) -> Result<RString, Error> {
+        let map = this.get(ruby)?;
+        // Before memory is taken: only for bytes that are there.
+        if offset.checked_add(length).is_none_or(|end| map.read_at(end, &mut []).is_err()) {
+            map.read_to_vec(offset, length).map_err(|error| error::raise(ruby, error))?;
+        }
+        let text = room(ruby, length, buffer)?;
+        // SAFETY: it is a String.
+        let bytes = unsafe { stable_api::get_default().rstring_ptr(text.as_raw()) };
+        // SAFETY: so many bytes are this String's alone, since `room`; nothing of Ruby's runs while they are borrowed.
+        let bytes = unsafe { slice::from_raw_parts_mut(bytes.cast_mut().cast::<MaybeUninit<u8>>(), length) };
+        let failed = map.read_uninit(offset, bytes).err();
+        match failed {
+            None => Ok(text),
+            Some(error) => {
+                // SAFETY: it can be changed, since `room`, and has room for no bytes. What it had is gone.
+                unsafe { rb_sys::rb_str_set_len(text.as_raw(), 0) };
+                Err(error::raise(ruby, error))
+            }
+        }
     }
 
     fn pwrite(ruby: &Ruby, this: &Self, data: RString, offset: usize) -> Result<usize, Error> {
@@ -143,9 +173,31 @@ impl RubyMapping {
     }
 }
 
+/// A binary String of so many bytes, whichever they are: the buffer, or a new one.
+fn room(ruby: &Ruby, length: usize, buffer: Option<RString>) -> Result<RString, Error> {
+    let Ok(len) = c_long::try_from(length) else {
+        return Err(error::new(ruby, "OutOfBoundsError", "no String is so long"));
+    };
+    let text = protect(|| match buffer {
+        // SAFETY: there are no bytes to copy from; `protect` catches what is raised.
+        None => unsafe { rb_sys::rb_str_new(ptr::null(), len) },
+        Some(buffer) => {
+            // SAFETY: it is a String; `protect` catches what is raised, where it is frozen.
+            unsafe { rb_sys::rb_str_modify(buffer.as_raw()) };
+            // SAFETY: as above, where there is no memory.
+            unsafe { rb_sys::rb_str_resize(buffer.as_raw(), len) }
+        }
+    })?;
+    // SAFETY: it is a String, as both give.
+    let text = unsafe { Value::from_raw(text) };
+    let text = RString::try_convert(text)?;
+    text.enc_associate(ruby.ascii8bit_encindex())?;
+    Ok(text)
+}
+
 fn atomic<T>(ruby: &Ruby, map: &Mapping, what: &str, at: usize, with: RArray) -> Result<Value, Error>
 where
-    T: Atom + magnus::TryConvert + magnus::IntoValue,
+    T: Atom + TryConvert + magnus::IntoValue,
 {
     let operand = |index: isize| with.entry::<Option<T>>(index);
     let (first, second) = (operand(0)?, operand(1)?);
@@ -169,7 +221,7 @@ pub(crate) fn define(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     class.define_method("size", method!(RubyMapping::size, 0))?;
     class.define_method("refresh", method!(RubyMapping::refresh, 0))?;
     class.define_method("native_grow", method!(RubyMapping::grow, 1))?;
-    class.define_method("native_pread", method!(RubyMapping::pread, 2))?;
+    class.define_method("native_pread", method!(RubyMapping::pread, 3))?;
     class.define_method("native_pwrite", method!(RubyMapping::pwrite, 2))?;
     class.define_method("native_fill", method!(RubyMapping::fill, 3))?;
     class.define_method("native_sync", method!(RubyMapping::sync, 3))?;

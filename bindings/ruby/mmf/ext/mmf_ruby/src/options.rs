@@ -88,16 +88,34 @@ impl Options {
     }
 }
 
-/// Until when to wait: a number of seconds from now, or nil for ever.
+/// How long to wait: a number of seconds, or nil for ever.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience(pub(crate) Option<f64>);
+
+impl TryConvert for Patience {
+    fn try_convert(value: Value) -> Result<Self, Error> {
+        Ok(Patience(Option::try_convert(value)?))
+    }
+}
+
+impl Patience {
+    pub(crate) const DEFAULT: Patience = Patience(Some(10.0));
+
+    /// It begins now.
+    pub(crate) fn deadline(self) -> Deadline {
+        // What no clock reaches is for ever.
+        let time = self.0.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
+        Deadline(time.and_then(|time| Instant::now().checked_add(time)))
+    }
+}
+
+/// Until when to wait, or for ever.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline(Option<Instant>);
 
 impl TryConvert for Deadline {
     fn try_convert(value: Value) -> Result<Self, Error> {
-        let seconds = Option::<f64>::try_convert(value)?;
-        // What no clock reaches is for ever.
-        let time = seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
-        Ok(Deadline(time.and_then(|time| Instant::now().checked_add(time))))
+        Patience::try_convert(value).map(Patience::deadline)
     }
 }
 

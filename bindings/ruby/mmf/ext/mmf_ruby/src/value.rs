@@ -2,11 +2,14 @@
 //!
 //! Numbers take the shortest form, floats 8 bytes, as the library below writes them.
 
+use std::ffi::{c_char, c_long};
+
 use magnus::encoding::{Coderange, EncodingCapable};
 use magnus::r_hash::ForEach;
+use magnus::rb_sys::FromRawValue;
 use magnus::{Error, Float, Integer, RArray, RHash, RString, Ruby, Symbol, Value, prelude::*};
 
-use crate::error;
+use crate::{error, key};
 
 /// How deep arrays and hashes may lie in each other. Each takes a piece of the stack, of which a fiber has little.
 const DEEPEST: usize = 128;
@@ -14,8 +17,13 @@ const DEEPEST: usize = 128;
 /// A value's bytes.
 pub(crate) fn encode(ruby: &Ruby, value: Value) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    put(ruby, value, DEEPEST, &mut bytes)?;
+    encode_into(ruby, value, &mut bytes)?;
     Ok(bytes)
+}
+
+/// As [`encode`], behind what there is.
+pub(crate) fn encode_into(ruby: &Ruby, value: Value, bytes: &mut Vec<u8>) -> Result<(), Error> {
+    put(ruby, value, DEEPEST, bytes)
 }
 
 fn put(ruby: &Ruby, value: Value, deeper: usize, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -26,8 +34,7 @@ fn put(ruby: &Ruby, value: Value, deeper: usize, out: &mut Vec<u8>) -> Result<()
     } else if let Some(number) = Integer::from_value(value) {
         return put_number(ruby, number, out);
     } else if let Some(symbol) = Symbol::from_value(value) {
-        let name: RString = symbol.funcall("name", ())?;
-        return put_text(ruby, name, out);
+        return put_text(ruby, key::name(ruby, symbol), out);
     } else if let Some(number) = Float::from_value(value) {
         out.push(0xcb);
         out.extend_from_slice(&number.to_f64().to_be_bytes());
@@ -83,12 +90,22 @@ fn put_text(ruby: &Ruby, text: RString, out: &mut Vec<u8>) -> Result<(), Error> 
 
 /// A text in UTF-8, if it is one.
 pub(crate) fn utf8(ruby: &Ruby, text: RString) -> Result<RString, Error> {
-    // It gives back the same where it cannot convert.
-    let text = if text.is_utf8_compatible_encoding() { text } else { text.conv_enc(ruby.utf8_encoding())? };
-    if text.is_utf8_compatible_encoding() && !matches!(text.enc_coderange_scan(), Coderange::Broken) {
+    let text = if text.is_utf8_compatible_encoding() { text } else { converted(ruby, text)? };
+    if !matches!(text.enc_coderange_scan(), Coderange::Broken) {
         return Ok(text);
     }
-    Err(error::new(ruby, "InvalidArgumentError", "the text is not valid in its encoding, or has no form in UTF-8"))
+    Err(not_utf8(ruby))
+}
+
+#[cold]
+fn converted(ruby: &Ruby, text: RString) -> Result<RString, Error> {
+    // It gives back the same where it cannot convert.
+    let text = text.conv_enc(ruby.utf8_encoding())?;
+    if text.is_utf8_compatible_encoding() { Ok(text) } else { Err(not_utf8(ruby)) }
+}
+
+pub(crate) fn not_utf8(ruby: &Ruby) -> Error {
+    error::new(ruby, "InvalidArgumentError", "the text is not valid in its encoding, or has no form in UTF-8")
 }
 
 fn put_number(ruby: &Ruby, number: Integer, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -254,7 +271,11 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, len: usize) -> Result<Value, Error> {
         let bytes = self.take(len)?;
-        Ok(self.ruby.enc_str_new(bytes, self.ruby.utf8_encoding()).as_value())
+        let Ok(len) = c_long::try_from(bytes.len()) else { return Err(self.wrong("it is too long")) };
+        // SAFETY: so many bytes, which are copied. What is no UTF-8 is a String that Ruby calls broken.
+        let text = unsafe { rb_sys::rb_utf8_str_new(bytes.as_ptr().cast::<c_char>(), len) };
+        // SAFETY: it is a String, just made.
+        Ok(unsafe { Value::from_raw(text) })
     }
 
     /// One level down, where `len` values of a byte at the least are to come.

@@ -66,7 +66,7 @@ fn of_eight_words_those_match_that_have_the_bits() {
             let words = std::array::from_fn(|nth| {
                 let upper = if pattern >> nth & 1 == 1 { wanted } else { other };
                 // What the mask has not is anything.
-                u64::from(upper | 0x35 * (nth as u32 % 4)) << 32 | 0xdead_0000 | nth as u64
+                u64::from(upper) << 32 | (0x35 * nth as u64 % 256) << 32 | 0xdead_0000 | nth as u64
             });
             store(words);
             let first = (pattern.trailing_zeros() as usize).min(7);

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::sys::guard::{Fault, Matches};
 
+mod moves;
 mod text;
 
 /// What the routines read to choose their way. The text knows the offsets.
@@ -234,7 +235,7 @@ pub(in crate::sys::guard) unsafe fn store_pairs(base: *mut u8, last: u64, pairs:
             in("rdi") base,
             inout("rsi") all.start => reached,
             inout("rdx") all.end => fault,
-            in("rcx") last,
+            inout("rcx") last => _,
             out("rax") _,
             out("r8") _,
         );

@@ -128,7 +128,7 @@ fn of_many_creators_one_wins() {
 fn peer() {
     use crate::sys::windows::file::Newborn;
     let Some(directory) = Peer::argument() else { return };
-    let descriptor = Descriptor::new(&Permissions::User, Kind::File).unwrap();
+    let descriptor = Descriptor::new(&Permissions::User, &User::current().unwrap(), Kind::File).unwrap();
     let newborn = Newborn::in_directory(std::path::Path::new(&directory), &descriptor).unwrap();
     tell("born");
     await_order();

@@ -79,14 +79,10 @@ fn a_name_is_created_once_and_gone_with_the_last_holder() {
     let object = Object::create(&source, &sized(1)).unwrap();
     let error = Object::create(&source, &sized(1)).err().unwrap();
     assert_eq!(*error.kind(), ErrorKind::AlreadyExists, "{error}");
-    // The view alone holds the name.
-    let view = view(&object, 0, 1);
-    drop(object);
-    assert!(Object::open(&source, &Spec::default()).is_ok());
     // Held by another process alone.
     let mut peer = Peer::new("memory::peer", text(&source));
     assert_eq!(peer.hear(), "4096");
-    drop(view);
+    drop(object);
     assert!(Object::open(&source, &Spec::default()).is_ok());
     peer.kill();
     let start = Instant::now();
@@ -98,14 +94,15 @@ fn a_name_is_created_once_and_gone_with_the_last_holder() {
 
 #[test]
 fn names_are_as_the_system_spells_them() {
-    let sid = User::current().unwrap().sid;
+    let user = User::current().unwrap();
+    let sid = &user.sid;
     assert!(sid.starts_with("S-1-5-"), "{sid}");
     let name = |scope| Name::new(scope, "x y").unwrap();
-    assert_eq!(names::kernel_name(&name(Scope::Local)).unwrap(), format!("Local\\mmf.{sid}.x y"));
-    assert_eq!(names::kernel_name(&name(Scope::Global)).unwrap(), "Global\\mmf.x y");
+    assert_eq!(names::kernel_name(&name(Scope::Local), &user), format!("Local\\mmf.{sid}.x y"));
+    assert_eq!(names::kernel_name(&name(Scope::Global), &user), "Global\\mmf.x y");
     let text = format!("Local\\{}", unique("exact"));
     let exact = Name::exact(&*text).unwrap();
-    assert_eq!(names::kernel_name(&exact).unwrap(), text);
+    assert_eq!(names::kernel_name(&exact, &user), text);
     let _object = Object::create(&exact.into(), &sized(1)).unwrap();
     let bare = text.strip_prefix("Local\\").unwrap();
     Object::open(&Name::exact(bare).unwrap().into(), &Spec::default()).unwrap();
@@ -161,14 +158,15 @@ fn demands_are_checked_when_opening() {
 
 #[test]
 fn an_object_can_be_opened_as_its_permissions_say() {
-    let sid = User::current().unwrap().sid;
+    let user = User::current().unwrap();
+    let sid = &user.sid;
     let readable = Permissions::Sddl(format!("D:P(A;;GR;;;{sid})"));
     for permissions in [Permissions::User, Permissions::Everyone, readable.clone()] {
         let source = local("permissions");
         let spec = Spec { permissions: Some(permissions.clone()), ..sized(4096) };
         let object = Object::create(&source, &spec).unwrap();
         let info = object.info().unwrap();
-        let wanted = Descriptor::new(&permissions, Kind::Section).unwrap().dacl().unwrap();
+        let wanted = Descriptor::new(&permissions, &user, Kind::Section).unwrap().dacl().unwrap();
         assert_eq!(info.permissions, wanted, "the system maps generic rights as we do");
         // The demand is met, and reading is allowed by each of the three.
         Object::open(&source, &Spec { access: Access::ReadOnly, ..spec.clone() }).unwrap();
@@ -243,13 +241,13 @@ fn a_reserve_costs_nothing_until_it_grows_and_all_see_it_grow() {
     let own = view(&object, 0, usize::try_from(6 * GIB).unwrap_or(NARROW));
     let Object::Memory(section) = &object else { panic!("it is no file") };
     let early = Mapped::new(section, Access::ReadOnly, 0, 1 << 30, None).unwrap();
-    assert_eq!(early.committed().unwrap(), 73_728);
+    assert_eq!(early.committed(0).unwrap(), 73_728);
     let mut peer = Peer::new("memory::peer", text(&source));
     assert_eq!(peer.hear(), "73728");
     peer.order("grow 300000000");
     assert_eq!(peer.hear(), "300003328");
     assert_eq!(object.len().unwrap(), 300_003_328);
-    assert_eq!(early.committed().unwrap(), 300_003_328, "a view from before the growth has it too");
+    assert_eq!(early.committed(0).unwrap(), 300_003_328, "a view from before the growth has it too");
     peer.order("write 299999999");
     assert_eq!(peer.hear(), "done");
     assert_eq!(read(&own, 299_999_999, 1), [77]);
@@ -290,7 +288,10 @@ fn what_is_half_made_is_waited_for() {
     };
     std::thread::sleep(Duration::from_millis(20));
     let handle = object.handle().try_clone_to_owned().unwrap();
-    Descriptor::new(&Permissions::User, Kind::Section).unwrap().replace_dacl(&handle).unwrap();
+    Descriptor::new(&Permissions::User, &User::current().unwrap(), Kind::Section)
+        .unwrap()
+        .replace_dacl(&handle)
+        .unwrap();
     opener.join().unwrap().unwrap();
 }
 
@@ -315,6 +316,35 @@ fn views_begin_anywhere_and_end_with_the_object() {
     }
     all.prefault(usize::MAX).unwrap();
     all.flush(0, usize::MAX).unwrap();
+}
+
+#[test]
+fn what_is_made_or_measured_by_a_view_is_not_mapped_again() {
+    let source = local("mapped once");
+    let reserve = Spec { reserve: Some(1 << 20), ..sized(70_000) };
+    let made = Object::create(&source, &reserve).unwrap();
+    let opened = Object::open(&source, &Spec::default()).unwrap();
+    for (object, len) in [(made, 80_000), (opened, 90_000)] {
+        assert!(object.len().unwrap() >= 73_728);
+        let [one, two] = [1 << 20, 1 << 20].map(|reach| view(&object, 0, reach));
+        assert_eq!(one.base(), two.base());
+        drop(one);
+        write(&two, 69_999, &[5]);
+        // One that is shorter, for another access, or elsewhere.
+        let others = [(0, Access::ReadOnly), (65_536, Access::ReadWrite)];
+        for (offset, access) in others {
+            let other = View::map(&object, &place(offset, 8_000, access)).unwrap();
+            assert_ne!(other.base(), two.base());
+            assert_eq!(other.reach(), 8_000);
+        }
+        drop(two);
+        object.grow(len).unwrap();
+        assert_eq!(object.len().unwrap(), len.next_multiple_of(4096));
+        let again = view(&object, 0, 1 << 20);
+        drop(object);
+        write(&again, 79_999, &[6]);
+        assert_eq!(read(&again, 79_999, 1), [6], "a view outlives its object");
+    }
 }
 
 #[test]

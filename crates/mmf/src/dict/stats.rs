@@ -1,0 +1,85 @@
+//! Figures of a dict.
+
+use super::Dict;
+use super::heap::{Heap, LINKS, State};
+use super::index::count_of;
+use super::plan::Plan;
+use super::report::Stats;
+use super::shape::{at, class, number};
+use crate::error::Result;
+
+impl Dict {
+    /// How many keys, how much space, how many handles.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Fault`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("figures-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set("colour", "green")?;
+    /// let stats = dict.stats()?;
+    /// assert_eq!((stats.entries, stats.participants), (1, 1));
+    /// assert!(stats.free < stats.capacity);
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn stats(&self) -> Result<Stats> {
+        let (map, shape, segment) = (&self.segment.map, &self.shape, &self.segment);
+        let heap = self.heap();
+        let size = shape.span_size() as u64;
+        let taken = number(map.word(at::USED)?).min(heap.spans_there());
+        let (mut records, mut in_records, mut parts, mut index) = (0_u64, 0_u64, 0_u64, 0_u64);
+        for span in 0..taken {
+            let State { class, live, .. } = heap.state(&Plan::new(), span)?;
+            match class::size(class) {
+                Some(block) if class <= class::LAST => {
+                    records += 1;
+                    in_records += live.min(size) * block as u64;
+                }
+                _ if class == class::PART => parts += 1,
+                _ if class != class::FREE => index += 1,
+                _ => {}
+            }
+        }
+        // Parts that were given back still say what they were; those on the list are free.
+        let free_parts = heap.free_parts()?.min(parts);
+        let spans_taken = records + index + parts - free_parts;
+        let durable = map.word(at::DURABLE)?;
+        let idle = (records * size).saturating_sub(in_records);
+        Ok(Stats {
+            entries: map.word(at::LEN)?,
+            capacity: self.capacity(),
+            used: in_records.min(records * size) + (parts - free_parts) * size,
+            free: (shape.spans as u64).saturating_sub(spans_taken) * size,
+            pending: map.word(at::PENDING_BYTES)?,
+            idle,
+            #[allow(clippy::cast_precision_loss, reason = "a share for people")]
+            fragmentation: idle as f64 / (shape.spans as u64 * size).max(1) as f64,
+            span_size: size,
+            spans: shape.spans as u64,
+            spans_taken,
+            buckets: count_of(map.word(at::BUCKETS)?),
+            version: map.word(at::COMMIT)?,
+            flushed: map.word(at::FLUSHED)?,
+            unflushed: durable & super::durable::CLEAN == 0,
+            participants: segment.or_gone(segment.lock.readers().occupied(), "examine")?.len() as u64,
+        })
+    }
+}
+
+impl Heap<'_> {
+    /// Free spans that held parts of values last.
+    fn free_parts(&self) -> Result<u64> {
+        let (mut next, mut parts) = (self.map.word(at::FREE)?, 0);
+        for _ in 0..self.shape.spans {
+            let Ok(Some(span)) = self.span_number(next) else { break };
+            parts += u64::from(self.is_part(span));
+            next = self.map.word(self.shape.entry(span) + LINKS)? & 0xffff_ffff;
+        }
+        Ok(parts)
+    }
+}

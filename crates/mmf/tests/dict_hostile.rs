@@ -1,0 +1,178 @@
+//! A dict whose bytes somebody has forged: whatever is done with it ends soon, with an error that says what is the matter.
+
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mmf::{Access, Dict, ErrorKind};
+use testkit::TempDir;
+
+/// Where things are, as `docs/format.md` says.
+const PAYLOAD: usize = 20480;
+const COMMIT: usize = PAYLOAD;
+const BUCKETS: usize = PAYLOAD + 16;
+const JOURNAL: usize = PAYLOAD + 128;
+const PENDING: usize = PAYLOAD + 272;
+const PAIRS: usize = PAYLOAD + 4096;
+
+/// Ten times as long as any of it takes on a machine that has little else to do.
+const SOON: Duration = Duration::from_secs(40);
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn put_word(bytes: &mut [u8], at: usize, value: u64) {
+    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Places that follow from a capacity, as `docs/format.md` says.
+struct Shape {
+    span: usize,
+    directory: usize,
+    heap: usize,
+}
+
+impl Shape {
+    fn of(capacity: usize) -> Shape {
+        let span = (capacity / 512).next_power_of_two().clamp(4096, 1 << 20);
+        let side = (capacity / 64).clamp(16 << 10, 1 << 20) & !4095;
+        let directory = PAIRS + 2 * side;
+        let table = (directory + 8 * (capacity / span)).next_multiple_of(32);
+        let heap = (table + 32 * (capacity / span)).next_multiple_of(4096);
+        Shape { span, directory, heap }
+    }
+
+    /// Where the lines of all buckets begin.
+    fn lines(&self, bytes: &[u8]) -> Vec<usize> {
+        let count = usize::try_from(word(bytes, BUCKETS) & ((1 << 40) - 1)).unwrap();
+        let line = |nth: usize| {
+            let span = usize::try_from(word(bytes, self.directory + 8 * (nth / (self.span / 64)))).unwrap() - 1;
+            self.heap + span * self.span + nth % (self.span / 64) * 64
+        };
+        (0..count).map(line).collect()
+    }
+
+    /// The slot of the record at a block.
+    fn slot_of(&self, bytes: &[u8], block: usize) -> usize {
+        let mut slots = self.lines(bytes).into_iter().flat_map(|line| (0..7).map(move |nth| line + 8 * nth));
+        slots.find(|slot| (word(bytes, *slot) & ((1 << 40) - 1)) * 8 == block as u64).expect("a slot leads there")
+    }
+}
+
+/// The block of a key's record.
+fn block_of(bytes: &[u8], key: &str) -> usize {
+    let at = bytes.windows(key.len()).rposition(|here| here == key.as_bytes());
+    at.expect("the key is there") - 40
+}
+
+fn soon<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let result = work();
+    assert!(began.elapsed() < SOON, "{what} took {:?}", began.elapsed());
+    result
+}
+
+#[track_caller]
+fn is_damaged<T>(result: mmf::Result<T>) {
+    let error = result.err().expect("it is damaged");
+    assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
+}
+
+/// All that there is to be done with a dict ends soon.
+fn use_it(path: &Path) {
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let options = Dict::options().access(access).timeout(Some(Duration::from_millis(100)));
+        let Ok(dict) = options.open(path) else { continue };
+        let _ = soon("entries", || dict.entries());
+        let _ = soon("keys", || dict.keys());
+        let report = soon("check", || dict.check());
+        assert!(report.is_err() || !report.unwrap().is_whole());
+    }
+    let report = soon("repair", || Dict::repair(path)).unwrap();
+    assert!(!report.is_whole());
+    assert!(Dict::open(path).unwrap().check().unwrap().is_whole());
+}
+
+#[test]
+fn one_large_value_in_every_slot_is_looked_at_once() {
+    let capacity = 64 << 20;
+    let dir = TempDir::new();
+    let path = dir.join("slots");
+    let dict = Dict::create_new(path.as_path(), capacity as u64).unwrap();
+    for nth in 0..20_000 {
+        dict.set_bytes(&format!("key {nth}"), &[1; 8]).unwrap();
+    }
+    dict.set_bytes("the large one", &vec![7; capacity / 4]).unwrap();
+    drop(dict);
+    let mut bytes = fs::read(&path).unwrap();
+    let shape = Shape::of(capacity);
+    let slot = word(&bytes, shape.slot_of(&bytes, block_of(&bytes, "the large one")));
+    for line in shape.lines(&bytes) {
+        (0..7).for_each(|nth| put_word(&mut bytes, line + 8 * nth, slot));
+    }
+    fs::write(&path, &bytes).unwrap();
+    use_it(&path);
+}
+
+#[test]
+fn a_list_that_has_no_end_is_gone_through_once() {
+    let capacity = 64 << 20;
+    let dir = TempDir::new();
+    let path = dir.join("lists");
+    let dict = Dict::create_new(path.as_path(), capacity as u64).unwrap();
+    // The largest that does not lie in spans of its own.
+    let value = vec![7; Shape::of(capacity).span / 2 - 100];
+    dict.set_bytes("key", &value).unwrap();
+    dict.flush().unwrap();
+    dict.set_bytes("key", &value).unwrap();
+    drop(dict);
+    let mut bytes = fs::read(&path).unwrap();
+    let pending = usize::try_from(word(&bytes, PENDING)).unwrap();
+    put_word(&mut bytes, pending + 8, pending as u64);
+    fs::write(&path, &bytes).unwrap();
+    use_it(&path);
+}
+
+#[test]
+fn what_leads_nowhere_is_damage() {
+    let capacity = 1 << 20;
+    let dir = TempDir::new();
+    let path = dir.join("nowhere");
+    let dict = Dict::create_new(path.as_path(), capacity as u64).unwrap();
+    for key in ["first", "second"] {
+        dict.set_bytes(key, &[1; 100]).unwrap();
+    }
+    drop(dict);
+    let whole = fs::read(&path).unwrap();
+    let block = block_of(&whole, "first");
+    let slot = Shape::of(capacity).slot_of(&whole, block);
+    let open = |access, places: &[(usize, u64)]| {
+        let mut bytes = whole.clone();
+        places.iter().for_each(|(at, value)| put_word(&mut bytes, *at, *value));
+        fs::write(&path, &bytes).unwrap();
+        Dict::options().access(access).timeout(Some(Duration::from_millis(100))).open(path.as_path()).unwrap()
+    };
+    let tag = word(&whole, slot) & !((1 << 40) - 1);
+    for place in [(capacity + 8) / 8, (1 << 40) - 1] {
+        let places = [(slot, tag | place as u64)];
+        is_damaged(open(Access::ReadOnly, &places).get_bytes("first"));
+        is_damaged(open(Access::ReadOnly, &places).entries());
+        is_damaged(open(Access::ReadWrite, &places).set_bytes("first", b"new"));
+        is_damaged(open(Access::ReadWrite, &places).remove("first"));
+    }
+    // The record is not there yet, and the one before it is nowhere.
+    for before in [capacity as u64 * 2, 20_001, u64::MAX] {
+        let places = [(block, 1000), (block + 8, before)];
+        is_damaged(open(Access::ReadOnly, &places).get_bytes("first"));
+        is_damaged(open(Access::ReadOnly, &places).entries());
+    }
+    // A journal leads behind the end: none of it is carried out.
+    for end in [whole.len() as u64, !7] {
+        let places = [(JOURNAL, 2), (PAIRS, COMMIT as u64), (PAIRS + 8, 77), (PAIRS + 16, end), (PAIRS + 24, 1)];
+        is_damaged(open(Access::ReadWrite, &places).set_bytes("first", b"new"));
+        assert_eq!(word(&fs::read(&path).unwrap(), COMMIT), 2);
+    }
+}
