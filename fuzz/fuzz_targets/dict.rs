@@ -148,7 +148,7 @@ fuzz_target!(|input: Input| {
         let storm = scope.spawn(|| {
             while !over.load(Relaxed) {
                 for (at, word) in &input.storm {
-                    let _ = enemy.write_at(*at as usize % enemy.len() & !7, &word.value().to_le_bytes());
+                    let _ = enemy.write_at((*at as usize % enemy.len()) & !7, &word.value().to_le_bytes());
                 }
                 thread::yield_now();
             }
@@ -174,7 +174,7 @@ fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open, quiet: bool) 
     match step {
         Step::Own(nth, word) => drop(enemy.write_at(PAYLOAD + 8 * usize::from(*nth), &word.value().to_le_bytes())),
         Step::Header(at, word) => {
-            drop(enemy.write_at(usize::from(*at) % PAYLOAD & !7, &word.value().to_le_bytes()));
+            drop(enemy.write_at((usize::from(*at) % PAYLOAD) & !7, &word.value().to_le_bytes()));
         }
         Step::Any(at, word) => drop(enemy.write_at(place(*at) & !7, &word.value().to_le_bytes())),
         Step::Bytes(at, bytes) => drop(enemy.write_at(place(*at), bytes)),

@@ -45,14 +45,15 @@ impl Shape {
         Shape { span, directory, heap }
     }
 
-    /// Where the lines of all buckets begin.
+    /// Where the lines of all buckets begin, those that continue one included.
     fn lines(&self, bytes: &[u8]) -> Vec<usize> {
         let count = usize::try_from(word(bytes, BUCKETS) & ((1 << 40) - 1)).unwrap();
         let line = |nth: usize| {
             let span = usize::try_from(word(bytes, self.directory + 8 * (nth / (self.span / 64)))).unwrap() - 1;
             self.heap + span * self.span + nth % (self.span / 64) * 64
         };
-        (0..count).map(line).collect()
+        let next = |line: &usize| Some(usize::try_from(word(bytes, line + 56)).unwrap()).filter(|next| *next != 0);
+        (0..count).flat_map(|nth| std::iter::successors(Some(line(nth)), next)).collect()
     }
 
     /// The slot of the record at a block.

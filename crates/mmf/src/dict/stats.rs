@@ -13,7 +13,7 @@ impl Dict {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Fault`].
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     ///
     /// # Examples
     ///
