@@ -9,6 +9,7 @@ mod interface;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 
@@ -91,7 +92,7 @@ fn in_other(bench: &Bench, at: usize, len: usize) -> Vec<u8> {
 /// The byte that `fill` sets.
 const FILL: u8 = 0xa5;
 
-const COPYING: [Copying; 8] = [
+const COPYING: [Copying; 9] = [
     Copying {
         name: "Mapping::read_at",
         run: |bench, at, len| plain(bench.map.read_at(at, &mut bench.buffer.borrow_mut()[..len])),
@@ -102,6 +103,16 @@ const COPYING: [Copying; 8] = [
         name: "Mapping::read_to_vec",
         run: |bench, at, len| {
             plain(bench.map.read_to_vec(at, len).map(|bytes| bench.buffer.borrow_mut()[..len].copy_from_slice(&bytes)))
+        },
+        arrived: None,
+        into_mapping: false,
+    },
+    Copying {
+        name: "Mapping::read_uninit",
+        run: |bench, at, len| {
+            let mut room = vec![MaybeUninit::uninit(); len];
+            let read = bench.map.read_uninit(at, &mut room);
+            plain(read.map(|bytes| bench.buffer.borrow_mut()[..len].copy_from_slice(bytes)))
         },
         arrived: None,
         into_mapping: false,
