@@ -22,7 +22,7 @@ use super::index::bucket;
 use super::read::Found;
 use super::record;
 use super::shape::{LINE, MIN_CAPACITY, Shape, at, class};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::{Kind, PAYLOAD};
 use crate::segment::{Segment, Until, models};
@@ -71,7 +71,6 @@ enum Change {
     Remove(String),
     /// In one transaction.
     All(Vec<(String, Option<u64>)>),
-    Clear,
 }
 
 impl Change {
@@ -85,7 +84,6 @@ impl Change {
                     None => tx.remove(key).map(|removed| assert!(removed)),
                 })
             }),
-            Change::Clear => dict.clear().map(drop),
         }
     }
 
@@ -102,10 +100,6 @@ impl Change {
             Change::Set(key, number) => put(key, Some(*number)),
             Change::Remove(key) => put(key, None),
             Change::All(changes) => changes.iter().for_each(|(key, number)| put(key, *number)),
-            Change::Clear => {
-                *version += 1;
-                state.clear();
-            }
         }
     }
 }
@@ -118,8 +112,6 @@ enum Look {
     /// A key, by the way that is gone where the short one does not tell. To have both in a row would multiply what there is to
     /// go through.
     Get(String),
-    /// Two keys at one moment.
-    Both(String, String),
 }
 
 /// What it saw at one moment.
@@ -150,13 +142,9 @@ impl Look {
             let found = heap.get(hash(key), key.as_bytes(), &mut &mut bytes, Until::Now)?;
             Ok(told(key, &bytes, found))
         };
-        let seen = match self {
+        let seen: Result<Seen> = match self {
             Look::Glance(key) => Ok(Seen(vec![glance(key)?])),
             Look::Get(key) => get(key).map(|one| Seen(vec![one])),
-            Look::Both(one, other) => dict.snapshot(|_| Ok(glance(one).zip(glance(other)))).and_then(|both| {
-                let (one, other) = both.ok_or_else(|| Error::new(ErrorKind::Contended, "glance"))?;
-                Ok(Seen(vec![one, other]))
-            }),
         };
         match seen {
             Ok(seen) => Some(seen),
@@ -241,7 +229,7 @@ impl Handles {
     }
 }
 
-/// What readers without a lock look at: all but the ring, since who looks at a moment looks where the journal leads.
+/// What readers without a lock look at: all but the ring, since who is not told looks where the journal leads.
 fn is_seen(offset: usize) -> bool {
     !(SHAPE.ring..SHAPE.directory).contains(&offset)
 }
@@ -421,7 +409,6 @@ impl Look {
     fn keys(&self) -> Vec<&String> {
         match self {
             Look::Glance(key) | Look::Get(key) => vec![key],
-            Look::Both(one, other) => vec![one, other],
         }
     }
 }

@@ -10,10 +10,6 @@ fn glance(key: &str) -> Look {
     Look::Glance(key.to_owned())
 }
 
-fn both(one: &str, other: &str) -> Look {
-    Look::Both(one.to_owned(), other.to_owned())
-}
-
 fn set(key: &str, number: u64) -> Change {
     Change::Set(key.to_owned(), number)
 }
@@ -116,18 +112,6 @@ fn two_keys_in_a_transaction() {
 }
 
 #[test]
-fn two_keys_in_a_transaction_at_one_moment() {
-    let [a, b] = neighbours();
-    Model {
-        setup: vec![set(&a, 1), set(&b, 1)],
-        first: vec![all(&[(&a, Some(2)), (&b, Some(2))])],
-        next: vec![set(&a, 3)],
-        readers: vec![vec![both(&b, &a)]],
-    }
-    .check();
-}
-
-#[test]
 fn a_transaction_moves_a_value() {
     let [a, c] = neighbours();
     Model {
@@ -135,18 +119,6 @@ fn a_transaction_moves_a_value() {
         first: vec![all(&[(&a, None), (&c, Some(2))])],
         next: vec![set(&a, 3)],
         readers: vec![vec![glance(&c)], vec![get(&c)], vec![glance(&a)], vec![get(&a)], vec![glance(&c), glance(&a)]],
-    }
-    .check();
-}
-
-#[test]
-fn all_is_cleared() {
-    let [a, b] = neighbours();
-    Model {
-        setup: vec![set(&a, 1), set(&b, 2)],
-        first: vec![Change::Clear],
-        next: vec![set(&b, 3)],
-        readers: vec![vec![glance(&a)], vec![get(&a)], vec![glance(&b)], vec![get(&b)], vec![glance(&a), glance(&b)]],
     }
     .check();
 }
@@ -191,23 +163,6 @@ fn a_bucket_is_split() {
             vec![get(&stays)],
             vec![glance(&goes), glance(&stays)],
         ],
-    }
-    .check();
-}
-
-/// What is left of a bucket of two lines moves into the first, and the span of the other line becomes one for values.
-#[test]
-fn a_bucket_is_shortened() {
-    let (stay, go) = shared();
-    let (stay, go): (Vec<_>, Vec<_>) = (stay.take(3).collect(), go.take(5).collect());
-    // The last, which stays, is alone in the second line.
-    let own = [&go[..5], &stay[..3]].concat();
-    let [last, new] = [&own[7], &go[4]];
-    Model {
-        setup: crowded(&own),
-        first: vec![Change::Set(keys_in(9, 64).nth(5).unwrap(), 2)],
-        next: vec![set(new, 3), set(&keys_in(10, 64).nth(5).unwrap(), LARGE)],
-        readers: vec![vec![glance(last)], vec![get(last)], vec![glance(last), glance(last)]],
     }
     .check();
 }

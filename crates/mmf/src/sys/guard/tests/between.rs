@@ -126,7 +126,7 @@ fn a_page_that_is_gone_is_a_fault_wherever_it_is_missed() {
     let region = Region::new(STEP, STEP);
     let (mut room, mut more) = (vec![0_u8; 1100], vec![0_u8; 200]);
     let (here, gone): (*const u64, *const u64) = (region.base().cast(), region.border().cast());
-    for way in WAYS {
+    for (nth, way) in WAYS.into_iter().enumerate() {
         for (one, other) in [(16, 0), (0, 16), (20, 16), (40, 40), (64, 64), (65, 100), (1000, 200)] {
             let from = region.base().cast_const();
             for (from, words) in [
@@ -138,7 +138,8 @@ fn a_page_that_is_gone_is_a_fault_wherever_it_is_missed() {
             ] {
                 let to = [place(&mut room[..one]), place(&mut more[..other])];
                 // SAFETY: all of it lies in the region, there or not, and the words are aligned; the places are this thread's.
-                assert_eq!(unsafe { way(words, from, to) }, Err(Fault), "{one} {other}");
+                let outcome = unsafe { way(words, from, to) };
+                assert_eq!(outcome, Err(Fault), "{one} {other} from {from:?}, {words:?}, by {nth}");
             }
         }
     }
