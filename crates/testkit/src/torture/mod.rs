@@ -317,6 +317,9 @@ fn create(base: &str, generation: u64) -> Region {
 }
 
 /// Of two programs, in turn: this one, and the one that `PROGRAM` names.
+/// How often a process's start is tried in vain before the last time.
+const STARTS: usize = 3;
+
 fn spawn(role: &str, args: &[String], number: u64) -> Worker {
     let own = || env::current_exe().expect("the path of this binary");
     let mut command = Command::new(if number % 2 == 0 { own() } else { program() });
@@ -328,7 +331,9 @@ fn spawn(role: &str, args: &[String], number: u64) -> Worker {
         .env(LIFETIME, "36000")
         .stdin(Stdio::piped())
         .stdout(Stdio::null());
-    let mut child = command.spawn().expect("a process can be started");
+    // Under Wine a start can fail with "internal error", which is Wine's own; nothing of ours has run by then.
+    let started = (0..STARTS).map(|_| command.spawn()).find_map(Result::ok);
+    let mut child = started.unwrap_or_else(|| command.spawn().expect("a process can be started"));
     let stdin = child.stdin.take().expect("stdin is piped");
     Worker { child, stdin }
 }
