@@ -34,7 +34,8 @@ path() {
 }
 
 echo "== the library with 32 bits"
-counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --lib --test dict --test conformance --test cursor --test options
+counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --lib \
+    --test dict --test dict_damage --test dict_full --test dict_hostile --test conformance --test cursor --test options
 
 for test in "${tests[@]}"; do
     for bits in 64 32; do

@@ -255,7 +255,7 @@ fn whatever_is_damaged_the_rest_is_right() {
         number ^= number << 13;
         number ^= number >> 7;
         number ^= number << 17;
-        usize::try_from(number >> 11).unwrap() % end
+        usize::try_from((number >> 11) % end as u64).unwrap()
     };
     let mut kept = 0;
     for round in 0..60 {

@@ -1,17 +1,21 @@
 //! Files of format version 1 as they were written once, which every later release reads.
 //!
-//! They are kept without their zeros: the length of the whole (u64, little-endian), and then runs of other bytes, each as its
-//! offset (u64), its length (u64) and itself. `MMF_GOLDEN=write` makes them anew, which only a new version of the format is a
+//! They are kept without their zeros (`common/packed.rs`). `MMF_GOLDEN=write` makes them anew, which only a new version of the format is a
 //! reason for.
 
 #![cfg(feature = "serde")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
+
+#[path = "common/packed.rs"]
+mod packed;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use mmf::{Access, Dict, Encoding};
+use packed::unpack;
+
 use serde::{Serialize, Serializer};
 use testkit::TempDir;
 
@@ -41,17 +45,6 @@ fn pack(bytes: &[u8]) -> Vec<u8> {
         packed.extend(&bytes[from..at]);
     }
     packed
-}
-
-fn unpack(packed: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; at_word(packed, 0)];
-    let mut left = &packed[8..];
-    while !left.is_empty() {
-        let (from, len) = (at_word(left, 0), at_word(left, 8));
-        bytes[from..from + len].copy_from_slice(&left[16..16 + len]);
-        left = &left[16 + len..];
-    }
-    bytes
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {

@@ -157,8 +157,8 @@ fn what_leads_nowhere_is_damage() {
         Dict::options().access(access).timeout(Some(Duration::from_millis(100))).open(path.as_path()).unwrap()
     };
     let tag = word(&whole, slot) & !((1 << 40) - 1);
-    for place in [(capacity + 8) / 8, (1 << 40) - 1] {
-        let places = [(slot, tag | place as u64)];
+    for place in [(capacity as u64 + 8) / 8, (1 << 40) - 1] {
+        let places = [(slot, tag | place)];
         is_damaged(open(Access::ReadOnly, &places).get_bytes("first"));
         is_damaged(open(Access::ReadOnly, &places).entries());
         is_damaged(open(Access::ReadWrite, &places).set_bytes("first", b"new"));

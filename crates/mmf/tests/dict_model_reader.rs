@@ -2,25 +2,18 @@
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
+#[path = "common/packed.rs"]
+mod packed;
+
 use std::collections::BTreeMap;
 use std::fs;
 
 use mmf::{Dict, Encoding};
+use packed::unpack;
+
 use testkit::TempDir;
 
 const P: usize = 20480;
-
-/// What is kept without its zeros, whole again.
-fn unpack(packed: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; number(packed, 0)];
-    let mut left = &packed[8..];
-    while !left.is_empty() {
-        let (from, len) = (number(left, 0), number(left, 8));
-        bytes[from..from + len].copy_from_slice(&left[16..16 + len]);
-        left = &left[16 + len..];
-    }
-    bytes
-}
 
 fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())

@@ -86,7 +86,6 @@ impl Dict {
         let heap = self.heap();
         let check = Check {
             heap,
-            seed: self.seed,
             report,
             room: Room::default(),
             seen: HashSet::new(),
@@ -108,7 +107,6 @@ enum Role {
 
 struct Check<'a> {
     heap: Heap<'a>,
-    seed: u64,
     report: &'a mut Report,
     room: Room,
     /// Blocks that slots lead to, and then those of the lists: each is looked at once.
@@ -247,11 +245,11 @@ impl Check<'_> {
             self.report.add(None, Some(slot), "a slot leads to where another does");
             return Ok(());
         }
-        match self.heap.block_at(self.seed, block, size, &mut self.room)? {
+        match self.heap.block_at(block, size, &mut self.room)? {
             Block::Nothing => self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is")),
             Block::Broken(key) => self.report.add(key.as_deref(), Some(block), "its value is damaged"),
             Block::Whole(whole) => {
-                let hash = record::hash(self.seed, &whole.key);
+                let hash = record::hash(self.heap.seed, &whole.key);
                 if tag(hash) != word >> 40 || bucket(hash, count) != nth {
                     self.report.add(Some(&whole.key), Some(slot), "its slot is not where it would be looked for");
                 }
@@ -307,7 +305,7 @@ impl Check<'_> {
                     break;
                 }
                 bytes += size;
-                match heap.block_at(self.seed, block, size, &mut self.room)? {
+                match heap.block_at(block, size, &mut self.room)? {
                     Block::Nothing => self.report.add(None, Some(block), "a list leads to it, but no record is there"),
                     Block::Broken(key) => {
                         self.report.add(key.as_deref(), Some(block), "a value from before its last change is damaged");
@@ -407,7 +405,7 @@ impl Check<'_> {
             let has_stamp = map.word(block + STAMP)? != 0;
             stamped += u64::from(has_stamp);
             if has_stamp && led.binary_search(&block).is_err() {
-                let found = heap.block_at(self.seed, block, size, &mut self.room)?;
+                let found = heap.block_at(block, size, &mut self.room)?;
                 let key = match &found {
                     Block::Whole(whole) => Some(&whole.key),
                     Block::Broken(key) => key.as_ref(),

@@ -9,10 +9,9 @@
 //!   needs no looking through.
 
 use super::recover;
-use super::shape::at;
+use super::shape::{at, number};
 use super::write::Writer;
 use crate::error::Result;
-use crate::name::Source;
 
 /// Nothing has changed since the last flush.
 pub(super) const CLEAN: u64 = 1;
@@ -53,13 +52,13 @@ impl Writer<'_> {
     pub(super) fn begin_boot(&self) -> Result<()> {
         let map = self.heap.map;
         map.put_word(at::BOOT, recover::this_boot())?;
-        if matches!(map.source(), Some(Source::File(_))) { map.sync(at::BOOT..at::BOOT + 8) } else { Ok(()) }
+        if self.dict.is_file() { map.sync(at::BOOT..at::BOOT + 8) } else { Ok(()) }
     }
 
     /// Brings everything to the disk, and frees what was kept for a power cut.
     pub(super) fn flush(&mut self) -> Result<()> {
         let map = self.heap.map;
-        if !matches!(map.source(), Some(Source::File(_))) || self.is_clean() {
+        if !self.dict.is_file() || self.is_clean() {
             return Ok(());
         }
         let version = self.version()?;
@@ -89,7 +88,7 @@ impl Writer<'_> {
             let mut bytes = self.heap.map.word(at::PENDING_BYTES)?;
             let mut block = self.heap.map.word(list)?;
             while block != 0 && freed < BATCH {
-                let at = usize::try_from(block).unwrap_or(usize::MAX);
+                let at = number(block);
                 let next = self.heap.map.word(at.saturating_add(super::heap::LINK))?;
                 bytes = bytes.saturating_sub(self.size_of(at)?);
                 let in_spans = self.head(at)?.in_spans;

@@ -95,9 +95,11 @@ impl Heap<'_> {
         more: &mut [MaybeUninit<u8>],
     ) -> Option<(usize, u64, Head)> {
         let slot = line + 8 * slots.bits.trailing_zeros() as usize;
+        // Where nothing is, the sums may pass the end of memory, and its stamp's place is refused.
         let block = block_of(slots.word);
         let room = copy.bytes.get_mut(VERSION..HEAD + key.len())?;
-        let ([word, stamp], bytes) = map.read_between([slot, block + STAMP], block + VERSION, room, more)?;
+        let ([word, stamp], bytes) =
+            map.read_between([slot, block.wrapping_add(STAMP)], block.wrapping_add(VERSION), room, more)?;
         if word != slots.word || stamp == 0 {
             return None;
         }
@@ -120,7 +122,7 @@ impl Writer<'_> {
             let slots = map.match_eight(line, !0xff, tag_in_upper_half(change.hash));
             if let Some(slots) = slots.filter(|slots| slots.bits != 0) {
                 map.prefetch(block_of(slots.word));
-                map.prefetch(block_of(slots.word) + LINE);
+                map.prefetch(block_of(slots.word).wrapping_add(LINE));
             }
         }
     }

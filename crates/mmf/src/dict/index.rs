@@ -221,7 +221,7 @@ impl Heap<'_> {
     }
 
     /// Splits the next bucket, in a plan of its own.
-    pub(super) fn split(&self, plan: &mut Plan, seed: u64) -> Result<(), NoBlock> {
+    pub(super) fn split(&self, plan: &mut Plan) -> Result<(), NoBlock> {
         plan.clear();
         let word = self.map.word(at::BUCKETS)?;
         let count = count_of(word);
@@ -231,7 +231,7 @@ impl Heap<'_> {
         self.walk(plan, from, |line, words| {
             lines += 1;
             for (nth, slot) in words[..SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
-                let hash = self.hash_at(seed, block_of(*slot))?;
+                let hash = self.hash_at(block_of(*slot))?;
                 if bucket(hash, count + 1) == count {
                     go.push((line + 8 * nth, *slot));
                 }
@@ -314,9 +314,9 @@ impl Heap<'_> {
     }
 
     /// The hash of the key in a block. The caller has the lock.
-    pub(super) fn hash_at(&self, seed: u64, block: usize) -> Result<u64> {
+    pub(super) fn hash_at(&self, block: usize) -> Result<u64> {
         let (_, key) = self.key_at(block)?;
-        Ok(record::hash(seed, &key))
+        Ok(record::hash(self.seed, &key))
     }
 }
 

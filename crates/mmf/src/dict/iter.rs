@@ -103,7 +103,7 @@ impl Dict {
     /// As `entries`, for those who have the lock, or who look themselves whether anybody wrote.
     pub(super) fn entries_now(&self) -> Result<Entries> {
         match self.segment.map.access() {
-            Access::ReadWrite => Ok(Entries(self.heap().scan_still(self.seed, true)?.into_iter())),
+            Access::ReadWrite => Ok(Entries(self.heap().scan_still(true)?.into_iter())),
             Access::ReadOnly | Access::CopyOnWrite => self.entries(),
         }
     }
@@ -111,13 +111,13 @@ impl Dict {
     fn collect(&self, values: bool) -> Result<Vec<Entry>> {
         if self.segment.map.access() == Access::ReadWrite {
             let _reader = Reader::lock(self, self.usual())?;
-            return self.heap().scan_still(self.seed, values);
+            return self.heap().scan_still(values);
         }
         let deadline = self.usual().deadline();
         let mut in_vain = 0;
         loop {
             let before = self.heap().stillness()?;
-            let entries = self.heap().scan(self.seed, values);
+            let entries = self.heap().scan(values);
             fence(Ordering::Acquire);
             // Also before an error is believed.
             if self.heap().stillness()? == before {
@@ -156,7 +156,6 @@ impl Stillness {
 
 /// Where an entry is looked for, and what may still be copied.
 struct Scan {
-    seed: u64,
     count: u64,
     bucket: u64,
     slot: u64,
@@ -166,8 +165,8 @@ struct Scan {
 
 impl Heap<'_> {
     /// All entries, where nobody writes meanwhile.
-    fn scan_still(&self, seed: u64, values: bool) -> Result<Vec<Entry>> {
-        self.scan(seed, values).map_err(|again| match again {
+    fn scan_still(&self, values: bool) -> Result<Vec<Entry>> {
+        self.scan(values).map_err(|again| match again {
             Again::Failed(error) => error,
             Again::Changed => self.no_entry(),
         })
@@ -189,10 +188,10 @@ impl Heap<'_> {
     }
 
     /// All entries. Each is whole; that they are of one moment is for the caller to find out.
-    fn scan(&self, seed: u64, values: bool) -> Result<Vec<Entry>, Again> {
+    fn scan(&self, values: bool) -> Result<Vec<Entry>, Again> {
         let count = count_of(self.map.word(at::BUCKETS)?);
         let mut entries = Vec::new();
-        let mut scan = Scan { seed, count, bucket: 0, slot: 0, room: self.shape.span(self.shape.spans) };
+        let mut scan = Scan { count, bucket: 0, slot: 0, room: self.shape.span(self.shape.spans) };
         let mut lines = self.shape.spans << self.shape.lines_shift();
         for nth in 0..count {
             scan.bucket = nth;
@@ -249,9 +248,9 @@ impl Heap<'_> {
             if is_there {
                 return Ok(taken);
             }
-            match usize::try_from(before) {
-                Ok(before) if before != 0 => block = before,
-                _ => return Ok(None),
+            match number(before) {
+                0 => return Ok(None),
+                before => block = before,
             }
         }
         Ok(None)
@@ -267,7 +266,7 @@ impl Heap<'_> {
         values: bool,
         floor: u64,
     ) -> Result<Option<Entry>> {
-        let hash = record::hash(scan.seed, &key);
+        let hash = record::hash(self.seed, &key);
         if tag(hash) != scan.slot >> 40 {
             return Err(self.damaged(format!("a slot leads to another key's record at {block}")));
         }

@@ -18,7 +18,6 @@ use super::shape::{Shape, at, class, number};
 use super::survey::{Survey, Trust, VERSIONS, Whole, is_removal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
-use crate::name::Source;
 
 /// Bytes that are looked at in one go.
 const STRETCH: usize = 64 << 10;
@@ -86,7 +85,7 @@ impl<'a> Rebuild<'a> {
 
     /// Does it, and gives how many entries there are.
     pub(super) fn run(mut self, retired: &Retired, report: &mut Report) -> Result<u64> {
-        let Survey { classes, mut records, .. } = self.heap.survey(self.dict.seed, self.trust)?;
+        let Survey { classes, mut records, .. } = self.heap.survey(self.trust)?;
         let floor = self.floor(&records, report)?;
         let past = match retired {
             Retired::Unknown => None,
@@ -405,7 +404,7 @@ impl<'a> Rebuild<'a> {
         map.put_word(at::COMMIT, newest)?;
         let before = map.word(at::BUCKETS)?;
         map.put_word(at::BUCKETS, buckets | (before & !count_of(before)).wrapping_add(1 << 40))?;
-        let is_file = matches!(map.source(), Some(Source::File(_)));
+        let is_file = self.dict.is_file();
         if is_file {
             map.put_word(at::FLUSHED, newest)?;
         }
@@ -417,7 +416,7 @@ impl<'a> Rebuild<'a> {
     }
 
     fn sync(&self) -> Result<()> {
-        if matches!(self.map.source(), Some(Source::File(_))) { self.map.sync(..) } else { Ok(()) }
+        if self.dict.is_file() { self.map.sync(..) } else { Ok(()) }
     }
 }
 

@@ -147,7 +147,7 @@ impl Writer<'_> {
         self.plan.clear();
         for block in self.records_in(span, class)? {
             let (head, key) = self.heap.key_at(block)?;
-            if head.in_spans && self.slot_of(record::hash(self.dict.seed, &key), block)?.is_some() {
+            if head.in_spans && self.slot_of(record::hash(self.heap.seed, &key), block)?.is_some() {
                 return Ok(false);
             }
         }
@@ -168,12 +168,10 @@ impl Writer<'_> {
         let Some(size) = class::size(class) else { return Ok(false) };
         let (head, key) = heap.key_at(block)?;
         // What is damaged stays where its checksum and its stamp tell so.
-        if head.version <= heap.old
-            && !matches!(heap.block_at(self.dict.seed, block, size, &mut Room::default())?, Block::Whole(_))
-        {
+        if head.version <= heap.old && !matches!(heap.block_at(block, size, &mut Room::default())?, Block::Whole(_)) {
             return Ok(false);
         }
-        let hash = record::hash(self.dict.seed, &key);
+        let hash = record::hash(self.heap.seed, &key);
         self.begin_change()?;
         self.plan.clear();
         let Some(at) = self.slot_of(hash, block)? else { return Ok(false) };

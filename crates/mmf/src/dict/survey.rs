@@ -86,15 +86,15 @@ impl Heap<'_> {
     }
 
     /// What is in a block, of which no more than `size` bytes are a record's. A page that is gone has nothing whole.
-    pub(super) fn block_at(&self, seed: u64, block: usize, size: usize, room: &mut Room) -> Result<Block> {
-        match self.look_into(seed, block, size, room) {
+    pub(super) fn block_at(&self, block: usize, size: usize, room: &mut Room) -> Result<Block> {
+        match self.look_into(block, size, room) {
             Err(error) if matches!(error.kind(), ErrorKind::NoSpace) => Err(error),
             Err(_) => Ok(Block::Broken(None)),
             Ok(found) => Ok(found),
         }
     }
 
-    fn look_into(&self, seed: u64, block: usize, size: usize, room: &mut Room) -> Result<Block> {
+    fn look_into(&self, block: usize, size: usize, room: &mut Room) -> Result<Block> {
         let stamp = self.map.word(block + STAMP)?;
         if stamp == 0 {
             return Ok(Block::Nothing);
@@ -114,11 +114,11 @@ impl Heap<'_> {
         };
         let sum = head.checksum ^ record::place(block, stamp);
         let whole = if head.in_spans {
-            Some(sum) == self.sum_of_spans(seed, block, &head, &key, room)?
+            Some(sum) == self.sum_of_spans(block, &head, &key, room)?
         } else {
             room.value.clear();
             self.map.append_to(block + HEAD + head.key_len, head.value_len, &mut room.value)?;
-            sum == head.sum(seed, &key, &room.value)
+            sum == head.sum(self.seed, &key, &room.value)
         };
         if !whole || std::str::from_utf8(&key).is_err() {
             return Ok(Block::Broken(Some(key)));
@@ -127,8 +127,8 @@ impl Heap<'_> {
     }
 
     /// The checksum of a value in spans, taken a part at a time; `None` where they were looked at too often.
-    fn sum_of_spans(&self, seed: u64, block: usize, head: &Head, key: &[u8], room: &mut Room) -> Result<Option<u64>> {
-        let mut hasher = Xxh3::with_seed(head.value_seed(seed, key));
+    fn sum_of_spans(&self, block: usize, head: &Head, key: &[u8], room: &mut Room) -> Result<Option<u64>> {
+        let mut hasher = Xxh3::with_seed(head.value_seed(self.seed, key));
         let mut left = head.value_len;
         for span in self.span_list(block, head)? {
             if !room.look(span) {
@@ -144,7 +144,7 @@ impl Heap<'_> {
     }
 
     /// Looks through all spans.
-    pub(super) fn survey(&self, seed: u64, trust: Trust) -> Result<Survey> {
+    pub(super) fn survey(&self, trust: Trust) -> Result<Survey> {
         let mut survey = Survey::default();
         let mut room = Room::default();
         for span in 0..self.spans_there() {
@@ -157,19 +157,19 @@ impl Heap<'_> {
                     Trust::Table => number(self.ever(&Plan::new(), span)?).min(most),
                     Trust::Nothing => most,
                 };
-                self.survey_span(seed, span, 0..ever, size, &mut survey, &mut room)?;
+                self.survey_span(span, 0..ever, size, &mut survey, &mut room)?;
                 survey.classes.push(class);
             } else {
                 survey.classes.push(class::FREE);
             }
             if trust == Trust::Nothing && survey.records.len() == before {
-                if let Some(class) = self.class_by_records(seed, span, &mut room)? {
+                if let Some(class) = self.class_by_records(span, &mut room)? {
                     // What was taken for damage was looked for in the wrong places.
                     survey.broken.retain(|(block, _)| self.shape.span_of(*block) != Some(span));
                     survey.classes[span] = class;
                     let size = class::size(class).unwrap_or(self.shape.span_size());
                     let most = self.shape.span_size() / size;
-                    self.survey_span(seed, span, 0..most, size, &mut survey, &mut room)?;
+                    self.survey_span(span, 0..most, size, &mut survey, &mut room)?;
                 }
             }
         }
@@ -178,7 +178,6 @@ impl Heap<'_> {
 
     fn survey_span(
         &self,
-        seed: u64,
         span: usize,
         blocks: Range<usize>,
         size: usize,
@@ -187,21 +186,21 @@ impl Heap<'_> {
     ) -> Result<()> {
         for nth in blocks {
             let block = self.shape.span(span) + nth * size;
-            match self.block_at(seed, block, size, room)? {
+            match self.block_at(block, size, room)? {
                 Block::Nothing => {}
                 Block::Broken(key) => {
                     if survey.broken.len() < BROKEN {
                         survey.broken.push((block, key));
                     }
                 }
-                Block::Whole(whole) => survey.records.push((record::hash(seed, &whole.key), block)),
+                Block::Whole(whole) => survey.records.push((record::hash(self.seed, &whole.key), block)),
             }
         }
         Ok(())
     }
 
     /// The class of a span whose entry says something else, or nothing: the one that a record in it belongs to.
-    fn class_by_records(&self, seed: u64, span: usize, room: &mut Room) -> Result<Option<u64>> {
+    fn class_by_records(&self, span: usize, room: &mut Room) -> Result<Option<u64>> {
         let (from, len) = (self.shape.span(span), self.shape.span_size());
         // All at once, since most of it is looked at to no avail.
         let Ok(bytes) = self.map.read_to_vec(from, len) else { return Ok(None) };
@@ -222,7 +221,7 @@ impl Heap<'_> {
             }
             let class = class::of(head.block_len(self.shape));
             let size = class::size(class).unwrap_or(len);
-            if at % size == 0 && matches!(self.block_at(seed, from + at, size, room)?, Block::Whole(_)) {
+            if at % size == 0 && matches!(self.block_at(from + at, size, room)?, Block::Whole(_)) {
                 return Ok(Some(class));
             }
         }
@@ -261,7 +260,7 @@ mod tests {
         dict.set_bytes("original", &value).unwrap();
         let heap = dict.heap();
         let block = |survey: &Survey| survey.records.last().unwrap().1;
-        let original = block(&heap.survey(dict.seed, Trust::Table).unwrap());
+        let original = block(&heap.survey(Trust::Table).unwrap());
         let (mut head, _) = heap.key_at(original).unwrap();
         let numbers = heap.map.read_to_vec(original + head.spans_at(), 4 * head.span_count(heap.shape)).unwrap();
         let size = heap.block(&Plan::new(), original).unwrap().2;
@@ -269,7 +268,7 @@ mod tests {
         for nth in 0..30_u8 {
             dict.set_bytes(&format!("forged{nth:02}"), &vec![1; size - HEAD - 8]).unwrap();
         }
-        let survey = heap.survey(dict.seed, Trust::Table).unwrap();
+        let survey = heap.survey(Trust::Table).unwrap();
         assert_eq!(survey.records.len(), 31);
         for (_, block) in survey.records.iter().filter(|(_, block)| *block != original) {
             let key = heap.known(*block).unwrap();
@@ -278,7 +277,7 @@ mod tests {
             heap.map.put_words(block + record::VERSION, &[head.version, head.what(), sum]).unwrap();
             heap.map.write_at(block + head.spans_at(), &numbers).unwrap();
         }
-        let survey = heap.survey(dict.seed, Trust::Table).unwrap();
+        let survey = heap.survey(Trust::Table).unwrap();
         assert_eq!((survey.records.len(), survey.broken.len()), (usize::from(LOOKS), 31 - usize::from(LOOKS)));
     }
 }

@@ -127,16 +127,18 @@ impl<'a> Writer<'a> {
         }
         self.begin_change()?;
         self.make_room_in_index(changes.len())?;
-        loop {
+        // Each round frees something, and there is no more than this to free, unless somebody puts it there meanwhile.
+        for _ in 0..self.heap.shape.spans.saturating_mul(4).saturating_add(64) {
             match self.try_apply(changes, self.is_durable()) {
                 Ok(version) => return Ok(version),
                 Err(NoBlock::Failed(error)) => return Err(error),
                 Err(NoBlock::Full) => {}
             }
             if !self.make_space()? {
-                return self.apply_without_space(changes);
+                break;
             }
         }
+        self.apply_without_space(changes)
     }
 
     /// Whether nothing that is to be removed is there, and nothing is to be set.
@@ -178,7 +180,7 @@ impl<'a> Writer<'a> {
             self.begin_change()?;
             let made = match count {
                 0 => self.begin_boot().map_err(NoBlock::from).and_then(|()| self.heap.begin_index(self.plan)),
-                _ => self.heap.split(self.plan, self.dict.seed),
+                _ => self.heap.split(self.plan),
             };
             match made {
                 Ok(()) => {}
@@ -211,10 +213,15 @@ impl<'a> Writer<'a> {
             if together && nth % AHEAD == 0 {
                 self.fetch(&changes[nth..changes.len().min(nth + AHEAD)], buckets);
             }
-            let Some((kind, value)) = change.value else {
-                let (place, old) = self.find(change.hash, change.key, floor, buckets)?;
-                let there = old.is_some_and(|old| !old.cleared);
-                let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
+            // Before anybody waits for what is not in the caches: no store does.
+            let set = match change.value {
+                Some((kind, value)) => Some((kind, self.write_record(version + 1, change.key, kind, value)?)),
+                None => None,
+            };
+            let (place, old) = self.find(change.hash, change.key, floor, buckets)?;
+            let there = old.is_some_and(|old| !old.cleared);
+            let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
+            let Some((kind, block)) = set else {
                 let (Place::Entry(slot), Some(old)) = (place, old.filter(|_| there)) else { continue };
                 version += 1;
                 now = now.saturating_sub(1);
@@ -232,11 +239,6 @@ impl<'a> Writer<'a> {
                 continue;
             };
             version += 1;
-            // Before anybody waits for what is not in the caches: no store does.
-            let block = self.write_record(version, change.key, kind, value)?;
-            let (place, old) = self.find(change.hash, change.key, floor, buckets)?;
-            let there = old.is_some_and(|old| !old.cleared);
-            let before = old.filter(|_| there).map_or(0, |old| old.block as u64);
             self.plan.put_unasked(block + BEFORE, before);
             self.plan.put_unasked(block + STAMP, version);
             self.heap.put_entry(self.plan, place, slot_for(change.hash, block))?;
@@ -332,7 +334,7 @@ impl<'a> Writer<'a> {
         if len > shape.largest_block() || value.len() as u64 >= 1 << 40 {
             return Err(self.too_large(value.len()).into());
         }
-        head.checksum = head.sum(self.dict.seed, key, value);
+        head.checksum = head.sum(self.heap.seed, key, value);
         let mut parts = Vec::new();
         if head.in_spans {
             parts = heap.take_parts(self.plan, head.span_count(shape))?;

@@ -80,12 +80,7 @@ impl Until {
 
     /// Whether there is nothing left to wait for.
     pub(crate) fn is_over(self) -> bool {
-        match self {
-            Until::Now => true,
-            Until::After(_) | Until::At(_) | Until::Forever => {
-                self.deadline().is_some_and(|deadline| sys::now() >= deadline)
-            }
-        }
+        self.deadline().is_some_and(|deadline| sys::now() >= deadline)
     }
 }
 

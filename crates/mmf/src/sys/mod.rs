@@ -127,15 +127,13 @@ use windows as imp;
 /// What mappings reach shared memory by.
 #[cfg(not(all(test, loom)))]
 pub(crate) use guard as reach;
-#[cfg(unix)]
-pub(crate) use imp::token_is_held;
 #[cfg(not(all(test, loom)))]
 pub(crate) use imp::{Bells, Rings, Tokens};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
 pub(crate) use imp::{
-    Object, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sweep, unlink_exact,
-    watch_forks,
+    Object, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sweep, token_is_held,
+    unlink_exact, watch_forks,
 };
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::fence;
@@ -151,12 +149,6 @@ use crate::spec::{Access, LargePages};
 #[inline]
 pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now()
-}
-
-/// Here the token's name tells, so that `Tokens` take nothing to be made.
-#[cfg(windows)]
-pub(crate) fn token_is_held(object: &Object, id: &[u8; 16], slot: usize) -> crate::error::Result<bool> {
-    Tokens::new(object, id)?.is_alive(slot)
 }
 
 /// Which start of which machine: of 16 bytes each, zeros where the system does not tell. `boot` by itself tells each start of

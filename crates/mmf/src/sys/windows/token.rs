@@ -22,6 +22,21 @@ use super::object::Object;
 use super::security::{Descriptor, Kind, User};
 use crate::error::Result;
 
+/// Whether somebody has the token of a slot. Its name tells, so that those may ask who may take none.
+pub(crate) fn token_is_held(_object: &Object, id: &[u8; 16], slot: usize) -> Result<bool> {
+    is_held(id, slot)
+}
+
+fn is_held(id: &[u8; 16], slot: usize) -> Result<bool> {
+    // A right that an owner does not have unasked.
+    match event::open(&event::path(id, Use::Token, slot), EVENT_MODIFY_STATE) {
+        // Opened, it is an impostor's, who blocks the slot.
+        Ok(_) | Err(STATUS_ACCESS_DENIED | STATUS_OBJECT_TYPE_MISMATCH) => Ok(true),
+        Err(STATUS_OBJECT_NAME_NOT_FOUND) => Ok(false),
+        Err(status) => Err(error::of_status("probe", status)),
+    }
+}
+
 /// One handle's tokens: its own, and those of the dead that it takes over for a moment.
 pub(crate) struct Tokens {
     id: [u8; 16],
@@ -47,13 +62,7 @@ impl Tokens {
 
     /// Whether somebody has the token of this slot.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
-        // A right that an owner does not have unasked.
-        match event::open(&event::path(&self.id, Use::Token, slot), EVENT_MODIFY_STATE) {
-            // Opened, it is an impostor's, who blocks the slot.
-            Ok(_) | Err(STATUS_ACCESS_DENIED | STATUS_OBJECT_TYPE_MISMATCH) => Ok(true),
-            Err(STATUS_OBJECT_NAME_NOT_FOUND) => Ok(false),
-            Err(status) => Err(error::of_status("probe", status)),
-        }
+        is_held(&self.id, slot)
     }
 
     /// Takes over the token of a dead participant until the result is dropped; `None` where it is not dead.
