@@ -242,7 +242,7 @@ impl Heap<'_> {
         let shift = self.shape.lines_shift();
         if count & ((1 << shift) - 1) == 0 {
             if number(count >> shift) >= self.shape.spans {
-                return Err(NoBlock::Full);
+                return Err(NoBlock::Full(None));
             }
             self.take_index_span(plan, number(count >> shift))?;
         }

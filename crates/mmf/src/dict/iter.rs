@@ -7,6 +7,7 @@ use std::vec;
 use super::Dict;
 use super::heap::Heap;
 use super::index::{SLOTS, block_of, bucket, count_of, tag};
+use super::plan;
 use super::read::{Again, IN_VAIN};
 use super::record::{self, HEAD, Head, Kind, STAMP};
 use super::shape::{at, number};
@@ -148,6 +149,11 @@ pub(super) struct Stillness {
 }
 
 impl Stillness {
+    /// Whether a repair is under way, or was cut off.
+    pub(super) fn is_half_repaired(&self) -> bool {
+        self.journal == plan::REPAIR
+    }
+
     /// Whether somebody is changing something, or died at it.
     pub(super) fn is_changing(&self) -> bool {
         self.journal != 0
@@ -190,6 +196,9 @@ impl Heap<'_> {
     /// All entries. Each is whole; that they are of one moment is for the caller to find out.
     fn scan(&self, values: bool) -> Result<Vec<Entry>, Again> {
         let count = count_of(self.map.word(at::BUCKETS)?);
+        if count == 0 {
+            self.refuse_half_repaired()?;
+        }
         let mut entries = Vec::new();
         let mut scan = Scan { count, bucket: 0, slot: 0, room: self.shape.span(self.shape.spans) };
         let mut lines = self.shape.spans << self.shape.lines_shift();
