@@ -160,3 +160,24 @@ fn of_a_repair_that_was_cut_off_nobody_takes_half() {
     assert_eq!(report.entries, 1);
     assert_eq!(Dict::open(path.as_path()).unwrap().get_bytes("key").unwrap().unwrap(), b"value");
 }
+
+#[test]
+fn a_repair_after_a_power_cut_names_what_it_cannot_keep() {
+    let dir = TempDir::new();
+    let path = dir.join("cut");
+    let dict = Dict::create_new(path.as_path(), 1 << 20).unwrap();
+    for key in ["lost", "kept"] {
+        dict.set_bytes(key, format!("the value of {key}").as_bytes()).unwrap();
+    }
+    dict.flush().unwrap();
+    dict.set_bytes("new", b"value").unwrap();
+    drop(dict);
+    let mut bytes = fs::read(&path).unwrap();
+    let lost = bytes.windows(13).rposition(|here| here == b"value of lost").unwrap();
+    bytes[lost] ^= 1;
+    bytes[BOOT] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let report = Dict::repair(path.as_path()).unwrap();
+    assert_eq!(report.entries, 2);
+    assert!(report.problems.iter().any(|problem| problem.key.as_deref() == Some("lost")), "{report:#?}");
+}

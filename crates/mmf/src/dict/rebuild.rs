@@ -89,7 +89,17 @@ impl<'a> Rebuild<'a> {
 
     /// Does it, and gives how many entries there are.
     pub(super) fn run(mut self, retired: &Retired, report: &mut Report) -> Result<u64> {
-        let Survey { classes, mut records, .. } = self.heap.survey(self.trust)?;
+        let Survey { classes, mut records, broken } = self.heap.survey(self.trust)?;
+        if matches!(retired, Retired::Unknown) {
+            // No check has told of them.
+            for (block, key) in broken {
+                report.add(
+                    key.as_deref(),
+                    Some(block),
+                    "it is not whole; what was not flushed may be so after a power cut",
+                );
+            }
+        }
         let floor = self.floor(&records, report)?;
         let past = match retired {
             Retired::Unknown => None,
