@@ -201,15 +201,12 @@ impl Heap<'_> {
         }
         let mut entries = Vec::new();
         let mut scan = Scan { count, bucket: 0, slot: 0, room: self.shape.span(self.shape.spans) };
-        let mut lines = self.shape.spans << self.shape.lines_shift();
+        let mut lines = self.most_lines();
         for nth in 0..count {
             scan.bucket = nth;
             let mut line = Some(self.line(nth)?);
             while let Some(at) = line {
-                let Some(left) = lines.checked_sub(1) else {
-                    return Err(self.damaged("its index has more lines than there is room for").into());
-                };
-                lines = left;
+                self.one_line_less(&mut lines)?;
                 let mut words = [0; 8];
                 self.map.read_words(at, &mut words)?;
                 for word in (0..SLOTS).filter(|word| words[*word] != 0) {

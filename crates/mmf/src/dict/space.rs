@@ -33,11 +33,13 @@ impl Writer<'_> {
         let count = count_of(map.word(at::BUCKETS)?);
         let floor = map.word(at::FLOOR)?;
         let end = first.saturating_add(buckets).min(count);
+        let mut left = heap.most_lines();
         for bucket in first..end {
             self.begin_change()?;
             let mut line = Some(heap.line(bucket)?);
             for _ in 0..LONGEST {
                 let Some(at) = line else { break };
+                heap.one_line_less(&mut left)?;
                 let mut words = [0; 8];
                 map.read_words(at, &mut words)?;
                 self.plan.clear();
@@ -79,10 +81,10 @@ impl Writer<'_> {
         if lines <= map.word(at::LEN)? / SLOTS as u64 {
             return Ok(false);
         }
-        let mut any = false;
+        let (mut any, mut left) = (false, heap.most_lines());
         for bucket in 0..count_of(map.word(at::BUCKETS)?) {
             self.begin_change()?;
-            any |= heap.shorten(self.plan, bucket)?;
+            any |= heap.shorten(self.plan, bucket, &mut left)?;
         }
         Ok(any)
     }
