@@ -70,7 +70,11 @@ fn what_was_cleared_is_no_failure() {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    theirs.transaction(|_| Ok(std::thread::sleep(Duration::from_millis(3)))).unwrap();
+                    let sleeps = |_: &mut mmf::Transaction<'_>| {
+                        std::thread::sleep(Duration::from_millis(3));
+                        Ok(())
+                    };
+                    theirs.transaction(sleeps).unwrap();
                 }
             });
         }
