@@ -249,6 +249,7 @@ mod tests {
         let error = dict.get_bytes("0080").unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
         assert_eq!(dict.get_bytes("0083").unwrap().unwrap(), [1; 20]);
+        drop(dict);
         std::fs::remove_file(&path).unwrap();
     }
 }
