@@ -177,3 +177,44 @@ fn what_leads_nowhere_is_damage() {
         assert_eq!(word(&fs::read(&path).unwrap(), COMMIT), 2);
     }
 }
+
+#[test]
+fn buckets_that_all_go_on_in_the_same_lines_keep_nobody_who_writes() {
+    let capacity = 32 << 20;
+    let dir = TempDir::new();
+    let path = dir.join("shared");
+    let dict = Dict::create_new(path.as_path(), capacity as u64).unwrap();
+    dict.set_bytes("key", &[1; 8]).unwrap();
+    drop(dict);
+    let whole = fs::read(&path).unwrap();
+    let shape = Shape::of(capacity);
+    let slot = word(&whole, shape.slot_of(&whole, block_of(&whole, "key")));
+    let (spans, lines) = (capacity / shape.span, shape.span / 64);
+    let table = (shape.directory + 8 * spans).next_multiple_of(32);
+    let index = usize::try_from(word(&whole, shape.directory)).unwrap() - 1;
+    for sweeps in [false, true] {
+        let mut bytes = whole.clone();
+        // As many buckets as there can be, all of them in one span of full lines, each of which leads to the next.
+        put_word(&mut bytes, BUCKETS, (spans * lines / 2) as u64);
+        (0..spans).for_each(|nth| put_word(&mut bytes, shape.directory + 8 * nth, index as u64 + 1));
+        for line in 0..lines {
+            let at = shape.heap + index * shape.span + 64 * line;
+            (0..7).for_each(|nth| put_word(&mut bytes, at + 8 * nth, slot));
+            put_word(&mut bytes, at + 56, if line + 1 < lines { at as u64 + 64 } else { 0 });
+        }
+        // No room, but lines that continue buckets.
+        let used = (bytes.len() - shape.heap) / shape.span;
+        put_word(&mut bytes, PAYLOAD + 72, used as u64);
+        for span in (0..used).filter(|span| *span != index) {
+            put_word(&mut bytes, table + 32 * span, 251 | 1 << 20);
+        }
+        (0..256).for_each(|class| put_word(&mut bytes, PAYLOAD + 1024 + 8 * class, 0));
+        put_word(&mut bytes, PAYLOAD + 88, u64::from(sweeps));
+        fs::write(&path, &bytes).unwrap();
+        let dict = Dict::open(path.as_path()).unwrap();
+        // More than there is room for.
+        let result = soon("set", || dict.set_bytes("large", &vec![1; capacity]));
+        assert!(result.is_err());
+        let _ = soon("clear", || dict.clear());
+    }
+}

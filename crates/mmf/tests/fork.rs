@@ -22,7 +22,7 @@ use testkit::{TempDir, unique_name};
 
 testkit::peers! {
     actor, ends_of_children, parent_first, child_uses, child_faults, child_opens_anew, child_creates, inherited_handles,
-    forked_handles
+    forked_handles, forked_transaction
 }
 
 const SIZE: usize = 8192;
@@ -296,6 +296,37 @@ fn forked_handles(_: &[&str]) {
         .ends_with(0);
         assert_eq!((dict.is_forked(), region.is_forked()), (false, false));
         assert_eq!(dict.get_bytes("key").unwrap().unwrap(), b"child's");
+    });
+}
+
+#[test]
+fn a_child_that_was_forked_in_a_transaction_does_not_end_it() {
+    story("forked_transaction");
+}
+
+fn forked_transaction(_: &[&str]) {
+    tells(|| {
+        let dict = Dict::create_new(Name::local(unique_name("forked-tx")).unwrap(), 1 << 20).unwrap();
+        dict.set_bytes("key", b"before").unwrap();
+        let mut child = None;
+        let outcome = dict.transaction(|tx| {
+            // SAFETY: the child has this thread alone, takes no other's lock, and ends below.
+            let id = system::checked(unsafe { libc::fork() });
+            child = Some(id);
+            tx.set_bytes("key", if id == 0 { b"child's" } else { b"parent's" })
+        });
+        let id = child.unwrap();
+        if id == 0 {
+            let refused = matches!(outcome, Err(error) if matches!(error.kind(), ErrorKind::InvalidInput { .. }));
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(i32::from(!refused)) }
+        }
+        outcome.unwrap();
+        let mut status = 0;
+        // SAFETY: writes one number.
+        system::checked(unsafe { libc::waitpid(id, &raw mut status, 0) });
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
+        assert_eq!(dict.get_bytes("key").unwrap().unwrap(), b"parent's");
     });
 }
 

@@ -20,13 +20,13 @@ use std::time::Duration;
 
 use actor::{Actor, actor};
 use clean::{story, tells};
-use mmf::{Access, ErrorKind, Mapping, Name};
+use mmf::{Access, Dict, ErrorKind, Mapping, Name};
 use system::{NOBODY, mount, own_dev_shm};
 use testkit::{Peer, peer};
 
 testkit::peers! {
     actor, creator, too_large, full_growth, dead_make_room, dead_make_room_to_grow, dead_make_room_for_exact_names,
-    squatted_and_full, crowded, creators_killed, read_only
+    squatted_and_full, crowded, creators_killed, read_only, full_dict
 }
 
 const MIB: u64 = 1 << 20;
@@ -268,5 +268,44 @@ fn read_only(_: &[&str]) {
         drop(holder);
         mmf::sweep().unwrap();
         assert!(files().is_empty() && Path::new(DEV_SHM).exists());
+    });
+}
+
+#[test]
+#[ignore = "needs root: mounts a /dev/shm of its own"]
+fn a_dict_whose_disk_is_full_can_be_changed_and_emptied() {
+    story("full_dict");
+}
+
+fn full_dict(_: &[&str]) {
+    own_dev_shm("size=4m,mode=1777");
+    tells(|| {
+        let path = Path::new(DEV_SHM).join("dict");
+        let dict = Dict::create_new(path.as_path(), 64 * MIB).unwrap();
+        dict.set_bytes("first", &[1; 100]).unwrap();
+        // From here on a removal takes a record.
+        dict.flush().unwrap();
+        let mut keys = vec!["first".to_owned()];
+        loop {
+            let key = format!("filler {}", keys.len());
+            match dict.set_bytes(&key, &[2; 40_000]) {
+                Ok(_) => keys.push(key),
+                Err(error) => break assert_eq!(*error.kind(), ErrorKind::NoSpace, "{error}"),
+            }
+        }
+        // What was removed or replaced makes room once it is flushed, which who needs it does.
+        assert!(dict.remove(&keys.pop().unwrap()).unwrap());
+        for round in 3..20 {
+            dict.set_bytes(&keys[5], &[round; 40_000]).unwrap();
+        }
+        for key in &keys {
+            assert!(dict.remove(key).unwrap(), "{key}");
+        }
+        assert!(dict.is_empty().unwrap() && dict.check().unwrap().is_whole());
+        for key in &keys {
+            dict.set_bytes(key, &[4; 40_000]).unwrap();
+        }
+        drop(dict);
+        fs::remove_file(&path).unwrap();
     });
 }

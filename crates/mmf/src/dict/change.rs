@@ -97,8 +97,9 @@ impl Dict {
         let mut writer = self.writer(&mut plan, "clear")?;
         let version = writer.clear()?;
         drop(writer);
-        // Others may come in between: what was cleared is no longer seen, and its space is for whoever needs it.
-        while self.writer(&mut plan, "clear")?.sweep(1024)? {}
+        // Others may come in between, and keep this out for longer than it waits: what was cleared is no longer seen, and its space
+        // is for whoever needs it.
+        while self.writer(&mut plan, "clear").and_then(|mut writer| writer.sweep(1024)).unwrap_or(false) {}
         Ok(version)
     }
 

@@ -59,8 +59,14 @@ impl Dict {
         loop {
             let before = self.heap().stillness()?;
             report = Report::default();
-            let mut outcome = Ok(());
+            let (mut outcome, mut abandoned) = (Ok(()), false);
+            if before.is_half_repaired() {
+                report.add(None, Some(at::JOURNAL), "a repair is under way, or was cut off");
+                return Ok(report);
+            }
             if before.is_changing() {
+                // Looked at before it is seen whether all is as it was.
+                abandoned = self.has_no_writer()?;
                 report.add(None, Some(at::JOURNAL), "a change is half made; whoever writes next finishes it");
             } else {
                 outcome = self.check_now(&mut report);
@@ -68,7 +74,7 @@ impl Dict {
             crate::sys::fence(std::sync::atomic::Ordering::Acquire);
             // Also before an error is believed.
             let still = self.heap().stillness()? == before;
-            if still && !before.is_changing() {
+            if still && (abandoned || !before.is_changing()) {
                 return outcome.map(|()| report);
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -81,9 +87,17 @@ impl Dict {
         }
     }
 
+    /// Whether nobody lives who could finish a change that is half made.
+    fn has_no_writer(&self) -> Result<bool> {
+        let writer = self.segment.or_gone(self.segment.lock.writer(), "check")?;
+        writer.map_or(Ok(true), |slot| Ok(!self.segment.is_alive(slot)?))
+    }
+
     /// As `check`, for those who see to it that nobody writes.
     pub(super) fn check_now(&self, report: &mut Report) -> Result<()> {
         let heap = self.heap();
+        // Others may have made it longer.
+        heap.map.refresh()?;
         let check = Check {
             heap,
             report,

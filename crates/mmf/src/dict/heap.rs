@@ -29,8 +29,8 @@ const LISTED: u64 = 1 << 60;
 /// Why there is no block.
 #[derive(Debug)]
 pub(super) enum NoBlock {
-    /// All spans are taken.
-    Full,
+    /// All spans are taken; or the system, which says why, gives no more of them.
+    Full(Option<Error>),
     Failed(Error),
 }
 
@@ -266,7 +266,7 @@ impl<'a> Heap<'a> {
         let used = plan.get(self.map, at::USED)?;
         let span = number(used);
         if span >= self.shape.spans {
-            return Err(NoBlock::Full);
+            return Err(NoBlock::Full(None));
         }
         self.reach(self.shape.span(span + 1))?;
         plan.put_anywhere(at::USED, used + 1);
@@ -298,7 +298,7 @@ impl<'a> Heap<'a> {
         let missing = count - parts.len();
         let first = number(used);
         if first.checked_add(missing).is_none_or(|end| end > self.shape.spans) {
-            return Err(NoBlock::Full);
+            return Err(NoBlock::Full(None));
         }
         if missing > 0 {
             self.reach(self.shape.span(first + missing))?;
@@ -335,7 +335,7 @@ impl<'a> Heap<'a> {
     }
 
     /// Has the segment grow so far.
-    fn reach(&self, end: usize) -> Result<()> {
+    fn reach(&self, end: usize) -> Result<(), NoBlock> {
         let now = self.map.len();
         if end <= now {
             return Ok(());
@@ -345,7 +345,10 @@ impl<'a> Heap<'a> {
         let most = self.shape.span(self.shape.spans);
         let wanted = end.max(now.saturating_add(step)).min(most);
         if wanted == end || self.map.grow(wanted).is_err() {
-            self.map.grow(end)?;
+            return self.map.grow(end).map_err(|error| match error.kind() {
+                ErrorKind::NoSpace => NoBlock::Full(Some(error)),
+                _ => NoBlock::Failed(error),
+            });
         }
         Ok(())
     }

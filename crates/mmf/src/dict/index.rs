@@ -251,7 +251,7 @@ impl Heap<'_> {
         let shift = self.shape.lines_shift();
         if count & ((1 << shift) - 1) == 0 {
             if number(count >> shift) >= self.shape.spans {
-                return Err(NoBlock::Full);
+                return Err(NoBlock::Full(None));
             }
             self.take_index_span(plan, number(count >> shift))?;
         }
@@ -278,17 +278,19 @@ impl Heap<'_> {
         }
         plan.carry_out(self.map, self.shape)?;
         if lines > 1 {
-            self.shorten(plan, from)?;
+            self.shorten(plan, from, &mut self.most_lines())?;
         }
         Ok(())
     }
 
     /// Moves entries of a bucket up, and gives back the lines that then have none, each in a plan of its own; whether there were
-    /// any. Readers that miss an entry meanwhile see by the word of the count that they have to look again.
-    pub(super) fn shorten(&self, plan: &mut Plan, bucket: u64) -> Result<bool> {
+    /// any. Readers that miss an entry meanwhile see by the word of the count that they have to look again. `left` is how many lines may
+    /// still be looked at.
+    pub(super) fn shorten(&self, plan: &mut Plan, bucket: u64, left: &mut usize) -> Result<bool> {
         plan.clear();
         let (mut lines, mut holes, mut entries) = (Vec::new(), Vec::new(), 0);
         self.walk(plan, bucket, |line, words| {
+            self.one_line_less(left)?;
             lines.push((line, *words));
             for (nth, slot) in words[..SLOTS].iter().enumerate() {
                 if *slot == 0 { holes.push(line + 8 * nth) } else { entries += 1 }
@@ -311,6 +313,17 @@ impl Heap<'_> {
             any = true;
         }
         Ok(any)
+    }
+
+    /// No index has more lines.
+    pub(super) fn most_lines(&self) -> usize {
+        self.shape.spans << self.shape.lines_shift()
+    }
+
+    /// Who looks through buckets looks at each line once: what leads to the same again and again is damage, or would take for ever.
+    pub(super) fn one_line_less(&self, left: &mut usize) -> Result<()> {
+        *left = left.checked_sub(1).ok_or_else(|| self.damaged("its index has more lines than there is room for"))?;
+        Ok(())
     }
 
     /// Where a bucket begins whose span this plan takes.

@@ -7,6 +7,7 @@ use std::vec;
 use super::Dict;
 use super::heap::Heap;
 use super::index::{SLOTS, block_of, bucket, count_of, tag};
+use super::plan;
 use super::read::{Again, IN_VAIN};
 use super::record::{self, HEAD, Head, Kind, STAMP};
 use super::shape::{at, number};
@@ -148,6 +149,11 @@ pub(super) struct Stillness {
 }
 
 impl Stillness {
+    /// Whether a repair is under way, or was cut off.
+    pub(super) fn is_half_repaired(&self) -> bool {
+        self.journal == plan::REPAIR
+    }
+
     /// Whether somebody is changing something, or died at it.
     pub(super) fn is_changing(&self) -> bool {
         self.journal != 0
@@ -190,17 +196,17 @@ impl Heap<'_> {
     /// All entries. Each is whole; that they are of one moment is for the caller to find out.
     fn scan(&self, values: bool) -> Result<Vec<Entry>, Again> {
         let count = count_of(self.map.word(at::BUCKETS)?);
+        if count == 0 {
+            self.refuse_half_repaired()?;
+        }
         let mut entries = Vec::new();
         let mut scan = Scan { count, bucket: 0, slot: 0, room: self.shape.span(self.shape.spans) };
-        let mut lines = self.shape.spans << self.shape.lines_shift();
+        let mut lines = self.most_lines();
         for nth in 0..count {
             scan.bucket = nth;
             let mut line = Some(self.line(nth)?);
             while let Some(at) = line {
-                let Some(left) = lines.checked_sub(1) else {
-                    return Err(self.damaged("its index has more lines than there is room for").into());
-                };
-                lines = left;
+                self.one_line_less(&mut lines)?;
                 let mut words = [0; 8];
                 self.map.read_words(at, &mut words)?;
                 for word in (0..SLOTS).filter(|word| words[*word] != 0) {

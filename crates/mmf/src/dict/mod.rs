@@ -277,7 +277,8 @@ impl Dict {
     }
 
     /// Brings every change to the disk. Until then a power cut may take back what was changed since the last flush, never
-    /// more. A process that dies takes nothing back. A dict in memory has no disk and is done at once.
+    /// more. A process that dies takes nothing back. A dict in memory has no disk and is done at once; so is a read-only handle, which
+    /// brings nothing to the disk.
     ///
     /// # Errors
     ///

@@ -81,7 +81,10 @@ impl DictOptions {
     ///
     /// As [`MappingOptions::open`](crate::MappingOptions::open);
     /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of another format;
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment or a smaller capacity.
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment or a smaller capacity;
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) read-only for a file whose last changes a power cut kept from the disk, which the
+    /// next who opens it for writing makes right, and for one whose repair a power cut ended;
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where somebody else is at that.
     pub fn open(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         self.dict(self.segment.open(&source, Kind::DICT)?, &source)

@@ -17,6 +17,9 @@ use crate::mapping::{Glance, Mapping};
 use crate::segment::layout::PAYLOAD;
 use crate::sys::fence;
 
+/// In the place of the journal's count while a repair is under way or was cut off.
+pub(super) const REPAIR: u64 = u64::MAX;
+
 /// So many stores are kept in place and looked through one by one; more have a map.
 const FEW: usize = 16;
 
@@ -109,7 +112,7 @@ impl Many {
     #[inline]
     fn find(&self, offset: u64) -> (usize, usize) {
         let mask = self.newest.len() - 1;
-        let mut at = number(mixed(offset >> 3)) & mask;
+        let mut at = home(offset, mask);
         loop {
             let place = self.newest[at] as usize;
             if place == 0 || self.stores[place][0] == offset {
@@ -141,6 +144,13 @@ impl Many {
 #[inline(always)]
 fn bit_of(offset: u64) -> u64 {
     1 << ((offset >> 3 ^ offset >> 9) & 63)
+}
+
+/// Where a word's place is looked for first.
+#[inline]
+fn home(offset: u64, mask: usize) -> usize {
+    // Of no more bits than any process counts with.
+    number(mixed(offset >> 3) & 0xffff_ffff) & mask
 }
 
 #[inline]
@@ -400,6 +410,9 @@ pub(super) fn finish(map: &Mapping, shape: &Shape) -> Result<bool> {
 #[inline(never)]
 fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
     let damaged = |reason: String| map.name_it(Error::new(ErrorKind::Damaged { reason }, "recover"));
+    if count == REPAIR {
+        return Err(half_repaired(map));
+    }
     let count = usize::try_from(count).ok().filter(|count| *count <= shape.pairs);
     let Some(count) = count else { return Err(damaged("its journal claims more than it has room for".to_owned())) };
     let journal = at::JOURNAL..at::JOURNAL + 8;
@@ -428,6 +441,12 @@ fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
         map.put_word(offset, value)?;
     }
     map.put_word(at::JOURNAL, 0)
+}
+
+#[cold]
+pub(super) fn half_repaired(map: &Mapping) -> Error {
+    let reason = "a repair of it is under way, or was cut off".to_owned();
+    map.name_it(Error::new(ErrorKind::Damaged { reason }, "use")).with_help("run `mmf repair`")
 }
 
 #[cfg(test)]
@@ -470,6 +489,13 @@ mod tests {
             plan.clear();
             assert_eq!(plan.planned(at::PAIRS), None);
         }
+    }
+
+    #[test]
+    fn words_have_places_of_their_own_however_few_bits_a_process_counts_with() {
+        let homes: std::collections::HashSet<usize> =
+            (0..1000).map(|nth| home(at::PAIRS as u64 + 64 * nth, 4095)).collect();
+        assert!(homes.len() > 700, "{}", homes.len());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::heap::Heap;
 use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tagged};
+use super::plan;
 use super::record::{self, BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
 use super::shape::{at, number};
 use crate::error::{Error, ErrorKind, Result};
@@ -333,8 +334,10 @@ impl Heap<'_> {
     #[inline]
     fn look(&self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Found>, Again> {
         let count = self.map.word(at::BUCKETS)?;
-        if count == 0 {
-            return Ok(None);
+        if count_of(count) == 0 {
+            self.refuse_half_repaired()?;
+            fence(Ordering::Acquire);
+            return if self.map.word(at::BUCKETS)? == count { Ok(None) } else { Err(Again::Changed) };
         }
         let found = self.look_in(count_of(count), hash, key, sink);
         match found {
@@ -348,6 +351,12 @@ impl Heap<'_> {
                 other.map(|_| None)
             }
         }
+    }
+
+    /// Where there is no index, a repair may have taken it away to make it anew.
+    #[cold]
+    pub(super) fn refuse_half_repaired(&self) -> Result<()> {
+        if self.map.word(at::JOURNAL)? == plan::REPAIR { Err(plan::half_repaired(self.map)) } else { Ok(()) }
     }
 
     /// `None`: no slot has the key. `Some(None)`: its slot says that it is not there.

@@ -4,6 +4,8 @@
 //! keep their bytes, and so do removals until what they removed is gone from the disk. That it is done is said last.
 
 mod reindex;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 
@@ -78,14 +80,26 @@ pub(super) struct Rebuild<'a> {
 
 impl<'a> Rebuild<'a> {
     /// The caller has the lock.
-    pub(super) fn new(dict: &'a Dict, trust: Trust) -> Rebuild<'a> {
+    pub(super) fn new(dict: &'a Dict, trust: Trust) -> Result<Rebuild<'a>> {
         let heap = dict.heap();
-        Rebuild { dict, heap, map: heap.map, shape: heap.shape, trust, uses: vec![Use::Free; heap.spans_there()] }
+        // Whoever had the lock before may have made it longer.
+        heap.map.refresh()?;
+        Ok(Rebuild { dict, heap, map: heap.map, shape: heap.shape, trust, uses: vec![Use::Free; heap.spans_there()] })
     }
 
     /// Does it, and gives how many entries there are.
     pub(super) fn run(mut self, retired: &Retired, report: &mut Report) -> Result<u64> {
-        let Survey { classes, mut records, .. } = self.heap.survey(self.trust)?;
+        let Survey { classes, mut records, broken } = self.heap.survey(self.trust)?;
+        if matches!(retired, Retired::Unknown) {
+            // No check has told of them.
+            for (block, key) in broken {
+                report.add(
+                    key.as_deref(),
+                    Some(block),
+                    "it is not whole; what was not flushed may be so after a power cut",
+                );
+            }
+        }
         let floor = self.floor(&records, report)?;
         let past = match retired {
             Retired::Unknown => None,
@@ -98,6 +112,11 @@ impl<'a> Rebuild<'a> {
         choice.newest = choice.newest.max(floor);
         for word in [at::COMMIT, at::FLUSHED] {
             choice.newest = choice.newest.max(Some(self.map.word(word)?).filter(|it| *it < VERSIONS).unwrap_or(0));
+        }
+        if self.trust == Trust::Nothing {
+            // Whoever reads without the lock shall not take what the index does not lead to for what is not there.
+            let count = self.map.word(at::BUCKETS)?;
+            self.map.put_word(at::BUCKETS, count & !count_of(count))?;
         }
         self.forget_what_lost(&choice, &classes)?;
         self.sync()?;

@@ -77,7 +77,7 @@ impl Dict {
         repair().map_err(|error: Error| error.on(&source))
     }
 
-    fn repair_it(&self) -> Result<Report> {
+    pub(super) fn repair_it(&self) -> Result<Report> {
         let mut plan = plan::Plan::new();
         let mut writer = Writer::take(self, &mut plan, self.usual(), "repair")?;
         if self.segment.has_others()? {
@@ -100,11 +100,11 @@ impl Dict {
         }
         // Cut off, it must not be taken for whole: no journal is that long, so whoever takes the lock refuses it until a repair
         // is done.
-        self.segment.map.put_word(at::JOURNAL, u64::MAX)?;
+        self.segment.map.put_word(at::JOURNAL, plan::REPAIR)?;
         if self.is_file() {
             self.segment.map.sync(at::JOURNAL..at::JOURNAL + 8)?;
         }
-        report.entries = Rebuild::new(self, Trust::Nothing).run(&retired, &mut report)?;
+        report.entries = Rebuild::new(self, Trust::Nothing)?.run(&retired, &mut report)?;
         writer.has_changed();
         Ok(report)
     }
@@ -150,6 +150,7 @@ pub(super) fn after_power_cut(dict: &Dict) -> Result<()> {
 fn another_boot(dict: &Dict) -> Result<()> {
     let map = &dict.segment.map;
     if map.access() != Access::ReadWrite {
+        dict.heap().refuse_half_repaired()?;
         if dict.is_trusted()? {
             return Ok(());
         }
@@ -163,8 +164,9 @@ fn another_boot(dict: &Dict) -> Result<()> {
     if map.word(at::BOOT)? == this_boot() {
         return Ok(());
     }
+    dict.heap().refuse_half_repaired()?;
     if dict.is_trusted()? {
         return map.put_word(at::BOOT, this_boot());
     }
-    Rebuild::new(dict, Trust::Table).run(&Retired::Unknown, &mut Report::default()).map(drop)
+    Rebuild::new(dict, Trust::Table)?.run(&Retired::Unknown, &mut Report::default()).map(drop)
 }

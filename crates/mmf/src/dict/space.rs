@@ -5,7 +5,6 @@ use super::index::{LONGEST, Place, SLOTS, block_of, count_of};
 use super::plan::Plan;
 use super::record::{self, BEFORE, HEAD, STAMP, SUM, VERSION};
 use super::shape::{at, class, number};
-use super::survey::{Block, Room};
 use super::write::Writer;
 use crate::error::Result;
 
@@ -34,11 +33,13 @@ impl Writer<'_> {
         let count = count_of(map.word(at::BUCKETS)?);
         let floor = map.word(at::FLOOR)?;
         let end = first.saturating_add(buckets).min(count);
+        let mut left = heap.most_lines();
         for bucket in first..end {
             self.begin_change()?;
             let mut line = Some(heap.line(bucket)?);
             for _ in 0..LONGEST {
                 let Some(at) = line else { break };
+                heap.one_line_less(&mut left)?;
                 let mut words = [0; 8];
                 map.read_words(at, &mut words)?;
                 self.plan.clear();
@@ -80,10 +81,10 @@ impl Writer<'_> {
         if lines <= map.word(at::LEN)? / SLOTS as u64 {
             return Ok(false);
         }
-        let mut any = false;
+        let (mut any, mut left) = (false, heap.most_lines());
         for bucket in 0..count_of(map.word(at::BUCKETS)?) {
             self.begin_change()?;
-            any |= heap.shorten(self.plan, bucket)?;
+            any |= heap.shorten(self.plan, bucket, &mut left)?;
         }
         Ok(any)
     }
@@ -168,7 +169,7 @@ impl Writer<'_> {
         let Some(size) = class::size(class) else { return Ok(false) };
         let (head, key) = heap.key_at(block)?;
         // What is damaged stays where its checksum and its stamp tell so.
-        if head.version <= heap.old && !matches!(heap.block_at(block, size, &mut Room::default())?, Block::Whole(_)) {
+        if !heap.is_whole(block, size, &head)? {
             return Ok(false);
         }
         let hash = record::hash(self.heap.seed, &key);
@@ -177,7 +178,7 @@ impl Writer<'_> {
         let Some(at) = self.slot_of(hash, block)? else { return Ok(false) };
         let new = match heap.take(self.plan, class, Some(span)) {
             Ok(new) => new,
-            Err(NoBlock::Full) => return Ok(false),
+            Err(NoBlock::Full(_)) => return Ok(false),
             Err(NoBlock::Failed(error)) => return Err(error),
         };
         // In place of the span that is to be emptied another would be taken.
@@ -212,5 +213,43 @@ impl Writer<'_> {
             Place::Entry(at) => Ok(Some(at)),
             Place::Empty(_) | Place::Behind(_) => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dict::{Dict, Plan};
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn what_is_damaged_is_not_moved_to_where_nobody_looks() {
+        let path = std::env::temp_dir().join(format!("mmf moved {}", std::process::id()));
+        let dict = Dict::create_new(path.as_path(), 1 << 20).unwrap();
+        // Blocks of 64 bytes, as many as a span has and some more; then the first span has room for those.
+        for nth in 0..84 {
+            dict.set_bytes(&format!("{nth:04}"), &[1; 20]).unwrap();
+        }
+        for nth in 0..40 {
+            dict.remove(&format!("{nth:04}")).unwrap();
+        }
+        drop(dict);
+        let dict = Dict::open(path.as_path()).unwrap();
+        let heap = dict.heap();
+        let hash = dict.hash("0080", "read").unwrap();
+        let is_it = |block| Ok(heap.key_at(block)?.1 == b"0080");
+        let Place::Entry(slot) = heap.find(&Plan::new(), hash, is_it).unwrap() else { panic!() };
+        let block = block_of(heap.map.word(slot).unwrap());
+        heap.map.put_word(block + VERSION, 1 << 60).unwrap();
+        let mut plan = Plan::new();
+        let mut writer = dict.writer(&mut plan, "move").unwrap();
+        writer.begin_change().unwrap();
+        writer.empty_a_span().unwrap();
+        drop(writer);
+        let error = dict.get_bytes("0080").unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
+        assert_eq!(dict.get_bytes("0083").unwrap().unwrap(), [1; 20]);
+        drop(dict);
+        std::fs::remove_file(&path).unwrap();
     }
 }

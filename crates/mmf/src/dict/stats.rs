@@ -31,6 +31,8 @@ impl Dict {
         let (map, shape, segment) = (&self.segment.map, &self.shape, &self.segment);
         let heap = self.heap();
         let size = shape.span_size() as u64;
+        // Others may have made it longer.
+        map.refresh()?;
         let taken = number(map.word(at::USED)?).min(heap.spans_there());
         let (mut records, mut in_records, mut parts, mut index) = (0_u64, 0_u64, 0_u64, 0_u64);
         for span in 0..taken {

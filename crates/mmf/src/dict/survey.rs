@@ -94,6 +94,14 @@ impl Heap<'_> {
         }
     }
 
+    /// Whether a record is what was written: looked at where it is from before the file was opened.
+    pub(super) fn is_whole(&self, block: usize, size: usize, head: &Head) -> Result<bool> {
+        if !self.is_old(head.version, self.map.word(block + STAMP)?) {
+            return Ok(true);
+        }
+        Ok(matches!(self.block_at(block, size, &mut Room::default())?, Block::Whole(_)))
+    }
+
     fn look_into(&self, block: usize, size: usize, room: &mut Room) -> Result<Block> {
         let stamp = self.map.word(block + STAMP)?;
         if stamp == 0 {

@@ -267,6 +267,13 @@ impl Transaction<'_> {
     }
 
     fn commit(mut self) -> Result<()> {
+        if self.writer.dict.is_forked() {
+            return Err(self
+                .writer
+                .dict
+                .segment
+                .name_it(Error::invalid("change", "this transaction was begun before a fork, in another process")));
+        }
         let steps = self.changes.steps();
         self.writer.apply(&steps)?;
         Ok(())

@@ -140,7 +140,7 @@ impl<'a> Writer<'a> {
             match self.try_apply(changes, self.is_durable()) {
                 Ok(version) => return Ok(version),
                 Err(NoBlock::Failed(error)) => return Err(error),
-                Err(NoBlock::Full) => {}
+                Err(NoBlock::Full(_)) => {}
             }
             if !self.make_space()? {
                 break;
@@ -164,13 +164,11 @@ impl<'a> Writer<'a> {
     /// for a power cut until the next flush, which frees it.
     #[cold]
     fn apply_without_space(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>> {
-        if !matches!(changes, [Step { value: None, .. }]) {
-            return Err(self.full());
-        }
-        match self.try_apply(changes, false) {
+        let is_removal = matches!(changes, [Step { value: None, .. }]);
+        match self.try_apply(changes, self.is_durable() && !is_removal) {
             Ok(version) => Ok(version),
             Err(NoBlock::Failed(error)) => Err(error),
-            Err(NoBlock::Full) => Err(self.full()),
+            Err(NoBlock::Full(why)) => Err(self.full(why)),
         }
     }
 
@@ -196,8 +194,8 @@ impl<'a> Writer<'a> {
             match made {
                 Ok(()) => {}
                 // Longer buckets do as well.
-                Err(NoBlock::Full) if count != 0 => return Ok(()),
-                Err(NoBlock::Full) => return Err(self.full()),
+                Err(NoBlock::Full(_)) if count != 0 => return Ok(()),
+                Err(NoBlock::Full(why)) => return Err(self.full(why)),
                 Err(NoBlock::Failed(error)) => return Err(error),
             }
         }
@@ -445,9 +443,13 @@ impl<'a> Writer<'a> {
         self.plan.put_unasked(block + STAMP, 0);
         if in_spans {
             let head = self.head(block)?;
-            let spans = self.heap.span_list(block, &head)?;
-            if let (Some(first), Some(last)) = (spans.first(), spans.last()) {
-                self.heap.give_parts(self.plan, *first, *last)?;
+            let (_, _, size) = self.heap.block(self.plan, block)?;
+            // A damaged one may name the spans of others; what is its own stays taken until a repair.
+            if self.heap.is_whole(block, size, &head)? {
+                let spans = self.heap.span_list(block, &head)?;
+                if let (Some(first), Some(last)) = (spans.first(), spans.last()) {
+                    self.heap.give_parts(self.plan, *first, *last)?;
+                }
             }
         }
         self.heap.give(self.plan, block)
@@ -465,7 +467,10 @@ impl<'a> Writer<'a> {
 
     #[cold]
     #[inline(never)]
-    pub(super) fn full(&self) -> Error {
+    pub(super) fn full(&self, why: Option<Error>) -> Error {
+        if let Some(error) = why {
+            return error;
+        }
         let capacity = self.dict.capacity();
         let help =
             format!("there is no room for it in {capacity} bytes: remove something, or make it with more capacity");
