@@ -27,7 +27,9 @@ pub(crate) fn check(args: CheckArgs) -> Result<()> {
 pub(crate) fn repair(args: RepairArgs) -> Result<()> {
     let object = &args.object;
     let report = Dict::repair(object.source()).map_err(|error| match error.kind() {
-        ErrorKind::NotASegment { .. } => error.into(),
+        ErrorKind::NotASegment { .. } => {
+            Failure::from(error).hint("without its header, the first 1024 bytes, nothing can be made of the rest")
+        }
         _ => object.advise_opener(error, super::HOLDING),
     })?;
     if args.json {
