@@ -134,18 +134,19 @@ fn what_is_missing_is_named() {
 fn of_a_file_that_was_cut_off_what_is_left_is_kept() {
     let dir = TempDir::new();
     let (file, value) = (dir.join("dict"), dir.join("value"));
-    fs::write(&value, pattern(3000)).unwrap();
+    let written = pattern(3000);
+    fs::write(&value, &written).unwrap();
     mmf(["set", text(&file), "first=1", "--capacity", "1M"]).exits(0);
     for nth in 0..20 {
         mmf(["set", text(&file), &format!("{nth}@{}", text(&value))]).exits(0);
     }
     let bytes = fs::read(&file).unwrap();
-    let last = bytes.windows(3000).rposition(|part| part == pattern(3000)).unwrap();
+    let last = bytes.windows(3000).rposition(|part| part == written).unwrap();
     fs::write(&file, &bytes[..last + 100]).unwrap();
     mmf(["check", text(&file)]).exits(1).says(&format!("mmf repair {}", text(&file)));
     assert!(mmf(["repair", text(&file)]).exits(0).text().ends_with("20 keys are whole and kept\n"));
     mmf(["check", text(&file)]).exits(0);
-    assert!(mmf(["get", text(&file), "0"]).exits(0).stdout == pattern(3000));
+    assert!(mmf(["get", text(&file), "0"]).exits(0).stdout == written);
     mmf(["set", text(&file), "more=1"]).exits(0);
 
     fs::write(&file, [&[0xff; 100][..], &bytes[100..]].concat()).unwrap();

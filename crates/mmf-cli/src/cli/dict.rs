@@ -12,8 +12,8 @@ use crate::verbs::dict::Pair;
 
 /// Set keys of a dict, all at once
 ///
-/// KEY=TEXT sets text, KEY:=JSON a number, a list or whatever else JSON has, KEY@FILE the bytes of a file, without
-/// encoding. The first `:=`, `=` or `@` ends the key, so `ver=1.10` stays text. Several pairs are one transaction: every
+/// KEY=TEXT sets text, KEY:=JSON a number, a list or whatever else JSON has (what it has no words for, `mmf import` reads),
+/// KEY@FILE the bytes of a file, without encoding. The first `:=`, `=` or `@` ends the key, so `ver=1.10` stays text. Several pairs are one transaction: every
 /// reader sees all of them or none. A file that does not exist is made; a name must be held: `mmf hold NAME --dict`.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
