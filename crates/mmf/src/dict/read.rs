@@ -31,12 +31,12 @@ pub(super) trait Sink {
     /// Room for a value that is copied before its length is known.
     fn room(&mut self) -> &mut [MaybeUninit<u8>];
 
-    /// The value is the first `len` bytes of the room, if it is so long.
+    /// The value is the first `len` bytes of the room, which has `room` bytes, if it is so long.
     ///
     /// # Safety
     ///
     /// All of the room was filled.
-    unsafe fn filled(&mut self, len: usize) -> bool;
+    unsafe fn filled(&mut self, room: usize, len: usize) -> bool;
 
     /// The value that was copied; `None` where none is.
     fn value(&self) -> Option<&[u8]>;
@@ -57,7 +57,7 @@ impl Sink for NoValue {
     }
 
     #[inline(always)]
-    unsafe fn filled(&mut self, _: usize) -> bool {
+    unsafe fn filled(&mut self, _: usize, _: usize) -> bool {
         true
     }
 
@@ -69,12 +69,6 @@ impl Sink for NoValue {
 
 /// Of a vector's room no more bytes are used before a value's length is known.
 const EARLY: usize = 128;
-
-/// How many are.
-#[inline(always)]
-fn early(bytes: &Vec<u8>) -> usize {
-    if bytes.capacity() < 16 { 0 } else { bytes.capacity().min(EARLY) }
-}
 
 impl Sink for &mut Vec<u8> {
     #[inline(always)]
@@ -88,13 +82,13 @@ impl Sink for &mut Vec<u8> {
     #[inline(always)]
     fn room(&mut self) -> &mut [MaybeUninit<u8>] {
         self.clear();
-        let len = early(self);
+        let len = if self.capacity() < 16 { 0 } else { self.capacity().min(EARLY) };
         &mut self.spare_capacity_mut()[..len]
     }
 
     #[inline(always)]
-    unsafe fn filled(&mut self, len: usize) -> bool {
-        if len > early(self) {
+    unsafe fn filled(&mut self, room: usize, len: usize) -> bool {
+        if len > room {
             return false;
         }
         // SAFETY: as many bytes, and more, were filled.
@@ -201,11 +195,12 @@ impl Heap<'_> {
     /// Whether a copy of a record is what was written: looked at where the record is from before the file was opened.
     #[inline(always)]
     pub(super) fn is_sound(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
-        !self.is_old(head, stamp) || self.has_its_sum(block, stamp, head, key, value)
+        !self.is_old(head, stamp) || self.has_its_sum(block, stamp, *head, key, value)
     }
 
+    // The head is given as it is: it need not be in memory where its sum is not asked for.
     #[inline(never)]
-    fn has_its_sum(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
+    fn has_its_sum(&self, block: usize, stamp: u64, head: Head, key: &[u8], value: &[u8]) -> bool {
         head.sum(self.seed, key, value) ^ record::place(block, stamp) == head.checksum
     }
 

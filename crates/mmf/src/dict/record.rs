@@ -76,13 +76,13 @@ impl Head {
     }
 
     /// The checksum that a record with this key and value must bear, but for its [`place`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn sum(&self, seed: u64, key: &[u8], value: &[u8]) -> u64 {
         xxh3_64_with_seed(value, self.value_seed(seed, key))
     }
 
     /// What the checksum of the value is seeded with.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value_seed(&self, seed: u64, key: &[u8]) -> u64 {
         // What the other seeds with must not cancel out.
         let about = self.version.rotate_left(32) ^ self.what().wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -11,6 +11,7 @@ use super::plan::Plan;
 use super::record::{KEY_MAX, Kind};
 use super::shape::{at, number};
 use crate::error::Result;
+use crate::mapping::{Glance, GlanceMut};
 use crate::sys::fence;
 
 const HEAD: usize = 16;
@@ -54,6 +55,44 @@ impl Ring {
         Ok(Ring { at, end, claimed, skipped })
     }
 
+    /// The same for one entry that lies in one piece; `None` for any other.
+    #[inline(always)]
+    pub(super) fn place_at_a_glance(heap: &Heap<'_>, map: Glance<'_>, key: usize) -> Option<Ring> {
+        let size = heap.shape.ring_size as u64;
+        let [claimed, position, ..] = map.four_words(at::RING_CLAIMED)?;
+        let len = HEAD + key.next_multiple_of(8);
+        let at = number(position % size) & !7;
+        (len <= SHORT && at + len <= heap.shape.ring_size).then_some(Ring {
+            at,
+            end: position.wrapping_add(len as u64),
+            claimed,
+            skipped: false,
+        })
+    }
+
+    /// Claims that place and writes the entry, as [`claim`](Ring::claim) and [`write`](Ring::write) do.
+    #[inline(always)]
+    pub(super) fn write_at_a_glance(
+        &self,
+        heap: &Heap<'_>,
+        map: GlanceMut<'_>,
+        version: u64,
+        kind: Kind,
+        key: &[u8],
+    ) -> Option<()> {
+        if self.end.wrapping_sub(self.claimed) <= heap.shape.ring_size as u64 {
+            map.put_word(at::RING_CLAIMED, self.end)?;
+        }
+        // The claim is seen before what it is about.
+        fence(Ordering::Release);
+        let at = heap.shape.ring + self.at;
+        map.put_words(at, &[version, key.len() as u64 | code(kind) << 16])?;
+        if key.len() % 8 != 0 {
+            map.put_word(at + HEAD + (key.len() & !7), 0)?;
+        }
+        map.write(at + HEAD, key)
+    }
+
     /// Has the plan move the ring's head behind these entries.
     #[inline(always)]
     pub(super) fn put_head(&self, plan: &mut Plan) {
@@ -83,12 +122,7 @@ impl Ring {
     /// Writes an entry behind the last.
     #[inline]
     pub(super) fn write(&mut self, heap: &Heap<'_>, version: u64, kind: Kind, key: &[u8]) -> Result<()> {
-        let kind = match kind {
-            Kind::Bytes => 0,
-            Kind::Encoded => 1,
-            Kind::Removal => 2,
-        };
-        self.write_any(heap, version, kind, key)
+        self.write_any(heap, version, code(kind), key)
     }
 
     /// Writes that all was cleared.
@@ -147,6 +181,15 @@ impl Ring {
         if self.at >= heap.shape.ring_size {
             self.at -= heap.shape.ring_size;
         }
+    }
+}
+
+#[inline(always)]
+fn code(kind: Kind) -> u64 {
+    match kind {
+        Kind::Bytes => 0,
+        Kind::Encoded => 1,
+        Kind::Removal => 2,
     }
 }
 

@@ -8,6 +8,8 @@
 //! so a stamp up to it is one of a committed change. And when the slot was loaded first, it led to this record, which nothing
 //! had replaced: who replaces it stores the slot before COMMIT.
 
+mod set;
+
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 
@@ -41,7 +43,9 @@ impl Heap<'_> {
             let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
             if slots.bits != 0 {
                 let mut copy = HeadAndKey::new();
-                let (slot, stamp, head) = self.head_at_a_glance(map, line, slots, key, &mut copy, sink.room())?;
+                let room = sink.room();
+                let len = room.len();
+                let (slot, stamp, head) = self.head_at_a_glance(map, line, slots, key, &mut copy, room)?;
                 if stamp > commit || head.in_spans || head.kind == Kind::Removal || head.version <= floor {
                     return None;
                 }
@@ -49,11 +53,12 @@ impl Heap<'_> {
                 let block = block_of(slots.word);
                 let is_sound = |value| self.is_sound(block, stamp, &head, key, value);
                 // SAFETY: the room was filled.
-                if unsafe { sink.filled(head.value_len) } {
+                if unsafe { sink.filled(len, head.value_len) } {
                     return sink.value().is_none_or(is_sound).then_some(found);
                 }
                 // Its length is known now.
-                sink.take(self, block, &head).ok()?;
+                let longer = head;
+                sink.take(self, block, &longer).ok()?;
                 fence(Ordering::Acquire);
                 let is_same = map.word(block + STAMP)? == stamp && map.word(slot)? == slots.word;
                 return (is_same && sink.value().is_none_or(is_sound)).then_some(found);
@@ -129,9 +134,15 @@ impl Writer<'_> {
 
     /// The same where the first line of the bucket leads to it; `None` is everything else.
     #[inline(always)]
-    pub(super) fn find_at_a_glance(&self, hash: u64, key: &[u8], floor: u64, buckets: u64) -> Option<(usize, Old)> {
+    pub(super) fn find_at_a_glance(
+        &self,
+        map: Glance<'_>,
+        hash: u64,
+        key: &[u8],
+        floor: u64,
+        buckets: u64,
+    ) -> Option<(usize, Old)> {
         let heap = &self.heap;
-        let map = heap.map.glance()?;
         let line = heap.line_at_a_glance(map, hash, buckets)?;
         if self.plan.may_have_of_line(line) {
             return None;
@@ -232,8 +243,8 @@ mod tests {
         let mut plan = Plan::new();
         let writer = dict.writer(&mut plan, "find").unwrap();
         let buckets = map.word(at::BUCKETS).unwrap();
-        let (slot, _) = writer.find_at_a_glance(hash, b"key", 0, buckets).unwrap();
+        let (slot, _) = writer.find_at_a_glance(map.glance().unwrap(), hash, b"key", 0, buckets).unwrap();
         writer.plan.put(slot ^ 8, 0);
-        assert!(writer.find_at_a_glance(hash, b"key", 0, buckets).is_none());
+        assert!(writer.find_at_a_glance(map.glance().unwrap(), hash, b"key", 0, buckets).is_none());
     }
 }
