@@ -26,7 +26,7 @@ fn size(state: &mut u64) -> usize {
 
 #[test]
 fn changes_of_all_sizes_leave_little_idle() {
-    let changes: u64 = std::env::var("MMF_CHANGES").map_or(60_000, |changes| changes.parse().unwrap());
+    let changes: u64 = std::env::var("MMF_CHANGES").map_or(20_000, |changes| changes.parse().unwrap());
     let dir = TempDir::new();
     for flushes in [false, true] {
         let dict = Dict::create_new(dir.join(format!("dict {flushes}")), CAPACITY).unwrap();
