@@ -51,7 +51,8 @@ pub(super) fn block_of(slot: u64) -> usize {
 #[inline]
 pub(super) fn bucket(hash: u64, count: u64) -> u64 {
     let low = hash & 0xffff_ffff;
-    let mask = count.next_power_of_two().wrapping_sub(1);
+    // One less than a power of two, as large as the count at least; of a single bucket, 1 does as well as 0.
+    let mask = u64::MAX >> (count.wrapping_sub(1) | 1).leading_zeros();
     let bucket = low & mask;
     if bucket < count { bucket } else { bucket & (mask >> 1) }
 }

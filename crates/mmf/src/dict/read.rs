@@ -148,6 +148,12 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     word(a, last) == word(b, last)
 }
 
+/// Whether a record's checksum is that of its bytes.
+#[inline(never)]
+pub(super) fn has_its_sum(seed: u64, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
+    head.sum(seed, key, value) ^ record::place(block, stamp) == head.checksum
+}
+
 /// A record's head and key, copied.
 pub(super) struct HeadAndKey {
     pub(super) bytes: [MaybeUninit<u8>; HEAD + KEY_MAX],
@@ -187,21 +193,15 @@ impl HeadAndKey {
 impl Heap<'_> {
     /// Whether a record is from before the file was opened, so that the disk had it meanwhile.
     #[inline(always)]
-    fn is_old(&self, head: &Head, stamp: u64) -> bool {
+    pub(super) fn is_old(&self, version: u64, stamp: u64) -> bool {
         // A record that was moved since has a new stamp; a version that is damaged may be any.
-        head.version.min(stamp) <= self.old
+        version.min(stamp) <= self.old
     }
 
     /// Whether a copy of a record is what was written: looked at where the record is from before the file was opened.
     #[inline(always)]
     pub(super) fn is_sound(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
-        !self.is_old(head, stamp) || self.has_its_sum(block, stamp, *head, key, value)
-    }
-
-    // The head is given as it is: it need not be in memory where its sum is not asked for.
-    #[inline(never)]
-    fn has_its_sum(&self, block: usize, stamp: u64, head: Head, key: &[u8], value: &[u8]) -> bool {
-        head.sum(self.seed, key, value) ^ record::place(block, stamp) == head.checksum
+        !self.is_old(head.version, stamp) || has_its_sum(self.seed, block, stamp, head, key, value)
     }
 
     #[cold]

@@ -15,8 +15,6 @@ use crate::mapping::{Glance, GlanceMut};
 use crate::sys::fence;
 
 const HEAD: usize = 16;
-/// Entries up to that are written in one piece.
-const SHORT: usize = 80;
 /// The kind of an entry that says that all was cleared.
 const CLEARED: u64 = 3;
 
@@ -62,7 +60,7 @@ impl Ring {
         let [claimed, position, ..] = map.four_words(at::RING_CLAIMED)?;
         let len = HEAD + key.next_multiple_of(8);
         let at = number(position % size) & !7;
-        (len <= SHORT && at + len <= heap.shape.ring_size).then_some(Ring {
+        (at + len <= heap.shape.ring_size).then_some(Ring {
             at,
             end: position.wrapping_add(len as u64),
             claimed,
@@ -85,12 +83,7 @@ impl Ring {
         }
         // The claim is seen before what it is about.
         fence(Ordering::Release);
-        let at = heap.shape.ring + self.at;
-        map.put_words(at, &[version, key.len() as u64 | code(kind) << 16])?;
-        if key.len() % 8 != 0 {
-            map.put_word(at + HEAD + (key.len() & !7), 0)?;
-        }
-        map.write(at + HEAD, key)
+        put(map, heap.shape.ring + self.at, [version, key.len() as u64 | code(kind) << 16], key)
     }
 
     /// Has the plan move the ring's head behind these entries.
@@ -135,25 +128,15 @@ impl Ring {
         if self.skipped {
             return Ok(());
         }
-        let (map, shape) = (heap.map, heap.shape);
         let words = [version, key.len() as u64 | kind << 16];
         let len = HEAD + key.len().next_multiple_of(8);
-        if len > SHORT || self.at + len > shape.ring_size {
-            return self.write_long(heap, words, key);
+        let is_whole = self.at + len <= heap.shape.ring_size;
+        let map = heap.map.glance_mut().filter(|_| is_whole);
+        if map.is_some_and(|map| put(map, heap.shape.ring + self.at, words, key).is_some()) {
+            self.step(heap, len);
+            return Ok(());
         }
-        // In one piece.
-        let mut all = [0; SHORT / 8];
-        all[..2].copy_from_slice(&words);
-        let (whole, rest) = (key.chunks_exact(8), key.chunks_exact(8).remainder());
-        for (word, bytes) in all[2..].iter_mut().zip(whole) {
-            *word = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        }
-        if !rest.is_empty() {
-            all[len / 8 - 1] = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        }
-        map.put_words(shape.ring + self.at, &all[..len / 8])?;
-        self.step(heap, len);
-        Ok(())
+        self.write_long(heap, words, key)
     }
 
     #[cold]
@@ -164,6 +147,10 @@ impl Ring {
         for word in words {
             map.put_word(shape.ring + self.at, word)?;
             self.step(heap, 8);
+        }
+        if key.len() % 8 != 0 {
+            let last = ((self.at + key.len()) % shape.ring_size) & !7;
+            map.put_word(shape.ring + last, 0)?;
         }
         let (here, there) = key.split_at(key.len().min(shape.ring_size - self.at));
         map.write_at(shape.ring + self.at, here)?;
@@ -182,6 +169,16 @@ impl Ring {
             self.at -= heap.shape.ring_size;
         }
     }
+}
+
+/// Writes an entry that lies in one piece, filled up with zeros.
+#[inline(always)]
+fn put(map: GlanceMut<'_>, at: usize, words: [u64; 2], key: &[u8]) -> Option<()> {
+    map.put_words(at, &words)?;
+    if key.len() % 8 != 0 {
+        map.put_word(at + HEAD + (key.len() & !7), 0)?;
+    }
+    map.write(at + HEAD, key)
 }
 
 #[inline(always)]

@@ -20,6 +20,9 @@ const STORES: usize = 11;
 /// What so many changes look at is fetched at once: it should stay in the nearest cache until its turn comes.
 const AHEAD: usize = 64;
 
+/// What so many entries take mostly is in the caches.
+const NEAR: u64 = 2048;
+
 /// What is to be done with a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step<'c> {
@@ -122,8 +125,8 @@ impl<'a> Writer<'a> {
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
     #[inline]
     pub(super) fn apply(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>> {
-        if let [Step { key, hash, value: Some((kind, value)) }] = *changes {
-            if let Some(version) = self.replace_at_a_glance(key, hash, kind, value)? {
+        if let [change] = changes {
+            if let Some(version) = self.replace_at_a_glance(change)? {
                 return Ok(Some(version));
             }
         }
@@ -212,13 +215,14 @@ impl<'a> Writer<'a> {
         self.check_version(before)?;
         let len = map.word(at::LEN)?;
         let together = changes.len() > 1;
+        let far = together && len > NEAR;
         let (mut version, mut now) = (before, len);
         // What is not needed once the change is committed: slots of removals, and blocks.
         let mut emptied = Few::new();
         let mut freed = Few::with_room_for(changes.len());
         let mut told = Few::with_room_for(changes.len());
         for (nth, change) in changes.iter().enumerate() {
-            if together && nth % AHEAD == 0 {
+            if far && nth % AHEAD == 0 {
                 self.fetch(&changes[nth..changes.len().min(nth + AHEAD)], buckets);
             }
             // Before anybody waits for what is not in the caches: no store does.
@@ -341,12 +345,10 @@ impl<'a> Writer<'a> {
     /// Writes a record into a block that nobody knows of yet.
     #[inline(always)]
     fn record(&mut self, version: u64, key: &[u8], kind: Kind, value: &[u8]) -> Result<usize, NoBlock> {
-        if let Some(map) = self.heap.map.glance_mut() {
-            if let Some(block) = self.record_at_a_glance(map, version, key, kind, value)? {
-                return Ok(block);
-            }
+        match self.record_at_a_glance(version, key, kind, value)? {
+            Some(block) => Ok(block),
+            None => self.write_record(version, key, kind, value),
         }
-        self.write_record(version, key, kind, value)
     }
 
     #[inline(never)]

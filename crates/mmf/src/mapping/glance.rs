@@ -80,28 +80,29 @@ impl Glance<'_> {
         unsafe { reach::match_eight(at, mask, wanted) }.ok()
     }
 
-    /// Fills `room`, and then `more`, from `offset` on, and gives what is in the first with the words at `words`, if these are the same
-    /// before and after. Each of the two has at least 16 bytes, or none.
+    /// The word at `second`, and the three from `offset` on, if behind these there is `key`; `to` is filled with what is behind that. The word
+    /// is the same before and after, and that at `first` is then the one that is expected. `to` has at least 16 bytes, or none.
     #[inline(always)]
-    pub(crate) fn read_between<'b>(
+    pub(crate) fn read_between(
         self,
-        [first, second]: [usize; 2],
+        (first, expected): (usize, u64),
+        second: usize,
         offset: usize,
-        room: &'b mut [MaybeUninit<u8>],
-        more: &mut [MaybeUninit<u8>],
-    ) -> Option<([u64; 2], &'b [u8])> {
-        let words = [self.line(first)?.cast(), self.line(second)?.cast()];
-        // Neither is longer than memory, so the sum does not pass the end.
-        let end = offset.checked_add(room.len() + more.len())?;
+        key: &[u8],
+        to: &mut [MaybeUninit<u8>],
+    ) -> Option<[u64; 4]> {
+        let first = self.line(first)?.cast();
+        let second = self.line(second)?.cast();
+        // Neither is longer than memory, so the sum of these does not pass the end.
+        let end = offset.checked_add(key.len() + to.len())?;
         if end > self.last_line {
             return None;
         }
-        let to = [&raw mut *room as *mut [u8], &raw mut *more as *mut [u8]];
-        // SAFETY: the places and the alignment were checked; the view lives as long as its mapping; both places are this
-        // function's.
-        let words = unsafe { reach::copy_between(words, self.base.wrapping_add(offset), to) }.ok()??;
-        // SAFETY: all of it was copied to.
-        Some((words, unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) }))
+        let src = self.base.wrapping_add(offset & !7).cast();
+        let to = &raw mut *to as *mut [u8];
+        // SAFETY: the places and the alignment were checked, and a line that is there behind the last of them has the three words;
+        // the view lives as long as its mapping; `to` is the caller's.
+        unsafe { reach::copy_between((first, expected), second, src, key, to) }.ok()?
     }
 }
 

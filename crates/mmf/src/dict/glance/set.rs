@@ -8,7 +8,7 @@ use crate::dict::plan::Plan;
 use crate::dict::record::{BEFORE, HEAD, Head, Kind, STAMP, VERSION, place};
 use crate::dict::ring::Ring;
 use crate::dict::shape::{at, class, number};
-use crate::dict::write::Writer;
+use crate::dict::write::{Step, Writer};
 use crate::error::Result;
 use crate::mapping::GlanceMut;
 use crate::sys::fence;
@@ -58,73 +58,92 @@ impl Heap<'_> {
         plan.put_anywhere(entry + STATE, State { free: u64::from(nth) + 1, live: state.live - 1, ..state }.word());
         Some(())
     }
+
+    /// Writes a record but for what comes with the plan.
+    #[inline(always)]
+    fn fill(&self, map: GlanceMut<'_>, block: usize, version: u64, key: &[u8], kind: Kind, value: &[u8]) -> Option<()> {
+        let head = Head { version, key_len: key.len(), kind, value_len: value.len(), in_spans: false, checksum: 0 };
+        let sum = head.sum(self.seed, key, value) ^ place(block, version);
+        // As in `write_record`.
+        map.put_word(block + STAMP, 0)?;
+        fence(Ordering::Release);
+        map.put_words(block + VERSION, &[version, head.what(), sum])?;
+        map.write(block + HEAD, key)?;
+        map.write(block + HEAD + key.len(), value)
+    }
 }
 
 impl Writer<'_> {
     /// Gives a key that is there another value, and tells the version, in as few steps as it takes. Nothing is done where it is `None`, but
     /// for what was written to free memory. A power cut needs more than this does.
     #[inline(always)]
-    pub(in crate::dict) fn replace_at_a_glance(
-        &mut self,
-        key: &[u8],
-        hash: u64,
-        kind: Kind,
-        value: &[u8],
-    ) -> Result<Option<u64>> {
-        let heap = self.heap;
-        let Some(map) = heap.map.glance_mut().filter(|_| self.durable == 0) else { return Ok(None) };
-        let Some([before, floor, buckets, _]) = map.four_words(at::COMMIT) else { return Ok(None) };
-        if before > u64::MAX / 2 {
+    pub(in crate::dict) fn replace_at_a_glance(&mut self, step: &Step<'_>) -> Result<Option<u64>> {
+        if self.durable != 0 {
             return Ok(None);
         }
-        let version = before + 1;
-        self.plan.clear();
-        let Some(block) = self.record_at_a_glance(map, version, key, kind, value)? else { return Ok(None) };
-        let mut plan = || {
-            let (slot, old) = self.find_at_a_glance(*map, hash, key, floor, buckets)?;
-            if old.cleared || old.in_spans {
-                return None;
-            }
-            let ring = Ring::place_at_a_glance(&heap, *map, key.len())?;
-            self.plan.put_unasked(block + BEFORE, old.block as u64);
-            self.plan.put_unasked(block + STAMP, version);
-            self.plan.put_unasked(slot, slot_for(hash, block));
-            self.plan.put_unasked(at::COMMIT, version);
-            ring.put_head(self.plan);
-            self.free_at_a_glance(map, old.block)?;
-            ring.write_at_a_glance(&heap, map, version, kind, key)
-        };
-        if plan().is_none() {
-            return Ok(None);
-        }
+        let Some(version) = self.plan_replacement(step) else { return Ok(None) };
         self.carry_out()?;
         Ok(Some(version))
+    }
+
+    #[inline(always)]
+    fn plan_replacement(&mut self, step: &Step<'_>) -> Option<u64> {
+        let heap = self.heap;
+        let map = heap.map.glance_mut()?;
+        let (key, (kind, value)) = (step.key, step.value?);
+        let [before, floor, buckets, _] = map.four_words(at::COMMIT)?;
+        if before > u64::MAX / 2 {
+            return None;
+        }
+        let version = before + 1;
+        let line = heap.line_at_a_glance(*map, step.hash, buckets)?;
+        // While the record is written, which waits for no cache.
+        map.prefetch(line);
+        self.plan.clear();
+        let block = self.take_for(map, key, value)?;
+        heap.fill(map, block, version, key, kind, value)?;
+        let (slot, old) = self.find_in_line(*map, line, step.hash, key, floor)?;
+        if old.cleared || old.in_spans {
+            return None;
+        }
+        let ring = Ring::place_at_a_glance(&heap, *map, key.len())?;
+        self.plan.put_unasked(block + BEFORE, old.block as u64);
+        self.plan.put_unasked(block + STAMP, version);
+        self.plan.put_unasked(slot, slot_for(step.hash, block));
+        self.plan.put_unasked(at::COMMIT, version);
+        ring.put_head(self.plan);
+        self.free_at_a_glance(map, old.block)?;
+        ring.write_at_a_glance(&heap, map, version, kind, key)?;
+        Some(version)
     }
 
     /// As [`write_record`](Writer::write_record), into a block that is [taken](Heap::take_at_a_glance) at a glance.
     #[inline(always)]
     pub(in crate::dict) fn record_at_a_glance(
         &mut self,
-        map: GlanceMut<'_>,
         version: u64,
         key: &[u8],
         kind: Kind,
         value: &[u8],
     ) -> Result<Option<usize>> {
         let heap = self.heap;
-        let mut head = Head { version, key_len: key.len(), kind, value_len: value.len(), in_spans: false, checksum: 0 };
-        let len = head.block_len(heap.shape);
-        if len > heap.shape.largest_block() {
-            return Ok(None);
-        }
-        let Some(block) = heap.take_at_a_glance(map, self.plan, class::of(len)) else { return Ok(None) };
-        head.checksum = head.sum(heap.seed, key, value);
-        let words = [version, head.what(), head.checksum ^ place(block, version)];
+        let Some(map) = heap.map.glance_mut() else { return Ok(None) };
+        let Some(block) = self.take_for(map, key, value) else { return Ok(None) };
         // All of it was there before.
-        match fill(map, block, &words, key, value) {
+        match heap.fill(map, block, version, key, kind, value) {
             Some(()) => Ok(Some(block)),
             None => Err(heap.map.fault("write", block, 0)),
         }
+    }
+
+    /// Takes a block for a record that needs no more than a block.
+    #[inline(always)]
+    fn take_for(&mut self, map: GlanceMut<'_>, key: &[u8], value: &[u8]) -> Option<usize> {
+        let len = HEAD + key.len() + value.len();
+        if len > self.heap.shape.largest_block() {
+            return None;
+        }
+        self.heap.take_at_a_glance(map, self.plan, class::of(len))
     }
 
     /// As [`free_now`](Writer::free_now), for a record without spans of its own. The plan takes no block after that.
@@ -134,22 +153,10 @@ impl Writer<'_> {
     }
 }
 
-/// Writes a record but for what comes with the plan.
-#[inline(always)]
-fn fill(map: GlanceMut<'_>, block: usize, words: &[u64; 3], key: &[u8], value: &[u8]) -> Option<()> {
-    // As in `write_record`.
-    map.put_word(block + STAMP, 0)?;
-    fence(Ordering::Release);
-    map.put_words(block + VERSION, words)?;
-    map.write(block + HEAD, key)?;
-    map.write(block + HEAD + key.len(), value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dict::Dict;
-    use crate::dict::write::Step;
     use crate::segment::layout::PAYLOAD;
 
     /// A dict in which values of several lengths came and went.
@@ -209,11 +216,11 @@ mod tests {
         for (nth, key) in keys.iter().enumerate() {
             let (key, hash) = (key.as_bytes(), dict.hash(key, "set").unwrap());
             let (kind, value) = (if nth % 2 == 0 { Kind::Bytes } else { Kind::Encoded }, vec![9; nth % 300]);
+            let step = Step { key, hash, value: Some((kind, &value)) };
             let before = all();
-            let Some(version) = writer.replace_at_a_glance(key, hash, kind, &value).unwrap() else { continue };
+            let Some(version) = writer.replace_at_a_glance(&step).unwrap() else { continue };
             let made = all();
             map.write_at(PAYLOAD, &before).unwrap();
-            let step = Step { key, hash, value: Some((kind, &value)) };
             assert_eq!(writer.try_apply(&[step], false).unwrap(), Some(version), "{nth}");
             assert!(all() == made, "{nth}");
             enough += 1;
