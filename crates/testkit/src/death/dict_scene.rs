@@ -128,7 +128,7 @@ impl Scene {
             }
             Scene::Move | Scene::MoveKept => {
                 // What is left of many, in every span of theirs a few.
-                for n in (0..960).filter(|n| n % 8 == 0) {
+                for n in (0..1026).filter(|n| n % 8 == 0) {
                     old.insert(format!("{n:04}"), value(4, 400));
                 }
                 // And what leaves them fewer spans to be gone through.
