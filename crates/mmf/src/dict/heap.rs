@@ -23,7 +23,7 @@ pub(super) const LINK: usize = 8;
 pub(super) const STATE: usize = 0;
 pub(super) const EVER: usize = 8;
 pub(super) const LINKS: usize = 16;
-const BITS: u64 = (1 << 26) - 1;
+pub(super) const BITS: u64 = (1 << 26) - 1;
 const LISTED: u64 = 1 << 60;
 
 /// Why there is no block.

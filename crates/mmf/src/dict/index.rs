@@ -13,6 +13,7 @@ use super::plan::Plan;
 use super::record;
 use super::shape::{LINE, at, class, number};
 use crate::error::Result;
+use crate::mapping::Glance;
 
 /// Slots of a line.
 pub(super) const SLOTS: usize = 7;
@@ -50,7 +51,8 @@ pub(super) fn block_of(slot: u64) -> usize {
 #[inline]
 pub(super) fn bucket(hash: u64, count: u64) -> u64 {
     let low = hash & 0xffff_ffff;
-    let mask = count.next_power_of_two().wrapping_sub(1);
+    // One less than a power of two, as large as the count at least; of a single bucket, 1 does as well as 0.
+    let mask = u64::MAX >> (count.wrapping_sub(1) | 1).leading_zeros();
     let bucket = low & mask;
     if bucket < count { bucket } else { bucket & (mask >> 1) }
 }
@@ -218,6 +220,13 @@ impl Heap<'_> {
     #[inline]
     pub(super) fn is_crowded(count: u64, entries: u64) -> bool {
         entries > count.saturating_mul(LOAD) / 7 && count < 1 << 32
+    }
+
+    /// The same of what there is, with so many more entries.
+    #[inline(always)]
+    pub(super) fn has_buckets_for(map: Glance<'_>, more: usize) -> Option<bool> {
+        let count = count_of(map.word(at::BUCKETS)?);
+        Some(count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)))
     }
 
     /// Splits the next bucket, in a plan of its own.

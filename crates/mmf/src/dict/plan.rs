@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use super::shape::{Shape, at, number};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::Mapping;
+use crate::mapping::{Glance, Mapping};
 use crate::segment::layout::PAYLOAD;
 use crate::sys::fence;
 
@@ -24,14 +24,22 @@ const FEW: usize = 16;
 pub(super) struct Plan {
     /// Between them, and one on either side for the journal's count.
     few: [MaybeUninit<[u64; 2]>; FEW + 2],
-    len: usize,
-    /// So many go to `few`; none once there are `many`.
-    room: usize,
+    /// Where in `few` the next one goes; behind its last place once there are `many`.
+    next: usize,
     /// A bit for each word that any of `few` is a store of, or for others.
     words: u64,
     /// All of them, once there are more than `few` holds.
     many: Option<Box<Many>>,
+    /// The word that was [put anywhere](Plan::put_anywhere) last, and where among the stores it is: what is asked for next mostly is
+    /// that.
+    recent: (u64, usize),
 }
+
+/// Behind the last place in `few`.
+const NO_MORE: usize = FEW + 1;
+
+/// No word's offset.
+const NOWHERE: (u64, usize) = (u64::MAX, 0);
 
 struct Many {
     /// As `few`, without that behind them.
@@ -72,11 +80,18 @@ impl Many {
         }
     }
 
+    /// Gives its place.
     #[inline(never)]
-    fn put_anywhere(&mut self, offset: u64, value: u64) {
+    fn put_anywhere(&mut self, offset: u64, value: u64) -> usize {
         match self.find(offset) {
-            (_, 0) => self.put(offset, value),
-            (_, place) => self.stores[place][1] = value,
+            (_, 0) => {
+                self.put(offset, value);
+                self.stores.len() - 1
+            }
+            (_, place) => {
+                self.stores[place][1] = value;
+                place
+            }
         }
     }
 
@@ -137,7 +152,7 @@ fn mixed(word: u64) -> u64 {
 impl Plan {
     #[inline]
     pub(super) fn new() -> Plan {
-        Plan { few: [const { MaybeUninit::uninit() }; FEW + 2], len: 0, room: FEW, words: 0, many: None }
+        Plan { few: [const { MaybeUninit::uninit() }; FEW + 2], next: 1, words: 0, many: None, recent: NOWHERE }
     }
 
     /// Makes room for about so many stores, before the first of them.
@@ -145,39 +160,58 @@ impl Plan {
     pub(super) fn expect(&mut self, stores: usize) {
         if stores > FEW {
             self.many = Some(Many::new(self.stores(), stores));
-            self.room = 0;
+            self.next = NO_MORE;
         }
     }
 
     #[inline]
     pub(super) fn clear(&mut self) {
-        self.len = 0;
-        self.room = FEW;
+        self.next = 1;
         self.words = 0;
+        self.recent = NOWHERE;
         if self.many.is_some() {
             self.many = None;
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        match &self.many {
+            None => self.next - 1,
+            Some(many) => many.stores.len() - 1,
+        }
     }
 
     #[inline]
     fn stores(&self) -> &[[u64; 2]] {
         match &self.many {
-            None => self.written(1, self.len + 1),
+            None => self.written(1, self.next),
             Some(many) => &many.stores[1..],
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn list(&self) -> Vec<[u64; 2]> {
+        self.stores().to_vec()
     }
 
     /// Those of `few` from one to before the other. They were written.
     #[inline]
     fn written(&self, from: usize, to: usize) -> &[[u64; 2]] {
         let some = &self.few[from..to];
-        // SAFETY: `put_first` has written each from 1 to `len`, beyond which only `carry_out` asks, which writes the one before and the
+        // SAFETY: `put_first` has written each from 1 to before `next`, beyond which only `carry_out` asks, which writes the one before and the
         // one behind; a `MaybeUninit` is laid out as what it holds.
         unsafe { std::slice::from_raw_parts(some.as_ptr().cast(), some.len()) }
+    }
+
+    /// The same at a glance.
+    #[inline(always)]
+    pub(super) fn word(&self, map: Glance<'_>, offset: usize) -> Option<u64> {
+        if self.next == 1 { map.word(offset) } else { self.planned(offset).or_else(|| map.word(offset)) }
     }
 
     /// The word at `offset` as it will be.
@@ -189,9 +223,14 @@ impl Plan {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn planned(&self, offset: usize) -> Option<u64> {
         let offset = offset as u64;
+        if offset == self.recent.0 { Some(self.recent_store()[1]) } else { self.planned_before(offset) }
+    }
+
+    #[inline]
+    fn planned_before(&self, offset: u64) -> Option<u64> {
         match &self.many {
             None if self.words & bit_of(offset) == 0 => None,
             None => self.stores().iter().rev().find(|[known, _]| *known == offset).map(|[_, value]| *value),
@@ -213,7 +252,11 @@ impl Plan {
 
     #[inline(always)]
     pub(super) fn put(&mut self, offset: usize, value: u64) {
-        if self.len < self.room {
+        // A store behind that one counts.
+        if offset as u64 == self.recent.0 {
+            self.recent = NOWHERE;
+        }
+        if self.next <= FEW {
             self.words |= bit_of(offset as u64);
             self.put_first(offset, value);
         } else {
@@ -221,40 +264,67 @@ impl Plan {
         }
     }
 
-    /// As `put`, for a word that readers do not follow: only the last of its stores is made, in the place of the first.
+    /// As `put`, for a word that readers do not follow: only the last of its stores is made, in the place of an earlier one.
     #[inline(always)]
     pub(super) fn put_anywhere(&mut self, offset: usize, value: u64) {
-        if self.len < self.room {
-            self.put(offset, value);
+        if offset as u64 == self.recent.0 {
+            self.recent_store_mut()[1] = value;
         } else {
-            let many = self.many();
-            let stores = many.stores.len();
-            many.put_anywhere(offset as u64, value);
-            self.len += many.stores.len() - stores;
+            self.put_elsewhere(offset, value);
+        }
+    }
+
+    #[inline(always)]
+    fn put_elsewhere(&mut self, offset: usize, value: u64) {
+        let place = if self.next <= FEW {
+            self.words |= bit_of(offset as u64);
+            self.put_first(offset, value);
+            self.next - 1
+        } else {
+            self.many().put_anywhere(offset as u64, value)
+        };
+        self.recent = (offset as u64, place);
+    }
+
+    #[inline(always)]
+    fn recent_store(&self) -> [u64; 2] {
+        let place = self.recent.1;
+        match &self.many {
+            // SAFETY: it was written when it became the recent one.
+            None => unsafe { self.few[place].assume_init() },
+            Some(many) => many.stores[place],
+        }
+    }
+
+    #[inline(always)]
+    fn recent_store_mut(&mut self) -> &mut [u64; 2] {
+        let place = self.recent.1;
+        match &mut self.many {
+            // SAFETY: as above.
+            None => unsafe { self.few[place].assume_init_mut() },
+            Some(many) => &mut many.stores[place],
         }
     }
 
     /// As `put`, for a word that this plan does not ask for.
     #[inline(always)]
     pub(super) fn put_unasked(&mut self, offset: usize, value: u64) {
-        if self.len < self.room {
+        if self.next <= FEW {
             self.put_first(offset, value);
         } else {
             self.many().stores.push([offset as u64, value]);
-            self.len += 1;
         }
     }
 
     #[inline(always)]
     fn put_first(&mut self, offset: usize, value: u64) {
-        self.len += 1;
-        self.few[self.len].write([offset as u64, value]);
+        self.few[self.next].write([offset as u64, value]);
+        self.next += 1;
     }
 
     #[inline(never)]
     fn put_more(&mut self, offset: u64, value: u64) {
         self.many().put(offset, value);
-        self.len += 1;
     }
 
     #[inline(always)]
@@ -269,19 +339,20 @@ impl Plan {
     #[inline(never)]
     fn become_many(&mut self) {
         self.many = Some(Many::new(self.stores(), 4 * FEW));
-        self.room = 0;
+        self.next = NO_MORE;
     }
 
     /// Whether the journal has room for it.
     #[inline]
     pub(super) fn fits(&self, map: &Mapping, shape: &Shape) -> Result<()> {
-        if self.len > shape.pairs { Err(Plan::too_long(self.len, map, shape)) } else { Ok(()) }
+        let len = self.len();
+        if len > shape.pairs { Err(Plan::too_long(len, map, shape)) } else { Ok(()) }
     }
 
     /// Has it done: from here on it happens, whoever dies.
     #[inline]
     pub(super) fn carry_out(&mut self, map: &Mapping, shape: &Shape) -> Result<()> {
-        let count = self.len;
+        let count = self.len();
         self.fits(map, shape)?;
         map.put_words(at::PAIRS, self.stores().as_flattened())?;
         // Releases, so whoever sees the count sees the pairs.
@@ -315,6 +386,7 @@ impl Plan {
 }
 
 /// Carries out what a dead writer left in the journal, and tells whether there was anything. The caller has the lock.
+#[inline(always)]
 pub(super) fn finish(map: &Mapping, shape: &Shape) -> Result<bool> {
     let count = map.word(at::JOURNAL)?;
     if count == 0 {
@@ -394,7 +466,7 @@ mod tests {
                 assert_eq!(plan.planned(at::PAIRS + 8 * word), newest, "{word}");
                 assert_eq!(plan.get(&map, at::PAIRS + 8 * word).unwrap(), newest.unwrap_or(0));
             }
-            assert_eq!(plan.len, 6000);
+            assert_eq!(plan.len(), 6000);
             plan.clear();
             assert_eq!(plan.planned(at::PAIRS), None);
         }

@@ -31,12 +31,12 @@ pub(super) trait Sink {
     /// Room for a value that is copied before its length is known.
     fn room(&mut self) -> &mut [MaybeUninit<u8>];
 
-    /// The value is the first `len` bytes of the room, if it is so long.
+    /// The value is the first `len` bytes of the room, which has `room` bytes, if it is so long.
     ///
     /// # Safety
     ///
     /// All of the room was filled.
-    unsafe fn filled(&mut self, len: usize) -> bool;
+    unsafe fn filled(&mut self, room: usize, len: usize) -> bool;
 
     /// The value that was copied; `None` where none is.
     fn value(&self) -> Option<&[u8]>;
@@ -57,7 +57,7 @@ impl Sink for NoValue {
     }
 
     #[inline(always)]
-    unsafe fn filled(&mut self, _: usize) -> bool {
+    unsafe fn filled(&mut self, _: usize, _: usize) -> bool {
         true
     }
 
@@ -69,12 +69,6 @@ impl Sink for NoValue {
 
 /// Of a vector's room no more bytes are used before a value's length is known.
 const EARLY: usize = 128;
-
-/// How many are.
-#[inline(always)]
-fn early(bytes: &Vec<u8>) -> usize {
-    if bytes.capacity() < 16 { 0 } else { bytes.capacity().min(EARLY) }
-}
 
 impl Sink for &mut Vec<u8> {
     #[inline(always)]
@@ -88,13 +82,13 @@ impl Sink for &mut Vec<u8> {
     #[inline(always)]
     fn room(&mut self) -> &mut [MaybeUninit<u8>] {
         self.clear();
-        let len = early(self);
+        let len = if self.capacity() < 16 { 0 } else { self.capacity().min(EARLY) };
         &mut self.spare_capacity_mut()[..len]
     }
 
     #[inline(always)]
-    unsafe fn filled(&mut self, len: usize) -> bool {
-        if len > early(self) {
+    unsafe fn filled(&mut self, room: usize, len: usize) -> bool {
+        if len > room {
             return false;
         }
         // SAFETY: as many bytes, and more, were filled.
@@ -154,6 +148,12 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     word(a, last) == word(b, last)
 }
 
+/// Whether a record's checksum is that of its bytes.
+#[inline(never)]
+pub(super) fn has_its_sum(seed: u64, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
+    head.sum(seed, key, value) ^ record::place(block, stamp) == head.checksum
+}
+
 /// A record's head and key, copied.
 pub(super) struct HeadAndKey {
     pub(super) bytes: [MaybeUninit<u8>; HEAD + KEY_MAX],
@@ -193,20 +193,15 @@ impl HeadAndKey {
 impl Heap<'_> {
     /// Whether a record is from before the file was opened, so that the disk had it meanwhile.
     #[inline(always)]
-    fn is_old(&self, head: &Head, stamp: u64) -> bool {
+    pub(super) fn is_old(&self, version: u64, stamp: u64) -> bool {
         // A record that was moved since has a new stamp; a version that is damaged may be any.
-        head.version.min(stamp) <= self.old
+        version.min(stamp) <= self.old
     }
 
     /// Whether a copy of a record is what was written: looked at where the record is from before the file was opened.
     #[inline(always)]
     pub(super) fn is_sound(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
-        !self.is_old(head, stamp) || self.has_its_sum(block, stamp, head, key, value)
-    }
-
-    #[inline(never)]
-    fn has_its_sum(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
-        head.sum(self.seed, key, value) ^ record::place(block, stamp) == head.checksum
+        !self.is_old(head.version, stamp) || has_its_sum(self.seed, block, stamp, head, key, value)
     }
 
     #[cold]

@@ -65,6 +65,17 @@ impl Head {
         Some(Head { version, key_len, kind, value_len, in_spans: (what >> 16) & IN_SPANS != 0, checksum })
     }
 
+    /// The kind and the value's length of a record with a key of that length, which says of itself no more than that.
+    #[inline(always)]
+    pub(super) fn usual(what: u64, key_len: usize) -> Option<(Kind, usize)> {
+        const { assert!(Kind::Bytes as u64 == 0 && Kind::Encoded as u64 == 1) };
+        if what & 0xfe_ffff != key_len as u64 {
+            return None;
+        }
+        let kind = if what & 1 << 16 == 0 { Kind::Bytes } else { Kind::Encoded };
+        Some((kind, usize::try_from(what >> 24).ok()?))
+    }
+
     pub(super) fn what(&self) -> u64 {
         let kind = match self.kind {
             Kind::Bytes => 0,
@@ -76,13 +87,13 @@ impl Head {
     }
 
     /// The checksum that a record with this key and value must bear, but for its [`place`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn sum(&self, seed: u64, key: &[u8], value: &[u8]) -> u64 {
         xxh3_64_with_seed(value, self.value_seed(seed, key))
     }
 
     /// What the checksum of the value is seeded with.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value_seed(&self, seed: u64, key: &[u8]) -> u64 {
         // What the other seeds with must not cancel out.
         let about = self.version.rotate_left(32) ^ self.what().wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -11,11 +11,10 @@ use super::plan::Plan;
 use super::record::{KEY_MAX, Kind};
 use super::shape::{at, number};
 use crate::error::Result;
+use crate::mapping::{Glance, GlanceMut};
 use crate::sys::fence;
 
 const HEAD: usize = 16;
-/// Entries up to that are written in one piece.
-const SHORT: usize = 80;
 /// The kind of an entry that says that all was cleared.
 const CLEARED: u64 = 3;
 
@@ -54,6 +53,39 @@ impl Ring {
         Ok(Ring { at, end, claimed, skipped })
     }
 
+    /// The same for one entry that lies in one piece; `None` for any other.
+    #[inline(always)]
+    pub(super) fn place_at_a_glance(heap: &Heap<'_>, map: Glance<'_>, key: usize) -> Option<Ring> {
+        let size = heap.shape.ring_size as u64;
+        let [claimed, position, ..] = map.four_words(at::RING_CLAIMED)?;
+        let len = HEAD + key.next_multiple_of(8);
+        let at = number(position % size) & !7;
+        (at + len <= heap.shape.ring_size).then_some(Ring {
+            at,
+            end: position.wrapping_add(len as u64),
+            claimed,
+            skipped: false,
+        })
+    }
+
+    /// Claims that place and writes the entry, as [`claim`](Ring::claim) and [`write`](Ring::write) do.
+    #[inline(always)]
+    pub(super) fn write_at_a_glance(
+        &self,
+        heap: &Heap<'_>,
+        map: GlanceMut<'_>,
+        version: u64,
+        kind: Kind,
+        key: &[u8],
+    ) -> Option<()> {
+        if self.end.wrapping_sub(self.claimed) <= heap.shape.ring_size as u64 {
+            map.put_word(at::RING_CLAIMED, self.end)?;
+        }
+        // The claim is seen before what it is about.
+        fence(Ordering::Release);
+        put(map, heap.shape.ring + self.at, [version, key.len() as u64 | code(kind) << 16], key)
+    }
+
     /// Has the plan move the ring's head behind these entries.
     #[inline(always)]
     pub(super) fn put_head(&self, plan: &mut Plan) {
@@ -83,12 +115,7 @@ impl Ring {
     /// Writes an entry behind the last.
     #[inline]
     pub(super) fn write(&mut self, heap: &Heap<'_>, version: u64, kind: Kind, key: &[u8]) -> Result<()> {
-        let kind = match kind {
-            Kind::Bytes => 0,
-            Kind::Encoded => 1,
-            Kind::Removal => 2,
-        };
-        self.write_any(heap, version, kind, key)
+        self.write_any(heap, version, code(kind), key)
     }
 
     /// Writes that all was cleared.
@@ -101,25 +128,15 @@ impl Ring {
         if self.skipped {
             return Ok(());
         }
-        let (map, shape) = (heap.map, heap.shape);
         let words = [version, key.len() as u64 | kind << 16];
         let len = HEAD + key.len().next_multiple_of(8);
-        if len > SHORT || self.at + len > shape.ring_size {
-            return self.write_long(heap, words, key);
+        let is_whole = self.at + len <= heap.shape.ring_size;
+        let map = heap.map.glance_mut().filter(|_| is_whole);
+        if map.is_some_and(|map| put(map, heap.shape.ring + self.at, words, key).is_some()) {
+            self.step(heap, len);
+            return Ok(());
         }
-        // In one piece.
-        let mut all = [0; SHORT / 8];
-        all[..2].copy_from_slice(&words);
-        let (whole, rest) = (key.chunks_exact(8), key.chunks_exact(8).remainder());
-        for (word, bytes) in all[2..].iter_mut().zip(whole) {
-            *word = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        }
-        if !rest.is_empty() {
-            all[len / 8 - 1] = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        }
-        map.put_words(shape.ring + self.at, &all[..len / 8])?;
-        self.step(heap, len);
-        Ok(())
+        self.write_long(heap, words, key)
     }
 
     #[cold]
@@ -130,6 +147,9 @@ impl Ring {
         for word in words {
             map.put_word(shape.ring + self.at, word)?;
             self.step(heap, 8);
+        }
+        if key.len() % 8 != 0 {
+            map.put_word(shape.ring + (self.at + key.len()) % shape.ring_size & !7, 0)?;
         }
         let (here, there) = key.split_at(key.len().min(shape.ring_size - self.at));
         map.write_at(shape.ring + self.at, here)?;
@@ -147,6 +167,25 @@ impl Ring {
         if self.at >= heap.shape.ring_size {
             self.at -= heap.shape.ring_size;
         }
+    }
+}
+
+/// Writes an entry that lies in one piece, filled up with zeros.
+#[inline(always)]
+fn put(map: GlanceMut<'_>, at: usize, words: [u64; 2], key: &[u8]) -> Option<()> {
+    map.put_words(at, &words)?;
+    if key.len() % 8 != 0 {
+        map.put_word(at + HEAD + (key.len() & !7), 0)?;
+    }
+    map.write(at + HEAD, key)
+}
+
+#[inline(always)]
+fn code(kind: Kind) -> u64 {
+    match kind {
+        Kind::Bytes => 0,
+        Kind::Encoded => 1,
+        Kind::Removal => 2,
     }
 }
 

@@ -20,6 +20,9 @@ const STORES: usize = 11;
 /// What so many changes look at is fetched at once: it should stay in the nearest cache until its turn comes.
 const AHEAD: usize = 64;
 
+/// What so many entries take mostly is in the caches.
+const NEAR: u64 = 2048;
+
 /// What is to be done with a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step<'c> {
@@ -122,6 +125,11 @@ impl<'a> Writer<'a> {
     /// Makes all the changes or none, and gives the version of the last; `None` if there was nothing to change.
     #[inline]
     pub(super) fn apply(&mut self, changes: &[Step<'_>]) -> Result<Option<u64>> {
+        if let [change] = changes {
+            if let Some(version) = self.replace_at_a_glance(change)? {
+                return Ok(Some(version));
+            }
+        }
         if self.is_clean() && self.are_in_vain(changes)? {
             return Ok(None);
         }
@@ -170,6 +178,9 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn make_room_in_index(&mut self, more: usize) -> Result<()> {
         let map = self.heap.map;
+        if map.glance().is_some_and(|map| Heap::has_buckets_for(map, more) == Some(true)) {
+            return Ok(());
+        }
         // One more than are wanted in the long run; if there have been fewer for a while, or the number of entries is wrong,
         // the change need not wait for all that are missing.
         for _ in 0..more.saturating_add(2) {
@@ -195,7 +206,7 @@ impl<'a> Writer<'a> {
 
     /// `recorded`: removals take a record each, which a power cut leaves where their slots are.
     #[inline]
-    fn try_apply(&mut self, changes: &[Step<'_>], recorded: bool) -> Result<Option<u64>, NoBlock> {
+    pub(super) fn try_apply(&mut self, changes: &[Step<'_>], recorded: bool) -> Result<Option<u64>, NoBlock> {
         self.begin_change()?;
         self.plan.clear();
         self.plan.expect(STORES * changes.len());
@@ -204,18 +215,19 @@ impl<'a> Writer<'a> {
         self.check_version(before)?;
         let len = map.word(at::LEN)?;
         let together = changes.len() > 1;
+        let far = together && len > NEAR;
         let (mut version, mut now) = (before, len);
         // What is not needed once the change is committed: slots of removals, and blocks.
         let mut emptied = Few::new();
-        let mut freed = Few::new();
-        let mut told = Few::new();
+        let mut freed = Few::with_room_for(changes.len());
+        let mut told = Few::with_room_for(changes.len());
         for (nth, change) in changes.iter().enumerate() {
-            if together && nth % AHEAD == 0 {
+            if far && nth % AHEAD == 0 {
                 self.fetch(&changes[nth..changes.len().min(nth + AHEAD)], buckets);
             }
             // Before anybody waits for what is not in the caches: no store does.
             let set = match change.value {
-                Some((kind, value)) => Some((kind, self.write_record(version + 1, change.key, kind, value)?)),
+                Some((kind, value)) => Some((kind, self.record(version + 1, change.key, kind, value)?)),
                 None => None,
             };
             let (place, old) = self.find(change.hash, change.key, floor, buckets)?;
@@ -227,10 +239,10 @@ impl<'a> Writer<'a> {
                 now = now.saturating_sub(1);
                 // One store does it; among others, or where a power cut must not bring it back, it takes a record.
                 if together || recorded {
-                    let block = self.write_record(version, change.key, Kind::Removal, &[])?;
+                    let block = self.record(version, change.key, Kind::Removal, &[])?;
                     self.plan.put_unasked(block + BEFORE, before);
                     self.plan.put_unasked(block + STAMP, version);
-                    self.plan.put(slot, slot_for(change.hash, block));
+                    self.plan.put_unasked(slot, slot_for(change.hash, block));
                     freed.push((block, false, true));
                 }
                 emptied.push(slot);
@@ -241,9 +253,14 @@ impl<'a> Writer<'a> {
             version += 1;
             self.plan.put_unasked(block + BEFORE, before);
             self.plan.put_unasked(block + STAMP, version);
-            self.heap.put_entry(self.plan, place, slot_for(change.hash, block))?;
-            if let Some(old) = old {
-                freed.push((old.block, old.in_spans, false));
+            let slot = slot_for(change.hash, block);
+            match (place, old) {
+                // Whoever else looks there for another key finds in the old record as well as in the new that it is not that.
+                (Place::Entry(at), Some(old)) => {
+                    self.plan.put_unasked(at, slot);
+                    freed.push((old.block, old.in_spans, false));
+                }
+                _ => self.heap.put_entry(self.plan, place, slot)?,
             }
             now = now.saturating_add(u64::from(!there));
             told.push((version, kind, change.key));
@@ -270,7 +287,7 @@ impl<'a> Writer<'a> {
             }
         }
         for (block, in_spans, removal) in freed.iter() {
-            self.free(block, in_spans, removal)?;
+            self.free_last(block, in_spans, removal)?;
         }
         self.plan.fits(map, self.heap.shape)?;
         ring.claim(&self.heap)?;
@@ -292,7 +309,7 @@ impl<'a> Writer<'a> {
     /// The place of a key, and its record if it has one.
     #[inline(always)]
     fn find(&self, hash: u64, key: &[u8], floor: u64, buckets: u64) -> Result<(Place, Option<Old>)> {
-        match self.find_at_a_glance(hash, key, floor, buckets) {
+        match self.heap.map.glance().and_then(|map| self.find_at_a_glance(map, hash, key, floor, buckets)) {
             Some((slot, old)) => Ok((Place::Entry(slot), Some(old))),
             None => self.find_for_sure(hash, key, floor),
         }
@@ -326,6 +343,15 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a record into a block that nobody knows of yet.
+    #[inline(always)]
+    fn record(&mut self, version: u64, key: &[u8], kind: Kind, value: &[u8]) -> Result<usize, NoBlock> {
+        match self.record_at_a_glance(version, key, kind, value)? {
+            Some(block) => Ok(block),
+            None => self.write_record(version, key, kind, value),
+        }
+    }
+
+    #[inline(never)]
     fn write_record(&mut self, version: u64, key: &[u8], kind: Kind, value: &[u8]) -> Result<usize, NoBlock> {
         let (heap, shape) = (self.heap, self.heap.shape);
         let mut head = Head { version, key_len: key.len(), kind, value_len: value.len(), in_spans: false, checksum: 0 };
@@ -368,6 +394,17 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn free(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
         if self.is_durable() { self.keep(block, removal) } else { self.free_now(block, in_spans) }
+    }
+
+    /// As `free`, where the plan takes no block after that.
+    #[inline(always)]
+    fn free_last(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
+        if !in_spans && !self.is_durable() {
+            if let Some(()) = self.heap.map.glance_mut().and_then(|map| self.free_at_a_glance(map, block)) {
+                return Ok(());
+            }
+        }
+        self.free(block, in_spans, removal)
     }
 
     /// Keeps what was freed for the next flush.
@@ -468,6 +505,11 @@ impl<T: Copy> Few<T> {
     #[inline]
     fn new() -> Few<T> {
         Few { first: None, more: Vec::new() }
+    }
+
+    #[inline]
+    fn with_room_for(items: usize) -> Few<T> {
+        Few { first: None, more: Vec::with_capacity(items.saturating_sub(1)) }
     }
 
     #[inline]

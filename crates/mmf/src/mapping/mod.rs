@@ -5,6 +5,7 @@ mod bytes;
 mod catalog;
 mod cell;
 mod cursor;
+mod glance;
 mod options;
 mod raw;
 #[cfg(test)]
@@ -15,8 +16,8 @@ pub use atomics::Atom;
 pub use catalog::{list, sweep};
 pub(crate) use cell::Cell;
 pub use cursor::Cursor;
+pub(crate) use glance::{Glance, GlanceMut};
 pub use options::MappingOptions;
-pub(crate) use words::Glance;
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};

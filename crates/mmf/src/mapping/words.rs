@@ -1,89 +1,11 @@
 //! Words and bytes at offsets that structures in a segment lead to.
 
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::sync::atomic::Ordering;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::guard::{Fault, Matches};
+use crate::sys::guard::Fault;
 use crate::sys::reach::{self, Word};
-
-/// A mapping as it is now, for those who are in a hurry and have another way, which tells what is wrong: all that is not as
-/// usual is `None`.
-#[derive(Clone, Copy)]
-pub(crate) struct Glance<'a> {
-    /// At a multiple of 8.
-    base: *const u8,
-    /// From where on there are so many bytes at the most as a line has.
-    last_line: usize,
-    of: PhantomData<&'a Mapping>,
-}
-
-/// Bytes of a line, the unit in which a glance looks whether something is there.
-const LINE: usize = 64;
-
-impl Glance<'_> {
-    /// The address of an offset that is a multiple of 8, with a line behind it.
-    #[inline(always)]
-    fn line(self, offset: usize) -> Option<*const u8> {
-        (offset <= self.last_line && offset % 8 == 0).then(|| self.base.wrapping_add(offset))
-    }
-
-    /// The word at `offset`, loaded as [`Mapping::word`] does.
-    #[inline(always)]
-    pub(crate) fn word(self, offset: usize) -> Option<u64> {
-        let at = self.line(offset)?;
-        // SAFETY: the place and the alignment were checked; the view lives as long as its mapping.
-        unsafe { u64::load(at.cast()) }.ok()
-    }
-
-    /// Has the line of an offset fetched into the caches.
-    #[inline(always)]
-    pub(crate) fn prefetch(self, offset: usize) {
-        reach::prefetch(self.base.wrapping_add(offset));
-    }
-
-    /// Four words that follow each other, loaded in their order.
-    #[inline(always)]
-    pub(crate) fn four_words(self, offset: usize) -> Option<[u64; 4]> {
-        let at = self.line(offset)?;
-        // SAFETY: as in `word`.
-        unsafe { reach::load_four(at) }.ok()
-    }
-
-    /// See [`reach::match_eight`].
-    #[inline(always)]
-    pub(crate) fn match_eight(self, offset: usize, mask: u32, wanted: u32) -> Option<Matches> {
-        let at = self.line(offset)?;
-        // SAFETY: as in `word`.
-        unsafe { reach::match_eight(at, mask, wanted) }.ok()
-    }
-
-    /// Fills `room`, and then `more`, from `offset` on, and gives what is in the first with the words at `words`, if these are the same
-    /// before and after. Each of the two has at least 16 bytes, or none.
-    #[inline(always)]
-    pub(crate) fn read_between<'b>(
-        self,
-        [first, second]: [usize; 2],
-        offset: usize,
-        room: &'b mut [MaybeUninit<u8>],
-        more: &mut [MaybeUninit<u8>],
-    ) -> Option<([u64; 2], &'b [u8])> {
-        let words = [self.line(first)?.cast(), self.line(second)?.cast()];
-        // Neither is longer than memory, so the sum does not pass the end.
-        let end = offset.checked_add(room.len() + more.len())?;
-        if end > self.last_line {
-            return None;
-        }
-        let to = [&raw mut *room as *mut [u8], &raw mut *more as *mut [u8]];
-        // SAFETY: the places and the alignment were checked; the view lives as long as its mapping; both places are this
-        // function's.
-        let words = unsafe { reach::copy_between(words, self.base.wrapping_add(offset), to) }.ok()??;
-        // SAFETY: all of it was copied to.
-        Some((words, unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) }))
-    }
-}
 
 /// An offset as this process counts.
 fn place(offset: u64) -> usize {
@@ -200,16 +122,6 @@ impl Mapping {
     fn lost(&self, pairs: &[[u64; 2]]) -> Error {
         let gone = pairs.iter().map(|[offset, _]| place(*offset)).find(|offset| self.word(*offset).is_err());
         self.fault("write", gone.unwrap_or(0), 0)
-    }
-
-    /// For several looks in a row; `None` for what has no words at all.
-    #[inline(always)]
-    pub(crate) fn glance(&self) -> Option<Glance<'_>> {
-        // In this order: the base is that of a view of this length at least.
-        let len = self.len.load(Ordering::Acquire);
-        let base = self.base.load(Ordering::Relaxed).cast_const();
-        let last_line = len.checked_sub(LINE)?;
-        (base.addr() % 8 == 0).then_some(Glance { base, last_line, of: PhantomData })
     }
 
     /// Copies words, little-endian, from `offset`; each of them may be half of what others are writing.

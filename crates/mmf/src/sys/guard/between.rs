@@ -40,31 +40,45 @@ pub(in crate::sys::guard) unsafe fn match_eight(src: *const u8, mask: u32, wante
 ///
 /// As [`copy_between`](super::copy_between).
 pub(in crate::sys::guard) unsafe fn copy_between(
-    [first, second]: [*const u64; 2],
-    src: *const u8,
-    to: [*mut [u8]; 2],
-) -> Result<Option<[u64; 2]>, Fault> {
-    // SAFETY: the caller's promise.
-    let one = unsafe { u64::load(first) }?;
-    // SAFETY: as above.
-    let other = unsafe { u64::load(second) }?;
-    // Both are acquires, so what is copied is from after them.
-    let mut from = src;
-    for to in to {
-        let (lo, hi) = (from.addr(), from.addr() + to.len());
-        // SAFETY: as above.
-        if unsafe { super::copy(FaultPolicy::Trap, to.cast(), from, to.len(), lo, hi) } != 0 {
-            return Err(Fault);
-        }
-        from = from.wrapping_add(to.len());
+    (first, expected): (*const u64, u64),
+    second: *const u64,
+    src: *const u64,
+    key: &[u8],
+    to: *mut [u8],
+) -> Result<Option<[u64; 4]>, Fault> {
+    let mut words = [0; 4];
+    // Each is an acquire, so what is looked at behind it is from after it.
+    for (word, from) in words.iter_mut().zip([second, src, src.wrapping_add(1), src.wrapping_add(2)]) {
+        // SAFETY: the caller's promise.
+        *word = unsafe { u64::load(from) }?;
     }
+    let mut from: *const u8 = src.wrapping_add(3).cast();
+    let mut is_same = true;
+    let mut some = [0; 64];
+    for key in key.chunks(some.len()) {
+        // SAFETY: as above; `some` is this function's, and no shorter.
+        unsafe { copy(some.as_mut_ptr(), from, key.len()) }?;
+        is_same &= some[..key.len()] == *key;
+        from = from.wrapping_add(key.len());
+    }
+    // SAFETY: as above.
+    unsafe { copy(to.cast(), from, to.len()) }?;
     // And from before what is loaded after this.
     fence(Ordering::Acquire);
     // SAFETY: as above.
-    let is_same = unsafe { u64::load(second) }? == other;
+    is_same &= unsafe { u64::load(second) }? == words[0];
     // SAFETY: as above.
-    let is_same = is_same && unsafe { u64::load(first) }? == one;
-    Ok(is_same.then_some([one, other]))
+    is_same &= unsafe { u64::load(first) }? == expected;
+    Ok(is_same.then_some(words))
+}
+
+/// # Safety
+///
+/// As [`copy`](super::copy), with a fault in the source alone.
+unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<(), Fault> {
+    // SAFETY: the caller's promise.
+    let left = unsafe { super::copy(FaultPolicy::Trap, to, from, len, from.addr(), from.addr() + len) };
+    if left == 0 { Ok(()) } else { Err(Fault) }
 }
 
 /// See [`prefetch`](super::prefetch).

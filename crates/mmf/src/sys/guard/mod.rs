@@ -232,25 +232,28 @@ pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Resu
     unsafe { imp::match_eight(src, mask, wanted) }
 }
 
-/// Loads the first word, then the second, copies bytes, and loads the second and then the first again; the bytes in no fixed
-/// order, but none before what comes before them is complete, and nothing behind them before they are. Gives the two words
-/// if they were the same both times. What is copied goes to the first place, and what is behind it to the second.
+/// Loads a word at `second`, then three words at `src`, compares the bytes behind those with `key`, copies what is behind them to `to`,
+/// and loads the word at `second` again and then that at `first`: all of that in no fixed order, but nothing before the first of these
+/// loads is complete, nor the last two before all else is. Gives the second word and the three if the bytes are the
+/// key's, the second was the same both times, and the first is `expected`.
 ///
-/// Each place has at least 16 bytes, or none.
+/// `to` has at least 16 bytes, or none.
 ///
 /// # Safety
 ///
-/// As for [`Word`], for each of the two and for each byte that is copied. The two places may be written, are there, and nobody
-/// else has them.
+/// As for [`Word`], for each of the five words and for each byte that is compared or copied. `to` may be written, is there, and
+/// nobody else has it.
 #[inline(always)]
 pub(crate) unsafe fn copy_between(
-    words: [*const u64; 2],
-    src: *const u8,
-    to: [*mut [u8]; 2],
-) -> Result<Option<[u64; 2]>, Fault> {
-    debug_assert!(to.iter().all(|to| to.len() == 0 || to.len() >= 16));
+    first: (*const u64, u64),
+    second: *const u64,
+    src: *const u64,
+    key: &[u8],
+    to: *mut [u8],
+) -> Result<Option<[u64; 4]>, Fault> {
+    debug_assert!(to.len() == 0 || to.len() >= 16);
     // SAFETY: the caller's promise, passed on.
-    unsafe { imp::copy_between(words, src, to) }
+    unsafe { imp::copy_between(first, second, src, key, to) }
 }
 
 /// Has the line of an address fetched into the caches, if the processor sees fit. Nothing else comes of it, whatever the

@@ -192,26 +192,31 @@ pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Resu
 
 /// As [`guard::copy_between`].
 pub(crate) unsafe fn copy_between(
-    words: [*const u64; 2],
-    src: *const u8,
-    to: [*mut [u8]; 2],
-) -> Result<Option<[u64; 2]>, Fault> {
+    (first, expected): (*const u64, u64),
+    second: *const u64,
+    src: *const u64,
+    key: &[u8],
+    to: *mut [u8],
+) -> Result<Option<[u64; 4]>, Fault> {
     let load = |word: *const u64| {
         // SAFETY: the caller's promise, passed on.
         unsafe { Word::load(word) }
     };
-    let before = [load(words[0])?, load(words[1])?];
-    let mut from = src;
-    for to in to {
+    let read = |to: *mut u8, from: *const u8, len: usize| {
         // SAFETY: the caller's promise, passed on.
-        if unsafe { copy(FaultPolicy::Trap, to.cast(), from, to.len(), from.addr(), from.addr() + to.len()) } != 0 {
-            return Err(Fault);
-        }
-        from = from.wrapping_add(to.len());
-    }
+        let left = unsafe { copy(FaultPolicy::Trap, to, from, len, from.addr(), from.addr() + len) };
+        if left == 0 { Ok(()) } else { Err(Fault) }
+    };
+    let before = load(second)?;
+    let mut words = [0_u64; 3];
+    read(words.as_mut_ptr().cast(), src.cast(), size_of_val(&words))?;
+    let from: *const u8 = src.wrapping_add(3).cast();
+    let mut found = vec![0; key.len()];
+    read(found.as_mut_ptr(), from, key.len())?;
+    read(to.cast(), from.wrapping_add(key.len()), to.len())?;
     fence(Ordering::Acquire);
-    let behind = [load(words[1])?, load(words[0])?];
-    Ok((before == [behind[1], behind[0]]).then_some(before))
+    let is_same = load(second)? == before && load(first)? == expected;
+    Ok((is_same && found == key).then_some([before, words[0], words[1], words[2]]))
 }
 
 pub(crate) use guard::prefetch;

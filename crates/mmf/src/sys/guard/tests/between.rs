@@ -6,7 +6,7 @@ use super::region::{Region, STEP};
 use crate::sys::guard::{self, Fault, Matches, between};
 
 /// As [`guard::copy_between`].
-type Way = unsafe fn([*const u64; 2], *const u8, [*mut [u8]; 2]) -> Result<Option<[u64; 2]>, Fault>;
+type Way = unsafe fn((*const u64, u64), *const u64, *const u64, &[u8], *mut [u8]) -> Result<Option<[u64; 4]>, Fault>;
 
 const WAYS: [Way; 2] = [guard::copy_between, between::copy_between];
 
@@ -79,43 +79,69 @@ fn of_eight_words_those_match_that_have_the_bits() {
     }
 }
 
+/// The word that stands there.
+fn now(region: &Region, at: usize) -> u64 {
+    // SAFETY: it lies in the region, aligned, and no other thread has it.
+    unsafe { word(region, at).read() }
+}
+
+/// What of a region the looks go to: the offsets of the two words and of the three.
+const FIRST: usize = 8;
+const SECOND: usize = 24;
+const SRC: usize = 104;
+
 #[test]
-fn what_is_copied_comes_with_the_words_around_it() {
+fn what_is_behind_a_key_comes_with_the_words_around_it() {
     guard::arm().unwrap();
     let region = Region::new(STEP, 0);
     region.number(1);
-    let lens = || (16..200).chain([0, 255, 256, 257, 1000, 1088]);
-    for (one, other) in lens().flat_map(|one| lens().map(move |other| (one, other))) {
-        for way in WAYS {
-            let (mut first, mut second) = (vec![0; one + 2], vec![0; other + 2]);
-            let words = [word(&region, 8), word(&region, 24)];
-            let to = [place(&mut first[1..=one]), place(&mut second[1..=other])];
-            // SAFETY: all of it lies in the region, the words aligned; the places are this thread's.
-            let found = unsafe { way(words.map(<*mut u64>::cast_const), region.base().wrapping_add(101), to) };
-            // SAFETY: the word lies in the region, aligned, and nobody writes to it.
-            assert_eq!(found, Ok(Some(words.map(|word| unsafe { word.read() }))), "{one} {other}");
-            assert_eq!(first[1..=one], region.bytes(STEP - 101, one), "{one} {other}");
-            assert_eq!(second[1..=other], region.bytes(STEP - 101 - one, other), "{one} {other}");
-            assert_eq!([first[0], first[one + 1], second[0], second[other + 1]], [0; 4], "{one} {other}");
+    let expected = [SECOND, SRC, SRC + 8, SRC + 16].map(|at| now(&region, at));
+    let (first, src) = ((word(&region, FIRST).cast_const(), now(&region, FIRST)), word(&region, SRC).cast_const());
+    for len in (0..100).chain([255, 256, 257, 1000, 1024]) {
+        let key = region.bytes(STEP - SRC - 24, len);
+        for room in (16..200).chain([0, 255, 256, 257, 1000]) {
+            for way in WAYS {
+                let mut to = vec![0; room + 2];
+                // SAFETY: all of it lies in the region, the words aligned; the place is this thread's.
+                let found = unsafe { way(first, word(&region, SECOND), src, &key, place(&mut to[1..=room])) };
+                assert_eq!(found, Ok(Some(expected)), "{len} {room}");
+                assert_eq!(to[1..=room], region.bytes(STEP - SRC - 24 - len, room), "{len} {room}");
+                assert_eq!([to[0], to[room + 1]], [0; 2], "{len} {room}");
+            }
+        }
+        // Each byte counts, wherever it is.
+        for at in 0..len {
+            let mut other = key.clone();
+            other[at] ^= 0x10;
+            for way in WAYS {
+                // SAFETY: as above.
+                let found = unsafe { way(first, word(&region, SECOND), src, &other, place(&mut [])) };
+                assert_eq!(found, Ok(None), "{at} of {len}");
+            }
         }
     }
 }
 
 #[test]
-fn a_word_that_changes_meanwhile_is_told() {
+fn a_word_that_changes_meanwhile_or_is_another_is_told() {
     guard::arm().unwrap();
     let region = Region::new(STEP, 0);
     for way in WAYS {
-        // The copy itself is what changes it: it goes to where one of the words lies.
-        for (first, second, same) in
-            [(128, 8, false), (8, 128, false), (128, 128, false), (8, 160, false), (8, 16, true)]
-        {
+        // The copy itself is what changes them: it goes to where one of the words lies.
+        for (first, second, more, same) in [
+            (128, FIRST, 0, false),
+            (FIRST, 128, 0, false),
+            (128, 128, 0, false),
+            (FIRST, 160, 0, true),
+            (FIRST, 16, 1, false),
+            (FIRST, 16, 0, true),
+        ] {
             region.number(5);
-            let words = [word(&region, first).cast_const(), word(&region, second).cast_const()];
-            let place = |at: usize| ptr::slice_from_raw_parts_mut(region.base().wrapping_add(at), 20);
+            let first = (word(&region, first).cast_const(), now(&region, first) + more);
+            let to = ptr::slice_from_raw_parts_mut(region.base().wrapping_add(120), 20);
             // SAFETY: all of it lies in the region, which no other thread has, and the words are aligned.
-            let found = unsafe { way(words, region.base().wrapping_add(1000), [place(120), place(150)]) };
-            assert_eq!(found.unwrap().is_some(), same, "{first} {second}");
+            let found = unsafe { way(first, word(&region, second), word(&region, 1000), &[], to) };
+            assert_eq!(found.unwrap().is_some(), same, "{second}");
         }
     }
 }
@@ -124,22 +150,27 @@ fn a_word_that_changes_meanwhile_is_told() {
 fn a_page_that_is_gone_is_a_fault_wherever_it_is_missed() {
     guard::arm().unwrap();
     let region = Region::new(STEP, STEP);
-    let (mut room, mut more) = (vec![0_u8; 1100], vec![0_u8; 200]);
-    let (here, gone): (*const u64, *const u64) = (region.base().cast(), region.border().cast());
+    region.number(3);
+    let mut room = vec![0_u8; 200];
+    let (here, gone) = (word(&region, 0).cast_const(), region.border().cast_const().cast());
     for (nth, way) in WAYS.into_iter().enumerate() {
-        for (one, other) in [(16, 0), (0, 16), (20, 16), (40, 40), (64, 64), (65, 100), (1000, 200)] {
-            let from = region.base().cast_const();
-            for (from, words) in [
-                (from, [gone, here]),
-                (from, [here, gone]),
-                (region.border().wrapping_sub(one + other - 1), [here, here]),
-                (region.border().wrapping_sub(one.saturating_sub(1)), [here, here]),
-                (region.border(), [here, here]),
+        for (len, room_len) in [(0, 16), (3, 0), (12, 16), (16, 40), (40, 64), (64, 100), (1000, 200)] {
+            // All but the last bytes are there.
+            let there: usize = (24 + len + room_len - 1) & !7;
+            let mut rest = region.bytes(there.saturating_sub(24), len.min(there.saturating_sub(24)));
+            rest.resize(len, 0);
+            let at = |there: usize| region.border().wrapping_sub(there).cast_const().cast();
+            for (first, second, src, key) in [
+                (gone, here, here, region.bytes(STEP - 24, len)),
+                (here, gone, here, vec![0; len]),
+                (here, here, at(there), rest),
+                (here, here, at(16), vec![0; len]),
+                (here, here, gone, vec![0; len]),
             ] {
-                let to = [place(&mut room[..one]), place(&mut more[..other])];
-                // SAFETY: all of it lies in the region, there or not, and the words are aligned; the places are this thread's.
-                let outcome = unsafe { way(words, from, to) };
-                assert_eq!(outcome, Err(Fault), "{one} {other} from {from:?}, {words:?}, by {nth}");
+                let first = (first, now(&region, 0));
+                // SAFETY: all of it lies in the region, there or not, and the words are aligned; the place is this thread's.
+                let outcome = unsafe { way(first, second, src, &key, place(&mut room[..room_len])) };
+                assert_eq!(outcome, Err(Fault), "{len} {room_len} from {src:?}, by {nth}");
             }
         }
     }

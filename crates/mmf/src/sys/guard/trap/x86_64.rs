@@ -305,26 +305,30 @@ pub(in crate::sys::guard) unsafe fn match_eight(src: *const u8, mask: u32, wante
 /// As there.
 #[inline(always)]
 pub(in crate::sys::guard) unsafe fn copy_between(
-    [first, second]: [*const u64; 2],
-    src: *const u8,
-    [one, other]: [*mut [u8]; 2],
-) -> Result<Option<[u64; 2]>, Fault> {
-    let (first_word, second_word, outcome): (u64, u64, u64);
-    // SAFETY: the routine loads the two words, reads as many bytes at `src` as both places have and writes to these, all of which the
-    // caller allows. It changes the registers named here and leaves the stack alone.
+    (first, expected): (*const u64, u64),
+    second: *const u64,
+    src: *const u64,
+    key: &[u8],
+    to: *mut [u8],
+) -> Result<Option<[u64; 4]>, Fault> {
+    let (word, one, two, three, outcome): (u64, u64, u64, u64, u64);
+    // SAFETY: the routine loads the five words, reads as many bytes behind three of them as the key and `to` have and writes to `to`, all of
+    // which the caller allows. It changes the registers named here and leaves the stack alone.
     unsafe {
         asm!(
             "call {routine}",
             routine = sym mmf_0_1_guard_between,
             in("rdi") first,
+            inout("rax") expected => _,
             in("rsi") second,
             inout("rdx") src => outcome,
-            inout("rcx") one.len() => _,
-            inout("r8") one.cast::<u8>() => _,
-            inout("r9") other.cast::<u8>() => _,
-            inout("r10") other.len() => _,
-            out("rax") first_word,
-            out("r11") second_word,
+            inout("rcx") key.as_ptr() => one,
+            in("r8") key.len(),
+            inout("r9") to.cast::<u8>() => _,
+            inout("r10") to.len() => _,
+            out("r11") word,
+            out("r12") two,
+            out("r13") three,
             out("xmm0") _,
             out("xmm1") _,
             out("xmm2") _,
@@ -332,7 +336,7 @@ pub(in crate::sys::guard) unsafe fn copy_between(
         );
     }
     match outcome {
-        0 => Ok(Some([first_word, second_word])),
+        0 => Ok(Some([word, one, two, three])),
         2 => Ok(None),
         _ => Err(Fault),
     }

@@ -12,13 +12,15 @@
 //! leads here again, since the key is set again, and then the new record's stamp is there: so that is looked at once more, behind
 //! the slot.
 
+mod set;
+
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 
 use super::heap::Heap;
 use super::index::{block_of, bucket, count_of, tag_in_upper_half};
-use super::read::{Found, HeadAndKey, Sink, same};
-use super::record::{HEAD, Head, Kind, STAMP, VERSION};
+use super::read::{Found, Sink, has_its_sum};
+use super::record::{HEAD, Head, STAMP, VERSION};
 use super::shape::{LINE, at, number};
 use super::write::{Old, Step, Writer};
 use crate::mapping::Glance;
@@ -44,16 +46,24 @@ impl Heap<'_> {
         for _ in 0..NEAR {
             let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
             if slots.bits != 0 {
-                let mut copy = HeadAndKey::new();
-                let (slot, stamp, head) = self.head_at_a_glance(map, line, slots, key, &mut copy, sink.room())?;
-                if stamp > commit || head.in_spans || head.kind == Kind::Removal || head.version <= floor {
+                let room = sink.room();
+                let len = room.len();
+                let (slot, words) = self.record_in_line(map, line, slots, key, room)?;
+                let [stamp, version, what, sum] = words;
+                // The first change has the version 1.
+                if stamp.wrapping_sub(1) >= commit || version <= floor {
                     return None;
                 }
-                let found = Some(Found { version: head.version, kind: head.kind });
+                let (kind, value_len) = Head::usual(what, key.len())?;
+                let found = Some(Found { version, kind });
                 let block = block_of(slots.word);
-                let is_sound = |value| self.is_sound(block, stamp, &head, key, value);
+                let is_sound = |value| {
+                    let head = || Head::of(version, what, sum);
+                    !self.is_old(version, stamp)
+                        || head().is_some_and(|head| has_its_sum(self.seed, block, stamp, &head, key, value))
+                };
                 // SAFETY: the room was filled.
-                if unsafe { sink.filled(head.value_len) } {
+                if unsafe { sink.filled(len, value_len) } {
                     fence(Ordering::Acquire);
                     if map.word(block + STAMP)? != stamp {
                         return None;
@@ -61,7 +71,7 @@ impl Heap<'_> {
                     return sink.value().is_none_or(is_sound).then_some(found);
                 }
                 // Its length is known now.
-                sink.take(self, block, &head).ok()?;
+                sink.take(self, block, &Head::of(version, what, sum)?).ok()?;
                 fence(Ordering::Acquire);
                 let is_same = map.word(slot)? == slots.word && map.word(block + STAMP)? == stamp;
                 return (is_same && sink.value().is_none_or(is_sound)).then_some(found);
@@ -90,31 +100,23 @@ impl Heap<'_> {
         (span < self.shape.spans).then(|| self.shape.span(span) + line)
     }
 
-    /// The record that the first of a line's matches leads to, if it is the key's, with its slot and its stamp, which are the same
-    /// after `more` is filled with what is behind its key.
+    /// The slot that is the first of a line's matches, and of the record that it leads to the stamp and the other words of its head, if
+    /// the key is there, and all is the same after `value` is filled with what is behind it.
     #[inline(always)]
-    pub(super) fn head_at_a_glance(
+    fn record_in_line(
         &self,
         map: Glance<'_>,
         line: usize,
         slots: Matches,
         key: &[u8],
-        copy: &mut HeadAndKey,
-        more: &mut [MaybeUninit<u8>],
-    ) -> Option<(usize, u64, Head)> {
+        value: &mut [MaybeUninit<u8>],
+    ) -> Option<(usize, [u64; 4])> {
+        const { assert!(HEAD == VERSION + 24) };
         let slot = line + 8 * slots.bits.trailing_zeros() as usize;
         // Where nothing is, the sums may pass the end of memory, and its stamp's place is refused.
         let block = block_of(slots.word);
-        let room = copy.bytes.get_mut(VERSION..HEAD + key.len())?;
-        let ([word, stamp], bytes) =
-            map.read_between([slot, block.wrapping_add(STAMP)], block.wrapping_add(VERSION), room, more)?;
-        if word != slots.word || stamp == 0 {
-            return None;
-        }
-        let (head, found_key) = bytes.split_at_checked(HEAD - VERSION)?;
-        let word = |at: usize| -> Option<u64> { Some(u64::from_le_bytes(*head.get(at..at + 8)?.first_chunk()?)) };
-        let head = Head::of(word(0)?, word(8)?, word(16)?)?;
-        (head.key_len == key.len() && same(found_key, key)).then_some((slot, stamp, head))
+        let (stamp, head) = (block.wrapping_add(STAMP), block.wrapping_add(VERSION));
+        Some((slot, map.read_between((slot, slots.word), stamp, head, key, value)?))
     }
 }
 
@@ -137,10 +139,20 @@ impl Writer<'_> {
 
     /// The same where the first line of the bucket leads to it; `None` is everything else.
     #[inline(always)]
-    pub(super) fn find_at_a_glance(&self, hash: u64, key: &[u8], floor: u64, buckets: u64) -> Option<(usize, Old)> {
-        let heap = &self.heap;
-        let map = heap.map.glance()?;
-        let line = heap.line_at_a_glance(map, hash, buckets)?;
+    pub(super) fn find_at_a_glance(
+        &self,
+        map: Glance<'_>,
+        hash: u64,
+        key: &[u8],
+        floor: u64,
+        buckets: u64,
+    ) -> Option<(usize, Old)> {
+        self.find_in_line(map, self.heap.line_at_a_glance(map, hash, buckets)?, hash, key, floor)
+    }
+
+    /// The same, in the first line of the key's bucket.
+    #[inline(always)]
+    fn find_in_line(&self, map: Glance<'_>, line: usize, hash: u64, key: &[u8], floor: u64) -> Option<(usize, Old)> {
         if self.plan.may_have_of_line(line) {
             return None;
         }
@@ -148,9 +160,9 @@ impl Writer<'_> {
         if slots.bits == 0 {
             return None;
         }
-        let mut copy = HeadAndKey::new();
-        let (slot, _, head) = heap.head_at_a_glance(map, line, slots, key, &mut copy, &mut [])?;
-        Some((slot, Old { block: block_of(slots.word), in_spans: head.in_spans, cleared: head.version <= floor }))
+        let (slot, [stamp, version, what, sum]) = self.heap.record_in_line(map, line, slots, key, &mut [])?;
+        let head = Head::of(version, what, sum).filter(|head| stamp != 0 && head.key_len == key.len())?;
+        Some((slot, Old { block: block_of(slots.word), in_spans: head.in_spans, cleared: version <= floor }))
     }
 }
 
@@ -240,8 +252,8 @@ mod tests {
         let mut plan = Plan::new();
         let writer = dict.writer(&mut plan, "find").unwrap();
         let buckets = map.word(at::BUCKETS).unwrap();
-        let (slot, _) = writer.find_at_a_glance(hash, b"key", 0, buckets).unwrap();
+        let (slot, _) = writer.find_at_a_glance(map.glance().unwrap(), hash, b"key", 0, buckets).unwrap();
         writer.plan.put(slot ^ 8, 0);
-        assert!(writer.find_at_a_glance(hash, b"key", 0, buckets).is_none());
+        assert!(writer.find_at_a_glance(map.glance().unwrap(), hash, b"key", 0, buckets).is_none());
     }
 }
