@@ -2,15 +2,15 @@
 //! the long way, which says what there is, or what is wrong.
 //!
 //! Why what is read at a glance is right: the slot is loaded, then the record's stamp, then head, key and value are copied, then
-//! the stamp is loaded again and the slot last, each after what comes before it
+//! the slot is loaded again and the stamp last, each after what comes before it
 //! ([`copy_between`](crate::sys::guard::copy_between)). A stamp that is the same both times was there throughout, since none comes twice
 //! and a block has none while it changes hands; so all that was copied is of that one record. COMMIT was loaded before,
 //! so a stamp up to it is one of a committed change. And when the slot was loaded first, it led to this record, which nothing
 //! had replaced: who replaces it stores the slot before COMMIT.
 //!
 //! What looks like a stamp may be other bytes, where the block's span had another use meanwhile. Then the slot has changed; or it
-//! leads here again, since the key is set again, and then the new record's stamp is there: so that is looked at once more, behind
-//! the slot.
+//! leads here again, since the key is set again, and then the new record's stamp is there: so the stamp is looked at behind the
+//! slot.
 
 mod set;
 
@@ -64,10 +64,6 @@ impl Heap<'_> {
                 };
                 // SAFETY: the room was filled.
                 if unsafe { sink.filled(len, value_len) } {
-                    fence(Ordering::Acquire);
-                    if map.word(block + STAMP)? != stamp {
-                        return None;
-                    }
                     return sink.value().is_none_or(is_sound).then_some(found);
                 }
                 // Its length is known now.

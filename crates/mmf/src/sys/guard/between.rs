@@ -66,9 +66,9 @@ pub(in crate::sys::guard) unsafe fn copy_between(
     // And from before what is loaded after this.
     fence(Ordering::Acquire);
     // SAFETY: as above.
-    is_same &= unsafe { u64::load(second) }? == words[0];
-    // SAFETY: as above.
     is_same &= unsafe { u64::load(first) }? == expected;
+    // SAFETY: as above.
+    is_same &= unsafe { u64::load(second) }? == words[0];
     Ok(is_same.then_some(words))
 }
 

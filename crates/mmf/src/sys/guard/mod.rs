@@ -221,7 +221,7 @@ pub(crate) struct Matches {
 }
 
 /// Which of eight words that follow each other have `wanted` in their upper halves, of those bits that `mask` has. Each is loaded
-/// whole, in no fixed order.
+/// whole, in no fixed order; the one that is given is loaded once more, as [`Word::load`] does.
 ///
 /// # Safety
 ///
@@ -233,7 +233,7 @@ pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Resu
 }
 
 /// Loads a word at `second`, then three words at `src`, compares the bytes behind those with `key`, copies what is behind them to `to`,
-/// and loads the word at `second` again and then that at `first`: all of that in no fixed order, but nothing before the first of these
+/// and loads the word at `first` and then that at `second` again: all of that in no fixed order, but nothing before the first of these
 /// loads is complete, nor the last two before all else is. Gives the second word and the three if the bytes are the
 /// key's, the second was the same both times, and the first is `expected`.
 ///

@@ -179,15 +179,15 @@ pub(crate) unsafe fn load_four(src: *const u8) -> Result<[u64; 4], Fault> {
 /// As [`guard::match_eight`].
 pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Result<Matches, Fault> {
     let load =
-        |nth: usize| at(src.addr() + 8 * nth, |memory, base, offset| memory.load(base, offset, Ordering::Relaxed));
+        |nth: usize, ordering| at(src.addr() + 8 * nth, |memory, base, offset| memory.load(base, offset, ordering));
     let mut bits = 0;
     for nth in 0..8 {
         // SAFETY: the caller's promise, passed on.
-        let Some(word) = load(nth) else { return unsafe { guard::match_eight(src, mask, wanted) } };
+        let Some(word) = load(nth, Ordering::Relaxed) else { return unsafe { guard::match_eight(src, mask, wanted) } };
         bits |= u64::from((word? >> 32) & u64::from(mask) == u64::from(wanted)) << nth;
     }
     let first = if bits == 0 { 7 } else { bits.trailing_zeros() as usize };
-    Ok(Matches { bits, word: load(first).unwrap_or(Err(Fault))? })
+    Ok(Matches { bits, word: load(first, Ordering::Acquire).unwrap_or(Err(Fault))? })
 }
 
 /// As [`guard::copy_between`].
@@ -215,7 +215,7 @@ pub(crate) unsafe fn copy_between(
     read(found.as_mut_ptr(), from, key.len())?;
     read(to.cast(), from.wrapping_add(key.len()), to.len())?;
     fence(Ordering::Acquire);
-    let is_same = load(second)? == before && load(first)? == expected;
+    let is_same = load(first)? == expected && load(second)? == before;
     Ok((is_same && found == key).then_some([before, words[0], words[1], words[2]]))
 }
 
