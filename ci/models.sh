@@ -7,4 +7,4 @@
 export CARGO_TARGET_DIR=target/models
 component clippy clippy
 RUSTFLAGS="--cfg loom" cargo clippy -p mmf --lib --profile test -- -D warnings
-RUSTFLAGS="--cfg loom" counted timeout 900 cargo test -p mmf --lib --release "models::${1:-}"
+RUSTFLAGS="--cfg loom" counted timeout 1800 cargo test -p mmf --lib --release "models::${1:-}"
