@@ -68,8 +68,8 @@ const FULL: Effort = Effort {
     keep: true,
 };
 
-/// With a file of 10 GiB.
-const LARGE: Effort = Effort { large_entries: 10_000_000, ..FULL };
+/// With a file of 10 GiB, and with a million values of a page, which take 13 GiB of memory together on both sides.
+const LARGE: Effort = Effort { large_entries: 10_000_000, entries_of_a_page: 1_000_000, ..FULL };
 
 /// Enough to see that all of it runs.
 const QUICK: Effort = Effort {

@@ -54,6 +54,26 @@ impl Stores {
         }
     }
 
+    fn get_theirs(&self, txn: &heed::RoTxn<'_>, buffer: &mut Vec<u8>) -> io::Result<()> {
+        let value = self.lmdb.values.get(txn, self.theirs.next()).map_err(io::Error::other)?;
+        buffer.clear();
+        buffer.extend_from_slice(value.ok_or_else(missing)?);
+        black_box(buffer);
+        Ok(())
+    }
+
+    /// Gets every value once on both sides. Where there are more than are measured, the first touch of a page by whoever lends
+    /// this machine its memory would be measured too.
+    fn get_all(&self) -> io::Result<()> {
+        let txn = self.lmdb.env.read_txn().map_err(io::Error::other)?;
+        let mut buffer = Vec::new();
+        for _ in 0..self.count {
+            self.get(&mut buffer)?;
+            self.get_theirs(&txn, &mut buffer)?;
+        }
+        Ok(())
+    }
+
     fn set(&self) -> Result<(), mmf::Error> {
         self.dict.set_bytes(self.ours.next(), &self.value).map(drop)
     }
@@ -70,13 +90,7 @@ impl Stores {
             "LMDB",
             1.0,
             || self.get(&mut buffer),
-            || {
-                let value = self.lmdb.values.get(&txn, self.theirs.next()).map_err(io::Error::other)?;
-                other.clear();
-                other.extend_from_slice(value.ok_or_else(missing)?);
-                black_box(&mut other);
-                Ok::<(), io::Error>(())
-            },
+            || self.get_theirs(&txn, &mut other),
         )
     }
 
@@ -166,12 +180,7 @@ impl Stores {
         let (mut buffer, mut other) = (Vec::new(), Vec::new());
         let ours = record.tail(&get, "mmf", || self.get(&mut buffer))?;
         let txn = self.lmdb.env.read_txn().map_err(io::Error::other)?;
-        let theirs = record.tail(&get, "LMDB", || {
-            let value = self.lmdb.values.get(&txn, self.theirs.next()).map_err(io::Error::other)?;
-            other.clear();
-            other.extend_from_slice(value.ok_or_else(missing)?);
-            Ok::<(), io::Error>(())
-        })?;
+        let theirs = record.tail(&get, "LMDB", || self.get_theirs(&txn, &mut other))?;
         drop(txn);
         tail_rows(rows, &get, ours, theirs);
         let ours = record.tail(&set, "mmf", || self.set())?;
@@ -229,6 +238,7 @@ pub(super) fn run(record: &mut Record) -> io::Result<Vec<Table>> {
     }
     for count in [1_000, 100_000, 1_000_000].into_iter().filter(|count| *count <= effort.entries_of_a_page) {
         let stores = Stores::fill(count, 4096)?;
+        stores.get_all()?;
         let get = stores.get_pair(record)?;
         lmdb.push(Row::speed(stores.label("`get_into`"), get).target("at least 1.5 x", get.speed >= 1.5));
         let set = stores.set_pair(record)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use mmf::{Access, Dict, ErrorKind, Mapping, Name, Region, Scope, Source};
+use mmf::{Access, Dict, DictOptions, ErrorKind, Mapping, Name, Region, Scope, Source};
 
 use crate::failure::{Failure, Result};
 use crate::system;
@@ -170,7 +170,21 @@ impl Object {
     }
 
     fn open_dict(&self, access: Access, any_owner: bool, timeout: Duration) -> mmf::Result<Dict> {
-        Dict::options().access(access).allow_other_owners(any_owner).timeout(Some(timeout)).open(&self.0)
+        let options = Dict::options().allow_other_owners(any_owner).timeout(Some(timeout));
+        match access {
+            Access::ReadOnly => self.dict_to_read(&options),
+            access => options.access(access).open(&self.0),
+        }
+    }
+
+    /// Opens a dict to read from. Where the machine was stopped before its last changes were on the disk, only who may write
+    /// to the file makes it whole again, and nobody need know that who comes to read.
+    pub(crate) fn dict_to_read(&self, options: &DictOptions) -> mmf::Result<Dict> {
+        let to_read = options.clone().access(Access::ReadOnly).open(&self.0);
+        to_read.or_else(|error| match error.kind() {
+            ErrorKind::Damaged { .. } => options.clone().access(Access::ReadWrite).open(&self.0).map_err(|_| error),
+            _ => Err(error),
+        })
     }
 
     /// Opens what exists to read it: a region or a dict so that its lock can be taken, if this user may write to it.

@@ -81,7 +81,7 @@ pub enum ErrorKind {
         /// What it is that cannot be done.
         what: String,
     },
-    /// Somebody is making or removing the object right now and did not finish in time.
+    /// Somebody is making, removing or using the object right now and did not finish in time.
     Busy,
     /// The range passes the end.
     OutOfBounds {
@@ -242,7 +242,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Mismatch { what, wanted, found } => write!(f, "{what} is {found}, but {wanted} was asked for"),
             ErrorKind::NoSpace => f.write_str("no space left for it"),
             ErrorKind::Unsupported { what } => write!(f, "not supported here: {what}"),
-            ErrorKind::Busy => f.write_str("somebody is making or removing it and did not finish in time"),
+            ErrorKind::Busy => f.write_str("somebody is making, removing or using it and did not finish in time"),
             ErrorKind::OutOfBounds { offset, len, size } => {
                 write!(f, "{len} bytes at offset {offset} pass the end at {size}")
             }

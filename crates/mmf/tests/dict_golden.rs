@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mmf::{Access, Dict, Encoding};
+use mmf::{Access, Dict, Encoding, ErrorKind};
 use packed::unpack;
 
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use testkit::TempDir;
 
@@ -177,6 +179,218 @@ fn a_dict_with_every_type_is_read_and_goes_on() {
     assert_all(&dict).unwrap();
     set_all(&dict).unwrap();
     assert_all(&dict).unwrap();
+    assert!(dict.check().unwrap().is_whole());
+}
+
+/// What other languages write and `dict-types.mmf` has not: times and other extension types, and the longer forms.
+const ENCODED: [(&str, &[u8]); 14] = [
+    ("time of 32 bits", &[0xd6, 0xff, 0x69, 0x21, 0x9c, 0x40]),
+    // The upper 30 bits are nanoseconds.
+    ("time of 64 bits", &[0xd7, 0xff, 0x1d, 0x6f, 0x34, 0x54, 0x69, 0x21, 0x9c, 0x40]),
+    ("time of 96 bits", &[0xc7, 12, 0xff, 0x07, 0x5b, 0xcd, 0x15, 255, 255, 255, 255, 255, 255, 255, 255]),
+    ("ext of 1 byte", &[0xd4, 5, 1]),
+    ("ext of 2 bytes", &[0xd5, 5, 1, 2]),
+    ("ext of 16 bytes", &[0xd8, 0x80, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+    ("ext of no bytes", &[0xc7, 0, 127]),
+    ("ext of 3 bytes", &[0xc7, 3, 127, 1, 2, 3]),
+    ("not a number", &[0xcb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 0]),
+    ("infinity of 32 bits", &[0xca, 0x7f, 0x80, 0, 0]),
+    ("map with other keys", &[0x83, 1, 0xc3, 0x91, 0xc0, 0xc2, 0xd4, 1, 0, 0xa0]),
+    ("time in a list", &[0x92, 0xd6, 0xff, 0, 0, 0, 1, 0xc4, 1, 0xff]),
+    ("wider than it need be", &[0xd2, 0, 0, 0, 7]),
+    ("no UTF-8", &[0xa2, 0xc3, 0x28]),
+];
+
+/// The codes whose lengths have 16 and 32 bits, each with as many zeros behind it.
+const LONG: [(&str, u8, usize); 8] = [
+    ("bin 16", 0xc5, 300),
+    ("bin 32", 0xc6, 70_000),
+    ("ext 16", 0xc8, 300),
+    ("ext 32", 0xc9, 70_000),
+    ("str 16", 0xda, 300),
+    ("str 32", 0xdb, 70_000),
+    ("array 16", 0xdc, 300),
+    ("array 32", 0xdd, 70_000),
+];
+
+/// The bytes of one of those.
+fn long(code: u8, len: usize) -> Vec<u8> {
+    let mut bytes = vec![code];
+    match u16::try_from(len) {
+        Ok(short) => bytes.extend(short.to_be_bytes()),
+        Err(_) => bytes.extend(u32::try_from(len).unwrap().to_be_bytes()),
+    }
+    if let 0xc8 | 0xc9 = code {
+        bytes.push(0xfe);
+    }
+    bytes.resize(bytes.len() + len, 0);
+    bytes
+}
+
+/// A structure, as `derive` would have it.
+struct Camera;
+
+impl Serialize for Camera {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut camera = serializer.serialize_struct("Camera", 2)?;
+        camera.serialize_field("gain", &-3)?;
+        camera.serialize_field("lens", &Some(('ä', 50_u8)))?;
+        camera.end()
+    }
+}
+
+/// Variants of an enum, likewise.
+enum Shape {
+    Point,
+    Circle(f64),
+}
+
+impl Serialize for Shape {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Shape::Point => serializer.serialize_unit_variant("Shape", 0, "Point"),
+            Shape::Circle(radius) => serializer.serialize_newtype_variant("Shape", 1, "Circle", radius),
+        }
+    }
+}
+
+fn set_more(dict: &Dict) -> mmf::Result<()> {
+    for (key, bytes) in ENCODED {
+        dict.set_encoded(key, Encoding::MessagePack, bytes)?;
+    }
+    for (key, code, len) in LONG {
+        dict.set_encoded(key, Encoding::MessagePack, &long(code, len))?;
+    }
+    dict.set("struct", &Camera)?;
+    dict.set("unit variant", &Shape::Point)?;
+    dict.set("variant", &Shape::Circle(0.5))?;
+    dict.set("char", &'ß')?;
+    dict.set("tuple", &(1, "two", [3.0]))?;
+    Ok(())
+}
+
+/// An extension type and its bytes, as a type that knows them is read.
+#[derive(Debug, PartialEq)]
+struct Ext(i8, Vec<u8>);
+
+impl<'de> Deserialize<'de> for Ext {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ext, D::Error> {
+        deserializer.deserialize_newtype_struct("_ExtStruct", AnyExt)
+    }
+}
+
+struct AnyExt;
+
+impl<'de> Visitor<'de> for AnyExt {
+    type Value = Ext;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an extension type")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Ext, D::Error> {
+        deserializer.deserialize_tuple(2, self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Ext, A::Error> {
+        let missing = || de::Error::missing_field("part");
+        let kind = parts.next_element()?.ok_or_else(missing)?;
+        let Raw(bytes) = parts.next_element()?.ok_or_else(missing)?;
+        Ok(Ext(kind, bytes))
+    }
+}
+
+/// Bytes, however they are written.
+#[derive(Debug, PartialEq)]
+struct Raw(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Raw, D::Error> {
+        deserializer.deserialize_bytes(AnyBytes)
+    }
+}
+
+struct AnyBytes;
+
+impl Visitor<'_> for AnyBytes {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Raw, E> {
+        Ok(Raw(bytes.to_vec()))
+    }
+}
+
+fn assert_more(dict: &Dict) -> mmf::Result<()> {
+    for (key, bytes) in ENCODED {
+        assert_eq!(dict.get_bytes(key)?.as_deref(), Some(bytes), "{key}");
+        assert!(dict.get::<IgnoredAny>(key)?.is_some(), "{key}");
+    }
+    for (key, kind, from) in [
+        ("time of 32 bits", -1, 2),
+        ("time of 64 bits", -1, 2),
+        ("time of 96 bits", -1, 3),
+        ("ext of 1 byte", 5, 2),
+        ("ext of 2 bytes", 5, 2),
+        ("ext of 16 bytes", -128, 2),
+        ("ext of no bytes", 127, 3),
+        ("ext of 3 bytes", 127, 3),
+    ] {
+        let bytes = dict.get_bytes(key)?.unwrap_or_default();
+        assert_eq!(dict.get(key)?, Some(Ext(kind, bytes[from..].to_vec())), "{key}");
+        // No other type takes them, however alike it is.
+        for error in [
+            dict.get::<i64>(key).err(),
+            dict.get::<String>(key).err(),
+            dict.get::<Raw>(key).err(),
+            dict.get::<(i8, Raw)>(key).err(),
+        ] {
+            assert!(matches!(error.unwrap().kind(), ErrorKind::Mismatch { .. }), "{key}");
+        }
+    }
+    assert!(dict.get::<f64>("not a number")?.is_some_and(f64::is_nan));
+    assert_eq!(dict.get("infinity of 32 bits")?, Some(f32::INFINITY));
+    assert_eq!(dict.get("time in a list")?, Some((Ext(-1, vec![0, 0, 0, 1]), Raw(vec![255]))));
+    assert_eq!(dict.get("wider than it need be")?, Some(7_u8));
+    dict.get::<String>("no UTF-8").unwrap_err();
+    for (key, code, len) in LONG {
+        assert!(dict.get_bytes(key)? == Some(long(code, len)), "{key}");
+        match code {
+            0xc5 | 0xc6 => assert!(dict.get(key)? == Some(Raw(vec![0; len])), "{key}"),
+            0xc8 | 0xc9 => assert!(dict.get(key)? == Some(Ext(-2, vec![0; len])), "{key}"),
+            0xda | 0xdb => assert!(dict.get(key)? == Some("\0".repeat(len)), "{key}"),
+            _ => assert!(dict.get(key)? == Some(vec![0_u8; len]), "{key}"),
+        }
+    }
+    assert_eq!(dict.get_bytes("struct")?.unwrap(), b"\x82\xa4gain\xfd\xa4lens\x92\xa2\xc3\xa4\x32");
+    assert_eq!(dict.get::<String>("unit variant")?.as_deref(), Some("Point"));
+    assert_eq!(dict.get("variant")?, Some(BTreeMap::from([("Circle".to_owned(), 0.5)])));
+    assert_eq!(dict.get("char")?, Some('ß'));
+    assert_eq!(dict.get("tuple")?, Some((1, "two".to_owned(), [3.0])));
+    assert_eq!(dict.len()?, ENCODED.len() + LONG.len() + 5);
+    Ok(())
+}
+
+#[test]
+fn a_dict_with_what_other_languages_write_is_read_and_goes_on() {
+    let dir = TempDir::new();
+    let (path, _) = golden(&dir, "dict-more-types.mmf", include_bytes!("golden/dict-more-types.mmf"), |path| {
+        let dict = Dict::create_new(path, 2 << 20).unwrap();
+        set_more(&dict).unwrap();
+        dict.flush().unwrap();
+        drop(dict);
+        fs::read(path).unwrap()
+    });
+    let dict = Dict::options().access(Access::ReadOnly).open(path.as_path()).unwrap();
+    assert_more(&dict).unwrap();
+    assert!(dict.check().unwrap().is_whole());
+    let dict = Dict::open(path.as_path()).unwrap();
+    assert_more(&dict).unwrap();
+    set_more(&dict).unwrap();
+    assert_more(&dict).unwrap();
     assert!(dict.check().unwrap().is_whole());
 }
 

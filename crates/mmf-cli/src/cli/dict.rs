@@ -12,8 +12,8 @@ use crate::verbs::dict::Pair;
 
 /// Set keys of a dict, all at once
 ///
-/// KEY=TEXT sets text, KEY:=JSON a number, a list or whatever else JSON has, KEY@FILE the bytes of a file, without
-/// encoding. The first `:=`, `=` or `@` ends the key, so `ver=1.10` stays text. Several pairs are one transaction: every
+/// KEY=TEXT sets text, KEY:=JSON a number, a list or whatever else JSON has (what it has no words for, `mmf import` reads),
+/// KEY@FILE the bytes of a file, without encoding. The first `:=`, `=` or `@` ends the key, so `ver=1.10` stays text. Several pairs are one transaction: every
 /// reader sees all of them or none. A file that does not exist is made; a name must be held: `mmf hold NAME --dict`.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
@@ -22,7 +22,7 @@ pub(crate) struct SetArgs {
     #[arg(value_name = "OBJECT", value_parser = Object::parser())]
     pub(crate) object: Object,
     /// KEY=TEXT, KEY:=JSON or KEY@FILE
-    #[arg(value_name = "KEY=TEXT", required = true, value_parser = Pair::parse)]
+    #[arg(value_name = "KEY=TEXT", required = true, value_parser = Pair::parser())]
     pub(crate) pairs: Vec<Pair>,
     #[command(flatten)]
     pub(crate) making: Making,
@@ -178,6 +178,11 @@ pub(crate) struct RepairArgs {
 }
 
 /// Tell how much of a dict is used
+///
+/// Space is taken in spans. `used` is what keys and values take; `free` fits values of any size; what is `idle` is in spans
+/// that were begun for records of one size, and is for more of that size. What is replaced or removed in a file that was
+/// flushed is kept until the next flush. `participants` are living processes' handles that have changed something, listed
+/// all, or watch: who gets, and who holds, is none.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct StatsArgs {

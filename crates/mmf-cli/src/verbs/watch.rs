@@ -89,8 +89,14 @@ enum Watchable {
 
 fn open(args: &WatchArgs) -> Result<Watchable> {
     let of_dict = args.key.is_some() || args.prefix.is_some();
-    let holding = if of_dict { dict::HOLDING } else { "--region --capacity 1M" };
-    let advise = |error| args.object.advise_opener(error, holding);
+    let advise = |error: mmf::Error| {
+        let is_name_of_none = *error.kind() == ErrorKind::NotFound && args.object.name().is_some();
+        let failure = args.object.advise_opener(error, dict::HOLDING);
+        match is_name_of_none && !of_dict {
+            true => failure.hint(format!("or: mmf hold {} --region --capacity 1M", args.object.typed())),
+            false => failure,
+        }
+    };
     match args.object.open_to_read(args.any_owner, Region::DEFAULT_TIMEOUT).map_err(advise)? {
         Opened::Dict(dict) => Ok(Watchable::Dict(dict)),
         Opened::Region(_) if of_dict => {

@@ -148,7 +148,7 @@ impl Dict {
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded.
+    /// As [`set_bytes`](Dict::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded, integers of 128 bits among it.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<u64> {
         let bytes = self.encoded(key, value)?;
         self.put(key, Kind::Encoded, &bytes)

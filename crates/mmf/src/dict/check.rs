@@ -107,7 +107,14 @@ impl Dict {
             lines: 0,
             last_line: None,
         };
-        check.run()
+        match check.run() {
+            // It ends where something leads to, say.
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged { .. }) => {
+                report.add(None, None, error.kind().to_string());
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 }
 

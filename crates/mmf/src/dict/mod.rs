@@ -10,6 +10,8 @@ mod iter;
 #[cfg(test)]
 #[cfg(loom)]
 mod models;
+#[cfg(feature = "serde")]
+mod narrow;
 mod options;
 mod pending;
 mod plan;

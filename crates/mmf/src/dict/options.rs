@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Dict;
 use super::recover;
-use super::shape::{MIN_CAPACITY, Shape, at};
+use super::shape::{MAX_CAPACITY, MIN_CAPACITY, Shape, at};
 use crate::error::{Error, Result};
 use crate::name::Source;
 use crate::segment::SegmentOptions;
@@ -111,9 +111,14 @@ impl DictOptions {
         if self.segment.capacity == 0 {
             return Ok(0);
         }
-        match self.segment.capacity.checked_add(PAYLOAD as u64).and_then(Shape::of) {
+        let capacity = self.segment.capacity;
+        match capacity.checked_add(PAYLOAD as u64).and_then(Shape::of) {
             Some(shape) => Ok((shape.heap - PAYLOAD) as u64),
-            None => Err(Error::invalid("create", "a dict of more bytes than this system can map")),
+            None => {
+                let most = (MAX_CAPACITY - PAYLOAD as u64).min(usize::MAX as u64 / 2 - PAYLOAD as u64);
+                let reason = format!("a dict of {capacity} bytes; {most} is the most that it can have here");
+                Err(Error::invalid("create", reason))
+            }
         }
     }
 

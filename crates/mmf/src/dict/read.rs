@@ -395,10 +395,13 @@ impl Heap<'_> {
         if slot == 0 || slot >> 40 != tag(hash) {
             return Ok(None);
         }
+        let stamp = || self.map.word(block_of(slot).saturating_add(STAMP)).ok();
+        let before = stamp();
         let outcome = self.read_record(slot, key, sink);
         fence(Ordering::Acquire);
-        // Also before an error is believed.
-        if self.map.word(at)? != slot {
+        // Also before an error is believed. The stamp behind the slot, which may lead to the same block again, where meanwhile
+        // other bytes looked like a stamp.
+        if self.map.word(at)? != slot || stamp() != before {
             return Err(Again::Changed);
         }
         outcome

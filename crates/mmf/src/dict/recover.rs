@@ -82,10 +82,14 @@ impl Dict {
         let mut writer = Writer::take(self, &mut plan, self.usual(), "repair")?;
         if self.segment.has_others()? {
             let error = self.segment.name_it(Error::new(ErrorKind::Busy, "repair"));
-            return Err(error.with_help("others have it open for writing; close it there"));
+            return Err(error.with_help("others have it open for writing; close it there, or end them"));
         }
         let map = &self.segment.map;
         let mut report = Report::default();
+        if map.len() < self.shape.heap {
+            report.add(None, Some(map.len()), "it ends here, before its first span");
+            map.grow(self.shape.heap)?;
+        }
         let trusted = self.is_trusted()?;
         let mut retired = Retired::Unknown;
         if trusted {
@@ -103,6 +107,11 @@ impl Dict {
         self.segment.map.put_word(at::JOURNAL, plan::REPAIR)?;
         if self.is_file() {
             self.segment.map.sync(at::JOURNAL..at::JOURNAL + 8)?;
+        }
+        // What is whole in a span that the end cuts through is kept.
+        let spans = map.len().saturating_sub(self.shape.heap).div_ceil(self.shape.span_size()).min(self.shape.spans);
+        if map.len() < self.shape.span(spans) {
+            map.grow(self.shape.span(spans))?;
         }
         report.entries = Rebuild::new(self, Trust::Nothing)?.run(&retired, &mut report)?;
         writer.has_changed();

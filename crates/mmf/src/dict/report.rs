@@ -105,6 +105,7 @@ pub struct Stats {
     pub flushed: u64,
     /// Whether anything has changed since the last flush.
     pub unflushed: bool,
-    /// Handles for reading and writing that have written or watched, this one among them if it has.
+    /// Handles for reading and writing, of processes that live, that have locked or watched: those that have written, or read all
+    /// of one moment; this one among them if it has. Who gets alone, or holds the dict open, is none.
     pub participants: u64,
 }

@@ -149,7 +149,8 @@ impl Ring {
             self.step(heap, 8);
         }
         if key.len() % 8 != 0 {
-            map.put_word(shape.ring + (((self.at + key.len()) % shape.ring_size) & !7), 0)?;
+            let last = ((self.at + key.len()) % shape.ring_size) & !7;
+            map.put_word(shape.ring + last, 0)?;
         }
         let (here, there) = key.split_at(key.len().min(shape.ring_size - self.at));
         map.write_at(shape.ring + self.at, here)?;

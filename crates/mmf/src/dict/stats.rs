@@ -28,7 +28,7 @@ impl Dict {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn stats(&self) -> Result<Stats> {
-        let (map, shape, segment) = (&self.segment.map, &self.shape, &self.segment);
+        let (map, shape) = (&self.segment.map, &self.shape);
         let heap = self.heap();
         let size = shape.span_size() as u64;
         // Others may have made it longer.
@@ -68,8 +68,18 @@ impl Dict {
             version: map.word(at::COMMIT)?,
             flushed: map.word(at::FLUSHED)?,
             unflushed: durable & super::durable::CLEAN == 0,
-            participants: segment.or_gone(segment.lock.readers().occupied(), "examine")?.len() as u64,
+            participants: self.participants()?,
         })
+    }
+
+    /// How many there are that live: the dead stay where they are until somebody waits for what they had.
+    fn participants(&self) -> Result<u64> {
+        let segment = &self.segment;
+        let mut living = 0;
+        for slot in segment.or_gone(segment.lock.readers().occupied(), "examine")? {
+            living += u64::from(segment.is_alive(slot)?);
+        }
+        Ok(living)
     }
 }
 

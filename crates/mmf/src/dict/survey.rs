@@ -170,10 +170,11 @@ impl Heap<'_> {
             } else {
                 survey.classes.push(class::FREE);
             }
-            if trust == Trust::Nothing && survey.records.len() == before {
+            if trust == Trust::Nothing && !self.any_belongs(&survey.records[before..], class) {
                 if let Some(class) = self.class_by_records(span, &mut room)? {
                     // What was taken for damage was looked for in the wrong places.
                     survey.broken.retain(|(block, _)| self.shape.span_of(*block) != Some(span));
+                    survey.records.truncate(before);
                     survey.classes[span] = class;
                     let size = class::size(class).unwrap_or(self.shape.span_size());
                     let most = self.shape.span_size() / size;
@@ -182,6 +183,13 @@ impl Heap<'_> {
             }
         }
         Ok(survey)
+    }
+
+    /// Whether one of these records has the size that belongs to a class. The first of a span is found whatever its class is
+    /// taken for, if only it is large enough.
+    fn any_belongs(&self, records: &[(u64, usize)], to: u64) -> bool {
+        let mut heads = records.iter().filter_map(|(_, block)| self.known(*block).ok());
+        heads.any(|whole| class::of(whole.head.block_len(self.shape)) == to)
     }
 
     fn survey_span(

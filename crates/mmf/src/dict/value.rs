@@ -39,36 +39,64 @@ mod encoded {
     use serde::{Deserialize, Serialize};
 
     use super::Encoding;
+    use crate::dict::narrow::Narrow;
     use crate::error::{Error, ErrorKind, Result};
 
     /// A value as `MessagePack`, in place of what is in `bytes`.
     pub(in crate::dict) fn encode(value: &(impl Serialize + ?Sized), bytes: &mut Vec<u8>) -> Result<()> {
         bytes.clear();
         let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map();
-        value.serialize(&mut serializer).map_err(|error| Error::invalid("encode", error.to_string()))
+        value.serialize(Narrow(&mut serializer)).map_err(|error| Error::invalid("encode", error.to_string()))
     }
 
     pub(in crate::dict) fn decode<T: DeserializeOwned>(encoding: Encoding, bytes: &[u8]) -> Result<T> {
         match encoding {
             Encoding::MessagePack => {
                 let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-                let value = T::deserialize(&mut deserializer).map_err(|error| wrong::<T>(&error))?;
+                let value = T::deserialize(&mut deserializer).map_err(|error| wrong::<T>(is(&error)))?;
                 // It does not tell what is left; only behind the end there is no next value to begin with.
                 match IgnoredAny::deserialize(&mut deserializer) {
                     Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
-                    _ => Err(wrong::<T>(&"that and something behind it")),
+                    _ => Err(wrong::<T>("that and something behind it".to_owned())),
                 }
             }
             Encoding::Bytes => {
                 let bytes = BytesDeserializer::<serde::de::value::Error>::new(bytes);
-                T::deserialize(bytes).map_err(|error| wrong::<T>(&error))
+                T::deserialize(bytes).map_err(|error| wrong::<T>(other(&error)))
             }
         }
     }
 
+    /// What a value is, by the decoder's reason not to take it.
     #[cold]
-    fn wrong<T>(error: &impl ToString) -> Error {
+    fn is(error: &rmp_serde::decode::Error) -> String {
+        let rmp_serde::decode::Error::TypeMismatch(marker) = error else { return other(error) };
+        // The type of the marker has no name here, but its variants tell all.
+        let marker = format!("{marker:?}");
+        let types = [
+            ("Str", "a text"),
+            ("Bin", "binary"),
+            ("Array", "a list"),
+            ("Map", "a map"),
+            ("Ext", "an extension type"),
+            ("Null", "nil"),
+            ("True", "true"),
+            ("False", "false"),
+            ("F32", "a number of 32 bits"),
+            ("F64", "a number of 64 bits"),
+            ("Reserved", "no MessagePack"),
+        ];
+        let found = types.into_iter().find(|(part, _)| marker.contains(part));
+        found.map_or("a whole number", |(_, words)| words).to_owned()
+    }
+
+    fn other(error: &impl ToString) -> String {
+        format!("something else ({})", error.to_string())
+    }
+
+    #[cold]
+    fn wrong<T>(found: String) -> Error {
         let wanted = std::any::type_name::<T>().to_owned();
-        Error::new(ErrorKind::Mismatch { what: "the value's type", wanted, found: error.to_string() }, "decode")
+        Error::new(ErrorKind::Mismatch { what: "the value", wanted, found }, "decode")
     }
 }

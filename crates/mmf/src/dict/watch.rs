@@ -70,6 +70,7 @@ impl Dict {
     ///
     /// # Errors
     ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for what is longer than any key;
     /// [`ErrorKind::Full`](crate::ErrorKind::Full) where too many handles take part;
     /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     ///
@@ -90,6 +91,9 @@ impl Dict {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn watch(&self, watched: Watched) -> Result<Changes<'_>> {
+        if let Watched::Key(key) | Watched::Prefix(key) = &watched {
+            self.hash(key, "watch")?;
+        }
         if self.segment.map.access() == Access::ReadWrite {
             self.segment.participant("watch")?;
         }

@@ -62,7 +62,10 @@ impl<'a> Mine<'a> {
         let refused = MINE.with(|mine| {
             let count = mine.count.get();
             if mine.ids[..count].iter().any(|known| known.get() == id) {
-                return Some((ErrorKind::Deadlock, "drop the guard that this thread has, or use that one"));
+                return Some((
+                    ErrorKind::Deadlock,
+                    "end the guard, transaction or snapshot that this thread has, or use that",
+                ));
             }
             if count == MOST {
                 return Some((ErrorKind::Full, "a thread can have 64 locks at a time"));

@@ -1,12 +1,13 @@
 //! The operations that the sources of `Mapping` and `Cursor` declare, so that no test forgets one.
 
-const MODULES: [(&str, &str); 9] = [
+const MODULES: [(&str, &str); 10] = [
     ("mod", include_str!("../../src/mapping/mod.rs")),
     ("atomics", include_str!("../../src/mapping/atomics.rs")),
     ("bytes", include_str!("../../src/mapping/bytes.rs")),
     ("catalog", include_str!("../../src/mapping/catalog.rs")),
     ("cell", include_str!("../../src/mapping/cell.rs")),
     ("cursor", include_str!("../../src/mapping/cursor.rs")),
+    ("glance", include_str!("../../src/mapping/glance.rs")),
     ("options", include_str!("../../src/mapping/options.rs")),
     ("raw", include_str!("../../src/mapping/raw.rs")),
     ("words", include_str!("../../src/mapping/words.rs")),

@@ -13,9 +13,13 @@ use mmf::{Access, Mapping};
 
 use super::dict_judge::{self, Manner};
 use super::dict_scene::{SCENES, Scene, at};
+use super::stores::{Reach, Stores};
 use super::traced::{Child, Helper, Stop};
 use super::{Deaths, Dir, ENDLESS};
 use crate::unique_name;
+
+/// After so many instructions everything is compared, whatever they seemed to do.
+const OFTEN: u64 = 10_000;
 
 impl Deaths {
     /// As [`run`](Deaths::run), with the changes of a dict.
@@ -84,6 +88,21 @@ struct Walk {
     states: usize,
 }
 
+/// Where in a change a process is killed: behind so many system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    calls: usize,
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Before the next system call.
+    ToCall,
+    /// So many instructions on.
+    Steps(u64),
+}
+
 /// Stands for a state: two hashes, so that no two are taken for one.
 fn hash(state: &[u8]) -> [u64; 2] {
     [1_u8, 2].map(|salt| {
@@ -105,14 +124,18 @@ impl Run {
         let (kills, failures) = (self.kills, self.failures);
         let walk = self.walk(scene, plan.longest);
         if walk.steps <= plan.longest {
-            for step in walk.calls.iter().take(plan.calls) {
-                self.kill_at(scene, step - 1);
-                self.kill_at(scene, *step);
+            for nth in 0..walk.calls.len().min(plan.calls) {
+                self.kill_at(scene, Place { calls: nth, then: Then::ToCall });
+                self.kill_at(scene, Place { calls: nth + 1, then: Then::Steps(0) });
             }
             for _ in 0..samples {
                 self.random =
                     self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                self.kill_at(scene, (self.random >> 33) % walk.steps.max(1));
+                let step = (self.random >> 33) % walk.steps.max(1);
+                // From the call before: to stop at each instruction takes long.
+                let calls = walk.calls.partition_point(|call| *call <= step);
+                let from = calls.checked_sub(1).map_or(0, |last| walk.calls[last]);
+                self.kill_at(scene, Place { calls, then: Then::Steps(step - from) });
             }
         }
         println!(
@@ -145,8 +168,10 @@ impl Run {
         read(&mut bytes);
         let (first, mut last) = (bytes.clone(), Vec::new());
         let (mut seen, mut open) = (HashSet::new(), Vec::new());
+        let mut stores = Stores::new(&child, &path);
+        let mut look = true;
         let ended = loop {
-            if bytes != last {
+            if look && bytes != last {
                 last.clone_from(&bytes);
                 if seen.insert(hash(&bytes)) {
                     self.recover(scene, &bytes, walk.steps);
@@ -155,7 +180,7 @@ impl Run {
                     }
                 }
             }
-            let call = child.is_at_system_call();
+            let reach = stores.next();
             match child.step() {
                 Stop::Stepped => walk.steps += 1,
                 Stop::Marked => break true,
@@ -170,11 +195,29 @@ impl Run {
                 }
                 break false;
             }
-            if call {
+            if matches!(reach, Reach::Call) {
                 walk.calls.push(walk.steps);
+                stores.find_views();
             }
-            read(&mut bytes);
+            look = match &reach {
+                Reach::Nothing => walk.steps % OFTEN == 0,
+                Reach::Bytes(range) => {
+                    let range = range.start..range.end.min(last.len());
+                    view.read_to_vec(range.start, range.len()).expect("the file's bytes") != last[range]
+                }
+                Reach::Anything | Reach::Call => true,
+            };
+            if look {
+                read(&mut bytes);
+                if !reach.covers(&last, &bytes) {
+                    self.fail(&format!("{scene:?}: nobody saw a store before step {}", walk.steps));
+                }
+            }
         };
+        read(&mut bytes);
+        if ended && bytes != last {
+            self.fail(&format!("{scene:?}: nobody saw its last store"));
+        }
         // A bucket that is long may be so after it was split.
         if ended && scene != Scene::Shorten && !scene.has_happened(&first, &bytes) {
             self.fail(&format!("{scene:?} is not what it says"));
@@ -198,18 +241,19 @@ impl Run {
         }
     }
 
-    /// Leads a process that far, and kills it.
-    fn kill_at(&mut self, scene: Scene, step: u64) {
+    /// Leads a process there, and kills it.
+    fn kill_at(&mut self, scene: Scene, at: Place) {
         let path = self.path();
         scene.prepare(&path, &self.half);
         let child = Child::traced(|| scene.act(&path));
-        for _ in 0..step {
-            if child.step() != Stop::Stepped {
-                break;
-            }
-        }
+        // Each call is stopped at twice.
+        let calls = 2 * at.calls + usize::from(at.then == Then::ToCall);
+        let steps = if let Then::Steps(steps) = at.then { steps } else { 0 };
+        // The seed of the hashes is another each time, so the way may be shorter.
+        let _ = (0..calls).all(|_| child.to_system_call() == Stop::Stepped)
+            && (0..steps).all(|_| child.step() == Stop::Stepped);
         self.kills += 1;
-        let place = format!("{scene:?}, killed after {step} steps");
+        let place = format!("{scene:?}, killed at {at:?}");
         // Every other time somebody waits already.
         if self.kills % 2 == 0 {
             dict_judge::send(&mut self.judges[1], scene, Manner::Beside, &path);

@@ -128,8 +128,12 @@ impl Scene {
             }
             Scene::Move | Scene::MoveKept => {
                 // What is left of many, in every span of theirs a few.
-                for n in (0..2200).filter(|n| n % 8 == 0) {
+                for n in (0..1026).filter(|n| n % 8 == 0) {
                     old.insert(format!("{n:04}"), value(4, 400));
+                }
+                // And what leaves them fewer spans to be gone through.
+                for filler in ["filler", "filler too"] {
+                    old.insert(filler.to_owned(), value(6, 64 * at::SPAN));
                 }
                 return old;
             }
@@ -137,7 +141,8 @@ impl Scene {
         }
         old.insert("a".to_owned(), value(1, 100));
         old.insert("b".to_owned(), value(2, 300));
-        old.insert("c".to_owned(), value(3, 9000));
+        // Every place in a value's spans is looked at by a repair, so there its second is almost empty.
+        old.insert("c".to_owned(), value(3, if self == Scene::Repair { at::SPAN + 10 } else { 9000 }));
         for n in 0..8 {
             old.insert(format!("other {n}"), value(5, 20 * n));
         }
@@ -234,10 +239,13 @@ impl Scene {
     fn fill(self, path: &Path) {
         let dict = Dict::create_new(path, CAPACITY).expect("a new dict");
         if matches!(self, Scene::Move | Scene::MoveKept) {
+            let old = self.old();
+            for filler in ["filler", "filler too"] {
+                dict.set_bytes(filler, &old[filler]).expect("room");
+            }
             // Until there is no span left.
             let mut keys = (0..).map(|n| format!("{n:04}"));
             while keys.next().is_some_and(|key| dict.set_bytes(&key, &value(4, 400)).is_ok()) {}
-            let old = self.old();
             for key in dict.keys().expect("the keys") {
                 if !old.contains_key(&key) {
                     dict.remove(&key).expect("the lock");

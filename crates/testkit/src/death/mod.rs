@@ -12,6 +12,7 @@ mod dict_judge;
 mod dict_scene;
 mod judge;
 mod scene;
+mod stores;
 mod traced;
 
 use std::collections::{BTreeMap, HashSet};

@@ -69,22 +69,50 @@ impl Child {
 
     /// One instruction, a system call in one piece.
     pub(super) fn step(&self) -> Stop {
+        self.go_on(libc::PTRACE_SINGLESTEP)
+    }
+
+    /// Goes on until right before a system call, or in one until right behind it. Who is killed before it does not do it.
+    pub(super) fn to_system_call(&self) -> Stop {
+        self.go_on(libc::PTRACE_SYSCALL)
+    }
+
+    fn go_on(&self, how: libc::c_uint) -> Stop {
         // SAFETY: a stopped process that this thread traces; no signal is passed on, and nothing is pointed to.
-        let done =
-            unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.0, ptr::null_mut::<u8>(), ptr::null_mut::<u8>()) };
+        let done = unsafe { libc::ptrace(how, self.0, ptr::null_mut::<u8>(), ptr::null_mut::<u8>()) };
         assert_eq!(done, 0, "ptrace: {}", std::io::Error::last_os_error());
         self.wait()
     }
 
     /// Whether the next instruction is `syscall`.
     pub(super) fn is_at_system_call(&self) -> bool {
+        self.word(self.registers().rip) & 0xffff == 0x050f
+    }
+
+    pub(super) fn id(&self) -> libc::pid_t {
+        self.0
+    }
+
+    pub(super) fn registers(&self) -> libc::user_regs_struct {
         // SAFETY: plain integers, for which zeros are valid.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
         // SAFETY: a stopped process that this thread traces; the registers are written to what is as large.
         unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.0, ptr::null_mut::<u8>(), &raw mut registers) };
+        registers
+    }
+
+    /// The instruction at an address, and what is behind it.
+    pub(super) fn code(&self, address: u64) -> [u8; 16] {
+        let mut code = [0; 16];
+        for (to, from) in code.chunks_exact_mut(8).zip([address, address + 8]) {
+            to.copy_from_slice(&self.word(from).to_ne_bytes());
+        }
+        code
+    }
+
+    fn word(&self, address: u64) -> libc::c_long {
         // SAFETY: reads in the other process, where the system checks the address.
-        let word = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.0, registers.rip, ptr::null_mut::<u8>()) };
-        word & 0xffff == 0x050f
+        unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.0, address, ptr::null_mut::<u8>()) }
     }
 
     pub(super) fn kill(self) {

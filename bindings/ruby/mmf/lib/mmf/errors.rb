@@ -27,7 +27,7 @@ module Mmf
     include Error
   end
 
-  # Somebody is making or removing the object and did not finish in time.
+  # Somebody is making, removing or using the object and did not finish in time.
   class BusyError < Errno::EBUSY
     include Error
   end

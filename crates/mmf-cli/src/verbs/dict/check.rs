@@ -27,6 +27,10 @@ pub(crate) fn check(args: CheckArgs) -> Result<()> {
 pub(crate) fn repair(args: RepairArgs) -> Result<()> {
     let object = &args.object;
     let report = Dict::repair(object.source()).map_err(|error| match error.kind() {
+        // Of what another release or program made nothing need be made.
+        ErrorKind::NotASegment { reason } if reason.contains("damaged") => {
+            Failure::from(error).hint("without its header, the first 1024 bytes, nothing can be made of the rest")
+        }
         ErrorKind::NotASegment { .. } => error.into(),
         _ => object.advise_opener(error, super::HOLDING),
     })?;

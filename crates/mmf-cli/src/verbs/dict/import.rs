@@ -8,7 +8,7 @@ use super::export::Line;
 use super::{finish, to_fill};
 use crate::cli::ImportArgs;
 use crate::failure::{FAILED, Failure, Result};
-use crate::json::exact;
+use crate::json::{self, exact};
 use crate::output::{note, progress};
 use crate::verbs::write::open_input;
 
@@ -48,7 +48,7 @@ pub(crate) fn run(args: ImportArgs) -> Result<()> {
 
 fn import(dict: &Dict, line: &[u8], from: &str, number: u64) -> Result<()> {
     let wrong = |reason: String| Failure::new(FAILED, format!("line {number} of {from} is wrong: {reason}"));
-    let line: Line = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+    let line: Line = json::read(line).map_err(wrong)?;
     let (encoding, bytes) = exact::parse(line.value).map_err(wrong)?;
     dict.set_encoded(&line.key, encoding, &bytes)?;
     Ok(())

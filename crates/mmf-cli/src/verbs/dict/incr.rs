@@ -11,7 +11,8 @@ pub(crate) fn run(args: IncrArgs) -> Result<()> {
     let dict = to_fill(&args.object, &args.making, &args.changing)?;
     let sum = dict.increment(&args.key, args.by).map_err(|error| match error.kind() {
         ErrorKind::Mismatch { .. } => {
-            let message = format!("the value of {:?} in {} is no whole number of 64 bits", args.key, args.object);
+            let message =
+                format!("the value of {:?} in {} is no whole number from -2^63 to 2^63 - 1", args.key, args.object);
             Failure::new(FAILED, message).hint(format!("see: mmf get --json {} {}", args.object.typed(), args.key))
         }
         _ => error.into(),

@@ -37,7 +37,7 @@ fn to_read(object: &Object, looking: &Looking, locking: bool) -> Result<Dict> {
             return Ok(dict);
         }
     }
-    options(looking).access(Access::ReadOnly).open(object.source()).map_err(|error| unopened(object, looking, error))
+    object.dict_to_read(&options(looking)).map_err(|error| unopened(object, looking, error))
 }
 
 /// One that exists, to change.
@@ -76,8 +76,13 @@ fn unopened(object: &Object, looking: &Looking, error: mmf::Error) -> Failure {
         };
         return Failure::new(FAILED, format!("{object} {is}")).hint(format!("see: mmf info {}", object.typed()));
     }
-    if object.path().is_some() && *error.kind() == ErrorKind::NotFound {
-        return Failure::from(error).hint(format!("the first `mmf set {} KEY=TEXT` makes it", object.typed()));
+    if let (Some(path), ErrorKind::NotFound) = (object.path(), error.kind()) {
+        // Of what is in the directory where one works the parent is empty.
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir());
+        return Failure::from(error).hint(match directory {
+            Some(directory) => format!("there is no directory {}", directory.display()),
+            None => format!("the first `mmf set {} KEY=TEXT` makes it", object.typed()),
+        });
     }
     object.advise_opener(error, HOLDING)
 }

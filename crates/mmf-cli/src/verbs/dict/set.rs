@@ -1,9 +1,11 @@
 //! `mmf set`.
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
 use super::{finish, to_fill};
 use crate::cli::SetArgs;
 use crate::failure::{Failure, Result};
-use crate::json::Json;
+use crate::json::{self, Json};
 
 /// A key and what it is to be set to.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,19 +22,26 @@ enum Value {
 }
 
 impl Pair {
+    /// For clap.
+    pub(crate) fn parser() -> impl TypedValueParser<Value = Pair> {
+        OsStringValueParser::new().try_map(|pair| match pair.to_str() {
+            Some(text) => Pair::parse(text),
+            None => Err("keys and text are UTF-8; KEY@FILE sets other bytes".to_owned()),
+        })
+    }
+
     /// Reads a pair as `--help` tells.
-    pub(crate) fn parse(text: &str) -> Result<Pair, String> {
+    fn parse(text: &str) -> Result<Pair, String> {
         let at = text.find(['=', '@']).ok_or("it is KEY=TEXT, KEY:=JSON or KEY@FILE")?;
         let (key, rest) = text.split_at(at);
         let (key, value) = match (key.strip_suffix(':'), rest.strip_prefix('=')) {
             (Some(key), Some(json)) => {
-                let json = serde_json::from_str(json).map_err(|error| {
-                    let text_of_it = format!("for text: {key}={json}");
-                    format!("what follows `:=` is no JSON: {error}; {text_of_it}")
-                })?;
-                (key, Value::Json(json))
+                let value = json::read(json.as_bytes())
+                    .map_err(|error| format!("what follows `:=` is no JSON: {error}; for text: {key}={json}"))?;
+                (key, Value::Json(value))
             }
             (_, Some(text)) => (key, Value::Text(text.to_owned())),
+            (_, None) if rest == "@" => return Err("the path of the file is missing".to_owned()),
             (_, None) => (key, Value::File(rest[1..].to_owned())),
         };
         if key.is_empty() {
@@ -89,7 +98,7 @@ mod tests {
             let pair = Pair { key: key.to_owned(), value };
             assert_eq!(Pair::parse(given), Ok(pair), "{given}");
         }
-        for given in ["", "a", "a:", "=b", ":=1", "@b", "a:=b", "a:=", "a:=1 2"] {
+        for given in ["", "a", "a:", "=b", ":=1", "@b", "a:=b", "a:=", "a:=1 2", "a@", "a:=18446744073709551616"] {
             assert!(Pair::parse(given).is_err(), "{given}");
         }
     }

@@ -7,6 +7,10 @@
 //! and a block has none while it changes hands; so all that was copied is of that one record. COMMIT was loaded before,
 //! so a stamp up to it is one of a committed change. And when the slot was loaded first, it led to this record, which nothing
 //! had replaced: who replaces it stores the slot before COMMIT.
+//!
+//! What looks like a stamp may be other bytes, where the block's span had another use meanwhile. Then the slot has changed; or it
+//! leads here again, since the key is set again, and then the new record's stamp is there: so that is looked at once more, behind
+//! the slot.
 
 mod set;
 
@@ -60,12 +64,16 @@ impl Heap<'_> {
                 };
                 // SAFETY: the room was filled.
                 if unsafe { sink.filled(len, value_len) } {
+                    fence(Ordering::Acquire);
+                    if map.word(block + STAMP)? != stamp {
+                        return None;
+                    }
                     return sink.value().is_none_or(is_sound).then_some(found);
                 }
                 // Its length is known now.
                 sink.take(self, block, &Head::of(version, what, sum)?).ok()?;
                 fence(Ordering::Acquire);
-                let is_same = map.word(block + STAMP)? == stamp && map.word(slot)? == slots.word;
+                let is_same = map.word(slot)? == slots.word && map.word(block + STAMP)? == stamp;
                 return (is_same && sink.value().is_none_or(is_sound)).then_some(found);
             }
             // None of them matches, so this is the last.

@@ -20,9 +20,9 @@ use loom::model::Builder;
 use super::Dict;
 use super::index::bucket;
 use super::read::Found;
-use super::record;
+use super::record::{self, Head};
 use super::shape::{LINE, MIN_CAPACITY, Shape, at, class};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::{Kind, PAYLOAD};
 use crate::segment::{Segment, Until, models};
@@ -44,18 +44,32 @@ fn keys_in(number: u64, among: u64) -> impl Iterator<Item = String> {
 /// What a dict holds: each key's number, and the version that it came with.
 type State = BTreeMap<String, (u64, u64)>;
 
-/// From here on a number's value lies in a span of its own.
+/// From here on a number's value has a block of another size, and looks like a record where the second block of a span begins.
+const MEDIUM: u64 = 100;
+/// From here on it lies in a span of its own.
 const LARGE: u64 = 1000;
 
 /// The value for a number: one word that is its own, since each more multiplies what there is to go through, and whose it is the
 /// version beside it tells; or the first and the last of many.
 fn value(number: u64) -> Vec<u8> {
-    let mut words = vec![1; if number < LARGE { 2 } else { 260 }];
+    let mut words = match number {
+        LARGE.. => vec![1; 260],
+        MEDIUM.. => [vec![1; 2], record_of(&keys_in(5, 64).next().unwrap()), vec![1; 8]].concat(),
+        _ => vec![1; 2],
+    };
     words[0] = number;
     if number >= LARGE {
         words[259] = number;
     }
     words.into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+/// The words of one that never was.
+fn record_of(key: &str) -> Vec<u64> {
+    let head =
+        Head { version: 1, key_len: key.len(), kind: record::Kind::Bytes, value_len: 16, in_spans: false, checksum: 0 };
+    let key = u64::from_le_bytes(key.as_bytes().try_into().unwrap());
+    vec![1, 0, head.version, head.what(), head.checksum, key, 77, 1]
 }
 
 fn number(bytes: &[u8]) -> u64 {
@@ -71,6 +85,9 @@ enum Change {
     Remove(String),
     /// In one transaction.
     All(Vec<(String, Option<u64>)>),
+    Clear,
+    /// None, but what a dead writer began is finished.
+    Recover,
 }
 
 impl Change {
@@ -84,6 +101,8 @@ impl Change {
                     None => tx.remove(key).map(|removed| assert!(removed)),
                 })
             }),
+            Change::Clear => dict.clear().map(drop),
+            Change::Recover => dict.snapshot(|_| Ok(())),
         }
     }
 
@@ -100,6 +119,11 @@ impl Change {
             Change::Set(key, number) => put(key, Some(*number)),
             Change::Remove(key) => put(key, None),
             Change::All(changes) => changes.iter().for_each(|(key, number)| put(key, *number)),
+            Change::Clear => {
+                *version += 1;
+                state.clear();
+            }
+            Change::Recover => {}
         }
     }
 }
@@ -112,6 +136,8 @@ enum Look {
     /// A key, by the way that is gone where the short one does not tell. To have both in a row would multiply what there is to
     /// go through.
     Get(String),
+    /// Two keys at one moment.
+    Both(String, String),
 }
 
 /// What it saw at one moment.
@@ -145,6 +171,10 @@ impl Look {
         let seen: Result<Seen> = match self {
             Look::Glance(key) => Ok(Seen(vec![glance(key)?])),
             Look::Get(key) => get(key).map(|one| Seen(vec![one])),
+            Look::Both(one, other) => dict.snapshot(|_| Ok(glance(one).zip(glance(other)))).and_then(|both| {
+                let (one, other) = both.ok_or_else(|| Error::new(ErrorKind::Contended, "glance"))?;
+                Ok(Seen(vec![one, other]))
+            }),
         };
         match seen {
             Ok(seen) => Some(seen),
@@ -229,9 +259,10 @@ impl Handles {
     }
 }
 
-/// What readers without a lock look at: all but the ring, since who is not told looks where the journal leads.
+/// What readers without a lock look at: all but the ring and where a sweep goes on, since who is not told, or looks at a moment,
+/// looks where the journal leads.
 fn is_seen(offset: usize) -> bool {
-    !(SHAPE.ring..SHAPE.directory).contains(&offset)
+    offset != at::SWEEP && !(SHAPE.ring..SHAPE.directory).contains(&offset)
 }
 
 /// Without the checksums of records, which nobody here looks at.
@@ -379,6 +410,7 @@ impl Model {
         must_follow(&states, seen);
         must_follow(&states, then);
         must_follow(&states[states.len() - 1..], end);
+        assert_eq!(memory::latest(at::LEN), states[states.len() - 1].len() as u64, "so many entries are counted");
     }
 
     /// The states one after the other, where that is the last version: whatever the first writer has not done, the second has.
@@ -409,6 +441,7 @@ impl Look {
     fn keys(&self) -> Vec<&String> {
         match self {
             Look::Glance(key) | Look::Get(key) => vec![key],
+            Look::Both(one, other) => vec![one, other],
         }
     }
 }

@@ -151,7 +151,7 @@ fn a_page_that_is_gone_is_a_fault_wherever_it_is_missed() {
     guard::arm().unwrap();
     let region = Region::new(STEP, STEP);
     region.number(3);
-    let mut room = vec![0_u8; 200];
+    let mut room = [0_u8; 200];
     let (here, gone) = (word(&region, 0).cast_const(), region.border().cast_const().cast());
     for (nth, way) in WAYS.into_iter().enumerate() {
         for (len, room_len) in [(0, 16), (3, 0), (12, 16), (16, 40), (40, 64), (64, 100), (1000, 200)] {
