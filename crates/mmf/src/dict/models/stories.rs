@@ -197,7 +197,8 @@ fn a_span_has_other_blocks_and_then_the_same() {
         setup: vec![set(&b, 1), set(&a, 2), remove(&b)],
         first: vec![remove(&a), set(&c, MEDIUM)],
         next: vec![all(&[(&b, Some(3)), (&a, Some(4))])],
-        readers: vec![vec![glance(&a)], vec![get(&a)]],
+        // The long way looks at the same in the same order, and takes as long again.
+        readers: vec![vec![glance(&a)]],
     }
     .check();
 }

@@ -2,7 +2,7 @@
 //!
 //! All are leaves without a stack frame, called through an `asm!` that names the few registers they change.
 //! That spares Windows callers the saving of `xmm6` to `xmm15` around each call of an `extern "sysv64"`
-//! function. They touch `ymm0` to `ymm3` and `ymm16` to `ymm19` alone, but for `vzeroupper`, which clears the
+//! function. They touch `ymm0` to `ymm5` and `ymm16` to `ymm19` alone, but for `vzeroupper`, which clears the
 //! upper half of every register up to `ymm15`: see `call_long`.
 //!
 //! The fast part of a copy keeps `rdi`, `rsi` and `rdx` as they came, so that the fix-up can begin again from
@@ -323,16 +323,16 @@ pub(in crate::sys::guard) unsafe fn copy_between(
             in("rsi") second,
             inout("rdx") src => outcome,
             inout("rcx") key.as_ptr() => one,
-            in("r8") key.len(),
-            inout("r9") to.cast::<u8>() => _,
+            inout("r8") key.len() => two,
+            inout("r9") to.cast::<u8>() => three,
             inout("r10") to.len() => _,
             out("r11") word,
-            out("r12") two,
-            out("r13") three,
             out("xmm0") _,
             out("xmm1") _,
             out("xmm2") _,
             out("xmm3") _,
+            out("xmm4") _,
+            out("xmm5") _,
         );
     }
     match outcome {
