@@ -56,6 +56,12 @@ impl State {
         State { class: word & 0xff, live: (word >> 8) & BITS, free: (word >> 34) & BITS, listed: word & LISTED != 0 }
     }
 
+    /// Whether a span with `live` of `most` blocks in use, that was full, is worth being listed again.
+    #[inline(always)]
+    pub(super) fn has_room(live: u64, most: u64) -> bool {
+        most - live.min(most) >= (most / 8).max(1)
+    }
+
     #[inline]
     pub(super) fn word(self) -> u64 {
         self.class | (self.live & BITS) << 8 | (self.free & BITS) << 34 | if self.listed { LISTED } else { 0 }
@@ -180,7 +186,7 @@ impl<'a> Heap<'a> {
         }
         if !was_listed {
             let most = (self.shape.span_size() / size) as u64;
-            state.listed = most - state.live.min(most) >= (most / 8).max(1);
+            state.listed = State::has_room(state.live, most);
         }
         plan.put_anywhere(self.shape.entry(span) + STATE, state.word());
         if state.listed && !was_listed { self.push(plan, state.class, span) } else { Ok(()) }

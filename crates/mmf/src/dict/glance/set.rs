@@ -49,13 +49,21 @@ impl Heap<'_> {
         let state = State::of(plan.word(*map, entry + STATE)?);
         let (size, at) = (class::size(state.class)?, block - shape.span(span));
         // A division of 32 bits takes less than one of 64.
-        let nth = u32::try_from(at).ok()? / u32::try_from(size).ok()?;
-        if nth as usize * size != at || at + size > shape.span_size() || state.live < 2 || !state.listed {
+        let size_in_short = u32::try_from(size).ok()?;
+        let nth = u32::try_from(at).ok()? / size_in_short;
+        if nth as usize * size != at || at + size > shape.span_size() || state.live < 2 {
             return None;
+        }
+        let live = state.live - 1;
+        if !state.listed {
+            let most = u64::from(u32::try_from(shape.span_size()).ok()? / size_in_short);
+            if State::has_room(live, most) {
+                return None;
+            }
         }
         plan.put_unasked(block + STAMP, 0);
         plan.put_unasked(block + LINK, state.free);
-        plan.put_anywhere(entry + STATE, State { free: u64::from(nth) + 1, live: state.live - 1, ..state }.word());
+        plan.put_anywhere(entry + STATE, State { free: u64::from(nth) + 1, live, ..state }.word());
         Some(())
     }
 
@@ -112,7 +120,9 @@ impl Writer<'_> {
         self.plan.put_unasked(slot, slot_for(step.hash, block));
         self.plan.put_unasked(at::COMMIT, version);
         ring.put_head(self.plan);
-        self.free_at_a_glance(map, old.block)?;
+        if self.free_at_a_glance(map, old.block).is_none() {
+            self.free_now(old.block, false).ok()?;
+        }
         ring.write_at_a_glance(&heap, map, version, kind, key)?;
         Some(version)
     }
