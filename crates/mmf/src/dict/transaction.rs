@@ -105,6 +105,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn lock(dict: &'a Dict, until: Until) -> Result<Reader<'a>> {
         let segment = &dict.segment;
+        let until = until.fixed();
         loop {
             segment.participant("read")?;
             let mine = Mine::mark(segment, "read")?;
