@@ -128,8 +128,13 @@ impl Worker {
             }
             let happened = match states[0] {
                 Some(state) => state == begun,
-                // If it was removed before as well, or cleared meanwhile, nobody can tell, unless somebody saw it.
-                None => model::is_removal(begun) || self.sheet.get(key.seen()) == begun,
+                None if model::is_removal(begun) || self.sheet.get(key.seen()) == begun => true,
+                // If it was removed before as well, or cleared meanwhile, nobody can tell; and who has read it may still be about to
+                // say so. The same state is tried again.
+                None => {
+                    self.sheet.count(model::HALF_DONE);
+                    continue;
+                }
             };
             self.sheet.count(if happened { model::REDONE } else { model::HALF_DONE });
             if happened {
