@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A short run of every fuzz target: `ci/fuzz.sh [SECONDS]`, 20 for each unless told otherwise.
+# A short run of every fuzz target: `ci/fuzz.sh [SECONDS]`, 12 for each unless told otherwise.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 packages g++
@@ -16,7 +16,7 @@ ran=0
 export TMPDIR=/dev/shm
 while read -r name; do
     mkdir -p "fuzz/corpus/$name" "fuzz/artifacts/$name"
-    ASAN_OPTIONS=handle_segv=0:handle_sigbus=0 "target/fuzz/$target/release/$name" -max_total_time="${1:-20}" -len_control=0 -max_len=512 -timeout=60 \
+    ASAN_OPTIONS=handle_segv=0:handle_sigbus=0 "target/fuzz/$target/release/$name" -max_total_time="${1:-12}" -len_control=0 -max_len=512 -timeout=60 \
         -artifact_prefix="fuzz/artifacts/$name/" "fuzz/corpus/$name"
     ran=$((ran + 1))
 done < <(cargo metadata --manifest-path fuzz/Cargo.toml --no-deps --format-version 1 |
