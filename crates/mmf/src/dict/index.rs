@@ -13,7 +13,6 @@ use super::plan::Plan;
 use super::record;
 use super::shape::{LINE, at, class, number};
 use crate::error::Result;
-use crate::mapping::Glance;
 
 /// Slots of a line.
 pub(super) const SLOTS: usize = 7;
@@ -220,13 +219,6 @@ impl Heap<'_> {
     #[inline]
     pub(super) fn is_crowded(count: u64, entries: u64) -> bool {
         entries > count.saturating_mul(LOAD) / 7 && count < 1 << 32
-    }
-
-    /// The same of what there is, with so many more entries.
-    #[inline(always)]
-    pub(super) fn has_buckets_for(map: Glance<'_>, more: usize) -> Option<bool> {
-        let count = count_of(map.word(at::BUCKETS)?);
-        Some(count != 0 && !Heap::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)))
     }
 
     /// Splits the next bucket, in a plan of its own.

@@ -176,9 +176,6 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn make_room_in_index(&mut self, more: usize) -> Result<()> {
         let map = self.heap.map;
-        if map.glance().is_some_and(|map| Heap::has_buckets_for(map, more) == Some(true)) {
-            return Ok(());
-        }
         // One more than are wanted in the long run; if there have been fewer for a while, or the number of entries is wrong,
         // the change need not wait for all that are missing.
         for _ in 0..more.saturating_add(2) {
@@ -396,9 +393,11 @@ impl<'a> Writer<'a> {
 
     /// As `free`, where the plan takes no block after that.
     #[inline(always)]
-    fn free_last(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
+    pub(super) fn free_last(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
         if !in_spans && !self.is_durable() {
-            if let Some(()) = self.heap.map.glance_mut().and_then(|map| self.free_at_a_glance(map, block)) {
+            if let Some(()) =
+                self.heap.map.glance_mut().and_then(|map| self.heap.give_at_a_glance(map, self.plan, block))
+            {
                 return Ok(());
             }
         }

@@ -42,7 +42,7 @@ impl Heap<'_> {
 
     /// [`give`](Heap::give) where the span stays what it is. The plan takes no block after that.
     #[inline(always)]
-    fn give_at_a_glance(&self, map: GlanceMut<'_>, plan: &mut Plan, block: usize) -> Option<()> {
+    pub(in crate::dict) fn give_at_a_glance(&self, map: GlanceMut<'_>, plan: &mut Plan, block: usize) -> Option<()> {
         let shape = self.shape;
         let span = shape.span_of(block)?;
         let entry = shape.entry(span);
@@ -120,9 +120,7 @@ impl Writer<'_> {
         self.plan.put_unasked(slot, slot_for(step.hash, block));
         self.plan.put_unasked(at::COMMIT, version);
         ring.put_head(self.plan);
-        if self.free_at_a_glance(map, old.block).is_none() {
-            self.free_now(old.block, false).ok()?;
-        }
+        self.free_last(old.block, false, false).ok()?;
         ring.write_at_a_glance(&heap, map, version, kind, key)?;
         Some(version)
     }
@@ -154,12 +152,6 @@ impl Writer<'_> {
             return None;
         }
         self.heap.take_at_a_glance(map, self.plan, class::of(len))
-    }
-
-    /// As [`free_now`](Writer::free_now), for a record without spans of its own. The plan takes no block after that.
-    #[inline(always)]
-    pub(in crate::dict) fn free_at_a_glance(&mut self, map: GlanceMut<'_>, block: usize) -> Option<()> {
-        self.heap.give_at_a_glance(map, self.plan, block)
     }
 }
 
