@@ -143,7 +143,7 @@ fn measure(
     candidates: &mut [Candidate],
     load: &mut Load,
 ) -> io::Result<()> {
-    for round in 0..=effort.plan.pairs {
+    for round in 0..=effort.long_plan().pairs {
         for candidate in &mut *candidates {
             load.round += 1;
             let took = transfer(map, &mut peers[candidate.peer], candidate, load)?;
