@@ -8,7 +8,7 @@ use mmf::{Mapping, Name};
 use crate::Effort;
 use crate::measure::{pairs, repeated, size, time};
 use crate::pairs as operations;
-use crate::report::{Row, Table};
+use crate::report::{Figure, Row, Table};
 
 pub(crate) fn atomics(effort: Effort) -> io::Result<Vec<Table>> {
     let map = Mapping::options().size(4096).prefault(true).anonymous()?;
@@ -48,6 +48,7 @@ pub(crate) fn reserve(effort: Effort) -> io::Result<Vec<Table>> {
         let times = 1.0 / pair.speed;
         let what = format!("{what}, {} reserved", size(usize::try_from(RESERVE).unwrap_or(usize::MAX)));
         let row = Row::speed(what, pair).target("at most 3 times as long", times <= 3.0);
+        let row = row.without_control();
         Row { ratio: format!("{times:.2} times as long"), ..row }
     };
     Ok(vec![Table {
@@ -66,6 +67,7 @@ pub(crate) fn fault(effort: Effort) -> io::Result<Vec<Table>> {
             theirs: "the process dies".to_owned(),
             ratio: String::new(),
             target: Some(("at most 10 µs", took <= 10_000.0)),
+            figure: Some(Figure::time("`read_at` of a page that its file lost", took, None)),
         },
         Err(error) => Row {
             what: "`read_at` of a page that its file lost".to_owned(),
@@ -73,6 +75,7 @@ pub(crate) fn fault(effort: Effort) -> io::Result<Vec<Table>> {
             theirs: String::new(),
             ratio: String::new(),
             target: None,
+            figure: None,
         },
     };
     Ok(vec![Table {

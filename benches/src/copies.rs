@@ -19,6 +19,9 @@ const PLACES: [(usize, usize, &str); 4] =
 /// Copies up to here are a matter of nanoseconds, not of speed.
 const SMALL: usize = 64;
 
+/// Copies up to here take about a millisecond at most.
+const SHORT: usize = 16 << 20;
+
 pub(crate) fn run(effort: Effort) -> io::Result<Vec<Table>> {
     let room = effort.largest + 8192;
     let map = Mapping::options().size(room as u64).prefault(true).anonymous()?;
@@ -28,11 +31,12 @@ pub(crate) fn run(effort: Effort) -> io::Result<Vec<Table>> {
     let buffer = &mut memory[skip..];
     let (mut reads, mut writes) = (Vec::new(), Vec::new());
     for len in SIZES.into_iter().filter(|len| *len <= effort.largest) {
+        let plan = if len <= SHORT { effort.plan } else { effort.long_plan() };
         for (at, from, place) in PLACES {
             let what = format!("{}, {place}", size(len));
-            let read = Copy { map: &map, buffer, at, from, len }.read(effort.plan)?;
+            let read = Copy { map: &map, buffer, at, from, len }.read(plan)?;
             reads.push(row(&what, len, read));
-            let write = Copy { map: &map, buffer, at, from, len }.write(effort.plan)?;
+            let write = Copy { map: &map, buffer, at, from, len }.write(plan)?;
             writes.push(row(&what, len, write));
         }
     }

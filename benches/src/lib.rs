@@ -1,10 +1,12 @@
 //! The speed of mmf, beside the system's own ways and other crates. `docs/benchmarks.md` tells what each row means.
 
 mod calls;
+mod compare;
 mod consumer;
 mod copies;
 #[cfg(target_os = "linux")]
 mod dict;
+mod lifecycle;
 mod locks;
 mod machine;
 #[path = "../../crates/mmf-cli/src/bench/measure.rs"]
@@ -33,6 +35,8 @@ use report::Table;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "the dict is measured on Linux alone"))]
 struct Effort {
     plan: Plan,
+    /// Pairs of samples of what takes longer than the system lets a process run at a stretch.
+    long_pairs: usize,
     /// Bytes that go to another process.
     transfer: usize,
     /// The largest copy.
@@ -56,6 +60,7 @@ struct Effort {
 /// Enough for figures.
 const FULL: Effort = Effort {
     plan: Plan { pairs: 41, sample: Duration::from_millis(2) },
+    long_pairs: 41,
     transfer: 64 << 20,
     largest: 256 << 20,
     entries: 1_000_000,
@@ -71,9 +76,26 @@ const FULL: Effort = Effort {
 /// With a file of 10 GiB, and with a million values of a page, which take 13 GiB of memory together on both sides.
 const LARGE: Effort = Effort { large_entries: 10_000_000, entries_of_a_page: 1_000_000, ..FULL };
 
+/// For one of the many process starts of a comparison of builds. Takes a third of the time of
+/// `FULL`. The samples are much shorter than a time slice, so that most of them are whole ones where
+/// other programs want the core.
+const COMPARE: Effort = Effort {
+    plan: Plan { pairs: 31, sample: Duration::from_micros(200) },
+    long_pairs: 7,
+    transfer: 32 << 20,
+    large_entries: 100_000,
+    memory: 16 << 20,
+    tail: 20_000,
+    rounds: 5,
+    stretch: Duration::from_millis(40),
+    keep: false,
+    ..FULL
+};
+
 /// Enough to see that all of it runs.
 const QUICK: Effort = Effort {
     plan: Plan { pairs: 3, sample: Duration::from_micros(20) },
+    long_pairs: 3,
     transfer: 4 << 20,
     largest: 1 << 20,
     entries: 1_000,
@@ -86,6 +108,9 @@ const QUICK: Effort = Effort {
     keep: false,
 };
 
+/// The efforts by their names.
+const EFFORTS: [(&str, Effort); 4] = [("full", FULL), ("large", LARGE), ("compare", COMPARE), ("quick", QUICK)];
+
 type Group = (&'static str, fn(Effort) -> io::Result<Vec<Table>>);
 
 const GROUPS: &[Group] = &[
@@ -93,6 +118,7 @@ const GROUPS: &[Group] = &[
     ("atomics", calls::atomics),
     ("reserve", calls::reserve),
     ("fault", calls::fault),
+    ("lifecycle", lifecycle::run),
     ("locks", locks::run),
     ("transfer", transfer::run),
     ("peers", peers::run),
@@ -129,12 +155,25 @@ fn run(args: &[String]) -> io::Result<()> {
     if let Some(result) = dict::child(args) {
         return result;
     }
+    if let [first, rest @ ..] = args {
+        if first == "compare" {
+            return compare::run(rest);
+        }
+        if first == compare::GROUPS_FLAG {
+            compare::print_groups();
+            return Ok(());
+        }
+    }
     let mut effort = FULL;
+    let mut rows = false;
     let mut wanted = Vec::new();
-    for arg in args {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
         match arg.as_str() {
             "--quick" | "--test" => effort = QUICK,
             "--large" => effort = LARGE,
+            "--effort" => effort = effort_named(args.next())?,
+            compare::ROWS_FLAG => rows = true,
             // Cargo says so to every benchmark.
             "--bench" | "all" => {}
             name => match GROUPS.iter().find(|(group, _)| *group == name) {
@@ -148,13 +187,35 @@ fn run(args: &[String]) -> io::Result<()> {
     }
     // The second core first: without one, the peer would stand in the way of this process.
     let pinned = machine::pin(consumer::CORE) && machine::pin(0);
-    println!("{}", machine::describe(effort.plan.pairs, pinned));
-    for (_, group) in wanted {
+    if !rows {
+        println!("{}", machine::describe(effort.plan.pairs, pinned));
+    }
+    for (name, group) in wanted {
         for table in group(effort)? {
-            println!("{table}");
+            if rows {
+                compare::print_rows(name, &table);
+            } else {
+                println!("{table}");
+            }
         }
     }
     Ok(())
+}
+
+impl Effort {
+    /// For what takes some milliseconds or more.
+    fn long_plan(self) -> Plan {
+        Plan { pairs: self.long_pairs, ..self.plan }
+    }
+}
+
+fn effort_named(name: Option<&String>) -> io::Result<Effort> {
+    let found = EFFORTS.iter().find(|(effort, _)| name.is_some_and(|name| name == effort));
+    found.map(|(_, effort)| *effort).ok_or_else(|| {
+        let names: Vec<&str> = EFFORTS.iter().map(|(name, _)| *name).collect();
+        let text = format!("cannot choose an effort: `--effort` needs one of {}", names.join(", "));
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })
 }
 
 fn usage(name: &str) -> io::Error {
@@ -165,6 +226,9 @@ fn usage(name: &str) -> io::Error {
         );
     }
     let groups: Vec<&str> = GROUPS.iter().map(|(group, _)| *group).collect();
-    let text = format!("there is no `{name}`; there are: all {} --quick --large", groups.join(" "));
+    let text = format!(
+        "there is no `{name}`; there are: all {} --quick --large --effort NAME, and compare OLD NEW",
+        groups.join(" ")
+    );
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }

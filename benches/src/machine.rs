@@ -53,7 +53,7 @@ pub(crate) fn describe(pairs: usize, pinned: bool) -> String {
     lines.join("\n") + "\n"
 }
 
-fn processor() -> String {
+pub(crate) fn processor() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
         let line = info.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));
@@ -67,7 +67,7 @@ fn processor() -> String {
     }
 }
 
-fn system() -> String {
+pub(crate) fn system() -> String {
     let name = said("uname", &["-srm"]).or_else(|| said("cmd", &["/c", "ver"]));
     let name = name.unwrap_or_else(|| std::env::consts::OS.to_owned());
     let virtual_machine = fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains(" hypervisor"));
@@ -81,7 +81,7 @@ fn said(command: &str, args: &[&str]) -> Option<String> {
 }
 
 /// The day, in UTC, by the civil calendar.
-fn today() -> String {
+pub(crate) fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut days = seconds / 86_400;
     let mut year = 1970;

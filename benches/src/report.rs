@@ -21,17 +21,42 @@ pub(crate) struct Row {
     pub(crate) ratio: String,
     /// What was aimed at, and whether it was met.
     pub(crate) target: Option<(&'static str, bool)>,
+    /// What `--rows` prints for this row; `None` where the row measures nothing of its own.
+    pub(crate) figure: Option<Figure>,
 }
+
+/// The numbers of a row, for a program that compares builds. Less is better in every unit.
+pub(crate) struct Figure {
+    /// Identifies the row within its table, in every process start.
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    /// The median of mmf's samples.
+    pub(crate) ours: f64,
+    /// The median of the other side's samples, if the row has another side that does not use mmf.
+    pub(crate) theirs: Option<f64>,
+}
+
+impl Figure {
+    /// A time in nanoseconds.
+    pub(crate) fn time(name: impl Into<String>, ours: f64, theirs: Option<f64>) -> Figure {
+        Figure { name: name.into(), unit: NANOSECONDS, ours, theirs }
+    }
+}
+
+/// The unit of times.
+pub(crate) const NANOSECONDS: &str = "ns";
 
 impl Row {
     /// Two times and how many times as fast mmf is.
     pub(crate) fn speed(what: impl Into<String>, pair: Pair) -> Row {
+        let what = what.into();
         Row {
-            what: what.into(),
             ours: time(pair.ours),
             theirs: time(pair.theirs),
             ratio: format!("{:.2} x as fast", pair.speed),
             target: None,
+            figure: Some(Figure::time(&what, pair.ours, Some(pair.theirs))),
+            what,
         }
     }
 
@@ -43,6 +68,15 @@ impl Row {
     pub(crate) fn target(self, text: &'static str, met: bool) -> Row {
         Row { target: Some((text, met)), ..self }
     }
+
+    /// Marks the other side as one that uses mmf too. Such a side is no control in a comparison of
+    /// builds.
+    pub(crate) fn without_control(mut self) -> Row {
+        if let Some(figure) = &mut self.figure {
+            figure.theirs = None;
+        }
+        self
+    }
 }
 
 impl fmt::Display for Table {
@@ -50,7 +84,7 @@ impl fmt::Display for Table {
         writeln!(f, "### {}\n", self.title)?;
         writeln!(f, "| | mmf | {} | mmf is | target | |", self.other)?;
         writeln!(f, "| --- | --- | --- | --- | --- | --- |")?;
-        for Row { what, ours, theirs, ratio, target } in &self.rows {
+        for Row { what, ours, theirs, ratio, target, figure: _ } in &self.rows {
             let (target, verdict) = match target {
                 Some((text, true)) => (*text, "met"),
                 Some((text, false)) => (*text, "**short**"),

@@ -17,7 +17,7 @@ use super::sides::{Dir, missing};
 use crate::consumer::CORE;
 use crate::machine;
 use crate::measure::{Pair, median, size, time};
-use crate::report::{Row, Table};
+use crate::report::{Figure, Row, Table};
 use crate::transport::say;
 
 pub(super) fn run(record: &mut Record) -> io::Result<Vec<Table>> {
@@ -63,9 +63,12 @@ fn readers(record: &mut Record) -> io::Result<Row> {
         alone.push(rate(&mut peers[..1])?);
     }
     let ratio = median(both.iter().zip(&alone).map(|(both, alone)| both / alone).collect());
-    let millions = |rates: Vec<f64>| format!("{:.1} million a second", median(rates) / 1e6);
+    let (both, alone) = (median(both), median(alone));
+    let millions = |rate: f64| format!("{:.1} million a second", rate / 1e6);
+    let what = format!("`get_into` 64 B, {READ} entries");
     Ok(Row {
-        what: format!("`get_into` 64 B, {READ} entries"),
+        figure: Some(Figure::time(&what, 1e9 / both, None)),
+        what,
         ours: millions(both),
         theirs: millions(alone),
         ratio: format!("{ratio:.2} x as many"),
@@ -138,7 +141,7 @@ fn opening(record: &mut Record) -> io::Result<Vec<Row>> {
     let dead = record.keep(&after, "1 MiB", &larges, &smalls);
     let row = |what: String, pair: Pair| Row {
         ratio: format!("+{}", time(pair.more.max(0.0))),
-        ..Row::speed(what, pair).target("at most 1 ms more", pair.more <= 1e6)
+        ..Row::speed(what, pair).target("at most 1 ms more", pair.more <= 1e6).without_control()
     };
     Ok(vec![row(what, whole), row(after, dead)])
 }
@@ -169,8 +172,11 @@ fn memory(record: &mut Record) -> io::Result<Row> {
         }
     }
     let each = dict.capacity() as f64 / entries as f64;
+    let what =
+        format!("a key of 16 B and a value of 8 B, {} full", size(usize::try_from(dict.capacity()).unwrap_or(0)));
     Ok(Row {
-        what: format!("a key of 16 B and a value of 8 B, {} full", size(usize::try_from(dict.capacity()).unwrap_or(0))),
+        figure: Some(Figure { name: what.clone(), unit: "B", ours: each, theirs: None }),
+        what,
         ours: format!("{each:.1} B an entry, {entries} entries"),
         theirs: String::new(),
         ratio: String::new(),

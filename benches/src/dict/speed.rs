@@ -10,7 +10,7 @@ use super::keys::{self, Keys};
 use super::record::{Record, TAIL};
 use super::sides::{self, Lmdb, Map, Redis, missing};
 use crate::measure::{Pair, size, time};
-use crate::report::{Row, Table};
+use crate::report::{Figure, Row, Table};
 
 /// Sets of a transaction.
 const TOGETHER: usize = 100;
@@ -195,13 +195,10 @@ impl Stores {
 
 fn tail_rows(rows: &mut Vec<Row>, what: &str, ours: [f64; 4], theirs: [f64; 4]) {
     for ((name, ours), theirs) in TAIL.into_iter().zip(ours).zip(theirs) {
-        rows.push(Row {
-            what: format!("{what}, {name}"),
-            ours: time(ours),
-            theirs: time(theirs),
-            ratio: String::new(),
-            target: None,
-        });
+        let what = format!("{what}, {name}");
+        let figure = Some(Figure::time(&what, ours, Some(theirs)));
+        let (ours, theirs) = (time(ours), time(theirs));
+        rows.push(Row { what, ours, theirs, ratio: String::new(), target: None, figure });
     }
 }
 
