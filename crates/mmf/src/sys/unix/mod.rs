@@ -2,6 +2,7 @@
 
 mod bells;
 mod birth;
+mod code;
 mod file;
 mod forks;
 mod identity;
@@ -53,6 +54,8 @@ mod native;
 pub use std::os::fd::{BorrowedFd as BorrowedHandle, OwnedFd as OwnedHandle};
 
 pub(crate) use bells::{Bells, Rings};
+pub(crate) use code::keep_loaded;
+pub(crate) use forks::ForkLock;
 pub(crate) use identity::{boot, random_id};
 pub(crate) use named::{check_exact, list, sweep, unlink_exact};
 pub(crate) use object::Object;
