@@ -17,45 +17,65 @@ use super::ofd;
 use super::system;
 use crate::error::Result;
 
-/// One handle's tokens: its own, and those of the dead that it takes over for a moment.
+/// One handle's tokens: its own, and those of the dead that it takes over for a moment. All are locks of one description, so
+/// none conflicts with another.
 pub(crate) struct Tokens {
     own: Description,
-    /// A description apart, so that taking over one's own slot by mistake fails; one thread of the process at a time.
-    reaper: Mutex<Description>,
+    /// The slot that this handle has; `NO_SLOT`: none. Another lock on it would be granted, and its release would give the
+    /// token up.
+    taken: AtomicUsize,
+    /// Held by the thread that looks at the slots of others, or has one seized.
+    reaping: Mutex<()>,
 }
+
+const NO_SLOT: usize = usize::MAX;
 
 impl Tokens {
     pub(crate) fn new(object: &Object, _id: &[u8; 16]) -> Result<Tokens> {
-        let own = Description::new(object)?;
-        let reaper = Mutex::new(Description::new(object)?);
-        Ok(Tokens { own, reaper })
+        Ok(Tokens { own: Description::new(object)?, taken: AtomicUsize::new(NO_SLOT), reaping: Mutex::new(()) })
     }
 
     /// Takes the token of a slot for this handle's life; `false` where somebody has it.
     pub(crate) fn take(&self, slot: usize) -> Result<bool> {
-        granted(ofd::lock_slot(self.own.as_fd(), slot))
+        let taken = granted(ofd::lock_slot(self.own.as_fd(), slot))?;
+        if taken {
+            self.taken.store(slot, Ordering::Relaxed);
+        }
+        Ok(taken)
     }
 
     /// Gives the token back.
     pub(crate) fn give(&self, slot: usize) {
+        self.taken.store(NO_SLOT, Ordering::Relaxed);
         let _ = ofd::unlock_slot(self.own.as_fd(), slot);
     }
 
-    /// Whether somebody else has the token of this slot.
+    /// Whether the token of this slot is held, by another handle or by this one.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
-        let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
-        ofd::slot_is_locked(reaper.as_fd(), slot).map_err(system("probe"))
+        let _reaping = self.reaping();
+        Ok(self.has(slot) || ofd::slot_is_locked(self.own.as_fd(), slot).map_err(system("probe"))?)
     }
 
     /// Takes over the token of a dead participant until the result is dropped; `None` where it is not dead, or another does
     /// so.
     pub(crate) fn seize(&self, slot: usize) -> Result<Option<Seized<'_>>> {
-        let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
+        let reaping = self.reaping();
+        if self.has(slot) {
+            return Ok(None);
+        }
         // Whoever may read the object can hold the byte shared for as long as it likes, and then nobody gets it
         // exclusively. To share it keeps everybody out of the slot as well, but for others who clear it.
-        let fd = reaper.as_fd();
+        let fd = self.own.as_fd();
         let seized = granted(ofd::lock_slot(fd, slot))? || granted(ofd::share_slot(fd, slot))?;
-        Ok(seized.then_some(Seized { reaper, slot }))
+        Ok(seized.then_some(Seized { tokens: self, slot, _reaping: reaping }))
+    }
+
+    fn has(&self, slot: usize) -> bool {
+        self.taken.load(Ordering::Relaxed) == slot
+    }
+
+    fn reaping(&self) -> MutexGuard<'_, ()> {
+        self.reaping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,13 +87,15 @@ pub(crate) fn token_is_held(object: &Object, _id: &[u8; 16], slot: usize) -> Res
 
 /// A dead participant's token, held while its slot is cleared.
 pub(crate) struct Seized<'a> {
-    reaper: MutexGuard<'a, Description>,
+    tokens: &'a Tokens,
     slot: usize,
+    /// Given up last, after the drop has released the token.
+    _reaping: MutexGuard<'a, ()>,
 }
 
 impl Drop for Seized<'_> {
     fn drop(&mut self) {
-        let _ = ofd::unlock_slot(self.reaper.as_fd(), self.slot);
+        let _ = ofd::unlock_slot(self.tokens.own.as_fd(), self.slot);
     }
 }
 
