@@ -64,7 +64,7 @@ pub(crate) use view::View;
 
 use rustix::io::Errno;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// `sysconf(_SC_PAGESIZE)`.
 pub(crate) fn page_size() -> usize {
@@ -116,5 +116,25 @@ fn touch(address: *mut u8, len: usize) -> Result<(), Errno> {
 
 /// An error of `rustix`, as ours.
 fn system(doing: &'static str) -> impl FnOnce(Errno) -> Error {
-    move |errno| Error::system(doing, errno.into())
+    move |errno| {
+        let error = Error::system(doing, errno.into());
+        if errno == Errno::FBIG { error.with_help(too_large()) } else { error }
+    }
+}
+
+/// What to do about a file that may not be so large.
+#[cold]
+fn too_large() -> String {
+    match rustix::process::getrlimit(rustix::process::Resource::Fsize).current {
+        Some(most) => format!("a file of this process may have {most} bytes at most, see `ulimit -f`"),
+        None => "its file system has no files of that size".to_owned(),
+    }
+}
+
+/// Whether memory or disk is exhausted, so that it helps to free some.
+fn is_exhausted(error: &Error) -> bool {
+    let code = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .and_then(std::io::Error::raw_os_error);
+    *error.kind() == ErrorKind::NoSpace && code != Some(Errno::FBIG.raw_os_error())
 }

@@ -11,7 +11,7 @@ use super::live::Live;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 use super::live::WARY;
 use super::scope::Identity;
-use super::{file, named, native, system};
+use super::{file, is_exhausted, named, native, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Source;
 use crate::spec::{Access, LargePages, ObjectInfo, Spec};
@@ -211,8 +211,5 @@ pub(super) fn check_owner(stat: &Stat, spec: &Spec) -> Result<()> {
 
 /// Tells where memory for named objects comes from when it is exhausted.
 pub(super) fn out_of_space(error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::NoSpace => error.with_help(native::NO_SPACE_HELP),
-        _ => error,
-    }
+    if is_exhausted(&error) { error.with_help(native::NO_SPACE_HELP) } else { error }
 }
