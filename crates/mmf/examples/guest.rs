@@ -60,6 +60,24 @@ pub unsafe extern "C" fn guest_read(map: *const c_void, offset: usize, to: *mut 
     }
 }
 
+/// Waits until it is on its disk.
+///
+/// # Safety
+///
+/// `map` is what [`guest_open`] gave and was not closed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn guest_sync(map: *const c_void) -> c_int {
+    // SAFETY: the caller's promise.
+    let map = unsafe { &*map.cast::<Mapping>() };
+    match map.sync(..) {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("{error}");
+            FAILED
+        }
+    }
+}
+
 /// Ends it.
 ///
 /// # Safety

@@ -217,6 +217,7 @@ impl Segment {
         if self.map.access() != Access::ReadWrite {
             return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
         }
+        self.map.rearm();
         let until = until.fixed();
         loop {
             // One thread attaches; the others take what it got.

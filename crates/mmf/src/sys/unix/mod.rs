@@ -96,22 +96,11 @@ fn unnamed_in_shared_dir() -> crate::error::Result<OwnedHandle> {
     Ok(birth::Newborn::in_dir(dir.fd.as_fd())?.into_fd())
 }
 
-/// Reads a byte of each page through the system, which reports the pages that are gone.
+/// Has the system read from each page, which reports the pages that are gone.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 fn touch(address: *mut u8, len: usize) -> Result<(), Errno> {
-    use crate::spec::FaultPolicy;
-    use crate::sys::guard;
-
-    let mut byte = 0_u8;
-    for at in (0..len).step_by(page_size()) {
-        let src = address.wrapping_add(at);
-        // SAFETY: `byte` is ours to write, and a source that cannot be read is what this policy reports.
-        let left = unsafe { guard::copy(FaultPolicy::SystemCalls, &raw mut byte, src, 1, src.addr(), src.addr() + 1) };
-        if left != 0 {
-            return Err(Errno::FAULT);
-        }
-    }
-    Ok(())
+    let mut pages = (0..len).step_by(page_size()).map(|at| address.wrapping_add(at));
+    if pages.all(|page| crate::sys::guard::can_be_read(page)) { Ok(()) } else { Err(Errno::FAULT) }
 }
 
 /// An error of `rustix`, as ours.
