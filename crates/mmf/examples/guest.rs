@@ -9,7 +9,7 @@
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::path::PathBuf;
 
-use mmf::{ErrorKind, Mapping};
+use mmf::{ErrorKind, Mapping, Name, Region};
 
 /// It was done.
 pub const DONE: c_int = 0;
@@ -60,6 +60,24 @@ pub unsafe extern "C" fn guest_read(map: *const c_void, offset: usize, to: *mut 
     }
 }
 
+/// Waits until it is on its disk.
+///
+/// # Safety
+///
+/// `map` is what [`guest_open`] gave and was not closed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn guest_sync(map: *const c_void) -> c_int {
+    // SAFETY: the caller's promise.
+    let map = unsafe { &*map.cast::<Mapping>() };
+    match map.sync(..) {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("{error}");
+            FAILED
+        }
+    }
+}
+
 /// Ends it.
 ///
 /// # Safety
@@ -69,4 +87,28 @@ pub unsafe extern "C" fn guest_read(map: *const c_void, offset: usize, to: *mut 
 pub unsafe extern "C" fn guest_close(map: *mut c_void) {
     // SAFETY: the caller's promise.
     drop(unsafe { Box::from_raw(map.cast::<Mapping>()) });
+}
+
+/// Creates a region of that name, takes its lock, and drops it: all that registers something with the system.
+///
+/// # Safety
+///
+/// `name` ends with a zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn guest_lock(name: *const c_char) -> c_int {
+    // SAFETY: the caller's promise.
+    let name = unsafe { CStr::from_ptr(name) };
+    let locked = Name::local(name.to_string_lossy()).and_then(|name| {
+        let region = Region::create_new(name, 4096)?;
+        let locked = region.write().is_ok();
+        Ok(locked)
+    });
+    match locked {
+        Ok(true) => DONE,
+        Ok(false) => FAILED,
+        Err(error) => {
+            eprintln!("{error}");
+            FAILED
+        }
+    }
 }

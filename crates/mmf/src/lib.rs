@@ -33,6 +33,7 @@ mod mapping;
 mod name;
 mod region;
 mod segment;
+mod shared;
 mod spec;
 mod sys;
 mod wait;

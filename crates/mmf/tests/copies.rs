@@ -27,7 +27,7 @@ use system::fork;
 use testkit::TempDir;
 
 testkit::peers! {
-    take_turns, stranger_between, all_at_once, nobodys_fault
+    take_turns, stranger_between, all_at_once, nobodys_fault, unloaded, unloaded_by_default
 }
 
 /// What `guest_read` gives where a page was gone.
@@ -36,6 +36,7 @@ const GONE: c_int = 1;
 type Open = unsafe extern "C" fn(*const c_char) -> *mut c_void;
 type Read = unsafe extern "C" fn(*const c_void, usize, *mut u8, usize) -> c_int;
 type Close = unsafe extern "C" fn(*mut c_void);
+type Lock = unsafe extern "C" fn(*const c_char) -> c_int;
 
 /// A copy of the library.
 #[derive(Clone, Copy)]
@@ -43,7 +44,15 @@ struct Guest {
     open: Open,
     read: Read,
     close: Close,
+    lock: Lock,
+    /// What `dlopen` gave.
+    library: *mut c_void,
 }
+
+// SAFETY: the loader takes its handle from any thread.
+unsafe impl Send for Guest {}
+// SAFETY: as above.
+unsafe impl Sync for Guest {}
 
 impl Guest {
     /// Loads a file of its own, since the system loads each file only once.
@@ -67,7 +76,21 @@ impl Guest {
             read: unsafe { std::mem::transmute::<*mut c_void, Read>(symbol(c"guest_read")) },
             // SAFETY: likewise.
             close: unsafe { std::mem::transmute::<*mut c_void, Close>(symbol(c"guest_close")) },
+            // SAFETY: likewise.
+            lock: unsafe { std::mem::transmute::<*mut c_void, Lock>(symbol(c"guest_lock")) },
+            library,
         }
+    }
+
+    /// Does all that registers something with the system, and is unloaded.
+    #[track_caller]
+    fn used_and_unloaded(self, dir: &Path) {
+        self.truncated(dir).assert_caught();
+        let name = CString::new(testkit::unique_name("unloaded")).unwrap();
+        // SAFETY: a string that ends with a zero.
+        assert_eq!(unsafe { (self.lock)(name.as_ptr()) }, 0);
+        // SAFETY: what `dlopen` gave. The guest is not used again.
+        assert_eq!(unsafe { libc::dlclose(self.library) }, 0);
     }
 
     fn several(dir: &Path, count: usize) -> Vec<Self> {
@@ -237,6 +260,74 @@ fn nobodys_fault(_: &[&str]) {
                     guests[turn % 3].truncated(dir.path()).assert_caught();
                 }
                 end()
+            })
+            .dies_of(libc::SIGBUS);
+        }
+    });
+}
+
+#[test]
+fn an_unloaded_copy_leaves_the_hosts_handler_its_own_faults() {
+    guest::built();
+    story("unloaded");
+}
+
+fn unloaded(_: &[&str]) {
+    tells(|| {
+        let dir = TempDir::new();
+        for copies in [1, 2] {
+            for host in [Host::WithDetails, Host::NumberOnly] {
+                fork(|| {
+                    install(host);
+                    for guest in Guest::several(dir.path(), copies) {
+                        guest.used_and_unloaded(dir.path());
+                    }
+                    hosts_own_fault(dir.path());
+                    assert_eq!((calls(), mended()), (1, 1), "the host's own did not reach it once");
+                    // The fork handlers are called.
+                    fork(|| 0).ends_with(0);
+                    0
+                })
+                .ends_with(0);
+            }
+        }
+        // One is unloaded, whose handler stands before the other's or behind it.
+        for unloaded in [0, 1] {
+            fork(|| {
+                install(Host::WithDetails);
+                let guests = Guest::several(dir.path(), 2);
+                let maps = guests.iter().map(|guest| guest.truncated(dir.path())).collect::<Vec<_>>();
+                maps.iter().for_each(Opened::assert_caught);
+                drop(maps);
+                guests[unloaded].used_and_unloaded(dir.path());
+                guests[1 - unloaded].truncated(dir.path()).assert_caught();
+                hosts_own_fault(dir.path());
+                assert_eq!((calls(), mended()), (1, 1), "the host's own did not reach it once");
+                0
+            })
+            .ends_with(0);
+        }
+    });
+}
+
+#[test]
+fn an_unloaded_copy_leaves_the_host_the_systems_own_action() {
+    guest::built();
+    story("unloaded_by_default");
+}
+
+fn unloaded_by_default(_: &[&str]) {
+    tells(|| {
+        let dir = TempDir::new();
+        for copies in [1, 2] {
+            fork(|| {
+                // SAFETY: the system's action is no handler.
+                assert_ne!(unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) }, libc::SIG_ERR);
+                for guest in Guest::several(dir.path(), copies) {
+                    guest.used_and_unloaded(dir.path());
+                }
+                hosts_own_fault(dir.path());
+                0
             })
             .dies_of(libc::SIGBUS);
         }

@@ -18,13 +18,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use clean::{story, tells};
-use mmf::{ErrorKind, FaultPolicy, Mapping, MappingOptions};
+use mmf::{Access, Dict, ErrorKind, FaultPolicy, Mapping, MappingOptions, Name, Region};
 use sigbus::{Host, calls, hosts_own_fault, install, mended};
 use system::{checked, fork};
-use testkit::{TempDir, Watchdog};
+use testkit::{TempDir, Watchdog, unique_name};
 
 testkit::peers! {
-    host_before, host_after, host_passes_on, nobodys_fault, blocked, replaced_again_and_again
+    host_before, host_after, host_after_and_no_opening, host_passes_on, nobodys_fault, blocked, replaced_again_and_again
 }
 
 /// A mapping of three pages, of which the last two are gone.
@@ -102,6 +102,43 @@ fn host_after(_: &[&str]) {
             })
             .ends_with(0);
         }
+    });
+}
+
+#[test]
+fn a_handler_installed_after_ours_is_followed_by_ours_at_growths_syncs_and_first_locks_too() {
+    story("host_after_and_no_opening");
+}
+
+fn host_after_and_no_opening(_: &[&str]) {
+    tells(|| {
+        let dir = TempDir::new();
+        fork(|| {
+            let first = truncated(&dir, &Mapping::options());
+            let grows = Mapping::options().size(4096).reserve(1 << 20).anonymous().unwrap();
+            let name = Name::local(unique_name("handler")).unwrap();
+            let region = Region::create_new(&name, 1 << 20).unwrap();
+            let read_only = Region::options().access(Access::ReadOnly).open(&name).unwrap();
+            let dict = Dict::create_new(dir.join("dict").as_path(), 1 << 20).unwrap();
+            dict.set_bytes("key", b"value").unwrap();
+            let actions: [&dyn Fn(); 5] = [
+                &|| grows.grow(100_000).unwrap(),
+                &|| grows.sync(..).unwrap(),
+                &|| region.write().unwrap().set(&[7; 100_000]).unwrap(),
+                &|| assert_eq!(read_only.to_vec().unwrap().len(), 100_000),
+                &|| dict.flush().unwrap(),
+            ];
+            for action in actions {
+                install(Host::WithDetails);
+                action();
+                assert_caught(&first);
+            }
+            assert_eq!(calls(), 0, "our fault reached the host");
+            hosts_own_fault(dir.path());
+            assert_eq!(mended(), 1);
+            0
+        })
+        .ends_with(0);
     });
 }
 
@@ -242,7 +279,7 @@ fn assert_reported(output: &Output, signals: &[i32], parts: &[&str]) {
 #[ignore = "needs python3"]
 fn python_gets_an_error_code_for_our_fault_and_its_faulthandler_still_reports_a_genuine_one() {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 6);
-    for when in ["before", "after"] {
+    for when in ["before", "after", "at last"] {
         let output = host("python3", "host.py", when);
         assert_reported(&output, &[libc::SIGBUS], &["Fatal Python error: Bus error", "in genuine_fault"]);
     }

@@ -3,8 +3,6 @@
 //! See [`durable`](super::durable) for what there is to be found. Whoever opens the dict for writing first in another boot
 //! of the machine looks for it, unless nothing had changed since the last flush.
 
-use std::sync::OnceLock;
-
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::durable::CLEAN;
@@ -18,13 +16,14 @@ use super::write::Writer;
 use super::{Dict, DictOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Source;
+use crate::shared::Shared;
 use crate::spec::Access;
 use crate::sys;
 
 /// What tells this boot from others; not 0. The machine is left out, since containers that share one boot, and a file, may each have
 /// an id of their own for it.
 pub(super) fn this_boot() -> u64 {
-    static BOOT: OnceLock<u64> = OnceLock::new();
+    static BOOT: Shared<u64> = Shared::new();
     *BOOT.get_or_init(|| xxh3_64(&sys::boot().boot).max(1))
 }
 

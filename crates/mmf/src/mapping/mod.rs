@@ -229,6 +229,7 @@ impl Mapping {
     }
 
     fn try_grow(&self, len: usize) -> Result<()> {
+        self.rearm();
         match self.access {
             Access::ReadWrite => {}
             Access::ReadOnly => return Err(Error::new(ErrorKind::ReadOnly, "grow")),
@@ -301,6 +302,7 @@ impl Mapping {
     /// A view that reaches `now`; twice as far as the last where that can be had, since each is kept to the end, and a
     /// process may have only so many (`vm.max_map_count`).
     fn farther(&self, now: usize, reach: usize) -> Result<View> {
+        self.rearm();
         let map = |reach| View::map(&self.object, &Place { reach, base_address: None, ..self.place });
         let twice = reach.saturating_mul(2).min(isize::MAX as usize);
         if twice > now {
@@ -337,6 +339,7 @@ impl Mapping {
     ///
     /// As [`flush`](Mapping::flush).
     pub fn sync(&self, range: impl RangeBounds<usize>) -> Result<()> {
+        self.rearm();
         let (offset, len) = self.resolve(range, "sync")?;
         if self.access != Access::ReadWrite {
             return Ok(());
@@ -345,6 +348,14 @@ impl Mapping {
         #[cfg(test)]
         trace::synced(offset..offset + len);
         synced.map_err(|error| self.name_it(error))
+    }
+
+    /// Takes up the trap for faults again if a handler that was installed since has replaced it. To ask costs one system call,
+    /// so this stands where others are made anyway. A failure leaves the handler that is there; the next opening reports it.
+    pub(crate) fn rearm(&self) {
+        if self.policy == FaultPolicy::Trap {
+            let _ = sys::guard::arm();
+        }
     }
 
     /// What can be passed to another process, which gives it to

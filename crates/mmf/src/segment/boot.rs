@@ -7,14 +7,13 @@
 //! No life depends on it. Who is dead is told by tokens alone, so that a boot which is told wrongly, as containers may be told
 //! one each, costs some time and no more.
 
-use std::sync::OnceLock;
-
 use super::layout::{SLOTS, at};
 use super::participants::{Participant, reap};
 use super::{Segment, Until};
 use crate::error::Result;
 use crate::lock::Refused;
 use crate::mapping::{Cell, Mapping};
+use crate::shared::Shared;
 use crate::sys;
 use crate::sys::guard::Fault;
 
@@ -60,7 +59,7 @@ fn words(id: [u8; 16]) -> [u64; 2] {
 
 /// It stays the same for as long as a process lives.
 pub(super) fn this_boot() -> &'static sys::Boot {
-    static THIS: OnceLock<sys::Boot> = OnceLock::new();
+    static THIS: Shared<sys::Boot> = Shared::new();
     THIS.get_or_init(sys::boot)
 }
 

@@ -64,14 +64,24 @@ pub(crate) struct Segment {
     pub(crate) mark: u128,
     /// Taken at the first lock or wait.
     participant: OnceLock<Participant>,
-    /// One that has its slot, and has to clear what another boot left before it does anything else.
-    unready: Mutex<Option<Participant>>,
+    /// What becomes the participant.
+    joining: Mutex<Joining>,
     /// For how long locks are waited for, unless somebody says otherwise.
     timeout: Option<Duration>,
     /// Forks that this process had behind it when this was made.
     forks: u32,
     /// The last field: the cells above point into it.
     pub(crate) map: Mapping,
+}
+
+/// What a handle has before it is a participant.
+#[derive(Default)]
+struct Joining {
+    /// Made when the handle is opened for writing: a process that has given up its rights since could not make them. `None`
+    /// where that failed; the first lock tries again and reports why.
+    tokens: Option<sys::Tokens>,
+    /// One that has its slot, and has to clear what another boot left before it does anything else.
+    unready: Option<Participant>,
 }
 
 impl Segment {
@@ -143,7 +153,13 @@ impl Segment {
         let last_boot = unsafe { LastBoot::new(&map) }?;
         let forks = sys::watch_forks();
         let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()? ^ (u128::from(forks) << 96);
-        let (participant, own_participant, unready) = (OnceLock::new(), OnceLock::new(), Mutex::new(None));
+        let (participant, own_participant) = (OnceLock::new(), OnceLock::new());
+        let mut joining = Joining::default();
+        if writable {
+            joining.tokens = sys::Tokens::new(map.object(), &header.id).ok();
+            // The first lock needs it too, and the file that tells it.
+            let _ = boot::this_boot();
+        }
         let (changing, unwinding, torn) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         Ok(Segment {
             header,
@@ -160,7 +176,7 @@ impl Segment {
             last_boot,
             mark,
             participant,
-            unready,
+            joining: Mutex::new(joining),
             timeout,
             forks,
             map,
@@ -201,16 +217,17 @@ impl Segment {
         if self.map.access() != Access::ReadWrite {
             return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
         }
+        self.map.rearm();
         let until = until.fixed();
         loop {
             // One thread attaches; the others take what it got.
-            let mut unready = self.unready.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(participant) = place.get() {
                 return Ok(participant);
             }
-            let participant = match unready.take() {
+            let participant = match joining.unready.take() {
                 Some(participant) => participant,
-                None => Participant::attach(self)?,
+                None => Participant::attach(self, &mut joining.tokens)?,
             };
             // Others may do the same, or have done it and use the lock already; and other threads have deadlines of
             // their own.
@@ -218,8 +235,8 @@ impl Segment {
                 Ok(()) => return Ok(place.get_or_init(|| participant)),
                 Err(refused) => refused,
             };
-            *unready = Some(participant);
-            drop(unready);
+            joining.unready = Some(participant);
+            drop(joining);
             if until.is_over() || !matches!(refused, Refused::Timeout { .. }) {
                 return Err(self.refused(refused, until, doing));
             }

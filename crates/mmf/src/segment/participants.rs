@@ -16,18 +16,41 @@ pub(crate) struct Participant {
 }
 
 impl Participant {
-    pub(super) fn attach(segment: &Segment) -> Result<Participant> {
-        let tokens = Tokens::new(segment.map.object(), &segment.header.id)?;
+    /// Takes a slot, with the tokens that the handle made when it was opened. Where it made none, or they were used up, they are
+    /// made now; that fails in a process that has given up the rights for it since.
+    pub(super) fn attach(segment: &Segment, prepared: &mut Option<Tokens>) -> Result<Participant> {
+        let tokens = match prepared.take() {
+            Some(tokens) => tokens,
+            None => Tokens::new(segment.map.object(), &segment.header.id)?,
+        };
+        match Participant::take_slot(segment, &tokens) {
+            Ok(seat) => Ok(Participant { tokens, seat }),
+            Err(error) => {
+                *prepared = Some(tokens);
+                Err(error)
+            }
+        }
+    }
+
+    fn take_slot(segment: &Segment, tokens: &Tokens) -> Result<Seat> {
         for slot in 0..SLOTS {
             // Somebody's, or one that a stranger has locked; there are others.
             if !tokens.take(slot)? {
                 continue;
             }
-            let Some(seat) = segment.lock.readers().seat(slot) else { break };
+            let Some(seat) = segment.lock.readers().seat(slot) else {
+                tokens.give(slot);
+                break;
+            };
             // Before anything tells others that somebody may sleep here.
             segment.bells.hang(segment.map.object(), slot);
-            move_in(segment, slot)?;
-            return Ok(Participant { tokens, seat });
+            match move_in(segment, slot) {
+                Ok(()) => return Ok(seat),
+                Err(error) => {
+                    tokens.give(slot);
+                    return Err(error);
+                }
+            }
         }
         let help = format!("a segment has room for {SLOTS} writable handles that lock or wait");
         Err(segment.name_it(Error::new(ErrorKind::Full, "attach to")).with_help(help))
@@ -96,9 +119,9 @@ impl Drop for Segment {
     fn drop(&mut self) {
         // A forked child's copy only closes: the slot is its parent's.
         if self.is_ours() {
-            let unready = self.unready.lock().unwrap_or_else(PoisonError::into_inner);
+            let joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
             let ready = self.participant.get().or(self.own_participant.get());
-            if let Some(participant) = ready.or(unready.as_ref()) {
+            if let Some(participant) = ready.or(joining.unready.as_ref()) {
                 participant.leave(self);
             }
         }

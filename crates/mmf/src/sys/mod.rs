@@ -61,10 +61,11 @@
 //! [`Tokens`]: which participants of a segment live, whatever user or namespace of process ids they run in.
 //!
 //! ```text
-//! Tokens::new(&Object, id: &[u8; 16]) -> Result<Tokens> for one handle; `id` is the segment's; takes none yet
+//! Tokens::new(&Object, id: &[u8; 16]) -> Result<Tokens> for one handle; `id` is the segment's; takes none yet; all that needs
+//!                                                       the right to open the object happens here
 //! Tokens::take(&self, slot) -> Result<bool>             has it from now on; false: somebody has it, or blocks it
 //! Tokens::give(&self, slot)
-//! Tokens::is_alive(&self, slot) -> Result<bool>         somebody else has it
+//! Tokens::is_alive(&self, slot) -> Result<bool>         a handle has it, this one or another
 //! Tokens::seize(&self, slot) -> Result<Option<Seized>>  has it until the result is dropped; None: somebody has it
 //! token_is_held(&Object, id, slot) -> Result<bool>      somebody has it; asked by one who may take none
 //! ```
@@ -74,6 +75,7 @@
 //!   other also within a process; a forked child has none of its parent's.
 //! - *One has it*, or nobody. Two who seize at once may both be refused, and for that moment see life where there is none;
 //!   neither is for long, and both ask again. Two may also both be let, but nobody takes it meanwhile.
+//! - Every call but `new` works after the process has given up rights (`setuid`, `chroot`, a sandbox without `open`).
 //! - `is_alive` needs no right but those that the handle has. That a peer may block a slot which nobody has is the
 //!   system's to prevent where it can; it costs that slot, and on Windows what its dead owner held, no more.
 //!

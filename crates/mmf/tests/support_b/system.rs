@@ -179,6 +179,12 @@ impl Child {
         );
     }
 
+    /// Waits for its end; `None` where a signal ended it.
+    pub(crate) fn code(mut self) -> Option<i32> {
+        let status = self.wait();
+        libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
+    }
+
     /// Kills it.
     #[track_caller]
     pub(crate) fn dies(self) {

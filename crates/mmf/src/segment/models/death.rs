@@ -95,7 +95,7 @@ pub(super) fn last(segment: &Segment, me: &Participant, data: &Data, legacy: &Le
 pub(super) fn attach(handles: &[Arc<Segment>], count: usize) -> Vec<Arc<Participant>> {
     let one = |slot: usize| {
         model::become_process(slot, None);
-        let participant = Participant::attach(&handles[slot]).unwrap();
+        let participant = Participant::attach(&handles[slot], &mut None).unwrap();
         assert_eq!(participant.slot(), slot);
         Arc::new(participant)
     };

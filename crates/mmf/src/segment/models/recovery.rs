@@ -75,7 +75,7 @@ fn moves_in(story: Story) {
                 let (data, legacy) = (Arc::clone(&data), Arc::clone(&legacy));
                 move || {
                     model::become_process(2, None);
-                    let me = Participant::attach(&segment).unwrap();
+                    let me = Participant::attach(&segment, &mut None).unwrap();
                     recover(&segment, &me, &data, &legacy).unwrap();
                     let occupied = segment.lock.readers().occupied().unwrap();
                     assert!(occupied.contains(&me.slot()), "it would read unseen");

@@ -27,3 +27,10 @@ pub(super) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) -> io::Resul
         code => Err(io::Error::other(format!("kern_return_t {code}"))),
     }
 }
+
+/// Whether the page of this address can be read.
+pub(super) fn can_be_read(address: *const u8) -> bool {
+    let mut byte = 0;
+    // SAFETY: there is room for one byte. What cannot be read is an error.
+    unsafe { copy(&raw mut byte, address, 1) }.is_ok()
+}

@@ -2,6 +2,7 @@
 //! sees what was done before it was given back.
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 
 use loom::sync::Mutex;
 
@@ -30,21 +31,24 @@ impl State {
     }
 }
 
-/// The tokens of one handle, and so of one process.
-pub(crate) struct Tokens {
-    process: usize,
+/// The tokens of one handle, and so of the process whose threads use it. A handle makes them when it is opened, before the
+/// threads of a model have become processes.
+pub(crate) struct Tokens;
+
+fn process() -> usize {
+    me(|me| me.process.get())
 }
 
 impl Tokens {
     pub(crate) fn new(_object: &Object, _id: &[u8; 16]) -> Result<Tokens> {
-        Ok(Tokens { process: me(|me| me.process.get()) })
+        Ok(Tokens)
     }
 
     pub(crate) fn take(&self, slot: usize) -> Result<bool> {
         Ok(self.grab(slot, |holders, _| {
             let free = holders.participant.is_none() && holders.reapers == 0;
             if free {
-                holders.participant = Some(self.process);
+                holders.participant = Some(process());
             }
             free
         }))
@@ -52,7 +56,7 @@ impl Tokens {
 
     pub(crate) fn give(&self, slot: usize) {
         give_back(slot, |holders| {
-            assert_eq!(holders.participant.take(), Some(self.process), "what is given back was one's own");
+            assert_eq!(holders.participant.take(), Some(process()), "what is given back was one's own");
         });
     }
 
@@ -62,7 +66,7 @@ impl Tokens {
         }
         let world = world();
         let holders = &world.tokens.slots.lock().unwrap()[slot];
-        let others = !world.tokens.shared.get() && holders.reapers & !(1 << self.process) != 0;
+        let others = !world.tokens.shared.get() && holders.reapers & !(1 << process()) != 0;
         Ok(holders.participant.is_some() || others)
     }
 
@@ -70,11 +74,11 @@ impl Tokens {
         let seized = self.grab(slot, |holders, shared| {
             let free = holders.participant.is_none() && (holders.reapers == 0 || shared);
             if free {
-                holders.reapers |= 1 << self.process;
+                holders.reapers |= 1 << process();
             }
             free
         });
-        Ok(seized.then(|| Seized { tokens: self, slot }))
+        Ok(seized.then(|| Seized { slot, _tokens: PhantomData }))
     }
 
     fn grab(&self, slot: usize, grab: impl FnOnce(&mut Holders, bool) -> bool) -> bool {
@@ -95,13 +99,13 @@ fn give_back(slot: usize, give: impl FnOnce(&mut Holders)) {
 
 /// A dead participant's token, held while its slot is cleared.
 pub(crate) struct Seized<'a> {
-    tokens: &'a Tokens,
     slot: usize,
+    _tokens: PhantomData<&'a Tokens>,
 }
 
 impl Drop for Seized<'_> {
     fn drop(&mut self) {
-        give_back(self.slot, |holders| holders.reapers &= !(1 << self.tokens.process));
+        give_back(self.slot, |holders| holders.reapers &= !(1 << process()));
     }
 }
 

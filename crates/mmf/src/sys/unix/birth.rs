@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::Resource;
 
 use super::native;
 use super::system;
@@ -131,6 +132,13 @@ pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno
     if i64::try_from(to).is_err() {
         return Err(Errno::FBIG);
     }
+    if from < to {
+        if let Err(errno) = check_file_limit(to) {
+            // A peer with a larger limit may have made it as long meanwhile.
+            let len = rustix::fs::fstat(fd)?.st_size;
+            return if u64::try_from(len).is_ok_and(|len| len >= to) { Ok(()) } else { Err(errno) };
+        }
+    }
     match native::allocate(fd, from, to) {
         // The file system cannot allocate: set the length, under a lock, since two who grow could shorten.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => native::with_growth_lock(fd, || {
@@ -138,6 +146,15 @@ pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno
             if u64::try_from(stat.st_size).unwrap_or(0) < to { rustix::fs::ftruncate(fd, to) } else { Ok(()) }
         }),
         result => result,
+    }
+}
+
+/// `FBIG` where this process may have no file of so many bytes. The system would tell it by `SIGXFSZ`, which ends the process
+/// unless it has a handler ([`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html), `RLIMIT_FSIZE`).
+pub(super) fn check_file_limit(len: u64) -> Result<(), Errno> {
+    match rustix::process::getrlimit(Resource::Fsize).current {
+        Some(most) if len > most => Err(Errno::FBIG),
+        _ => Ok(()),
     }
 }
 
@@ -157,6 +174,7 @@ pub(super) fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
 /// The size that `create` makes: large pages come whole.
 pub(super) fn size_to_make(spec: &Spec) -> Result<u64> {
     let size = spec.size.unwrap_or(0);
+    check_file_limit(size).map_err(system("create"))?;
     if spec.large_pages != LargePages::Require {
         return Ok(size);
     }

@@ -143,14 +143,13 @@ fn memory_available() -> Option<u64> {
 /// [`statfs(2)`]: https://man7.org/linux/man-pages/man2/statfs.2.html
 pub(super) fn is_remote(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     let kind = rustix::fs::fstatfs(fd)?.f_type;
-    let device = rustix::fs::fstat(fd)?.st_dev;
     // The field's type differs between systems; the numbers have 32 bits.
     #[allow(clippy::unnecessary_cast, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    Ok(may_be_shared(kind as u32, rustix::fs::major(device)))
+    may_be_shared(kind as u32, || Ok(rustix::fs::major(rustix::fs::fstat(fd)?.st_dev)))
 }
 
-/// `major` is that of the device which the file system is on, 0 where it is on none.
-fn may_be_shared(kind: u32, major: u32) -> bool {
+/// `major` tells that of the device which the file system is on, 0 where it is on none. It is asked for where it matters.
+fn may_be_shared(kind: u32, major: impl FnOnce() -> Result<u32, Errno>) -> Result<bool, Errno> {
     const SHARED: [u32; 18] = [
         0x6969,      // NFS
         0x517b,      // SMB
@@ -174,7 +173,7 @@ fn may_be_shared(kind: u32, major: u32) -> bool {
     /// File systems in programs: sshfs and what virtual machines share (virtiofs) as well as fuse-overlayfs, and nothing but
     /// their names tells them apart. One on a disk of its own (ntfs-3g) has that disk's number.
     const FUSE: u32 = 0x6573_5546;
-    SHARED.contains(&kind) || (kind == FUSE && major == 0)
+    Ok(SHARED.contains(&kind) || (kind == FUSE && major()? == 0))
 }
 
 /// Memory without a name, sealed so that nobody who gets the descriptor can shrink it ([`memfd_create(2)`]).
@@ -257,11 +256,10 @@ const HWPOISON: Errno = Errno::from_raw_os_error(133);
 
 #[cfg(test)]
 mod tests {
-    use super::may_be_shared;
-
     #[test]
     fn what_other_machines_may_share_is_told_by_its_type() {
         let (tmpfs, ext4, nfs, fuse) = (0x0102_1994, 0xef53, 0x6969, 0x6573_5546);
+        let may_be_shared = |kind, major| super::may_be_shared(kind, || Ok(major)).unwrap();
         assert!(!may_be_shared(tmpfs, 0) && !may_be_shared(ext4, 8));
         assert!(may_be_shared(nfs, 0));
         // sshfs, virtiofs; and ntfs-3g on a disk.

@@ -2,6 +2,7 @@
 
 mod bells;
 mod birth;
+mod code;
 mod file;
 mod forks;
 mod identity;
@@ -53,6 +54,8 @@ mod native;
 pub use std::os::fd::{BorrowedFd as BorrowedHandle, OwnedFd as OwnedHandle};
 
 pub(crate) use bells::{Bells, Rings};
+pub(crate) use code::keep_loaded;
+pub(crate) use forks::ForkLock;
 pub(crate) use identity::{boot, random_id};
 pub(crate) use named::{check_exact, list, sweep, unlink_exact};
 pub(crate) use object::Object;
@@ -61,7 +64,7 @@ pub(crate) use view::View;
 
 use rustix::io::Errno;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// `sysconf(_SC_PAGESIZE)`.
 pub(crate) fn page_size() -> usize {
@@ -93,25 +96,34 @@ fn unnamed_in_shared_dir() -> crate::error::Result<OwnedHandle> {
     Ok(birth::Newborn::in_dir(dir.fd.as_fd())?.into_fd())
 }
 
-/// Reads a byte of each page through the system, which reports the pages that are gone.
+/// Has the system read from each page, which reports the pages that are gone.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 fn touch(address: *mut u8, len: usize) -> Result<(), Errno> {
-    use crate::spec::FaultPolicy;
-    use crate::sys::guard;
-
-    let mut byte = 0_u8;
-    for at in (0..len).step_by(page_size()) {
-        let src = address.wrapping_add(at);
-        // SAFETY: `byte` is ours to write, and a source that cannot be read is what this policy reports.
-        let left = unsafe { guard::copy(FaultPolicy::SystemCalls, &raw mut byte, src, 1, src.addr(), src.addr() + 1) };
-        if left != 0 {
-            return Err(Errno::FAULT);
-        }
-    }
-    Ok(())
+    let mut pages = (0..len).step_by(page_size()).map(|at| address.wrapping_add(at));
+    if pages.all(|page| crate::sys::guard::can_be_read(page)) { Ok(()) } else { Err(Errno::FAULT) }
 }
 
 /// An error of `rustix`, as ours.
 fn system(doing: &'static str) -> impl FnOnce(Errno) -> Error {
-    move |errno| Error::system(doing, errno.into())
+    move |errno| {
+        let error = Error::system(doing, errno.into());
+        if errno == Errno::FBIG { error.with_help(too_large()) } else { error }
+    }
+}
+
+/// What to do about a file that may not be so large.
+#[cold]
+fn too_large() -> String {
+    match rustix::process::getrlimit(rustix::process::Resource::Fsize).current {
+        Some(most) => format!("a file of this process may have {most} bytes at most, see `ulimit -f`"),
+        None => "its file system has no files of that size".to_owned(),
+    }
+}
+
+/// Whether memory or disk is exhausted, so that it helps to free some.
+fn is_exhausted(error: &Error) -> bool {
+    let code = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .and_then(std::io::Error::raw_os_error);
+    *error.kind() == ErrorKind::NoSpace && code != Some(Errno::FBIG.raw_os_error())
 }

@@ -12,7 +12,7 @@ use super::live::{Holders, Judged, Live, Patience, WARY, holders, remove_if_dead
 use super::native::{self, LockKind};
 use super::object::{Object, check_demands, check_kind, check_owner, info_of, open_flags, out_of_space};
 use super::scope::{Identity, Missing, PREFIX, ScopeDir, file_name};
-use super::system;
+use super::{is_exhausted, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
 use crate::spec::{Listed, Spec, Swept};
@@ -81,7 +81,7 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
 /// Takes memory, where need be that of the dead, whose scope may be another: all lie in the same memory.
 pub(super) fn with_room<T>(take: impl Fn() -> Result<T>) -> Result<T> {
     match take() {
-        Err(error) if *error.kind() == ErrorKind::NoSpace => {
+        Err(error) if is_exhausted(&error) => {
             // What cannot be swept leaves the error that there is.
             let _ = sweep();
             take().map_err(out_of_space)

@@ -1,14 +1,17 @@
 //! An object of the system: a descriptor, and a hold on its name where that dies with its holders.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
 
 use super::birth::{extend, mode_of, size_to_make};
 use super::live::Live;
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
+use super::live::WARY;
 use super::scope::Identity;
-use super::{file, named, native, system};
+use super::{file, is_exhausted, named, native, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Source;
 use crate::spec::{Access, LargePages, ObjectInfo, Spec};
@@ -18,6 +21,8 @@ pub(crate) struct Object {
     /// Held for its drop: the name lives as long as somebody's.
     live: Option<Live>,
     location: Option<String>,
+    /// Asked for once: a description leads to the same file for ever.
+    identity: OnceLock<u128>,
 }
 
 impl Object {
@@ -54,14 +59,18 @@ impl Object {
                 .with_help("the handle passed on has fewer rights than the access asked for"));
         }
         check_demands(&handle, spec)?;
+        // What another process passed on may be inheritable or not.
+        rustix::io::fcntl_setfd(&handle, FdFlags::CLOEXEC).map_err(system("open"))?;
         Object::new(handle, None, None, spec)
     }
 
     /// Wraps what was opened or made close-on-exec.
     pub(super) fn new(fd: OwnedFd, live: Option<Live>, location: Option<String>, spec: &Spec) -> Result<Object> {
-        let flags = if spec.inheritable { FdFlags::empty() } else { FdFlags::CLOEXEC };
-        rustix::io::fcntl_setfd(&fd, flags).map_err(system("open"))?;
-        Ok(Object { fd, live, location })
+        if spec.inheritable {
+            rustix::io::fcntl_setfd(&fd, FdFlags::empty()).map_err(system("open"))?;
+        }
+        let identity = live.as_ref().map(|live| OnceLock::from(live.identity().number())).unwrap_or_default();
+        Ok(Object { fd, live, location, identity })
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
@@ -99,14 +108,32 @@ impl Object {
     }
 
     /// A description of its own on the same file, to hold locks with.
+    ///
+    /// Needs the rights that opening the file for writing needs, and the file's path or `/proc`: a process that may give
+    /// these up calls it before.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
     pub(super) fn second_description(&self) -> Result<OwnedFd> {
+        // The path costs half of what `/proc` does, if it still leads to this file.
+        let flags = OFlags::RDWR | WARY;
+        let by_path = self.location.as_ref().and_then(|path| rustix::fs::open(path, flags, Mode::empty()).ok());
+        if let Some(fd) = by_path {
+            let found = Identity::of(&rustix::fs::fstat(&fd).map_err(system("open a second time"))?);
+            if found.number() == self.identity()? {
+                return Ok(fd);
+            }
+        }
         native::reopen(self.fd.as_fd()).map_err(system("open a second time"))
     }
 
     /// Which file this is.
     pub(crate) fn identity(&self) -> Result<u128> {
-        Ok(Identity::of(&rustix::fs::fstat(&self.fd).map_err(system("examine"))?).number())
+        if let Some(identity) = self.identity.get() {
+            return Ok(*identity);
+        }
+        let identity = Identity::of(&rustix::fs::fstat(&self.fd).map_err(system("examine"))?).number();
+        // `set`, not `get_or_init`: it blocks no other thread while the system is asked. One that was first had the same.
+        let _ = self.identity.set(identity);
+        Ok(identity)
     }
 
     /// Whether another machine may have it open, whose locks say nothing about the life of processes here.
@@ -184,8 +211,5 @@ pub(super) fn check_owner(stat: &Stat, spec: &Spec) -> Result<()> {
 
 /// Tells where memory for named objects comes from when it is exhausted.
 pub(super) fn out_of_space(error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::NoSpace => error.with_help(native::NO_SPACE_HELP),
-        _ => error,
-    }
+    if is_exhausted(&error) { error.with_help(native::NO_SPACE_HELP) } else { error }
 }

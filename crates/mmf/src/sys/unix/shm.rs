@@ -7,7 +7,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::shm;
 
-use super::birth::{mode_of, size_to_make};
+use super::birth::{check_file_limit, mode_of, size_to_make};
 use crate::error::{Error, Result};
 use crate::spec::{Permissions, Spec};
 
@@ -17,11 +17,12 @@ pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<OwnedFd> {
         let what = "a segment under an exact name, where others could meet it before its header is there";
         return Err(Error::unsupported("create", what).with_help("give it a local or a global name"));
     }
+    let size = size_to_make(spec)?.max(spec.reserve.unwrap_or(0));
+    check_file_limit(size).map_err(super::system("create"))?;
     let mode = mode_of(spec.permissions.as_ref().unwrap_or(&Permissions::User))?;
     let system = |errno: Errno| Error::system("create", errno.into());
     let flags = shm::OFlags::RDWR | shm::OFlags::CREATE | shm::OFlags::EXCL;
     let fd = shm::open(exact_path(file), flags, mode).map_err(system)?;
-    let size = size_to_make(spec)?.max(spec.reserve.unwrap_or(0));
     rustix::fs::ftruncate(&fd, size).map_err(|errno| {
         let _ = shm::unlink(exact_path(file));
         system(errno)

@@ -5,55 +5,77 @@
 
 use std::cell::UnsafeCell;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
+use super::forks::{ForkGuard, ForkLock, Handlers};
 use super::object::Object;
 use super::ofd;
 use super::system;
 use crate::error::Result;
 
-/// One handle's tokens: its own, and those of the dead that it takes over for a moment.
+/// One handle's tokens: its own, and those of the dead that it takes over for a moment. All are locks of one description, so
+/// none conflicts with another.
 pub(crate) struct Tokens {
     own: Description,
-    /// A description apart, so that taking over one's own slot by mistake fails; one thread of the process at a time.
-    reaper: Mutex<Description>,
+    /// The slot that this handle has; `NO_SLOT`: none. Another lock on it would be granted, and its release would give the
+    /// token up.
+    taken: AtomicUsize,
+    /// Held by the thread that looks at the slots of others, or has one seized.
+    reaping: Mutex<()>,
 }
+
+const NO_SLOT: usize = usize::MAX;
 
 impl Tokens {
     pub(crate) fn new(object: &Object, _id: &[u8; 16]) -> Result<Tokens> {
-        let own = Description::new(object)?;
-        let reaper = Mutex::new(Description::new(object)?);
-        Ok(Tokens { own, reaper })
+        Ok(Tokens { own: Description::new(object)?, taken: AtomicUsize::new(NO_SLOT), reaping: Mutex::new(()) })
     }
 
     /// Takes the token of a slot for this handle's life; `false` where somebody has it.
     pub(crate) fn take(&self, slot: usize) -> Result<bool> {
-        granted(ofd::lock_slot(self.own.as_fd(), slot))
+        let taken = granted(ofd::lock_slot(self.own.as_fd(), slot))?;
+        if taken {
+            self.taken.store(slot, Ordering::Relaxed);
+        }
+        Ok(taken)
     }
 
     /// Gives the token back.
     pub(crate) fn give(&self, slot: usize) {
+        self.taken.store(NO_SLOT, Ordering::Relaxed);
         let _ = ofd::unlock_slot(self.own.as_fd(), slot);
     }
 
-    /// Whether somebody else has the token of this slot.
+    /// Whether the token of this slot is held, by another handle or by this one.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
-        let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
-        ofd::slot_is_locked(reaper.as_fd(), slot).map_err(system("probe"))
+        let _reaping = self.reaping();
+        Ok(self.has(slot) || ofd::slot_is_locked(self.own.as_fd(), slot).map_err(system("probe"))?)
     }
 
     /// Takes over the token of a dead participant until the result is dropped; `None` where it is not dead, or another does
     /// so.
     pub(crate) fn seize(&self, slot: usize) -> Result<Option<Seized<'_>>> {
-        let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
+        let reaping = self.reaping();
+        if self.has(slot) {
+            return Ok(None);
+        }
         // Whoever may read the object can hold the byte shared for as long as it likes, and then nobody gets it
         // exclusively. To share it keeps everybody out of the slot as well, but for others who clear it.
-        let fd = reaper.as_fd();
+        let fd = self.own.as_fd();
         let seized = granted(ofd::lock_slot(fd, slot))? || granted(ofd::share_slot(fd, slot))?;
-        Ok(seized.then_some(Seized { reaper, slot }))
+        Ok(seized.then_some(Seized { tokens: self, slot, _reaping: reaping }))
+    }
+
+    fn has(&self, slot: usize) -> bool {
+        self.taken.load(Ordering::Relaxed) == slot
+    }
+
+    fn reaping(&self) -> MutexGuard<'_, ()> {
+        self.reaping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,13 +87,15 @@ pub(crate) fn token_is_held(object: &Object, _id: &[u8; 16], slot: usize) -> Res
 
 /// A dead participant's token, held while its slot is cleared.
 pub(crate) struct Seized<'a> {
-    reaper: MutexGuard<'a, Description>,
+    tokens: &'a Tokens,
     slot: usize,
+    /// Given up last, after the drop has released the token.
+    _reaping: MutexGuard<'a, ()>,
 }
 
 impl Drop for Seized<'_> {
     fn drop(&mut self) {
-        let _ = ofd::unlock_slot(self.reaper.as_fd(), self.slot);
+        let _ = ofd::unlock_slot(self.tokens.own.as_fd(), self.slot);
     }
 }
 
@@ -92,7 +116,7 @@ impl Description {
         // Opened and listed under one lock, so that no fork comes in between.
         let mut open = open_descriptions();
         let fd = object.second_description()?.into_raw_fd();
-        open.push(fd);
+        open.list().push(fd);
         Ok(Description(fd))
     }
 }
@@ -109,20 +133,50 @@ impl Drop for Description {
     fn drop(&mut self) {
         let mut open = open_descriptions();
         // Not there: the fork handler closed it in this process, and the number may be somebody else's by now.
-        if let Some(at) = open.iter().position(|fd| *fd == self.0) {
-            open.swap_remove(at);
+        if let Some(at) = open.list().iter().position(|fd| *fd == self.0) {
+            open.list().swap_remove(at);
             // SAFETY: it is open, and only this value would have closed it.
             drop(unsafe { OwnedFd::from_raw_fd(self.0) });
         }
     }
 }
 
-static OPEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-fn open_descriptions() -> MutexGuard<'static, Vec<RawFd>> {
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+/// The descriptions that a forked child closes.
+struct Open {
+    lock: ForkLock,
+    list: UnsafeCell<Vec<RawFd>>,
 }
+
+// SAFETY: the list is reached through `Locked` and by fork handlers alone, each of which has the lock.
+unsafe impl Sync for Open {}
+
+static OPEN: Open = Open { lock: ForkLock::new(), list: UnsafeCell::new(Vec::new()) };
+
+/// The list, locked.
+struct Locked {
+    _guard: ForkGuard<'static>,
+}
+
+impl Locked {
+    fn list(&mut self) -> &mut Vec<RawFd> {
+        // SAFETY: this value has the lock, and lends the list for as long as it is borrowed itself.
+        unsafe { &mut *OPEN.list.get() }
+    }
+}
+
+fn open_descriptions() -> Locked {
+    let guard = OPEN.lock.lock();
+    if guard.taken_over {
+        // A fork that had begun before the handlers were registered: this child has the list as another thread was changing
+        // it. Its descriptions stay open here, and its parent's handles are its parent's.
+        // SAFETY: this thread has the lock. The old list is not looked at.
+        unsafe { ptr::write(OPEN.list.get(), Vec::new()) };
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    Locked { _guard: guard }
+}
+
+static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// How many forks this process descends from, as far as its handlers were told. A handle made before the last one
 /// belongs to another process.
@@ -137,43 +191,56 @@ pub(crate) fn watch_forks() -> u32 {
     forks()
 }
 
-/// The list's guard while a fork is under way.
-struct Forking(UnsafeCell<Option<MutexGuard<'static, Vec<RawFd>>>>);
-
-// SAFETY: touched by the fork handlers alone, and by those of one thread at a time: who has put a guard in holds the lock
-// that the next one needs first.
-unsafe impl Sync for Forking {}
-
-static FORKING: Forking = Forking(UnsafeCell::new(None));
-
 fn arm_fork_handlers() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: the handlers are functions that live as long as the program. In the child they call only what may be
-        // called between `fork` and `exec`: atomics, `close`, and the release of a lock that the same thread took.
-        unsafe { libc::pthread_atfork(Some(before), Some(after), Some(in_child)) };
-    });
+    static HANDLERS: Handlers = Handlers::new();
+    // In the child they do only what may be done between `fork` and `exec`: atomics and `close`.
+    HANDLERS.register(Some(before), Some(after), Some(in_child));
+}
+
+/// The thread that forks and so has the list locked; 0: none. Each handler may be registered several times: the first call of
+/// each does what is to be done, and the others find it done.
+static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Tells this thread from all others of the process, and is the same in a forked child.
+fn this_thread() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    // Without a destructor, so that it works to the thread's very end.
+    HERE.with(|here| ptr::from_ref(here).addr())
 }
 
 extern "C" fn before() {
-    let guard = open_descriptions();
-    // SAFETY: this thread holds the lock, see `Forking`.
-    unsafe { *FORKING.0.get() = Some(guard) };
+    if FORKING.load(Ordering::Relaxed) != this_thread() {
+        // Given up by `end`.
+        std::mem::forget(open_descriptions());
+        FORKING.store(this_thread(), Ordering::Relaxed);
+    }
 }
 
 extern "C" fn after() {
-    // SAFETY: this thread holds the lock, see `Forking`.
-    drop(unsafe { (*FORKING.0.get()).take() });
+    if FORKING.load(Ordering::Relaxed) == this_thread() {
+        end();
+    }
 }
 
 /// Closes this process's copies of its parent's tokens.
 extern "C" fn in_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: this thread is the copy of the one that took the lock, see `Forking`.
-    if let Some(mut open) = unsafe { (*FORKING.0.get()).take() } {
-        for fd in open.drain(..) {
-            // SAFETY: listed as open, and its owner's drop will not find it.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-        }
+    if FORKING.load(Ordering::Relaxed) != this_thread() {
+        return;
     }
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: this thread is the copy of the one that took the lock in `before`, and no other runs.
+    let list = unsafe { &mut *OPEN.list.get() };
+    for fd in list.drain(..) {
+        // SAFETY: listed as open, and its owner's drop will not find it.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    end();
+}
+
+/// Gives up what `before` took.
+fn end() {
+    FORKING.store(0, Ordering::Relaxed);
+    OPEN.lock.unlock();
 }

@@ -3,8 +3,9 @@
 //! Older systems have nothing public of the kind: there the word is looked at every millisecond by its owner.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::OnceLock;
 use std::time::Duration;
+
+use crate::shared::Shared;
 
 /// How often the word is looked at on older systems.
 const PERIOD: Duration = Duration::from_millis(1);
@@ -18,7 +19,7 @@ type WakeAll = unsafe extern "C" fn(*mut c_void, usize, u32) -> c_int;
 
 /// Looked up when first needed, so that the library loads on older systems.
 fn functions() -> Option<(WaitWithTimeout, WakeAll)> {
-    static FUNCTIONS: OnceLock<Option<(WaitWithTimeout, WakeAll)>> = OnceLock::new();
+    static FUNCTIONS: Shared<Option<(WaitWithTimeout, WakeAll)>> = Shared::new();
     *FUNCTIONS.get_or_init(|| {
         let wait = symbol(c"os_sync_wait_on_address_with_timeout")?;
         let wake = symbol(c"os_sync_wake_by_address_all")?;

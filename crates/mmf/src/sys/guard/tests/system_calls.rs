@@ -40,6 +40,19 @@ fn the_count_is_exact_on_both_sides() {
     }
 }
 
+#[test]
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn a_page_that_is_gone_cannot_be_read_and_any_other_can() {
+    let region = Region::new(4 * STEP, 4 * STEP);
+    for distance in [1, 7, 8, 64, 4096] {
+        assert!(guard::can_be_read(region.border().wrapping_sub(distance)), "{distance} before the border");
+    }
+    for distance in [0, 1, 8, 4095, 4096] {
+        assert!(!guard::can_be_read(region.border().wrapping_add(distance)), "{distance} behind the border");
+    }
+    assert!(!guard::can_be_read(std::ptr::null()));
+}
+
 /// Wine reads by `ptrace`, to which the forbidden pages that stand for gone ones are open.
 fn forbidden_pages_can_be_read() -> bool {
     #[cfg(windows)]

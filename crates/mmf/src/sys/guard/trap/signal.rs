@@ -12,11 +12,11 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::{Caught, landing};
 use crate::error::{Error, Result};
+use crate::sys::imp::{ForkLock, keep_loaded};
 
 mod chain;
 mod context;
@@ -35,8 +35,13 @@ const GENERATIONS: usize = 16;
 static PREVIOUS: [[AtomicPtr<libc::sigaction>; GENERATIONS]; SIGNALS.len()] =
     [const { [const { AtomicPtr::new(ptr::null_mut()) }; GENERATIONS] }; SIGNALS.len()];
 
-/// How many generations are used up, per signal. Its lock also makes installations follow each other.
-static USED: Mutex<[usize; SIGNALS.len()]> = Mutex::new([0; SIGNALS.len()]);
+/// How many generations are used up, per signal.
+static USED: [AtomicUsize; SIGNALS.len()] = [const { AtomicUsize::new(0) }; SIGNALS.len()];
+
+/// Held while a handler is installed, so that threads that arm at the same time use up one generation. A forked child that
+/// takes the lock over finds each step done or not done: it looks at the handler that is installed, and claims a
+/// generation of its own if that is not this copy's.
+static INSTALLING: ForkLock = ForkLock::new();
 
 pub(super) fn arm() -> Result<()> {
     for (index, &signal) in SIGNALS.iter().enumerate() {
@@ -59,12 +64,13 @@ fn query(signal: c_int) -> Result<libc::sigaction> {
 
 #[cold]
 fn install(index: usize, signal: c_int) -> Result<()> {
-    let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    keep_loaded();
+    let _installing = INSTALLING.lock();
     let before = query(signal)?;
     if doors::lead_here(before.sa_sigaction, signal) {
         return Ok(());
     }
-    let generation = used[index];
+    let generation = USED[index].load(Ordering::Relaxed);
     if generation == GENERATIONS {
         return Err(Error::unsupported(
             "catch faults",
@@ -72,7 +78,7 @@ fn install(index: usize, signal: c_int) -> Result<()> {
         )
         .with_help("find out who installs a handler again and again, or use FaultPolicy::SystemCalls"));
     }
-    used[index] += 1;
+    USED[index].store(generation + 1, Ordering::Relaxed);
 
     // The handler may run as soon as it is installed, so it must find its predecessor before.
     let previous = &PREVIOUS[index][generation];

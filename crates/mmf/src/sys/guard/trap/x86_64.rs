@@ -12,10 +12,9 @@
 use std::arch::asm;
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _MM_HINT_T0, _mm_prefetch};
-use std::sync::OnceLock;
-
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use crate::shared::Shared;
 use crate::sys::guard::{Fault, Matches};
 
 mod moves;
@@ -44,7 +43,7 @@ static TUNING: Tuning = Tuning {
 
 /// Chooses by what the processor has. Any mixture of old and new values is a correct choice.
 pub(super) fn tune() {
-    static CHOICE: OnceLock<(u32, usize)> = OnceLock::new();
+    static CHOICE: Shared<(u32, usize)> = Shared::new();
     let &(vectors, cache) = CHOICE.get_or_init(|| {
         let wide = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512bw");
         let vectors = if wide { 2 } else { u32::from(is_x86_feature_detected!("avx2")) };

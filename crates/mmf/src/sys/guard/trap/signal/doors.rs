@@ -18,7 +18,7 @@ use std::ffi::c_int;
 use std::ptr;
 
 use super::{GENERATIONS, before, handler};
-use crate::sys::guard::{probe_system_calls, syscalls};
+use crate::sys::guard::syscalls;
 
 const MARK: &[u8; HANDLER] = b"mmf fault handler, chain form 1!";
 const HANDLER: usize = 32;
@@ -120,14 +120,12 @@ fn is_marked(handler: usize) -> bool {
         return false;
     }
     let mark = ptr::with_exposed_provenance::<[u8; HANDLER]>(handler - HANDLER);
-    let mut found = [0; HANDLER];
-    // The handler's library may have been unloaded since, and code need not be readable, so the system reads.
-    // SAFETY: the array has room. Nothing writes to code; if the pages are gone or hidden, the call fails.
-    match unsafe { syscalls::copy(found.as_mut_ptr(), mark.cast(), HANDLER) } {
-        Ok(HANDLER) => found == *MARK,
-        _ if probe_system_calls().is_ok() => false,
-        // SAFETY: the handler is installed, or another copy's next, so its page is mapped; code is readable on the systems
-        // and processors that have no such call, or forbid it.
-        _ => (unsafe { mark.read() }) == *MARK,
+    // The handler's library may have been unloaded since, and code need not be readable, so the system is asked. Not by
+    // `process_vm_readv`: the default policy must work where a filter of system calls kills at that.
+    if !syscalls::can_be_read(mark.cast()) {
+        return false;
     }
+    // SAFETY: its page can be read. The handler is installed, or another copy's next: such a copy stays loaded, and any other
+    // owner that unmaps its handler's code at this very moment would have the next signal end the process anyway.
+    (unsafe { mark.read() }) == *MARK
 }
