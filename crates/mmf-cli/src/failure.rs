@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use mmf::ErrorKind;
 use serde::{Deserialize, Serialize};
 
+use crate::quoting::escaped;
+
 pub(crate) const FAILED: i32 = 1;
 pub(crate) const USAGE: i32 = 2;
 pub(crate) const NOT_FOUND: i32 = 3;
@@ -79,9 +81,9 @@ impl Failure {
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(message) = &self.message {
-            writeln!(f, "mmf: {message}")?;
+            writeln!(f, "mmf: {}", escaped(message))?;
         }
-        self.hints.iter().try_for_each(|hint| writeln!(f, "  {hint}"))
+        self.hints.iter().try_for_each(|hint| writeln!(f, "  {}", escaped(hint)))
     }
 }
 
@@ -138,6 +140,12 @@ mod tests {
             failure.to_string(),
             "mmf: cannot create anonymous memory: memory needs a size\n  give one with `size`\n"
         );
+    }
+
+    #[test]
+    fn what_a_peer_wrote_does_not_reach_the_terminal_by_an_error() {
+        let failure = Failure::new(FAILED, "no key \x1b[2J").hint("see\nthere");
+        assert_eq!(failure.to_string(), "mmf: no key \\u{1b}[2J\n  see\\nthere\n");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod json;
 mod lifetime;
 mod object;
 mod output;
+mod quoting;
 mod size;
 mod system;
 mod time;

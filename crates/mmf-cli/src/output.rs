@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::{FAILED, Failure, Result, USAGE};
+use crate::quoting::{escaped, escaped_but, safe_json};
 use crate::{size, system};
 
 /// Prints text to standard output.
@@ -20,14 +21,14 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Prints a value as JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => print(&(text + "\n")),
+        Ok(text) => print(&(safe_json(text) + "\n")),
         Err(error) => Err(Failure::new(FAILED, format!("cannot write JSON: {error}"))),
     }
 }
 
 /// Tells people something on standard error that is no part of the result.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", escaped_but(text, &['\n']));
 }
 
 /// A pipe whose reader has seen enough is a success.
@@ -103,7 +104,7 @@ impl<const N: usize> Table<N> {
     }
 
     pub(crate) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells);
+        self.rows.push(cells.map(|cell| escaped(&cell).into_owned()));
     }
 
     pub(crate) fn text(&self) -> String {

@@ -75,6 +75,40 @@ fn what_is_wrong_with_a_pair_changes_nothing() {
 }
 
 #[test]
+fn a_peers_control_characters_reach_no_line() {
+    let (name, dict) = dict("controls");
+    let odd = "\u{1b}]0;title\u{7}\u{9b}2J\nplain";
+    for key in ["plain", odd, "\"quoted\"", "größer \\ \"x\""] {
+        dict.set(key, key).unwrap();
+    }
+    let lines = mmf(["keys", &name]).exits(0).text();
+    assert!(!lines.contains(|c: char| c.is_control() && c != '\n'), "{lines:?}");
+    let read = |line: &str| match line.starts_with('"') {
+        true => serde_json::from_str(line).unwrap(),
+        false => line.to_owned(),
+    };
+    let mut keys = dict.keys().unwrap();
+    keys.sort_unstable();
+    assert_eq!(lines.lines().map(read).collect::<Vec<String>>(), keys);
+    assert!(lines.lines().any(|line| line == "plain") && lines.lines().any(|line| line == "größer \\ \"x\""));
+    // For scripts, as they are.
+    let raw = mmf(["keys", &name, "-0"]).exits(0).text();
+    assert_eq!(raw.split_terminator('\0').collect::<Vec<_>>(), keys);
+    let json = mmf(["keys", &name, "--json"]).exits(0);
+    assert!(!json.text().contains(|c: char| c.is_control() && c != '\n'), "{}", json.text());
+    assert_eq!(json.json(), serde_json::json!(keys));
+    mmf(["keys", &name, "-0", "--json"]).exits(2);
+    // A pipe gets a value as it is; JSON says the same with escapes.
+    assert_eq!(mmf(["get", &name, odd]).exits(0).text(), format!("{odd}\n"));
+    for verb in [&["get", &name, odd, "--json"][..], &["export", &name], &["check", &name]] {
+        let text = mmf(verb).exits(0).text();
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
+    mmf(["get", &name, "not \u{1b}[2J"]).exits(1).says("has no key");
+    mmf(["del", &name, "not \u{9b}2J"]).exits(1);
+}
+
+#[test]
 fn keys_are_removed_together_and_counted_by_any_number() {
     let (name, dict) = dict("count");
     mmf(["set", &name, "a=1", "b=2", "c=3"]).exits(0);

@@ -46,7 +46,9 @@ pub use error::{Error, ErrorKind, Holder, Result};
 pub use lock::{LockWord, LockWords, RawLock};
 pub use mapping::{Atom, Cursor, Mapping, MappingOptions, list, sweep};
 pub use name::{Name, Scope, Source};
-pub use region::{LockError, Participant, Plain, ReadGuard, Region, RegionOptions, RegionStatus, WriteGuard};
+pub use region::{
+    LockError, LockGuard, Participant, Plain, ReadGuard, Region, RegionOptions, RegionStatus, WriteGuard,
+};
 pub use spec::{Access, FaultPolicy, LargePages, Listed, ObjectInfo, Permissions, Swept};
 pub use sys::{BorrowedHandle, OwnedHandle};
 

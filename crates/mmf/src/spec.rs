@@ -166,9 +166,11 @@ pub struct Swept {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObjectInfo {
-    /// Its owner: a user id on Unix, an account or a security identifier on Windows.
+    /// Its owner: a user id on Unix, an account or a security identifier on Windows; empty if the
+    /// system has noted none.
     pub owner: String,
-    /// Who may open it: a mode such as `0600` on Unix, SDDL text on Windows.
+    /// Who may open it: a mode such as `0600` on Unix, SDDL text on Windows; empty if no owner is
+    /// noted.
     pub permissions: String,
     /// Where the system keeps it: a path, or the full name of the kernel's object.
     pub location: Option<String>,

@@ -122,7 +122,7 @@ fn who_lives_wins_over_another_boot() {
     assert!(!glance.is_poisoned().unwrap() && !region.is_poisoned().unwrap());
     let status = glance.status().unwrap();
     assert!(!status.poisoned && status.participants.len() == 1 && status.participants[0].writing, "{status:?}");
-    // Who takes it for another boot's waits for as long as it wants to, and is told for whom.
+    // A handle with another boot id waits for as long as it wants to, and is told for whom.
     thread::scope(|scope| {
         let late = || {
             let late = Region::options().timeout(Some(Duration::from_millis(60))).open(&*path).unwrap();
@@ -134,9 +134,9 @@ fn who_lives_wins_over_another_boot() {
             assert_eq!(failed(late.try_write()), ErrorKind::WouldBlock);
             assert!(is_timeout(&failed(late.write_for(Duration::from_millis(30)))));
             assert!(is_timeout(&failed(late.read())));
-            let waited = late.wait_changed(0, Instant::now() + Duration::from_millis(30)).unwrap_err();
-            assert!(is_timeout(waited.kind()), "{waited}");
-            assert!(is_timeout(late.clear_poison().unwrap_err().kind()));
+            // A checked participant lives, so this one attaches without waiting for the lock.
+            assert_ne!(late.wait_changed(0, Instant::now() + Duration::from_secs(5)).unwrap(), 0);
+            late.clear_poison().unwrap();
             assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
             late
         };
@@ -147,7 +147,7 @@ fn who_lives_wins_over_another_boot() {
         assert_eq!(glance.to_vec().unwrap(), b"newernts");
         assert_eq!(glance.status().unwrap().participants.len(), 2);
     });
-    assert_ne!(raw.load::<u64>(BOOT, Ordering::SeqCst).unwrap(), 1, "the present boot is there");
+    assert_eq!(raw.load::<u64>(BOOT, Ordering::SeqCst).unwrap(), 1, "containers do not take it from each other");
 }
 
 fn failed<G>(result: Result<G, LockError<G>>) -> ErrorKind {

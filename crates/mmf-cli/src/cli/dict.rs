@@ -33,7 +33,9 @@ pub(crate) struct SetArgs {
 /// Print a key's value
 ///
 /// Text is printed without quotes, bytes as they are, everything else as JSON. Where there is no such key the exit code
-/// is 1. Nobody is waited for: not for a lock, nor for a writer.
+/// is 1. Nobody is waited for: not for a lock, nor for a writer. On a terminal, control characters
+/// of text other than line ends and tabs are escaped, and bytes that have any are refused; a pipe
+/// or a file gets everything as it is.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct GetArgs {
@@ -69,6 +71,10 @@ pub(crate) struct DelArgs {
 }
 
 /// List the keys of a dict, in order
+///
+/// Each is a line of its own, as it is. One that is empty, begins with `"` or has control
+/// characters is written as a JSON string, so that no key can end a line or give orders to a
+/// terminal, and a line that begins with `"` is always JSON.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct KeysArgs {
@@ -78,6 +84,9 @@ pub(crate) struct KeysArgs {
     /// Print a JSON array
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print every key as it is, and a zero byte behind each, for `xargs -0`
+    #[arg(short = '0', long, conflicts_with = "json")]
+    pub(crate) null: bool,
     #[command(flatten)]
     pub(crate) looking: Looking,
 }

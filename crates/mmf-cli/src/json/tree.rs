@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+use crate::quoting::safe_json;
+
 /// What JSON has. Unlike `serde_json::Value` it keeps the order of maps, so that what is exported and imported again has
 /// the same bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +32,7 @@ impl Json {
     /// As one line.
     pub(crate) fn line(&self) -> String {
         // Its maps have strings as keys, and writing to a string cannot fail.
-        serde_json::to_string(self).unwrap_or_default()
+        safe_json(serde_json::to_string(self).unwrap_or_default())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `mmf info`.
 
-use mmf::{Access, ErrorKind, Mapping, Participant, Region, RegionStatus, Stats};
+use mmf::{Access, ErrorKind, Mapping, ObjectInfo, Participant, Region, RegionStatus, Stats};
 use serde::Serialize;
 
 use crate::cli::InfoArgs;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         }
         Opened::Unusable(error) => problem = Some(reason(error)),
     }
-    let info = map.info()?;
+    let owner = Owner::of(map.info());
     let size = map.len() as u64;
     if args.json {
         return print_json(&About {
@@ -38,10 +38,10 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
             kind: opened.kind(),
             size,
             page_size: mmf::page_size(),
-            owner: info.owner,
-            permissions: info.permissions,
+            owner: owner.owner.ok(),
+            permissions: owner.permissions,
             writable: writable.is_ok(),
-            location: info.location,
+            location: owner.location,
             problem,
             region: region.as_ref().map(AboutRegion::from),
             dict,
@@ -52,10 +52,10 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
     tell("kind", opened.kind().to_owned());
     tell("size", exact(size));
     tell("pages of", format!("{} bytes", mmf::page_size()));
-    tell("owner", info.owner);
-    tell("permissions", info.permissions);
+    tell("owner", owner.owner.unwrap_or_else(|why| format!("not known: {why}")));
+    tell("permissions", owner.permissions.unwrap_or_else(|| "not known".to_owned()));
     tell("you may", access.to_owned());
-    if let Some(location) = info.location {
+    if let Some(location) = owner.location {
         tell("location", location);
     }
     if let Some(problem) = problem {
@@ -84,6 +84,29 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         text += &participants(&region);
     }
     print(&text)
+}
+
+/// What the system says of an object's owner, which some objects do not have, or not for every user
+/// to read.
+struct Owner {
+    /// Or why it is not known.
+    owner: Result<String, String>,
+    permissions: Option<String>,
+    location: Option<String>,
+}
+
+impl Owner {
+    fn of(info: mmf::Result<ObjectInfo>) -> Owner {
+        match info {
+            Ok(info) => {
+                let known = |text: String| Some(text).filter(|text| !text.is_empty());
+                let owner = known(info.owner)
+                    .ok_or_else(|| "the program that made it gave it none, so any user may have made it".to_owned());
+                Owner { owner, permissions: known(info.permissions), location: info.location }
+            }
+            Err(error) => Owner { owner: Err(reason(&error)), permissions: None, location: None },
+        }
+    }
 }
 
 fn exact(size: u64) -> String {
@@ -128,8 +151,9 @@ struct About {
     kind: &'static str,
     size: u64,
     page_size: usize,
-    owner: String,
-    permissions: String,
+    /// `null` if it is not known.
+    owner: Option<String>,
+    permissions: Option<String>,
     writable: bool,
     location: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,5 +210,23 @@ impl From<&RegionStatus> for AboutRegion {
             created: utc(status.created),
             participants: status.participants.iter().map(participant).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_without_an_owner_is_shown_with_what_is_known() {
+        let mut info = ObjectInfo::default();
+        info.location = Some("there".to_owned());
+        let owner = Owner::of(Ok(info.clone()));
+        assert!(owner.owner.is_err_and(|why| why.contains("any user")));
+        assert_eq!((owner.permissions, owner.location), (None, Some("there".to_owned())));
+        info.owner = "ann".to_owned();
+        assert_eq!(Owner::of(Ok(info)).owner, Ok("ann".to_owned()));
+        let error = Mapping::options().size(0).anonymous().expect_err("no size");
+        assert_eq!(Owner::of(Err(error)).owner, Err("memory needs a size".to_owned()));
     }
 }

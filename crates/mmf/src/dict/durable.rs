@@ -51,7 +51,7 @@ impl Writer<'_> {
     /// Before the first change of all: the disk must not have anything of what is changed without the boot.
     pub(super) fn begin_boot(&self) -> Result<()> {
         let map = self.heap.map;
-        map.put_word(at::BOOT, recover::this_boot())?;
+        map.put_word(at::BOOT, recover::boot_to_store(self.dict)?)?;
         if self.dict.is_file() { map.sync(at::BOOT..at::BOOT + 8) } else { Ok(()) }
     }
 

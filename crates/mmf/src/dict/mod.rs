@@ -135,6 +135,7 @@ impl Dict {
     /// Takes up a segment of this kind.
     fn of(mut segment: Segment, timeout: Option<Duration>) -> Result<Dict> {
         segment.map.set_structured();
+        segment.has_more_checks();
         let Some(shape) = Shape::of(segment.header.capacity) else {
             return Err(Error::mismatch("its capacity", "one that a dict can have", segment.header.capacity));
         };

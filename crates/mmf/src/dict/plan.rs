@@ -445,8 +445,14 @@ fn finish_these(map: &Mapping, shape: &Shape, count: u64) -> Result<()> {
 
 #[cold]
 pub(super) fn half_repaired(map: &Mapping) -> Error {
-    let reason = "a repair of it is under way, or was cut off".to_owned();
-    map.name_it(Error::new(ErrorKind::Damaged { reason }, "use")).with_help("run `mmf repair`")
+    let (reason, help) = match super::recover::was_cut_off(map) {
+        Ok(true) => (
+            "the rebuild of it after a power cut is under way, or was cut off",
+            "try again; if no process is rebuilding it, open it once for writing",
+        ),
+        _ => ("a repair of it is under way, or was cut off", "run `mmf repair`"),
+    };
+    map.name_it(Error::new(ErrorKind::Damaged { reason: reason.to_owned() }, "use")).with_help(help)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::durable::{CLEAN, FLUSHED_BEFORE};
 use super::heap::{EVER, Heap, LINK, LINKS, STATE, State, stored};
 use super::index::count_of;
 use super::record::{STAMP, VERSION};
-use super::recover::this_boot;
+use super::recover::{begin_rebuild, boot_to_store};
 use super::report::Report;
 use super::shape::{Shape, at, class, number};
 use super::survey::{Survey, Trust, VERSIONS, Whole, is_removal};
@@ -113,11 +113,9 @@ impl<'a> Rebuild<'a> {
         for word in [at::COMMIT, at::FLUSHED] {
             choice.newest = choice.newest.max(Some(self.map.word(word)?).filter(|it| *it < VERSIONS).unwrap_or(0));
         }
-        if self.trust == Trust::Nothing {
-            // Whoever reads without the lock shall not take what the index does not lead to for what is not there.
-            let count = self.map.word(at::BUCKETS)?;
-            self.map.put_word(at::BUCKETS, count & !count_of(count))?;
-        }
+        // Readers without the lock must not take a key that the index does not lead to for one that
+        // is absent.
+        begin_rebuild(self.dict, self.trust)?;
         self.forget_what_lost(&choice, &classes)?;
         self.sync()?;
         self.forget_removals(&choice)?;
@@ -430,7 +428,7 @@ impl<'a> Rebuild<'a> {
         self.sync()?;
         map.put_word(at::JOURNAL, 0)?;
         map.put_word(at::DURABLE, if is_file { CLEAN | FLUSHED_BEFORE } else { 0 })?;
-        map.put_word(at::BOOT, this_boot())?;
+        map.put_word(at::BOOT, boot_to_store(self.dict)?)?;
         self.sync()
     }
 

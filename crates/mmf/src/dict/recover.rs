@@ -1,12 +1,69 @@
 //! After a power cut, and after damage: the dict is made anew from those records that are whole.
 //!
-//! See [`durable`](super::durable) for what there is to be found. Whoever opens the dict for writing first in another boot
-//! of the machine looks for it, unless nothing had changed since the last flush.
+//! # When a dict is rebuilt
+//!
+//! See [`durable`](super::durable) for what a power cut leaves. A handle for writing decides it
+//! when it opens a file, before anything else, by BOOT, the boot in which the dict was opened for
+//! writing last:
+//!
+//! 1. BOOT is 0 (no change yet) or this boot: there is nothing to do. No lock is taken.
+//! 2. Else it attaches as a participant that has not been checked, takes the lock for writing, and
+//!    reads BOOT again. This boot: another process has rebuilt it meanwhile, and there is nothing
+//!    to do.
+//! 3. JOURNAL is [`REPAIR`](plan::REPAIR), and BOOT is [`RECOVERING`]: a rebuild was cut off. It is
+//!    done again, whatever participants live: they can do nothing until it is. With another BOOT a
+//!    repair was cut off. It has to be done again by hand, and the handle is refused.
+//! 4. A checked participant lives (see `segment/boot.rs`): the machine has not stopped since that
+//!    participant's checks, and BOOT is the id of another container. There is nothing to do, and
+//!    BOOT stays, so that containers do not take it from each other. (RECOVERING becomes this boot:
+//!    the rebuild was cut off before its first store or after its last.)
+//! 5. CLEAN: the disk has all of it. BOOT becomes this boot.
+//! 6. Else the dict is rebuilt.
+//!
+//! In all cases but a refusal the handle then takes its second token, still under the lock: it is a
+//! checked participant from then on. A handle that ended at 1 takes both tokens when it attaches.
+//! Its check stays right, since the machine does not stop while the handle's process lives.
+//!
+//! # Why that is safe
+//!
+//! *Two processes open the file at the same time after a power cut.* Both may be attached, so the
+//! first token says nothing. The one that gets the lock rebuilds; the other waits for the lock and
+//! finds this boot at 2. If the first is killed, the system releases its lock and tokens, and the
+//! second finds RECOVERING at 3 or the old boot at 6. An unchecked participant, such as a repair,
+//! never has the second token, so step 4 does not count it.
+//!
+//! *A process with the boot id that BOOT names opens the file while another rebuilds it.* The
+//! rebuild replaces BOOT by RECOVERING before it changes anything else, so that process does not
+//! end at 1.
+//!
+//! *A handle was opened before the rebuild and has not locked.* It has no token, so it does not
+//! keep the rebuild from being made. When it locks, it waits for the lock, and then finds the
+//! rebuilt dict, or RECOVERING, and does the rest itself ([`Writer::begin`]).
+//!
+//! *Readers without a lock.* From before the first destructive store on, BUCKETS has no buckets,
+//! and JOURNAL is REPAIR until after the last store. The upper bits of BUCKETS end larger than they
+//! began. A reader returns "absent" in three cases:
+//!
+//! - A slot leads to a record that says so, whose stamp and slot did not change: a removal, a
+//!   version up to FLOOR, or a change that is not committed and has no record before. The rebuild
+//!   makes no removal and does not raise FLOOR. So that record is from before.
+//! - No slot of the bucket leads to the key. Behind that, with an acquire fence, the reader reads
+//!   BUCKETS again, on the fast path too. If any word that it read was stored by the rebuild,
+//!   BUCKETS is not what it was, and it reads everything again.
+//! - BUCKETS has no buckets. Then it reads JOURNAL: REPAIR is an error. If that is not there any
+//!   more, the rebuild has stored BUCKETS before, and the second look at BUCKETS shows it.
+//!
+//! *The disk.* RECOVERING is synced before anything else is stored. After a second power cut in the
+//! middle BOOT is neither 0 nor a boot, and step 3 or 6 does it again. Older releases take
+//! RECOVERING for another boot, find REPAIR in JOURNAL and refuse the file.
+
+use std::sync::atomic::Ordering;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::durable::CLEAN;
 use super::heap::LINK;
+use super::index::count_of;
 use super::plan;
 use super::rebuild::{Rebuild, Retired};
 use super::report::Report;
@@ -15,30 +72,83 @@ use super::survey::Trust;
 use super::write::Writer;
 use super::{Dict, DictOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Mapping;
 use crate::name::Source;
-use crate::shared::Shared;
+use crate::segment;
 use crate::spec::Access;
-use crate::sys;
+use crate::sys::fence;
 
-/// What tells this boot from others; not 0. The machine is left out, since containers that share one boot, and a file, may each have
-/// an id of their own for it.
-pub(super) fn this_boot() -> u64 {
-    static BOOT: Shared<u64> = Shared::new();
-    *BOOT.get_or_init(|| xxh3_64(&sys::boot().boot).max(1))
+/// In the place of BOOT while a rebuild is under way or was cut off.
+pub(super) const RECOVERING: u64 = u64::MAX;
+
+/// In the place of BOOT while a repair follows a rebuild that was cut off: a boot that there never
+/// was.
+const NO_BOOT: u64 = u64::MAX - 1;
+
+/// What tells this boot from others; neither 0 nor [`RECOVERING`]. The machine is left out, since
+/// containers that share one boot, and a file, may each have an id of their own for it.
+pub(super) fn this_boot() -> Result<u64> {
+    Ok(boot_of(&segment::this_boot()?.boot))
+}
+
+fn boot_of(id: &[u8; 16]) -> u64 {
+    xxh3_64(id).clamp(1, NO_BOOT - 1)
+}
+
+/// What a change stores in BOOT. A dict in memory does not outlive the machine, so a process
+/// without a boot id can use it.
+pub(super) fn boot_to_store(dict: &Dict) -> Result<u64> {
+    let boot = this_boot();
+    if dict.is_file() { boot } else { Ok(boot.unwrap_or(NO_BOOT)) }
+}
+
+/// Says that the dict is being rebuilt, to readers and on the disk. The caller has the lock and has
+/// stored nothing yet.
+pub(super) fn begin_rebuild(dict: &Dict, trust: Trust) -> Result<()> {
+    let map = &dict.segment.map;
+    // A repair has done its part already; it looks at more than a rebuild does, which must not take
+    // its place.
+    if trust == Trust::Table {
+        map.put_word(at::BOOT, RECOVERING)?;
+        if dict.is_file() {
+            map.sync(at::BOOT..at::BOOT + 8)?;
+        }
+        map.put_word(at::JOURNAL, plan::REPAIR)?;
+    }
+    let count = map.word(at::BUCKETS)?;
+    map.put_word(at::BUCKETS, count & !count_of(count))?;
+    // Stores of whole spans are not releases.
+    fence(Ordering::Release);
+    Ok(())
+}
+
+/// Whether a rebuild was cut off, which whoever has the lock does again.
+pub(super) fn was_cut_off(map: &Mapping) -> Result<bool> {
+    Ok(map.word(at::JOURNAL)? == plan::REPAIR && map.word(at::BOOT)? == RECOVERING)
+}
+
+/// Rebuilds the dict. The caller has the lock.
+#[cold]
+#[inline(never)]
+pub(super) fn rebuild(dict: &Dict) -> Result<()> {
+    Rebuild::new(dict, Trust::Table)?.run(&Retired::Unknown, &mut Report::default()).map(drop)
 }
 
 impl Dict {
     pub(super) fn is_file(&self) -> bool {
-        matches!(self.segment.map.source(), Some(Source::File(_)))
+        self.segment.is_file()
     }
 
     /// Whether what is there can be gone by: it was written in this boot, or nothing had changed since it was flushed.
     pub(super) fn is_trusted(&self) -> Result<bool> {
-        let boot = self.segment.map.word(at::BOOT)?;
-        if boot == 0 || boot == this_boot() || !self.is_file() {
+        if !self.is_file() {
             return Ok(true);
         }
-        Ok(self.segment.map.word(at::DURABLE)? & CLEAN != 0)
+        let boot = self.segment.map.word(at::BOOT)?;
+        if boot == 0 || boot == this_boot()? {
+            return Ok(true);
+        }
+        Ok(self.segment.map.word(at::DURABLE)? & CLEAN != 0 || self.segment.has_checked_participant()?)
     }
 
     /// Opens a dict that is damaged, and makes it anew from all that is whole: values whose checksums are right. What was
@@ -101,6 +211,11 @@ impl Dict {
             }
             retired = self.retired(&mut report);
         }
+        if self.segment.map.word(at::BOOT)? == RECOVERING {
+            // A repair that is cut off must not be taken for a rebuild that was. No boot has this
+            // number.
+            self.segment.map.put_word(at::BOOT, NO_BOOT)?;
+        }
         // Cut off, it must not be taken for whole: no journal is that long, so whoever takes the lock refuses it until a repair
         // is done.
         self.segment.map.put_word(at::JOURNAL, plan::REPAIR)?;
@@ -144,37 +259,80 @@ impl Dict {
     }
 }
 
-/// Sees to it that a dict that was just opened can be used: after a power cut it is made anew.
+/// Checks a dict that was just opened, and rebuilds it after a power cut; see the top of this file.
 pub(super) fn after_power_cut(dict: &Dict) -> Result<()> {
-    let map = &dict.segment.map;
-    let boot = map.word(at::BOOT)?;
-    if boot == 0 || boot == this_boot() {
-        return Ok(());
+    if dict.is_file() {
+        let boot = dict.segment.map.word(at::BOOT)?;
+        if boot != 0 && boot != this_boot()? {
+            return if dict.segment.map.access() == Access::ReadWrite {
+                check(dict)
+            } else {
+                check_to_read(dict, boot)
+            };
+        }
     }
-    another_boot(dict)
+    dict.segment.end_checks()
 }
 
+/// Steps 2 to 6.
 #[cold]
-fn another_boot(dict: &Dict) -> Result<()> {
+fn check(dict: &Dict) -> Result<()> {
     let map = &dict.segment.map;
-    if map.access() != Access::ReadWrite {
-        dict.heap().refuse_half_repaired()?;
-        if dict.is_trusted()? {
-            return Ok(());
-        }
-        let reason = "the machine stopped before its last changes were on the disk".to_owned();
-        let error = map.name_it(Error::new(ErrorKind::Damaged { reason }, "open"));
-        return Err(error.with_help("open it once for writing, or run `mmf repair`"));
-    }
+    let this = this_boot()?;
     let mut plan = plan::Plan::new();
     let _writer = Writer::take(dict, &mut plan, dict.usual(), "recover")?;
-    // Somebody else may have come first.
-    if map.word(at::BOOT)? == this_boot() {
-        return Ok(());
+    let boot = map.word(at::BOOT)?;
+    if boot != this {
+        if was_cut_off(map)? {
+            rebuild(dict)?;
+        } else {
+            dict.heap().refuse_half_repaired()?;
+            if dict.segment.has_checked_participant()? {
+                if boot == RECOVERING {
+                    map.put_word(at::BOOT, this)?;
+                }
+            } else if map.word(at::DURABLE)? & CLEAN != 0 {
+                map.put_word(at::BOOT, this)?;
+            } else {
+                rebuild(dict)?;
+            }
+        }
     }
-    dict.heap().refuse_half_repaired()?;
-    if dict.is_trusted()? {
-        return map.put_word(at::BOOT, this_boot());
+    dict.segment.end_checks()
+}
+
+/// Refuses a handle for reading if the dict has to be rebuilt. It takes no lock.
+#[cold]
+fn check_to_read(dict: &Dict, mut boot: u64) -> Result<()> {
+    let map = &dict.segment.map;
+    // A rebuild takes longer than a look, so more of them during one opening are no honest peer's.
+    for _ in 0..100 {
+        let refused = dict.heap().refuse_half_repaired();
+        if refused.is_ok() && dict.is_trusted()? {
+            return Ok(());
+        }
+        // Another process may have rebuilt it between the looks at one word and the next.
+        let now = map.word(at::BOOT)?;
+        if now == boot {
+            refused?;
+            break;
+        }
+        boot = now;
     }
-    Rebuild::new(dict, Trust::Table)?.run(&Retired::Unknown, &mut Report::default()).map(drop)
+    let reason = "its last changes were made before the machine stopped, or where another boot id is told, and no flush followed";
+    let error = map.name_it(Error::new(ErrorKind::Damaged { reason: reason.to_owned() }, "open"));
+    Err(error.with_help("open it once for writing, or run `mmf repair`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_boot_has_a_number_that_means_something_else() {
+        for id in 0..1000_u128 {
+            let boot = boot_of(&id.to_le_bytes());
+            assert!(boot != 0 && boot != RECOVERING, "{id}");
+        }
+    }
 }

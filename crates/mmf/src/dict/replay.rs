@@ -16,6 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Dict;
+use super::recover::RECOVERING;
 use super::shape::at;
 use crate::error::ErrorKind;
 use crate::mapping::trace::{self, Event};
@@ -330,7 +331,8 @@ impl Life {
 /// The machine has started again: another boot.
 fn start_again(disk: &mut [u8], numbers: &mut Numbers) {
     let boot = &mut disk[at::BOOT..at::BOOT + 8];
-    if *boot != [0; 8] {
+    // A rebuild that was cut off has said so in place of a boot.
+    if *boot != [0; 8] && *boot != RECOVERING.to_le_bytes() {
         boot.copy_from_slice(&(1 + numbers.below(1000) as u64).to_le_bytes());
     }
     kill(disk, numbers);

@@ -8,6 +8,7 @@ use super::index::{Place, count_of, slot_for};
 use super::plan::{self, Plan};
 use super::read::{HeadAndKey, same};
 use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
+use super::recover;
 use super::ring::Ring;
 use super::shape::{at, class};
 use crate::error::{Error, ErrorKind, Result};
@@ -96,9 +97,24 @@ impl<'a> Writer<'a> {
     /// Brings what a dead writer left half done to its end.
     #[inline(always)]
     pub(super) fn begin(&mut self) -> Result<()> {
-        // Who died may not have told anybody.
-        self.changed |= plan::finish(self.heap.map, self.heap.shape)?;
+        match plan::finish(self.heap.map, self.heap.shape) {
+            // The dead writer may have woken no process that waits for changes.
+            Ok(finished) => self.changed |= finished,
+            Err(error) => self.rebuild_if_cut_off(error)?,
+        }
         self.durable = self.heap.map.word(at::DURABLE)?;
+        Ok(())
+    }
+
+    /// Does a rebuild again that was cut off, or gives the error back.
+    #[cold]
+    #[inline(never)]
+    fn rebuild_if_cut_off(&mut self, error: Error) -> Result<()> {
+        if !recover::was_cut_off(self.heap.map)? {
+            return Err(error);
+        }
+        recover::rebuild(self.dict)?;
+        self.changed = true;
         Ok(())
     }
 

@@ -1,74 +1,13 @@
 //! What holds the lock.
 
-use std::fmt;
 use std::io;
 
 use super::held;
+use super::lock_error::LockError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
 use crate::segment::{Held, Mine, Seat, Segment, Until};
 use crate::sys::guard::Fault;
-
-/// Why a lock was not simply obtained.
-///
-/// It converts into [`Error`], so that `?` treats poison as the failure that it usually is.
-pub enum LockError<G> {
-    /// A writer died or panicked with a change half made. This is the lock all the same, to look and to mend.
-    Poisoned(G),
-    /// There is no lock.
-    Failed(Error),
-}
-
-impl<G> LockError<G> {
-    /// The guard, poison or not.
-    ///
-    /// # Errors
-    ///
-    /// The error of a lock that was not obtained.
-    pub fn into_guard(self) -> Result<G> {
-        match self {
-            LockError::Poisoned(guard) => Ok(guard),
-            LockError::Failed(error) => Err(error),
-        }
-    }
-}
-
-impl<G> fmt::Debug for LockError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LockError::Poisoned(_) => f.write_str("Poisoned(..)"),
-            LockError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
-        }
-    }
-}
-
-impl<G> fmt::Display for LockError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LockError::Poisoned(_) => write!(f, "cannot lock: {}", ErrorKind::Poisoned),
-            LockError::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<G> std::error::Error for LockError<G> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            LockError::Poisoned(_) => None,
-            LockError::Failed(error) => error.source(),
-        }
-    }
-}
-
-impl<G> From<LockError<G>> for Error {
-    fn from(error: LockError<G>) -> Error {
-        match error {
-            LockError::Poisoned(_) => Error::new(ErrorKind::Poisoned, "lock")
-                .with_help("look at what is there, mend or replace it, and clear the poison"),
-            LockError::Failed(error) => error,
-        }
-    }
-}
 
 /// Data without references, padding and values that are not allowed: any bytes are one, and it is only bytes.
 ///
@@ -327,7 +266,7 @@ impl Drop for WriteGuard<'_> {
 macro_rules! reading {
     ($guard:ident) => {
         impl $guard<'_> {
-            fn segment(&self) -> &Segment {
+            pub(super) fn segment(&self) -> &Segment {
                 self.mine.segment()
             }
 

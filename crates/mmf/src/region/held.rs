@@ -48,11 +48,18 @@ fn len_beyond(segment: &Segment, told: Result<u64, Fault>, doing: &'static str) 
     Err(segment.name_it(Error::new(ErrorKind::Damaged { reason }, doing)))
 }
 
+/// A writer died or panicked with a change half made.
+#[cold]
+pub(super) fn poisoned(segment: &Segment, doing: &'static str) -> Error {
+    let help = "examine the contents, correct or replace them under the lock for writing, then clear the poison (`clear_poison`)";
+    segment.name_it(Error::new(ErrorKind::Poisoned, doing)).with_help(help)
+}
+
 /// Copies the contents without a lock: again and again until no writer came between.
 pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until) -> Result<()> {
     let doing = "read";
     let deadline = until.deadline();
-    let poisoned = || Err(segment.name_it(Error::new(ErrorKind::Poisoned, doing)));
+    let poisoned = || Err(poisoned(segment, doing));
     let (mut last, mut looks, mut sleep) = (None, 0, SHORTEST_SLEEP);
     loop {
         let before = segment.or_gone(segment.version.load(), doing)?;

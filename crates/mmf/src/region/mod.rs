@@ -2,10 +2,12 @@
 
 mod guards;
 mod held;
+mod lock_error;
 mod options;
 mod status;
 
-pub use guards::{LockError, Plain, ReadGuard, WriteGuard};
+pub use guards::{Plain, ReadGuard, WriteGuard};
+pub use lock_error::{LockError, LockGuard};
 pub use options::RegionOptions;
 pub use status::{Participant, RegionStatus};
 

@@ -54,7 +54,7 @@ impl Region {
         let readers = segment.lock.readers();
         let writer = segment.or_gone(segment.lock.writer(), doing)?;
         let mut participants = Vec::new();
-        let of_this_boot = segment.or_gone(segment.is_of_this_boot(), doing)?;
+        let of_this_boot = segment.is_of_this_boot()?;
         for slot in segment.or_gone(readers.occupied(), doing)? {
             // Those of another boot are dead, though nobody has cleared them yet.
             if !of_this_boot && !segment.is_alive(slot)? {

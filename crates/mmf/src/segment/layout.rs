@@ -14,6 +14,8 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const PAYLOAD: usize = SLOT_TABLE + SLOTS * SLOT_SIZE;
 pub(crate) const SLOT_SIZE: usize = 64;
 pub(crate) const SLOT_TABLE: usize = 4096;
+/// By what Windows sizes memory.
+const PAGE: u64 = 4096;
 /// The longest name that a header holds, prefix included.
 pub(crate) const NAME_MAX: usize = 256;
 
@@ -180,7 +182,10 @@ impl Header {
         if u64_at(80) != PAYLOAD as u64 || u32_at(88) as usize != SLOTS {
             return refuse("its parts are not where this version has them".to_owned());
         }
-        if size < PAYLOAD as u64 || header.capacity < size {
+        // Windows sizes memory in whole pages, so memory that has grown to a capacity that is none
+        // is longer than that.
+        let most = header.capacity.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+        if size < PAYLOAD as u64 || header.capacity < PAYLOAD as u64 || most < size {
             return refuse(format!("its size of {size} does not fit its capacity of {}", header.capacity));
         }
         Ok(header)
@@ -239,6 +244,19 @@ mod tests {
         assert_eq!(slot(255, at::SLOT_PROCESS), PAYLOAD - SLOT_SIZE + at::SLOT_PROCESS);
         for nobody in [256, 299, 0xffff, usize::MAX] {
             assert_eq!(slot(nobody, at::SLOT_PROCESS), usize::MAX);
+        }
+    }
+
+    #[test]
+    fn a_size_fits_a_capacity_that_ends_within_its_last_page() {
+        let with = |capacity, size| Header::decode(&Header { capacity, ..header() }.encode(), size, true).is_ok();
+        for (capacity, size) in
+            [(21_480, 20_480), (21_480, 21_480), (21_480, 24_576), (20_480, 20_480), (u64::MAX, 24_576)]
+        {
+            assert!(with(capacity, size), "{capacity} {size}");
+        }
+        for (capacity, size) in [(21_480, 24_577), (20_480, 20_481), (20_479, 20_480), (16_385, 20_480), (0, 20_480)] {
+            assert!(!with(capacity, size), "{capacity} {size}");
         }
     }
 

@@ -11,6 +11,7 @@ mod own_lock;
 mod participants;
 pub(crate) mod waits;
 
+pub(crate) use boot::this_boot;
 pub(crate) use mine::Mine;
 pub(crate) use options::SegmentOptions;
 pub(crate) use participants::Participant;
@@ -59,6 +60,8 @@ pub(crate) struct Segment {
     /// How this handle's participant and its peers wake each other.
     bells: Arc<sys::Bells>,
     last_boot: LastBoot,
+    /// Whether the checks of the file that come before all else are done, see `boot`.
+    checked: AtomicBool,
     /// By what threads know that they have the lock: a copied file has its original's id, and is another segment; and
     /// what a forked child's thread has of its parent's marks says nothing of the child's own locks.
     pub(crate) mark: u128,
@@ -112,7 +115,12 @@ impl Segment {
             lock: lock.map_or(Ok(String::new()), OwnLock::checked_name)?,
         };
         let mut bytes = header.encode();
-        let boot = boot::this_boot();
+        // Memory does not outlive the boot, and a process without a boot id can make it all the
+        // same.
+        let boot = match source {
+            Some(Source::File(_)) => this_boot()?,
+            _ => this_boot().unwrap_or(sys::Boot { machine: [0; 16], boot: [0; 16] }),
+        };
         bytes.resize(at::BOOT, 0);
         bytes.extend(boot.machine);
         bytes.extend(boot.boot);
@@ -131,6 +139,11 @@ impl Segment {
         }
         let bytes = map.read_to_vec(0, map.len().min(layout::CHECKED))?;
         let writable = map.access() == Access::ReadWrite;
+        if writable && matches!(map.source(), Some(Source::File(_))) {
+            // An error here is better than one at the first lock, and later the process may not be
+            // able to read it.
+            this_boot()?;
+        }
         let header = Header::decode(&bytes, map.len() as u64, writable)?;
         if header.kind != kind {
             return Err(Error::mismatch("its kind", kind.text(), header.kind.text()));
@@ -157,8 +170,6 @@ impl Segment {
         let mut joining = Joining::default();
         if writable {
             joining.tokens = sys::Tokens::new(map.object(), &header.id).ok();
-            // The first lock needs it too, and the file that tells it.
-            let _ = boot::this_boot();
         }
         let (changing, unwinding, torn) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         Ok(Segment {
@@ -174,6 +185,7 @@ impl Segment {
             changes,
             bells,
             last_boot,
+            checked: AtomicBool::new(true),
             mark,
             participant,
             joining: Mutex::new(joining),
@@ -231,7 +243,8 @@ impl Segment {
             };
             // Others may do the same, or have done it and use the lock already; and other threads have deadlines of
             // their own.
-            let refused = match self.renew(&participant, until.at_most(LOOK)) {
+            let renewed = self.renew(&participant, until.at_most(LOOK));
+            let refused = match renewed.and_then(|()| self.confirm(&participant).map_err(Refused::Failed)) {
                 Ok(()) => return Ok(place.get_or_init(|| participant)),
                 Err(refused) => refused,
             };

@@ -1,7 +1,8 @@
 //! Participants: who has locked or waited, each with a slot and a token that dies with its process.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::layout::{self, SLOTS, at};
 use super::{Segment, nanoseconds_since_1970};
@@ -13,7 +14,13 @@ use crate::sys::Tokens;
 pub(crate) struct Participant {
     tokens: Tokens,
     seat: Seat,
+    /// Whether it has the second token of its slot, see `boot`.
+    confirmed: AtomicBool,
 }
+
+/// How long the second token of a slot is waited for: a process that dies may lose it a moment
+/// after the first.
+const TOKEN_WAIT: Duration = Duration::from_millis(100);
 
 impl Participant {
     /// Takes a slot, with the tokens that the handle made when it was opened. Where it made none, or they were used up, they are
@@ -24,7 +31,7 @@ impl Participant {
             None => Tokens::new(segment.map.object(), &segment.header.id)?,
         };
         match Participant::take_slot(segment, &tokens) {
-            Ok(seat) => Ok(Participant { tokens, seat }),
+            Ok(seat) => Ok(Participant { tokens, seat, confirmed: AtomicBool::new(false) }),
             Err(error) => {
                 *prepared = Some(tokens);
                 Err(error)
@@ -66,11 +73,32 @@ impl Participant {
         &self.seat
     }
 
+    /// Takes the second token of this participant's slot.
+    pub(super) fn confirm(&self, segment: &Segment) -> Result<()> {
+        if self.confirmed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let since = Instant::now();
+        while !self.tokens.take_checked(segment.map.object(), self.slot())? {
+            if since.elapsed() > TOKEN_WAIT {
+                let help = "another process holds the token of a slot that is not its own; end that process";
+                return Err(Error::new(ErrorKind::Busy, "attach to").with_help(help));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.confirmed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Gives the slot up. What it held was given up by the guards before.
     pub(super) fn leave(&self, segment: &Segment) {
         // A guard that was leaked would keep others out of a lock that names nobody.
         let _ = segment.recover_own(self.slot());
         let _ = segment.lock.readers().set_occupied(self.slot(), false);
+        // Before the first token: a participant that takes the slot takes both.
+        if self.confirmed.load(Ordering::Relaxed) {
+            self.tokens.give_checked(self.slot());
+        }
         self.tokens.give(self.slot());
     }
 }

@@ -68,6 +68,9 @@
 //! Tokens::is_alive(&self, slot) -> Result<bool>         a handle has it, this one or another
 //! Tokens::seize(&self, slot) -> Result<Option<Seized>>  has it until the result is dropped; None: somebody has it
 //! token_is_held(&Object, id, slot) -> Result<bool>      somebody has it; asked by one who may take none
+//! Tokens::take_checked(&self, &Object, slot) -> Result<bool>   as `take`, for the second token of a slot
+//! Tokens::give_checked(&self, slot)
+//! a_checked_token_is_held(&Object, id) -> Result<bool>         somebody has one of any slot; a copy of the file has others
 //! ```
 //!
 //! - *A token dies with its process*, at the latest when the system has released all that the process had, and with nothing
@@ -99,7 +102,7 @@
 //! ```text
 //! forks() -> u32                                        moves in a forked child; handles made before are its parent's
 //! watch_forks() -> u32                                  the same; from the first call or token on it moves
-//! boot() -> Boot
+//! boot() -> Result<Boot>                                zeros only where the system has no id for it; not cached
 //! random_id() -> Result<[u8; 16]>                       fit to be kept secret
 //! ```
 //!
@@ -134,8 +137,8 @@ pub(crate) use imp::{Bells, Rings, Tokens};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
 pub(crate) use imp::{
-    Object, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sweep, token_is_held,
-    unlink_exact, watch_forks,
+    Object, View, a_checked_token_is_held, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id,
+    sweep, token_is_held, unlink_exact, watch_forks,
 };
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::fence;

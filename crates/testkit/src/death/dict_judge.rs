@@ -43,7 +43,12 @@ fn work(line: &mut Line, name: &str) {
             _ => Manner::Last,
         };
         let path = Path::new(word());
-        let repaired = if scene == Scene::Repair { repair(path) } else { Ok(()) };
+        let repaired = match scene {
+            Scene::Repair => repair(path),
+            // Nothing reads it before that.
+            Scene::Rebuild => Dict::options().timeout(Some(PATIENCE)).open(path).map(drop).map_err(told("rebuild")),
+            _ => Ok(()),
+        };
         let answer = repaired.and_then(|()| recover(path, &scene.allowed(), manner, &format!("judge {name}")));
         line.say(&match answer {
             Ok((found, waited)) => format!("found {found} {}", waited.as_micros()),

@@ -25,6 +25,7 @@ pub(super) mod at {
     pub(super) const COMMIT: usize = PAYLOAD;
     pub(super) const BUCKETS: usize = PAYLOAD + 16;
     pub(super) const FLUSHED: usize = PAYLOAD + 264;
+    pub(super) const BOOT: usize = PAYLOAD + 304;
     pub(super) const HEAP: usize = (TABLE + 32 * MOST).next_multiple_of(4096);
     pub(super) const SPAN: usize = 4096;
     pub(super) const NEXT: usize = 56;
@@ -55,11 +56,13 @@ pub(super) enum Scene {
     MoveKept,
     /// Of a file in which a value and a part of the index are damaged.
     Repair,
+    /// Opens a file that another boot of the machine left without a flush.
+    Rebuild,
     /// Carries out what a transaction's process has left in the journal, and then makes a change of its own.
     Finish,
 }
 
-pub(super) const SCENES: [Scene; 23] = [
+pub(super) const SCENES: [Scene; 24] = [
     Scene::First,
     Scene::New,
     Scene::Same,
@@ -82,6 +85,7 @@ pub(super) const SCENES: [Scene; 23] = [
     Scene::TransactionKept,
     Scene::MoveKept,
     Scene::Repair,
+    Scene::Rebuild,
     Scene::Finish,
 ];
 
@@ -111,7 +115,12 @@ impl Scene {
     fn is_kept(self) -> bool {
         matches!(
             self,
-            Scene::FlushAgain | Scene::SameKept | Scene::RemoveKept | Scene::TransactionKept | Scene::MoveKept
+            Scene::FlushAgain
+                | Scene::SameKept
+                | Scene::RemoveKept
+                | Scene::TransactionKept
+                | Scene::MoveKept
+                | Scene::Rebuild
         )
     }
 
@@ -173,7 +182,7 @@ impl Scene {
             ],
             Scene::Grow => vec![("a", Some(value(7, 16_000)))],
             Scene::Move | Scene::MoveKept => vec![("large", Some(value(9, 10_000)))],
-            Scene::Clear | Scene::Flush | Scene::FlushAgain => vec![],
+            Scene::Clear | Scene::Flush | Scene::FlushAgain | Scene::Rebuild => vec![],
             // Its value is the damaged one.
             Scene::Repair => vec![("b", None)],
         }
@@ -211,7 +220,7 @@ impl Scene {
         let is_moved = |at: usize, by: u64| word(after, at) >= word(before, at) + by;
         match self {
             Scene::Split => is_moved(at::BUCKETS, 1),
-            Scene::Shorten | Scene::Repair => is_moved(at::BUCKETS, 1 << 40),
+            Scene::Shorten | Scene::Repair | Scene::Rebuild => is_moved(at::BUCKETS, 1 << 40),
             Scene::Grow => after.len() > before.len(),
             // Each record that is moved has a commit of its own.
             Scene::Move | Scene::MoveKept => is_moved(at::COMMIT, 3),
@@ -269,6 +278,14 @@ impl Scene {
             damage(path);
             return;
         }
+        if self == Scene::Rebuild {
+            dict.set_bytes("a", &value(1, 100)).expect("room");
+            drop(dict);
+            let mut bytes = std::fs::read(path).expect("the file");
+            bytes[at::BOOT] ^= 2;
+            std::fs::write(path, bytes).expect("room for the file");
+            return;
+        }
         if self == Scene::FlushAgain {
             for fill in [1, 1] {
                 dict.remove("a").expect("the lock");
@@ -287,6 +304,11 @@ impl Scene {
             mark();
             assert!(!report.is_whole());
             return;
+        }
+        if self == Scene::Rebuild {
+            mark();
+            std::mem::forget(open(path));
+            return mark();
         }
         let dict = open(path);
         if self != Scene::Finish {

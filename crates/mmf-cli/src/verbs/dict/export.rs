@@ -10,6 +10,7 @@ use crate::cli::ExportArgs;
 use crate::failure::{FAILED, Failure, Result, USAGE};
 use crate::json::{Json, exact};
 use crate::output::{open_bytes, progress, unwritten};
+use crate::quoting::safe_json;
 use crate::system;
 
 /// What is written and not shown yet.
@@ -48,7 +49,7 @@ pub(crate) fn run(args: ExportArgs) -> Result<()> {
         let line = Line { key, value: exact::of(encoding, &value) };
         let line = serde_json::to_string(&line)
             .map_err(|error| Failure::new(FAILED, format!("cannot write {:?} as JSON: {error}", line.key)))?;
-        writeln!(out, "{line}").map_err(|error| unwritten(error, &target))?;
+        writeln!(out, "{}", safe_json(line)).map_err(|error| unwritten(error, &target))?;
         bar.inc(1);
     }
     bar.finish_and_clear();

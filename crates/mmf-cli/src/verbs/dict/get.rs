@@ -1,12 +1,14 @@
 //! `mmf get`.
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 
 use super::{no_key, to_read};
 use crate::cli::GetArgs;
-use crate::failure::Result;
+use crate::failure::{Failure, Result, USAGE};
 use crate::json;
 use crate::output::{open_bytes, print, unwritten};
+use crate::quoting::escaped_but;
 
 pub(crate) fn run(args: GetArgs) -> Result<()> {
     let dict = to_read(&args.object, &args.looking, false)?;
@@ -24,8 +26,18 @@ pub(crate) fn run(args: GetArgs) -> Result<()> {
             Err(value) => (line(json::readable(encoding, &value).line()), true),
         }
     };
+    let to_terminal = args.output.is_none() && io::stdout().is_terminal();
     if is_text && args.output.is_none() {
-        return print(&String::from_utf8_lossy(&bytes));
+        let text = String::from_utf8_lossy(&bytes);
+        // A pipe gets it as it is.
+        return if to_terminal { print(&escaped_but(&text, &['\n', '\t'])) } else { print(&text) };
+    }
+    if to_terminal && !matches!(escaped_but(&String::from_utf8_lossy(&bytes), &['\n', '\t']), Cow::Borrowed(_)) {
+        let message =
+            format!("cannot write the bytes of {:?} to a terminal: it would take some of them for commands", args.key);
+        return Err(
+            Failure::new(USAGE, message).hint("try: the same with -o FILE, with --json, or with a pipe to `xxd`")
+        );
     }
     let (mut out, target) = open_bytes(args.output.as_deref())?;
     out.write_all(&bytes).map_err(|error| unwritten(error, &target))

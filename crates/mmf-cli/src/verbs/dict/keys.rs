@@ -4,6 +4,7 @@ use super::to_read;
 use crate::cli::KeysArgs;
 use crate::failure::Result;
 use crate::output::{print, print_json};
+use crate::quoting::key_line;
 
 pub(crate) fn run(args: KeysArgs) -> Result<()> {
     let mut keys = to_read(&args.object, &args.looking, true)?.keys()?;
@@ -11,5 +12,8 @@ pub(crate) fn run(args: KeysArgs) -> Result<()> {
     if args.json {
         return print_json(&keys);
     }
-    print(&keys.iter().flat_map(|key| [key, "\n"]).collect::<String>())
+    if args.null {
+        return print(&keys.iter().flat_map(|key| [key, "\0"]).collect::<String>());
+    }
+    print(&keys.iter().flat_map(|key| [key_line(key), "\n".into()]).collect::<String>())
 }

@@ -9,6 +9,7 @@ use crate::cli::WatchArgs;
 use crate::failure::{FAILED, Failure, Result};
 use crate::json::{self, Json};
 use crate::output::print;
+use crate::quoting::{key_line, safe_json};
 use crate::time::utc;
 
 /// Characters of a value that a line for people has.
@@ -57,7 +58,7 @@ pub(crate) fn next(args: &WatchArgs, dict: &Dict, changes: &mut Changes<'_>, nex
     if args.json {
         let line = serde_json::to_string(&told);
         let line = line.map_err(|error| Failure::new(FAILED, format!("cannot write JSON: {error}")))?;
-        print(&(line + "\n"))?;
+        print(&(safe_json(line) + "\n"))?;
     } else {
         print(&text(&told))?;
     }
@@ -70,8 +71,8 @@ fn text(told: &Told) -> String {
         (None, _) => line += "missed changes: they came faster than they are kept; look at the keys themselves",
         (Some(version), None) => line += &format!("version {version}  {}", told.what),
         (Some(version), Some(key)) => {
-            let is_plain = !key.is_empty() && !key.chars().any(|c| c.is_whitespace() || c.is_control());
-            let key = if is_plain { key.clone() } else { format!("{key:?}") };
+            let has_space = key.chars().any(char::is_whitespace);
+            let key = if has_space { format!("{key:?}").into() } else { key_line(key) };
             line += &format!("version {version}  {:<7}  {key}", told.what);
         }
     }

@@ -97,3 +97,101 @@ fn wherever_a_repair_ends_nobody_reads_the_half_of_it() {
         assert!(read_all(&Dict::open(path).unwrap()).unwrap() == entries, "at {moment}");
     }
 }
+
+/// A file of another boot, with these entries and changes that were not flushed.
+fn left(file: &File) -> BTreeMap<String, Vec<u8>> {
+    let dict = Dict::create_new(file.0.as_path(), 1 << 20).unwrap();
+    let entries = fill(&dict, 0..100);
+    dict.flush().unwrap();
+    dict.set_bytes("key 7", &entries["key 7"]).unwrap();
+    let map = &dict.segment.map;
+    map.put_word(at::BOOT, map.word(at::BOOT).unwrap() ^ 2).unwrap();
+    entries
+}
+
+#[test]
+fn wherever_a_rebuild_ends_no_reader_misses_a_key_and_the_next_writer_does_it_again() {
+    let file = File::new("half rebuilt");
+    let path = file.0.as_path();
+    let entries = left(&file);
+    let before = fs::read(path).unwrap();
+    trace::start();
+    drop(Dict::open(path).unwrap());
+    let events = trace::stop();
+    let after = fs::read(path).unwrap();
+    let all = |dict: &Dict| assert!(read_all(dict).unwrap() == entries);
+    let mut cut_off = 0;
+    for moment in (0..events.len()).step_by(events.len() / 100 + 1).chain(events.len() - 8..events.len()) {
+        let put = || {
+            let mut bytes = before.clone();
+            bytes.resize(after.len(), 0);
+            for event in &events[..moment] {
+                if let Event::Stored { offset, bytes: stored } = event {
+                    bytes[*offset..*offset + stored.len()].copy_from_slice(stored);
+                }
+            }
+            fs::write(path, &bytes).unwrap();
+        };
+        put();
+        // As handles that were opened before.
+        let options = DictOptions::new();
+        let writable = options.open_as_it_is(&Source::from(path)).unwrap();
+        let reader = options.access(Access::ReadOnly).open_as_it_is(&Source::from(path)).unwrap();
+        for dict in [&reader, &writable] {
+            for (key, value) in &entries {
+                assert_right_or_damaged(dict.get_bytes(key), &Some(value.clone()), moment);
+            }
+        }
+        assert_right_or_damaged(read_all(&reader), &entries, moment);
+        if super::super::recover::was_cut_off(&reader.segment.map).unwrap() {
+            cut_off += 1;
+            let error = Dict::options().access(Access::ReadOnly).open(path).err().unwrap();
+            assert!(error.help().unwrap().contains("for writing"), "{error}");
+            // Such a handle does the rest when it locks.
+            all(&writable);
+            writable.set_bytes("key 7", &entries["key 7"]).unwrap();
+            assert!(writable.check().unwrap().is_whole());
+        }
+        drop(writable);
+        put();
+        let opened = Dict::open(path).unwrap();
+        all(&opened);
+        all(&reader);
+        assert!(opened.check().unwrap().is_whole(), "at {moment}");
+        drop(opened);
+        put();
+        assert_eq!(Dict::repair(path).unwrap().entries, entries.len() as u64, "at {moment}");
+        all(&Dict::open(path).unwrap());
+    }
+    assert!(cut_off > 30, "{cut_off}");
+}
+
+#[test]
+fn a_participant_counts_once_it_has_checked_the_file() {
+    let file = File::new("unchecked");
+    let path = file.0.as_path();
+    let entries = left(&file);
+    let word = |at| {
+        let bytes = fs::read(path).unwrap();
+        u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+    };
+    let boot = word(at::BOOT);
+    // It is attached, as is a process that waits for the lock to rebuild the dict or to repair it.
+    let unchecked = DictOptions::new().open_as_it_is(&Source::from(path)).unwrap();
+    unchecked.segment.participant("test").unwrap();
+    let first = Dict::open(path).unwrap();
+    assert!(word(at::DURABLE) & CLEAN != 0, "it was rebuilt");
+    assert_ne!(word(at::BOOT), boot);
+    first.set_bytes("key 7", &entries["key 7"]).unwrap();
+    first.segment.map.put_word(at::BOOT, boot).unwrap();
+    // That one has checked it, and so has each that is opened while another lives that has.
+    let second = Dict::open(path).unwrap();
+    drop(first);
+    let third = Dict::open(path).unwrap();
+    assert_eq!((word(at::DURABLE) & CLEAN, word(at::BOOT)), (0, boot));
+    drop((second, third));
+    // The one that is left has not.
+    let last = Dict::open(path).unwrap();
+    assert!(word(at::DURABLE) & CLEAN != 0, "it was rebuilt");
+    assert!(read_all(&last).unwrap() == entries);
+}

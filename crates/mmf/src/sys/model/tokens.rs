@@ -60,6 +60,13 @@ impl Tokens {
         });
     }
 
+    /// The models use no files.
+    pub(crate) fn take_checked(&self, _object: &Object, _slot: usize) -> Result<bool> {
+        Ok(true)
+    }
+
+    pub(crate) fn give_checked(&self, _slot: usize) {}
+
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
         if is_dead() {
             return Ok(true);

@@ -220,14 +220,27 @@ pub(super) fn require_large_pages(address: *mut u8, len: usize) -> Result<()> {
         return Ok(());
     }
     let error = std::io::Error::last_os_error();
+    let what = "large pages for this object".to_owned();
+    Err(Error::new(ErrorKind::Unsupported { what }, "map").with_source(error).with_help(large_pages_help()))
+}
+
+/// Says why the kernel may have refused large pages.
+fn large_pages_help() -> String {
+    // SAFETY: asks for a number and touches no memory.
+    let disabled = unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) };
+    // Kernels from 6.18 on set bit 1 where `madvise` still gets them.
+    if disabled == 1 {
+        return "this process has switched large pages off with prctl(PR_SET_THP_DISABLE), as Ruby does when it starts; \
+                call prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) first, or ask for large pages only where they can be had (`Prefer`)"
+            .to_owned();
+    }
     let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").unwrap_or_default();
     let chosen = setting.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
-    let what = "large pages for this object".to_owned();
-    Err(Error::new(ErrorKind::Unsupported { what }, "map").with_source(error).with_help(format!(
+    format!(
         "Linux 6.1 and free 2 MiB pages are needed, and /sys/kernel/mm/transparent_hugepage/shmem_enabled \
          (now `{}`) must not be `deny`",
         chosen.unwrap_or("missing")
-    )))
+    )
 }
 
 const MADV_COLLAPSE: libc::c_int = 25;

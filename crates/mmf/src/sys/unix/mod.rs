@@ -59,7 +59,7 @@ pub(crate) use forks::ForkLock;
 pub(crate) use identity::{boot, random_id};
 pub(crate) use named::{check_exact, list, sweep, unlink_exact};
 pub(crate) use object::Object;
-pub(crate) use token::{Tokens, forks, token_is_held, watch_forks};
+pub(crate) use token::{Tokens, a_checked_token_is_held, forks, token_is_held, watch_forks};
 pub(crate) use view::View;
 
 use rustix::io::Errno;

@@ -22,6 +22,11 @@ const LIVE: i64 = 1 << 62;
 const GROW: i64 = LIVE + 1;
 /// From here on a byte per participant of a segment, held exclusively for its life.
 const SLOTS: i64 = LIVE + 64;
+/// From here on a second byte per participant, held exclusively once its checks of the file are
+/// done. It is behind every byte that a forged slot in the lock's word, of 16 bits, can lead to.
+const CHECKED: i64 = LIVE + (1 << 20);
+/// So many slots a segment has.
+const SLOT_COUNT: i64 = 256;
 
 /// With 64 bits for the offsets. For 32-bit processors the `fcntl` of glibc and Android takes a narrower one, so that the
 /// system is called without it ([`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html), `fcntl64`).
@@ -120,8 +125,34 @@ pub(super) fn with_growth_lock(fd: BorrowedFd<'_>, grow: impl FnOnce() -> Result
 }
 
 fn slot_byte(slot: usize, kind: i32) -> Flock {
+    byte_of(SLOTS, slot, kind)
+}
+
+fn byte_of(first: i64, slot: usize, kind: i32) -> Flock {
     // Slots are counted in hundreds.
-    byte(SLOTS + i64::try_from(slot).unwrap_or(0), kind)
+    byte(first + i64::try_from(slot).unwrap_or(0), kind)
+}
+
+/// As [`lock_slot`], for the second byte of a slot.
+pub(super) fn lock_checked(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
+    command(fd, OFD_SETLK, &mut byte_of(CHECKED, slot, libc::F_WRLCK.into()))
+}
+
+/// As [`unlock_slot`], for the second byte of a slot.
+pub(super) fn unlock_checked(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
+    command(fd, OFD_SETLK, &mut byte_of(CHECKED, slot, libc::F_UNLCK.into()))
+}
+
+/// As [`slot_is_locked`], for the second bytes of all slots at once.
+pub(super) fn any_checked_is_locked(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut all = byte(CHECKED, libc::F_RDLCK.into());
+    all.l_len = SLOT_COUNT;
+    is_locked(fd, all)
+}
+
+fn is_locked(fd: BorrowedFd<'_>, mut probe: Flock) -> Result<bool, Errno> {
+    command(fd, OFD_GETLK, &mut probe)?;
+    Ok(i32::from(probe.l_type) != i32::from(libc::F_UNLCK))
 }
 
 /// Takes the byte of a slot, at once or not at all (`AGAIN`).
@@ -141,7 +172,5 @@ pub(super) fn unlock_slot(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> 
 /// Whether another description has the byte exclusively. Asked as a reader would, so that a shared lock, which anybody who
 /// may read can take, does not look like life.
 pub(super) fn slot_is_locked(fd: BorrowedFd<'_>, slot: usize) -> Result<bool, Errno> {
-    let mut probe = slot_byte(slot, libc::F_RDLCK.into());
-    command(fd, OFD_GETLK, &mut probe)?;
-    Ok(i32::from(probe.l_type) != i32::from(libc::F_UNLCK))
+    is_locked(fd, slot_byte(slot, libc::F_RDLCK.into()))
 }

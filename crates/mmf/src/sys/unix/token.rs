@@ -50,6 +50,17 @@ impl Tokens {
         let _ = ofd::unlock_slot(self.own.as_fd(), slot);
     }
 
+    /// Takes the second token of a slot until it is given back or this value is dropped; `false`
+    /// where another has it.
+    pub(crate) fn take_checked(&self, _object: &Object, slot: usize) -> Result<bool> {
+        granted(ofd::lock_checked(self.own.as_fd(), slot))
+    }
+
+    /// Gives the second token back.
+    pub(crate) fn give_checked(&self, slot: usize) {
+        let _ = ofd::unlock_checked(self.own.as_fd(), slot);
+    }
+
     /// Whether the token of this slot is held, by another handle or by this one.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
         let _reaping = self.reaping();
@@ -83,6 +94,11 @@ impl Tokens {
 /// to write, and works in a forked child.
 pub(crate) fn token_is_held(object: &Object, _id: &[u8; 16], slot: usize) -> Result<bool> {
     ofd::slot_is_locked(object.handle(), slot).map_err(system("probe"))
+}
+
+/// Whether somebody has the second token of any slot. Asked as [`token_is_held`].
+pub(crate) fn a_checked_token_is_held(object: &Object, _id: &[u8; 16]) -> Result<bool> {
+    ofd::any_checked_is_locked(object.handle()).map_err(system("probe"))
 }
 
 /// A dead participant's token, held while its slot is cleared.

@@ -23,6 +23,14 @@ impl Tokens {
         match self.0 {}
     }
 
+    pub(crate) fn take_checked(&self, _object: &Object, _slot: usize) -> Result<bool> {
+        match self.0 {}
+    }
+
+    pub(crate) fn give_checked(&self, _slot: usize) {
+        match self.0 {}
+    }
+
     pub(crate) fn is_alive(&self, _slot: usize) -> Result<bool> {
         match self.0 {}
     }
@@ -35,6 +43,12 @@ impl Tokens {
 /// Nobody takes part here, so nobody has any.
 #[allow(clippy::unnecessary_wraps, reason = "other systems are asked")]
 pub(crate) fn token_is_held(_object: &Object, _id: &[u8; 16], _slot: usize) -> Result<bool> {
+    Ok(false)
+}
+
+/// As [`token_is_held`].
+#[allow(clippy::unnecessary_wraps, reason = "other systems are asked")]
+pub(crate) fn a_checked_token_is_held(_object: &Object, _id: &[u8; 16]) -> Result<bool> {
     Ok(false)
 }
 

@@ -21,6 +21,7 @@ use super::size32;
 pub(super) enum Use {
     Token = 0,
     Bell = 1,
+    Checked = 2,
 }
 
 /// The path of the event of this use for a slot of the segment with this id.

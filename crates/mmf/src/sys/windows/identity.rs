@@ -3,7 +3,9 @@
 use std::ptr;
 
 use windows_sys::Wdk::System::SystemInformation::{NtQuerySystemInformation, SystemTimeOfDayInformation};
-use windows_sys::Win32::Foundation::ERROR_SUCCESS;
+use windows_sys::Win32::Foundation::{
+    ERROR_FILE_NOT_FOUND, ERROR_SUCCESS, STATUS_INVALID_INFO_CLASS, STATUS_NOT_IMPLEMENTED,
+};
 use windows_sys::Win32::Security::Cryptography::{BCRYPT_USE_SYSTEM_PREFERRED_RNG, BCryptGenRandom};
 use windows_sys::Win32::System::Registry::{HKEY_LOCAL_MACHINE, RRF_RT_REG_SZ, RRF_SUBKEY_WOW6464KEY, RegGetValueW};
 
@@ -25,9 +27,12 @@ pub(crate) fn watch_forks() -> u32 {
 /// The id that the system's setup gave the machine, and the moment of the boot with half of that id behind it.
 ///
 /// Nothing depends on the latter for life: tokens are objects of the kernel's, and none outlives it.
-pub(crate) fn boot() -> Boot {
-    let machine = machine();
-    Boot { machine, boot: boot_id(booted(), machine) }
+///
+/// Only a value that does not exist means that the system has no id. Any other failure is an error:
+/// zeros in its place would look like another boot.
+pub(crate) fn boot() -> Result<Boot> {
+    let machine = machine()?;
+    Ok(Boot { machine, boot: boot_id(booted()?, machine) })
 }
 
 /// Zeros where the moment is not known. An id for each process would have a dict that others use taken for one that a power
@@ -43,7 +48,7 @@ fn boot_id(booted: u64, machine: [u8; 16]) -> [u8; 16] {
 }
 
 /// `HKLM\SOFTWARE\Microsoft\Cryptography\MachineGuid`, the same for programs of 32 and 64 bits.
-fn machine() -> [u8; 16] {
+fn machine() -> Result<[u8; 16]> {
     let (key, value) = (wide(r"SOFTWARE\Microsoft\Cryptography"), wide("MachineGuid"));
     let mut text = [0_u16; 64];
     let mut len = size32::<[u16; 64]>();
@@ -59,11 +64,13 @@ fn machine() -> [u8; 16] {
             &raw mut len,
         )
     };
-    if code != ERROR_SUCCESS {
-        return [0; 16];
+    match code {
+        ERROR_SUCCESS => {}
+        ERROR_FILE_NOT_FOUND => return Ok([0; 16]),
+        code => return Err(error::of_code("read the boot id for", code)),
     }
     let digits: String = String::from_utf16_lossy(&text).chars().filter(char::is_ascii_hexdigit).take(32).collect();
-    u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
+    Ok(u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes())
 }
 
 /// `SYSTEM_TIMEOFDAY_INFORMATION`, whose members no Windows header names.
@@ -81,13 +88,17 @@ struct TimeOfDay {
 }
 
 /// When the system started, in its own unit, by the clock as it was then; 0 if it does not tell.
-fn booted() -> u64 {
+fn booted() -> Result<u64> {
     let mut time = TimeOfDay::default();
     let len = size32::<TimeOfDay>();
     // SAFETY: `time` has the layout that this class writes, and is writable for `len` bytes; the length is not asked back.
     let status =
         unsafe { NtQuerySystemInformation(SystemTimeOfDayInformation, (&raw mut time).cast(), len, ptr::null_mut()) };
-    if status < 0 { 0 } else { u64::from_ne_bytes(time.booted.to_ne_bytes()).wrapping_sub(time.boot_bias) }
+    match status {
+        STATUS_INVALID_INFO_CLASS | STATUS_NOT_IMPLEMENTED => Ok(0),
+        status if status < 0 => Err(error::of_status("read the boot id for", status)),
+        _ => Ok(u64::from_ne_bytes(time.booted.to_ne_bytes()).wrapping_sub(time.boot_bias)),
+    }
 }
 
 /// 16 random bytes, of the system's generator.

@@ -135,10 +135,14 @@ impl Object {
     }
 
     pub(crate) fn info(&self) -> Result<ObjectInfo> {
-        let security = self.security()?;
+        // The system may have noted no owner, as of a section that was made so.
+        let (owner, permissions) = match Security::of(self.handle())? {
+            Some(security) => (security.owner_account()?, security.dacl()?),
+            None => Default::default(),
+        };
         Ok(ObjectInfo {
-            owner: security.owner_account()?,
-            permissions: security.dacl()?,
+            owner,
+            permissions,
             location: match self {
                 Object::Memory(section) => names::of_object(section.handle()),
                 Object::File(file) => file.path(),

@@ -24,12 +24,32 @@ use crate::error::Result;
 
 /// Whether somebody has the token of a slot. Its name tells, so that those may ask who may take none.
 pub(crate) fn token_is_held(_object: &Object, id: &[u8; 16], slot: usize) -> Result<bool> {
-    is_held(id, slot)
+    is_held(id, Use::Token, slot)
 }
 
-fn is_held(id: &[u8; 16], slot: usize) -> Result<bool> {
+/// Whether somebody has the second token of any slot. Asked as [`token_is_held`].
+pub(crate) fn a_checked_token_is_held(object: &Object, id: &[u8; 16]) -> Result<bool> {
+    let id = id_of_file(object, id)?;
+    for slot in 0..SLOTS {
+        if is_held(&id, Use::Checked, slot)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// So many slots a segment has.
+const SLOTS: usize = 256;
+
+/// The segment's id, changed by which file it is in: a copy has the same id, and was not checked
+/// with its original.
+fn id_of_file(object: &Object, id: &[u8; 16]) -> Result<[u8; 16]> {
+    Ok((u128::from_le_bytes(*id) ^ object.identity()?).to_le_bytes())
+}
+
+fn is_held(id: &[u8; 16], of: Use, slot: usize) -> Result<bool> {
     // A right that an owner does not have unasked.
-    match event::open(&event::path(id, Use::Token, slot), EVENT_MODIFY_STATE) {
+    match event::open(&event::path(id, of, slot), EVENT_MODIFY_STATE) {
         // Opened, it is an impostor's, who blocks the slot.
         Ok(_) | Err(STATUS_ACCESS_DENIED | STATUS_OBJECT_TYPE_MISMATCH) => Ok(true),
         Err(STATUS_OBJECT_NAME_NOT_FOUND) => Ok(false),
@@ -40,43 +60,63 @@ fn is_held(id: &[u8; 16], slot: usize) -> Result<bool> {
 /// One handle's tokens: its own, and those of the dead that it takes over for a moment.
 pub(crate) struct Tokens {
     id: [u8; 16],
-    own: Mutex<Option<OwnedHandle>>,
+    own: Mutex<Vec<(Use, usize, OwnedHandle)>>,
 }
 
 impl Tokens {
     pub(crate) fn new(_object: &Object, id: &[u8; 16]) -> Result<Tokens> {
-        Ok(Tokens { id: *id, own: Mutex::new(None) })
+        Ok(Tokens { id: *id, own: Mutex::new(Vec::new()) })
     }
 
     /// Takes the token of a slot for this handle's life; `false` where somebody has it.
     pub(crate) fn take(&self, slot: usize) -> Result<bool> {
-        let Some(event) = self.make(slot)? else { return Ok(false) };
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
+        self.keep(Use::Token, slot, make(&self.id, Use::Token, slot)?)
+    }
+
+    /// Gives the token back.
+    pub(crate) fn give(&self, slot: usize) {
+        self.drop_own(Use::Token, slot);
+    }
+
+    /// Takes the second token of a slot until it is given back or this value is dropped; `false`
+    /// where another has it.
+    pub(crate) fn take_checked(&self, object: &Object, slot: usize) -> Result<bool> {
+        self.keep(Use::Checked, slot, make(&id_of_file(object, &self.id)?, Use::Checked, slot)?)
+    }
+
+    /// Gives the second token back.
+    pub(crate) fn give_checked(&self, slot: usize) {
+        self.drop_own(Use::Checked, slot);
+    }
+
+    fn keep(&self, of: Use, slot: usize, event: Option<OwnedHandle>) -> Result<bool> {
+        let Some(event) = event else { return Ok(false) };
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).push((of, slot, event));
         Ok(true)
     }
 
-    /// Gives the token back: the one that it took.
-    pub(crate) fn give(&self, _slot: usize) {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn drop_own(&self, of: Use, slot: usize) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.retain(|(use_of, own, _)| (*use_of, *own) != (of, slot));
     }
 
     /// Whether somebody has the token of this slot.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
-        is_held(&self.id, slot)
+        is_held(&self.id, Use::Token, slot)
     }
 
     /// Takes over the token of a dead participant until the result is dropped; `None` where it is not dead.
     pub(crate) fn seize(&self, slot: usize) -> Result<Option<OwnedHandle>> {
-        self.make(slot)
+        make(&self.id, Use::Token, slot)
     }
+}
 
-    fn make(&self, slot: usize) -> Result<Option<OwnedHandle>> {
-        // The owner is named, as in all that this crate makes.
-        let nobody = Descriptor::parse(&format!("O:{}D:P", User::current()?.sid), Kind::Section)?;
-        match event::make(&event::path(&self.id, Use::Token, slot), SYNCHRONIZE, &nobody, Existing::Refuse) {
-            Ok(event) => Ok(Some(event)),
-            Err(STATUS_OBJECT_NAME_COLLISION | STATUS_OBJECT_TYPE_MISMATCH) => Ok(None),
-            Err(status) => Err(error::of_status("hold", status)),
-        }
+fn make(id: &[u8; 16], of: Use, slot: usize) -> Result<Option<OwnedHandle>> {
+    // The owner is named, as in all that this crate makes.
+    let nobody = Descriptor::parse(&format!("O:{}D:P", User::current()?.sid), Kind::Section)?;
+    match event::make(&event::path(id, of, slot), SYNCHRONIZE, &nobody, Existing::Refuse) {
+        Ok(event) => Ok(Some(event)),
+        Err(STATUS_OBJECT_NAME_COLLISION | STATUS_OBJECT_TYPE_MISMATCH) => Ok(None),
+        Err(status) => Err(error::of_status("hold", status)),
     }
 }

@@ -140,7 +140,7 @@ fn a_bell_lets_in_who_may_write() {
 
 #[test]
 fn this_boot_of_this_machine_is_always_the_same() {
-    let here = boot();
+    let here = boot().unwrap();
     let mut peer = super::Peer::new("segments::peer", "tell");
     let there = peer.hear();
     peer.kill();
@@ -154,6 +154,6 @@ fn peer() {
     if super::Peer::argument().is_none() {
         return;
     }
-    tell(format!("{:?}", boot()));
+    tell(format!("{:?}", boot().unwrap()));
     await_order();
 }
