@@ -1,6 +1,7 @@
 //! What changes a [`Dict`], one key at a time.
 
 use super::Dict;
+use super::fetch::Deadline;
 use super::plan::Plan;
 use super::read::NoValue;
 use super::record::{Kind, STAMP};
@@ -288,7 +289,7 @@ impl Writer<'_> {
     pub(super) fn read(&mut self, hash: u64, key: &str, bytes: &mut Vec<u8>) -> Result<Option<Encoding>> {
         let Some(stored) = self.stored(hash, key.as_bytes())? else { return Ok(None) };
         bytes.clear();
-        self.heap.append_value(stored.block, &stored.head, bytes)?;
+        self.heap.append_value(stored.block, &stored.head, bytes, &Deadline::new(self.dict.usual()))?;
         let stamp = self.heap.map.word(stored.block + STAMP)?;
         if !self.heap.is_sound(stored.block, stamp, &stored.head, key.as_bytes(), bytes) {
             return Err(self.heap.unsound(stored.block));

@@ -3,6 +3,7 @@
 mod change;
 mod check;
 mod durable;
+mod fetch;
 mod glance;
 mod heap;
 mod index;
