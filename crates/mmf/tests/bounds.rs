@@ -187,7 +187,7 @@ fn a_refused_read_maps_nothing_of_an_object_that_a_peer_extended() {
     let leads_there = |at: &usize| *at > PAYLOAD && (word(&bytes, *at) & ((1 << 40) - 1)) * 8 == block;
     let slot = (0..bytes.len() / 8).map(|nth| 8 * nth).rfind(leads_there).unwrap();
     peer(&path).set_len(EXTENDED).unwrap();
-    put(&path, &[(slot, (word(&bytes, slot) & !((1 << 40) - 1)) | (EXTENDED - 4096) / 8)]);
+    put(&path, &[(slot, (word(&bytes, slot) & !((1 << 40) - 1)) | ((EXTENDED - 4096) / 8))]);
     for dict in [&reader, &writer] {
         is_damaged("get", bounded("get", || dict.get_bytes("the key")));
         is_damaged("entries", bounded("entries", || dict.entries()));
