@@ -147,8 +147,12 @@ fn nothing_is_written_that_would_not_be_read() {
             }
         }
         let mut json = serde_json::Value::Null;
-        for nth in 0..300 {
-            json = if nth % 2 == 0 { vec![json].into() } else { serde_json::json!({ "key": json }) };
+        for nth in 0..DEEPEST + 4 {
+            json = if nth % 2 == 0 {
+                serde_json::Value::Array(vec![json])
+            } else {
+                serde_json::Value::Object([("key".to_owned(), json)].into_iter().collect())
+            };
             assert_eq!(dict.set("json", &json).is_ok(), nth < DEEPEST, "{nth}");
         }
         // An empty array is one more level.

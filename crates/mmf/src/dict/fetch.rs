@@ -3,7 +3,8 @@
 //! Any process may have stored any length in a record, so a length is checked before memory is
 //! reserved for it:
 //!
-//! 1. A value in its block fits the block's size class, and half a span in any case.
+//! 1. A value in its block fits half a span, and where it has more than a page, the block's size
+//!    class.
 //! 2. A value in spans names as many spans as its length takes, and their numbers fit its block.
 //! 3. Each of these spans is there, is named once, and is marked as a part of a value in the table.
 //!
@@ -24,9 +25,11 @@ use crate::mapping::PIECE;
 use crate::segment::Until;
 use crate::sys;
 
-/// A value of more bytes is compared with the size class of its block; smaller ones are bounded by
-/// less.
-const CHECKED: usize = 1024;
+/// A value of more bytes is compared with the size class of its block; a smaller one takes no more
+/// than a page, and the table's entry may be in no cache.
+const CHECKED: usize = 4096;
+/// As many spans are compared with each other; of more, each has a bit.
+const FEW: usize = 16;
 /// No dict has more spans, see `Shape`.
 const SPANS: usize = 1 << 14;
 
@@ -69,23 +72,32 @@ impl Heap<'_> {
         bytes: &mut Vec<u8>,
         deadline: &Deadline,
     ) -> Result<()> {
-        if !head.in_spans && head.value_len <= CHECKED {
-            return self.map.append_to(block + HEAD + head.key_len, head.value_len, bytes);
-        }
-        self.append_long(block, head, bytes, deadline)
-    }
-
-    fn append_long(&self, block: usize, head: &Head, bytes: &mut Vec<u8>, deadline: &Deadline) -> Result<()> {
         if head.in_spans {
             return self.append_spans(block, head, bytes, deadline);
         }
-        let (.., size) = self.block_of_record(block)?;
-        if head.block_len(self.shape) > size {
-            let len = head.value_len;
-            return Err(self.damaged(format!("a value of {len} bytes does not fit its block of {size} at {block}")));
+        let (offset, len) = (block + HEAD + head.key_len, head.value_len);
+        if head.block_len(self.shape) > self.shape.largest_block() {
+            return Err(self.too_long(block, head));
         }
-        let from = block + HEAD + head.key_len;
-        self.map.append_pieces(from, head.value_len, bytes, || self.refuse_late(deadline))
+        if len > CHECKED {
+            self.require_class(block, head)?;
+            if len > PIECE {
+                return self.map.append_pieces(offset, len, bytes, || self.refuse_late(deadline));
+            }
+        }
+        self.map.append_to(offset, len, bytes)
+    }
+
+    /// Refuses a value that does not fit the size class of its block.
+    fn require_class(&self, block: usize, head: &Head) -> Result<()> {
+        let size = self.size_of_record(block)?;
+        if head.block_len(self.shape) > size { Err(self.too_long(block, head)) } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_long(&self, block: usize, head: &Head) -> Error {
+        self.damaged(format!("a value of {} bytes does not fit its block at {block}", head.value_len))
     }
 
     fn append_spans(&self, block: usize, head: &Head, bytes: &mut Vec<u8>, deadline: &Deadline) -> Result<()> {
@@ -122,12 +134,12 @@ impl Heap<'_> {
         Err(error.with_help("the value is large: give the handle a longer `timeout`"))
     }
 
-    /// The span and the size of a record's block: what the table says of them, checked.
-    fn block_of_record(&self, block: usize) -> Result<(usize, usize)> {
+    /// The size of a record's block, by the table's entry for its span.
+    fn size_of_record(&self, block: usize) -> Result<usize> {
         if let Some(span) = self.shape.span_of(block) {
             let State { class, .. } = State::of(self.map.word(self.shape.entry(span) + STATE)?);
             if let Some(size) = class::size(class).filter(|_| class <= class::LAST) {
-                return Ok((span, size.min(self.shape.largest_block())));
+                return Ok(size);
             }
         }
         Err(self.no_record(block))
@@ -144,22 +156,36 @@ impl Heap<'_> {
         let numbers =
             numbers.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap_or_default()) as usize);
         let spans: Vec<usize> = numbers.collect();
-        let mut named = [0_u64; SPANS / 64];
+        if let Some(span) = spans.iter().find(|span| **span >= shape.spans) {
+            return Err(self.damaged(format!("a value lies in span {span} of {}", shape.spans)));
+        }
+        if let Some(span) = named_twice(&spans) {
+            return Err(self.damaged(format!("a value lies in span {span} twice")));
+        }
         let mut end = 0;
         for (nth, span) in spans.iter().enumerate() {
-            let Some(word) = named.get_mut(span / 64).filter(|_| *span < shape.spans) else {
-                return Err(self.damaged(format!("a value lies in span {span} of {}", shape.spans)));
-            };
-            if *word & 1 << (span % 64) != 0 {
-                return Err(self.damaged(format!("a value lies in span {span} twice")));
-            }
-            *word |= 1 << (span % 64);
             let part = (head.value_len - nth * shape.span_size()).min(shape.span_size());
             end = end.max(shape.span(*span) + part);
         }
         self.map.require(0, end)?;
         Ok(spans)
     }
+}
+
+/// A span that is named more than once. All of them are below [`SPANS`].
+fn named_twice(spans: &[usize]) -> Option<usize> {
+    if spans.len() <= FEW {
+        return spans.iter().enumerate().find(|(nth, span)| spans[..*nth].contains(span)).map(|(_, span)| *span);
+    }
+    let mut named = [0_u64; SPANS / 64];
+    let mut is_new = |span: &usize| {
+        let Some(word) = named.get_mut(span / 64) else { return false };
+        let bit = 1 << (span % 64);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    };
+    spans.iter().find(|span| !is_new(span)).copied()
 }
 
 const _: () = assert!(super::shape::MAX_SPANS == SPANS);

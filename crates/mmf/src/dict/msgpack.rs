@@ -60,13 +60,40 @@ fn end_of(bytes: &[u8]) -> Result<usize, Flaw> {
 /// Walks the items of the outermost array or map.
 fn walk_flat(bytes: &[u8], mut at: usize, items: u64) -> Result<usize, Flaw> {
     for _ in 0..items {
-        at = match item(bytes, at)? {
-            (next, None) => next,
-            (next, Some(items)) => walk_nested(bytes, next, items)?,
+        let code = *bytes.get(at).ok_or(Flaw::Truncated)?;
+        // Most items tell their length by their code alone. Where one passes the end, the next look
+        // finds nothing.
+        at = match FIXED[usize::from(code)] {
+            0 => match item(bytes, at)? {
+                (next, None) => next,
+                (next, Some(items)) => walk_nested(bytes, next, items)?,
+            },
+            len => at + usize::from(len),
         };
     }
-    Ok(at)
+    if at <= bytes.len() { Ok(at) } else { Err(Flaw::Truncated) }
 }
+
+/// For each code of an item whose length follows from it, that length; 0 for all others.
+static FIXED: [u8; 256] = {
+    let mut lengths = [0; 256];
+    let mut code = 0_u8;
+    loop {
+        lengths[code as usize] = match code {
+            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 1,
+            0xa0..=0xbf => 1 + (code & 0x1f),
+            0xcc | 0xd0 => 2,
+            0xcd | 0xd1 => 3,
+            0xca | 0xce | 0xd2 => 5,
+            0xcb | 0xcf | 0xd3 => 9,
+            _ => 0,
+        };
+        if code == 255 {
+            break lengths;
+        }
+        code += 1;
+    }
+};
 
 /// Walks the items of an array or map in the outermost one, and all that is in them.
 fn walk_nested(bytes: &[u8], mut at: usize, items: u64) -> Result<usize, Flaw> {
