@@ -61,6 +61,12 @@ fn end_of(bytes: &[u8]) -> Result<usize, Flaw> {
 fn walk_flat(bytes: &[u8], mut at: usize, items: u64) -> Result<usize, Flaw> {
     for _ in 0..items {
         let code = *bytes.get(at).ok_or(Flaw::Truncated)?;
+        // A branch of its own: the processor foresees it, and need not wait for the code to find
+        // the next item.
+        if code <= 0x7f {
+            at += 1;
+            continue;
+        }
         // Most items tell their length by their code alone. Where one passes the end, the next look
         // finds nothing.
         at = match FIXED[usize::from(code)] {
