@@ -245,13 +245,13 @@ class TestDict < MmfTestCase
   def test_depth
     dict = dict()
     # A fiber has the smallest stack.
-    Fiber.new { dict[:deep] = nested(128) }.resume
-    assert_equal(nested(128), Fiber.new { dict[:deep] }.resume)
-    assert_raise(InvalidArgumentError) { dict[:deep] = nested(129) }
-    hashes = 128.times.inject(1) { |inner, _| { "a" => inner } }
+    Fiber.new { dict[:deep] = nested(64) }.resume
+    assert_equal(nested(64), Fiber.new { dict[:deep] }.resume)
+    assert_raise(InvalidArgumentError) { dict[:deep] = nested(65) }
+    hashes = 64.times.inject(1) { |inner, _| { "a" => inner } }
     Fiber.new { dict[:deep] = hashes }.resume
     assert_equal(hashes, Fiber.new { dict[:deep] }.resume)
-    assert_raise(MismatchError) { Dict.decode(nested(129).to_msgpack) }
+    assert_raise(MismatchError) { Dict.decode(nested(65).to_msgpack) }
   end
 
   def test_bytes_of_others_are_read_or_refused

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use mmf::Encoding;
+use mmf::{Dict, Encoding};
 use rmpv::Value;
 
-use super::{Json, decode};
+use super::Json;
 
 /// Told by `--help` of the verbs that export and import.
 pub(crate) const EXACT_RULE: &str = "\
@@ -23,6 +23,10 @@ Lines: {\"key\": TEXT, \"value\": VALUE}, in the order of the keys. A value is J
 /// How deep JSON may be: `serde_json` reads 128 levels, and a line is one of them.
 pub(super) const DEEPEST: usize = 120;
 
+/// How many steps its decoder may go down: two for each array or map that the library reads, and
+/// three for a text in the innermost.
+const STEPS: usize = 2 * Dict::MAX_DEPTH + 3;
+
 /// What JSON's own numbers and maps are used for.
 pub(super) struct Style {
     /// Numbers of 32 bits become such of 64, and maps keep keys that begin with `$`.
@@ -31,6 +35,22 @@ pub(super) struct Style {
 
 pub(super) const READABLE: Style = Style { loose: true };
 const EXACT: Style = Style { loose: false };
+
+/// The one value that the bytes are, if it is no deeper than the library reads: what is much deeper
+/// takes all of the stack.
+pub(super) fn decode(mut bytes: &[u8]) -> Option<Value> {
+    let value = rmpv::decode::read_value_with_max_depth(&mut bytes, STEPS).ok()?;
+    (bytes.is_empty() && depth(&value) <= Dict::MAX_DEPTH).then_some(value)
+}
+
+/// How many arrays and maps are in each other.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        Value::Map(entries) => 1 + entries.iter().map(|(key, value)| depth(key).max(depth(value))).max().unwrap_or(0),
+        _ => 0,
+    }
+}
 
 /// A value in JSON from which [`parse`] makes the same bytes.
 pub(crate) fn of(encoding: Encoding, bytes: &[u8]) -> Json {
@@ -117,7 +137,12 @@ pub(crate) fn parse(json: Json) -> Result<(Encoding, Vec<u8>), String> {
         Some(("$bytes", text)) => Ok((Encoding::Bytes, unhex(text)?)),
         Some(("$msgpack", text)) => Ok((Encoding::MessagePack, unhex(text)?)),
         _ => {
-            let bytes = encode(&to_value(json)?).ok_or("it cannot be encoded")?;
+            let value = to_value(json)?;
+            // What the library would not read is not written.
+            if depth(&value) > Dict::MAX_DEPTH {
+                return Err(format!("its lists and maps are in each other more than {} deep", Dict::MAX_DEPTH));
+            }
+            let bytes = encode(&value).ok_or("it cannot be encoded")?;
             Ok((Encoding::MessagePack, bytes))
         }
     }
@@ -258,13 +283,25 @@ mod tests {
 
     #[test]
     fn whatever_the_depth_it_comes_back() {
-        for levels in [30, 39, 40, 41, 60, 119, 120, 121, 500, 2000] {
+        for levels in [30, 39, 40, 41, 60, 63, 64, 65, 119, 120, 121, 500, 2000] {
             let mut list = vec![0x91; levels];
             list.push(0xc0);
             there_and_back(&list);
             let mut map = [0x81, 0x01].repeat(levels);
             map.push(0xc0);
             there_and_back(&map);
+        }
+    }
+
+    #[test]
+    fn a_value_is_as_deep_as_the_library_reads_and_no_deeper() {
+        for (levels, is_read) in [(Dict::MAX_DEPTH, true), (Dict::MAX_DEPTH + 1, false)] {
+            for end in [&b"\xc0"[..], b"\xa1x", b"\xc7\x01\x05x"] {
+                let bytes = [&vec![0x91; levels][..], end].concat();
+                assert_eq!(decode(&bytes).is_some(), is_read, "{levels} {end:x?}");
+            }
+            let text = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+            assert_eq!(parse(serde_json::from_str(&text).expect(&text)).is_ok(), is_read, "{levels}");
         }
     }
 

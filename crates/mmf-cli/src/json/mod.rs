@@ -5,6 +5,7 @@ mod tree;
 
 pub(crate) use tree::Json;
 
+use exact::decode;
 use mmf::Encoding;
 use rmpv::{Utf8String, Value};
 use serde::de::DeserializeOwned;
@@ -85,12 +86,6 @@ pub(crate) fn bytes(encoding: Encoding, bytes: Vec<u8>) -> Result<Vec<u8>, Vec<u
             _ => Err(bytes),
         },
     }
-}
-
-/// The one value that the bytes are, if it is no deeper than JSON may be: what is much deeper takes all of the stack.
-fn decode(mut bytes: &[u8]) -> Option<Value> {
-    let value = rmpv::decode::read_value_with_max_depth(&mut bytes, exact::DEEPEST).ok()?;
-    bytes.is_empty().then_some(value)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What changes a [`Dict`], one key at a time.
 
 use super::Dict;
+use super::fetch::Deadline;
 use super::plan::Plan;
 use super::read::NoValue;
 use super::record::{Kind, STAMP};
@@ -33,7 +34,9 @@ impl Dict {
     }
 
     /// Sets a key to bytes that are encoded already, and gives the change's version: what
-    /// [`get_into`](Dict::get_into) gave, or what another encoder made. They are not looked at.
+    /// [`get_into`](Dict::get_into) gave, or what another encoder made. They are not looked at:
+    /// what is no `MessagePack`, or is deeper than [`MAX_DEPTH`](Dict::MAX_DEPTH), is refused when
+    /// it is decoded.
     ///
     /// # Errors
     ///
@@ -135,7 +138,8 @@ impl Dict {
     ///
     /// # Errors
     ///
-    /// As [`get_into`](Dict::get_into); [`ErrorKind::Mismatch`] for a value of another type.
+    /// As [`get_into`](Dict::get_into); [`ErrorKind::Mismatch`] for a value of another type, and
+    /// for one that is deeper than [`MAX_DEPTH`](Dict::MAX_DEPTH).
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let mut bytes = Vec::new();
         match self.get_into(key, &mut bytes)? {
@@ -148,7 +152,8 @@ impl Dict {
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded, integers of 128 bits among it.
+    /// As [`set_bytes`](Dict::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded:
+    /// integers of 128 bits, and what is deeper than [`MAX_DEPTH`](Dict::MAX_DEPTH).
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<u64> {
         let bytes = self.encoded(key, value)?;
         self.put(key, Kind::Encoded, &bytes)
@@ -288,7 +293,7 @@ impl Writer<'_> {
     pub(super) fn read(&mut self, hash: u64, key: &str, bytes: &mut Vec<u8>) -> Result<Option<Encoding>> {
         let Some(stored) = self.stored(hash, key.as_bytes())? else { return Ok(None) };
         bytes.clear();
-        self.heap.append_value(stored.block, &stored.head, bytes)?;
+        self.heap.append_value(stored.block, &stored.head, bytes, &Deadline::new(self.dict.usual()))?;
         let stamp = self.heap.map.word(stored.block + STAMP)?;
         if !self.heap.is_sound(stored.block, stamp, &stored.head, key.as_bytes(), bytes) {
             return Err(self.heap.unsound(stored.block));

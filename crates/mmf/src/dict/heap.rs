@@ -274,6 +274,7 @@ impl<'a> Heap<'a> {
         if span >= self.shape.spans {
             return Err(NoBlock::Full(None));
         }
+        self.require_used(span)?;
         self.reach(self.shape.span(span + 1))?;
         plan.put_anywhere(at::USED, used + 1);
         Ok(span)
@@ -307,6 +308,7 @@ impl<'a> Heap<'a> {
             return Err(NoBlock::Full(None));
         }
         if missing > 0 {
+            self.require_used(first)?;
             self.reach(self.shape.span(first + missing))?;
             parts.extend(first..first + missing);
             plan.put_anywhere(at::USED, used + missing as u64);
@@ -338,6 +340,17 @@ impl<'a> Heap<'a> {
         self.set_links(plan, last, head, None);
         plan.put_anywhere(at::FREE, stored(Some(first)));
         Ok(())
+    }
+
+    /// Refuses a count of spans in use that are not there: the object would be made as long as that
+    /// says. What this plan takes itself is there by then.
+    #[inline]
+    fn require_used(&self, used: usize) -> Result<()> {
+        let end = self.shape.span(used);
+        if used == 0 || end <= self.map.len() || end <= self.map.refresh()? {
+            return Ok(());
+        }
+        Err(self.damaged(format!("{used} spans are in use, of which some are not there")))
     }
 
     /// Has the segment grow so far.

@@ -1,15 +1,16 @@
 //! All entries of a moment.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 use std::vec;
 
 use super::Dict;
+use super::fetch::Deadline;
 use super::heap::Heap;
 use super::index::{SLOTS, block_of, bucket, count_of, tag};
 use super::plan;
 use super::read::{Again, IN_VAIN};
 use super::record::{self, HEAD, Head, Kind, STAMP};
+use super::shape::class::SMALLEST;
 use super::shape::{at, number};
 use super::transaction::Reader;
 use super::value::Encoding;
@@ -104,21 +105,24 @@ impl Dict {
     /// As `entries`, for those who have the lock, or who look themselves whether anybody wrote.
     pub(super) fn entries_now(&self) -> Result<Entries> {
         match self.segment.map.access() {
-            Access::ReadWrite => Ok(Entries(self.heap().scan_still(true)?.into_iter())),
+            Access::ReadWrite => {
+                let entries = self.heap().scan_still(true, &Deadline::new(self.usual()))?;
+                Ok(Entries(entries.into_iter()))
+            }
             Access::ReadOnly | Access::CopyOnWrite => self.entries(),
         }
     }
 
     fn collect(&self, values: bool) -> Result<Vec<Entry>> {
+        let deadline = Deadline::new(self.usual());
         if self.segment.map.access() == Access::ReadWrite {
             let _reader = Reader::lock(self, self.usual())?;
-            return self.heap().scan_still(values);
+            return self.heap().scan_still(values, &deadline);
         }
-        let deadline = self.usual().deadline();
         let mut in_vain = 0;
         loop {
             let before = self.heap().stillness()?;
-            let entries = self.heap().scan(values);
+            let entries = self.heap().scan(values, &deadline);
             fence(Ordering::Acquire);
             // Also before an error is believed.
             if self.heap().stillness()? == before {
@@ -132,7 +136,7 @@ impl Dict {
             } else {
                 in_vain = 0;
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if deadline.is_over() {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
             }
         }
@@ -161,18 +165,21 @@ impl Stillness {
 }
 
 /// Where an entry is looked for, and what may still be copied.
-struct Scan {
+struct Scan<'a> {
     count: u64,
     bucket: u64,
     slot: u64,
     /// No more can be taken in than there is, whatever leads there twice.
     room: usize,
+    /// The same for the object as it was at the beginning.
+    there: usize,
+    deadline: &'a Deadline,
 }
 
 impl Heap<'_> {
     /// All entries, where nobody writes meanwhile.
-    fn scan_still(&self, values: bool) -> Result<Vec<Entry>> {
-        self.scan(values).map_err(|again| match again {
+    fn scan_still(&self, values: bool, deadline: &Deadline) -> Result<Vec<Entry>> {
+        self.scan(values, deadline).map_err(|again| match again {
             Again::Failed(error) => error,
             Again::Changed => self.no_entry(),
         })
@@ -194,13 +201,14 @@ impl Heap<'_> {
     }
 
     /// All entries. Each is whole; that they are of one moment is for the caller to find out.
-    fn scan(&self, values: bool) -> Result<Vec<Entry>, Again> {
+    fn scan(&self, values: bool, deadline: &Deadline) -> Result<Vec<Entry>, Again> {
         let count = count_of(self.map.word(at::BUCKETS)?);
         if count == 0 {
             self.refuse_half_repaired()?;
         }
         let mut entries = Vec::new();
-        let mut scan = Scan { count, bucket: 0, slot: 0, room: self.shape.span(self.shape.spans) };
+        let there = self.map.len();
+        let mut scan = Scan { count, bucket: 0, slot: 0, room: there, there, deadline };
         let mut lines = self.most_lines();
         for nth in 0..count {
             scan.bucket = nth;
@@ -230,7 +238,7 @@ impl Heap<'_> {
     }
 
     /// What counts of the record that a slot leads to and the one before it.
-    fn entry(&self, scan: &mut Scan, values: bool) -> Result<Option<Entry>, Again> {
+    fn entry(&self, scan: &mut Scan<'_>, values: bool) -> Result<Option<Entry>, Again> {
         let mut block = block_of(scan.slot);
         for _ in 0..2 {
             let stamp = self.map.word(block + STAMP)?;
@@ -265,7 +273,7 @@ impl Heap<'_> {
     /// A record as an entry, if it is one, and in the bucket that is looked through.
     fn copy_entry(
         &self,
-        scan: &mut Scan,
+        scan: &mut Scan<'_>,
         (block, stamp): (usize, u64),
         head: &Head,
         key: Vec<u8>,
@@ -280,7 +288,13 @@ impl Heap<'_> {
         let is_here = bucket(hash, scan.count) == scan.bucket;
         let counts = is_here && head.kind != Kind::Removal && head.version > floor;
         // Before anything is copied.
-        let bytes = (HEAD + key.len()).saturating_add(if counts { head.value_len } else { 0 });
+        let bytes = (HEAD + key.len()).max(SMALLEST).saturating_add(if counts { head.value_len } else { 0 });
+        if bytes > scan.room {
+            // Another process may have made the object longer.
+            let there = self.map.length_now()?;
+            scan.room = scan.room.saturating_add(there.saturating_sub(scan.there));
+            scan.there = there;
+        }
         scan.room = match scan.room.checked_sub(bytes) {
             Some(left) => left,
             None => return Err(self.damaged("its entries have more bytes than it has")),
@@ -290,7 +304,7 @@ impl Heap<'_> {
         }
         let mut value = Vec::new();
         if values {
-            self.append_value(block, head, &mut value)?;
+            self.append_value(block, head, &mut value, scan.deadline)?;
             if !self.is_sound(block, stamp, head, &key, &value) {
                 return Err(self.unsound(block));
             }

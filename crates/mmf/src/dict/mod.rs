@@ -3,6 +3,7 @@
 mod change;
 mod check;
 mod durable;
+mod fetch;
 mod glance;
 mod heap;
 mod index;
@@ -10,6 +11,8 @@ mod iter;
 #[cfg(test)]
 #[cfg(loom)]
 mod models;
+#[cfg(feature = "serde")]
+mod msgpack;
 #[cfg(feature = "serde")]
 mod narrow;
 mod options;
@@ -96,6 +99,14 @@ impl Dict {
 
     /// The longest key, in bytes.
     pub const KEY_MAX: usize = KEY_MAX;
+
+    /// How many arrays and maps of a value may be in each other: what is deeper is neither encoded
+    /// nor decoded.
+    ///
+    /// Decoding takes stack for each level, up to 640 bytes with optimizations, and any process
+    /// that may write the dict chooses the levels. With this many, `get` fits a stack of 64 KiB
+    /// with optimizations, and one of 2 MiB without.
+    pub const MAX_DEPTH: usize = 64;
 
     /// The least capacity; less is made this.
     pub const MIN_CAPACITY: u64 = shape::MIN_CAPACITY;

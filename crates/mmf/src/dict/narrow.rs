@@ -1,6 +1,12 @@
-//! [`Narrow`]: any serializer, without integers of 128 bits.
+//! [`Narrow`]: any serializer, without integers of 128 bits and without values that are too deep to
+//! be read.
 //!
-//! `MessagePack` has none. The encoder would write them as bytes, and every other language would take them for bytes.
+//! `MessagePack` has no such integers. The encoder would write them as bytes, and every other
+//! language would take them for bytes.
+//!
+//! The decoder refuses arrays and maps that are in each other more than [`MAX_DEPTH`] deep, so the
+//! encoder refuses them too. It counts levels on the way down: a serializer of an array's or a
+//! map's items has one level less than the array or map.
 
 use std::fmt::Display;
 
@@ -10,16 +16,31 @@ use serde::ser::{
     SerializeTupleVariant, Serializer,
 };
 
+use super::msgpack::MAX_DEPTH;
+
 /// A serializer, or what it makes of a value with parts, that refuses such integers at any depth.
-pub(super) struct Narrow<S>(pub(super) S);
+pub(super) struct Narrow<S> {
+    inner: S,
+    /// How many arrays and maps may be in each other in what comes.
+    levels: usize,
+}
+
+impl<S> Narrow<S> {
+    pub(super) fn new(inner: S) -> Narrow<S> {
+        Narrow { inner, levels: MAX_DEPTH }
+    }
+}
 
 /// A part of a value, which is serialized in the same way.
-struct Part<'a, T: ?Sized>(&'a T);
+struct Part<'a, T: ?Sized> {
+    value: &'a T,
+    levels: usize,
+}
 
 impl<T: Serialize + ?Sized> Serialize for Part<'_, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(Narrow(serializer))
+        self.value.serialize(Narrow { inner: serializer, levels: self.levels })
     }
 }
 
@@ -28,13 +49,24 @@ fn too_wide<T, E: Error>() -> Result<T, E> {
     Err(E::custom("it has an integer type of 128 bits, which no other language would read as one"))
 }
 
+/// The levels that are left in `taken` more arrays or maps.
+#[inline]
+fn down<E: Error>(levels: usize, taken: usize) -> Result<usize, E> {
+    levels.checked_sub(taken).ok_or_else(too_deep)
+}
+
+#[cold]
+fn too_deep<E: Error>() -> E {
+    E::custom("its arrays and maps are in each other more than 64 deep")
+}
+
 /// What is passed on as it is.
 macro_rules! as_it_is {
     ($($name:ident: $type:ty),* $(,)?) => {
         $(
             #[inline]
             fn $name(self, value: $type) -> Result<S::Ok, S::Error> {
-                self.0.$name(value)
+                self.inner.$name(value)
             }
         )*
     };
@@ -55,7 +87,7 @@ impl<S: Serializer> Serializer for Narrow<S> {
         serialize_bool: bool, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
         serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
-        serialize_f32: f32, serialize_f64: f64, serialize_unit_struct: &'static str,
+        serialize_f32: f32, serialize_f64: f64,
     }
 
     fn serialize_i128(self, _: i128) -> Result<S::Ok, S::Error> {
@@ -68,27 +100,34 @@ impl<S: Serializer> Serializer for Narrow<S> {
 
     #[inline]
     fn serialize_none(self) -> Result<S::Ok, S::Error> {
-        self.0.serialize_none()
+        self.inner.serialize_none()
     }
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_some(&Part(value))
+        self.inner.serialize_some(&Part { value, levels: self.levels })
     }
 
     #[inline]
     fn serialize_unit(self) -> Result<S::Ok, S::Error> {
-        self.0.serialize_unit()
+        self.inner.serialize_unit()
+    }
+
+    /// It is an empty array.
+    #[inline]
+    fn serialize_unit_struct(self, name: &'static str) -> Result<S::Ok, S::Error> {
+        down::<S::Error>(self.levels, 1)?;
+        self.inner.serialize_unit_struct(name)
     }
 
     #[inline]
     fn serialize_unit_variant(self, name: &'static str, nth: u32, variant: &'static str) -> Result<S::Ok, S::Error> {
-        self.0.serialize_unit_variant(name, nth, variant)
+        self.inner.serialize_unit_variant(name, nth, variant)
     }
 
     #[inline]
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_struct(name, &Part(value))
+        self.inner.serialize_newtype_struct(name, &Part { value, levels: self.levels })
     }
 
     #[inline]
@@ -99,22 +138,27 @@ impl<S: Serializer> Serializer for Narrow<S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_variant(name, nth, variant, &Part(value))
+        // A map of the name to the value.
+        let levels = down(self.levels, 1)?;
+        self.inner.serialize_newtype_variant(name, nth, variant, &Part { value, levels })
     }
 
     #[inline]
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        self.0.serialize_seq(len).map(Narrow)
+        let levels = down(self.levels, 1)?;
+        Ok(Narrow { inner: self.inner.serialize_seq(len)?, levels })
     }
 
     #[inline]
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        self.0.serialize_tuple(len).map(Narrow)
+        let levels = down(self.levels, 1)?;
+        Ok(Narrow { inner: self.inner.serialize_tuple(len)?, levels })
     }
 
     #[inline]
     fn serialize_tuple_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeTupleStruct, S::Error> {
-        self.0.serialize_tuple_struct(name, len).map(Narrow)
+        let levels = down(self.levels, 1)?;
+        Ok(Narrow { inner: self.inner.serialize_tuple_struct(name, len)?, levels })
     }
 
     #[inline]
@@ -125,17 +169,20 @@ impl<S: Serializer> Serializer for Narrow<S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        self.0.serialize_tuple_variant(name, nth, variant, len).map(Narrow)
+        let levels = down(self.levels, 2)?;
+        Ok(Narrow { inner: self.inner.serialize_tuple_variant(name, nth, variant, len)?, levels })
     }
 
     #[inline]
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        self.0.serialize_map(len).map(Narrow)
+        let levels = down(self.levels, 1)?;
+        Ok(Narrow { inner: self.inner.serialize_map(len)?, levels })
     }
 
     #[inline]
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
-        self.0.serialize_struct(name, len).map(Narrow)
+        let levels = down(self.levels, 1)?;
+        Ok(Narrow { inner: self.inner.serialize_struct(name, len)?, levels })
     }
 
     #[inline]
@@ -146,17 +193,18 @@ impl<S: Serializer> Serializer for Narrow<S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        self.0.serialize_struct_variant(name, nth, variant, len).map(Narrow)
+        let levels = down(self.levels, 2)?;
+        Ok(Narrow { inner: self.inner.serialize_struct_variant(name, nth, variant, len)?, levels })
     }
 
     #[inline]
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.collect_str(value)
+        self.inner.collect_str(value)
     }
 
     #[inline]
     fn is_human_readable(&self) -> bool {
-        self.0.is_human_readable()
+        self.inner.is_human_readable()
     }
 }
 
@@ -170,12 +218,12 @@ macro_rules! parts {
 
                 #[inline]
                 fn $name<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
-                    self.0.$name(&Part(value))
+                    self.inner.$name(&Part { value, levels: self.levels })
                 }
 
                 #[inline]
                 fn end(self) -> Result<S::Ok, S::Error> {
-                    self.0.end()
+                    self.inner.end()
                 }
             }
         )*
@@ -201,17 +249,17 @@ macro_rules! fields {
                     key: &'static str,
                     value: &T,
                 ) -> Result<(), S::Error> {
-                    self.0.serialize_field(key, &Part(value))
+                    self.inner.serialize_field(key, &Part { value, levels: self.levels })
                 }
 
                 #[inline]
                 fn skip_field(&mut self, key: &'static str) -> Result<(), S::Error> {
-                    self.0.skip_field(key)
+                    self.inner.skip_field(key)
                 }
 
                 #[inline]
                 fn end(self) -> Result<S::Ok, S::Error> {
-                    self.0.end()
+                    self.inner.end()
                 }
             }
         )*
@@ -226,12 +274,12 @@ impl<S: SerializeMap> SerializeMap for Narrow<S> {
 
     #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
-        self.0.serialize_key(&Part(key))
+        self.inner.serialize_key(&Part { value: key, levels: self.levels })
     }
 
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
-        self.0.serialize_value(&Part(value))
+        self.inner.serialize_value(&Part { value, levels: self.levels })
     }
 
     #[inline]
@@ -240,11 +288,12 @@ impl<S: SerializeMap> SerializeMap for Narrow<S> {
         key: &K,
         value: &V,
     ) -> Result<(), S::Error> {
-        self.0.serialize_entry(&Part(key), &Part(value))
+        let levels = self.levels;
+        self.inner.serialize_entry(&Part { value: key, levels }, &Part { value, levels })
     }
 
     #[inline]
     fn end(self) -> Result<S::Ok, S::Error> {
-        self.0.end()
+        self.inner.end()
     }
 }

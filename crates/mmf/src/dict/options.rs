@@ -37,6 +37,29 @@ impl DictOptions {
         self
     }
 
+    /// Refuses a dict that exists and has a larger capacity; any is opened unless said.
+    ///
+    /// The capacity bounds what this handle maps, reserves and returns, however long a peer makes
+    /// the object. It stands in the object, so the process that made the object chose it: where
+    /// that process is not trusted, say here how much may be mapped, and copied by one call. A file
+    /// may be sparse, so how much of the disk it takes says nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{Dict, ErrorKind, Name};
+    ///
+    /// let name = Name::local(format!("bounded-dict-{}", std::process::id()))?;
+    /// let _made = Dict::create_new(&name, 16 << 20)?;
+    /// let refused = Dict::options().max_capacity(1 << 20).open(&name).map(drop).unwrap_err();
+    /// assert!(matches!(refused.kind(), ErrorKind::Mismatch { .. }));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn max_capacity(mut self, bytes: u64) -> Self {
+        self.segment.max_capacity = Some(bytes.max(MIN_CAPACITY));
+        self
+    }
+
     /// [`Access::ReadWrite`] unless said. A read-only handle takes no place among the participants.
     pub fn access(mut self, access: Access) -> Self {
         self.segment.mapping = self.segment.mapping.access(access);
@@ -81,7 +104,8 @@ impl DictOptions {
     ///
     /// As [`MappingOptions::open`](crate::MappingOptions::open);
     /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of another format;
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment or a smaller capacity;
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment, a smaller
+    /// capacity, or a larger one than [`max_capacity`](Self::max_capacity);
     /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) read-only for a file whose last changes a power cut kept from the disk, which the
     /// next who opens it for writing makes right, and for one whose repair a power cut ended;
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where somebody else is at that.

@@ -7,8 +7,8 @@
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
+use super::fetch::Deadline;
 use super::heap::Heap;
 use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tagged};
 use super::plan;
@@ -27,7 +27,7 @@ pub(super) struct Found {
 
 /// What is to be done with a value: where it is copied to.
 pub(super) trait Sink {
-    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head) -> Result<()>;
+    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head, deadline: &Deadline) -> Result<()>;
 
     /// Room for a value that is copied before its length is known.
     fn room(&mut self) -> &mut [MaybeUninit<u8>];
@@ -48,7 +48,7 @@ pub(super) struct NoValue;
 
 impl Sink for NoValue {
     #[inline]
-    fn take(&mut self, _: &Heap<'_>, _: usize, _: &Head) -> Result<()> {
+    fn take(&mut self, _: &Heap<'_>, _: usize, _: &Head, _: &Deadline) -> Result<()> {
         Ok(())
     }
 
@@ -73,11 +73,11 @@ const EARLY: usize = 128;
 
 impl Sink for &mut Vec<u8> {
     #[inline(always)]
-    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head) -> Result<()> {
+    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head, deadline: &Deadline) -> Result<()> {
         self.clear();
         // Next time there is room for one of that length before it is known.
         let _ = self.try_reserve(EARLY / 2);
-        heap.append_value(block, head, self)
+        heap.append_value(block, head, self, deadline)
     }
 
     #[inline(always)]
@@ -212,49 +212,6 @@ impl Heap<'_> {
         error.with_help("`check` says what else is damaged, `repair` keeps what is whole")
     }
 
-    /// A value's bytes behind what is in `bytes`.
-    #[inline(always)]
-    pub(super) fn append_value(&self, block: usize, head: &Head, bytes: &mut Vec<u8>) -> Result<()> {
-        if !head.in_spans {
-            return self.map.append_to(block + HEAD + head.key_len, head.value_len, bytes);
-        }
-        self.append_spans(block, head, bytes)
-    }
-
-    fn append_spans(&self, block: usize, head: &Head, bytes: &mut Vec<u8>) -> Result<()> {
-        // Checked before memory is taken for it: there is no more than the spans have.
-        if head.span_count(self.shape) > self.shape.spans {
-            return Err(self.damaged("a value claims more than there is"));
-        }
-        if bytes.try_reserve(head.value_len).is_err() {
-            return Err(self.map.name_it(Error::new(ErrorKind::NoSpace, "copy")));
-        }
-        let mut left = head.value_len;
-        for span in self.span_list(block, head)? {
-            let len = left.min(self.shape.span_size());
-            self.map.append_to(self.shape.span(span), len, bytes)?;
-            left -= len;
-        }
-        Ok(())
-    }
-
-    /// The spans that a value lies in.
-    pub(super) fn span_list(&self, block: usize, head: &Head) -> Result<Vec<usize>> {
-        let count = head.span_count(self.shape);
-        if count > self.shape.spans {
-            return Err(self.damaged("a value claims more than there is"));
-        }
-        let mut numbers = Vec::new();
-        self.map.append_to(block + head.spans_at(), 4 * count, &mut numbers)?;
-        let numbers =
-            numbers.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap_or_default()) as usize);
-        let spans: Vec<usize> = numbers.collect();
-        match spans.iter().find(|span| **span >= self.shape.spans) {
-            Some(span) => Err(self.damaged(format!("a value lies in span {span} of {}", self.shape.spans))),
-            None => Ok(spans),
-        }
-    }
-
     /// The head and the key of a record. The caller has the lock.
     pub(super) fn key_at(&self, block: usize) -> Result<(Head, Vec<u8>)> {
         let mut copy = HeadAndKey::new();
@@ -285,9 +242,10 @@ impl Heap<'_> {
     #[cold]
     #[inline(never)]
     pub(super) fn get(&self, hash: u64, key: &[u8], sink: &mut impl Sink, until: Until) -> Result<Option<Found>> {
-        match self.look(hash, key, sink) {
+        let deadline = Deadline::new(until);
+        match self.look(hash, key, sink, &deadline) {
             Ok(found) => Ok(found),
-            Err(again) => self.look_again(hash, key, sink, until, again),
+            Err(again) => self.look_again(hash, key, sink, &deadline, again),
         }
     }
 
@@ -298,10 +256,9 @@ impl Heap<'_> {
         hash: u64,
         key: &[u8],
         sink: &mut impl Sink,
-        until: Until,
+        deadline: &Deadline,
         mut again: Again,
     ) -> Result<Option<Found>> {
-        let deadline = until.deadline();
         let mut moment = None;
         for round in 0_u32.. {
             if round % IN_VAIN == 0 {
@@ -314,11 +271,11 @@ impl Heap<'_> {
             }
             match again {
                 Again::Failed(error) => return Err(error),
-                Again::Changed if deadline.is_some_and(|deadline| Instant::now() >= deadline) => break,
+                Again::Changed if deadline.is_over() => break,
                 Again::Changed if round > 100 => std::thread::yield_now(),
                 Again::Changed => std::hint::spin_loop(),
             }
-            match self.look(hash, key, sink) {
+            match self.look(hash, key, sink, deadline) {
                 Ok(found) => return Ok(found),
                 Err(why) => again = why,
             }
@@ -332,14 +289,14 @@ impl Heap<'_> {
     }
 
     #[inline]
-    fn look(&self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Found>, Again> {
+    fn look(&self, hash: u64, key: &[u8], sink: &mut impl Sink, deadline: &Deadline) -> Result<Option<Found>, Again> {
         let count = self.map.word(at::BUCKETS)?;
         if count_of(count) == 0 {
             self.refuse_half_repaired()?;
             fence(Ordering::Acquire);
             return if self.map.word(at::BUCKETS)? == count { Ok(None) } else { Err(Again::Changed) };
         }
-        let found = self.look_in(count_of(count), hash, key, sink);
+        let found = self.look_in(count_of(count), hash, key, sink, deadline);
         match found {
             Ok(Some(found)) => Ok(found),
             // What was looked through may have been taken apart meanwhile, and what was read may have been anything.
@@ -362,7 +319,14 @@ impl Heap<'_> {
     /// `None`: no slot has the key. `Some(None)`: its slot says that it is not there.
     #[inline]
     #[allow(clippy::option_option, reason = "the two say different things, as told above")]
-    fn look_in(&self, count: u64, hash: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Option<Found>>, Again> {
+    fn look_in(
+        &self,
+        count: u64,
+        hash: u64,
+        key: &[u8],
+        sink: &mut impl Sink,
+        deadline: &Deadline,
+    ) -> Result<Option<Option<Found>>, Again> {
         let mut line = self.line(bucket(hash, count))?;
         let mut words = [0; 8];
         for _ in 0..LONGEST {
@@ -371,7 +335,7 @@ impl Heap<'_> {
             while candidates != 0 {
                 let nth = candidates.trailing_zeros() as usize;
                 candidates &= candidates - 1;
-                if let Some(found) = self.look_at(line + 8 * nth, hash, key, sink)? {
+                if let Some(found) = self.look_at(line + 8 * nth, hash, key, sink, deadline)? {
                     return Ok(Some(found));
                 }
             }
@@ -390,14 +354,21 @@ impl Heap<'_> {
     /// Whether the record that a slot leads to is the key's, and what it says.
     #[inline]
     #[allow(clippy::option_option, reason = "as above")]
-    fn look_at(&self, at: usize, hash: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Option<Found>>, Again> {
+    fn look_at(
+        &self,
+        at: usize,
+        hash: u64,
+        key: &[u8],
+        sink: &mut impl Sink,
+        deadline: &Deadline,
+    ) -> Result<Option<Option<Found>>, Again> {
         let slot = self.map.word(at)?;
         if slot == 0 || slot >> 40 != tag(hash) {
             return Ok(None);
         }
         let stamp = || self.map.word(block_of(slot).saturating_add(STAMP)).ok();
         let before = stamp();
-        let outcome = self.read_record(slot, key, sink);
+        let outcome = self.read_record(slot, key, sink, deadline);
         fence(Ordering::Acquire);
         // Also before an error is believed. The stamp behind the slot, which may lead to the same block again, where meanwhile
         // other bytes looked like a stamp.
@@ -409,10 +380,16 @@ impl Heap<'_> {
 
     #[inline]
     #[allow(clippy::option_option, reason = "as above")]
-    fn read_record(&self, slot: u64, key: &[u8], sink: &mut impl Sink) -> Result<Option<Option<Found>>, Again> {
-        match self.read_one(block_of(slot), key, sink)? {
+    fn read_record(
+        &self,
+        slot: u64,
+        key: &[u8],
+        sink: &mut impl Sink,
+        deadline: &Deadline,
+    ) -> Result<Option<Option<Found>>, Again> {
+        match self.read_one(block_of(slot), key, sink, deadline)? {
             One::Is(outcome) => Ok(outcome),
-            One::NotYet { stamp, before } => self.read_before(stamp, before, key, sink),
+            One::NotYet { stamp, before } => self.read_before(stamp, before, key, sink, deadline),
         }
     }
 
@@ -426,10 +403,11 @@ impl Heap<'_> {
         block: usize,
         key: &[u8],
         sink: &mut impl Sink,
+        deadline: &Deadline,
     ) -> Result<Option<Option<Found>>, Again> {
         let outcome = match block {
             0 => Ok(One::Is(Some(None))),
-            block => self.read_one(block, key, sink),
+            block => self.read_one(block, key, sink, deadline),
         };
         fence(Ordering::Acquire);
         let is_under_way = self.map.word(at::JOURNAL)? != 0;
@@ -448,7 +426,7 @@ impl Heap<'_> {
 
     /// What one record says of a key.
     #[inline]
-    fn read_one(&self, block: usize, key: &[u8], sink: &mut impl Sink) -> Result<One, Again> {
+    fn read_one(&self, block: usize, key: &[u8], sink: &mut impl Sink, deadline: &Deadline) -> Result<One, Again> {
         let mut copy = HeadAndKey::new();
         let stamp = self.map.word(block + STAMP)?;
         if stamp == 0 {
@@ -466,7 +444,7 @@ impl Heap<'_> {
         if head.kind == Kind::Removal || head.version <= self.map.word(at::FLOOR)? {
             return self.unless_changed(block, stamp, One::Is(Some(None)));
         }
-        let taken = sink.take(self, block, &head);
+        let taken = sink.take(self, block, &head, deadline);
         let found = Found { version: head.version, kind: head.kind };
         let found = self.unless_changed(block, stamp, One::Is(Some(Some(found))))?;
         taken?;

@@ -51,6 +51,8 @@ pub(super) mod at {
 pub(super) const MIN_CAPACITY: u64 = 1 << 20;
 /// No record lies farther on: slots have 40 bits for eighths of an offset.
 pub(super) const MAX_CAPACITY: u64 = 1 << 43;
+/// No capacity has room for more spans.
+pub(super) const MAX_SPANS: usize = 16384;
 /// Bytes of a bucket and of a span's entry in the table.
 pub(super) const LINE: usize = 64;
 pub(super) const ENTRY: usize = 32;
@@ -90,7 +92,7 @@ impl Shape {
         // No view is longer than that, and so no sum below passes what can be counted.
         let payload = usize::try_from(payload).ok().filter(|payload| *payload <= isize::MAX as usize - PAYLOAD)?;
         let wide = (payload / 512).next_power_of_two().clamp(4096, 1 << 20);
-        let span = wide.max((payload / 16384).next_power_of_two());
+        let span = wide.max((payload / MAX_SPANS).next_power_of_two());
         let side = (payload / 64).clamp(16 << 10, 1 << 20) & !4095;
         let ring = at::PAIRS + side;
         let directory = ring + side;
@@ -162,7 +164,8 @@ pub(super) mod class {
     pub(crate) const LAST: u64 = 187;
     /// Classes up to that.
     pub(crate) const COUNT: usize = 188;
-    const SMALLEST: usize = 48;
+    /// Bytes of the smallest block.
+    pub(crate) const SMALLEST: usize = 48;
 
     /// The class whose blocks have `size` bytes at least.
     #[inline]
@@ -225,7 +228,7 @@ mod tests {
             assert!(shape.directory + 8 * shape.spans <= shape.table);
             assert!(shape.entry(shape.spans) <= shape.heap);
             assert!(shape.span(shape.spans) as u64 <= payload + PAYLOAD as u64);
-            assert!(shape.spans >= 200 && shape.spans <= 16384, "{payload}: {shape:?}");
+            assert!(shape.spans >= 200 && shape.spans <= MAX_SPANS, "{payload}: {shape:?}");
             assert!(shape.largest_block() >= 2048);
             // A key of 1 KiB beside the numbers of the parts of the largest value.
             let parts = usize::try_from(payload / 4).unwrap() / shape.span_size() + 1;

@@ -34,11 +34,12 @@ pub(super) use self::encoded::{decode, encode};
 
 #[cfg(feature = "serde")]
 mod encoded {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
     use serde::de::value::BytesDeserializer;
-    use serde::de::{DeserializeOwned, IgnoredAny};
-    use serde::{Deserialize, Serialize};
 
     use super::Encoding;
+    use crate::dict::msgpack::{self, MAX_DEPTH};
     use crate::dict::narrow::Narrow;
     use crate::error::{Error, ErrorKind, Result};
 
@@ -46,19 +47,19 @@ mod encoded {
     pub(in crate::dict) fn encode(value: &(impl Serialize + ?Sized), bytes: &mut Vec<u8>) -> Result<()> {
         bytes.clear();
         let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map();
-        value.serialize(Narrow(&mut serializer)).map_err(|error| Error::invalid("encode", error.to_string()))
+        value.serialize(Narrow::new(&mut serializer)).map_err(|error| Error::invalid("encode", error.to_string()))
     }
 
     pub(in crate::dict) fn decode<T: DeserializeOwned>(encoding: Encoding, bytes: &[u8]) -> Result<T> {
         match encoding {
             Encoding::MessagePack => {
+                // Before anything recurses, or reserves memory for as many items as the bytes
+                // announce.
+                msgpack::check(bytes).map_err(|flaw| wrong::<T>(flaw.text().to_owned()))?;
                 let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-                let value = T::deserialize(&mut deserializer).map_err(|error| wrong::<T>(is(&error)))?;
-                // It does not tell what is left; only behind the end there is no next value to begin with.
-                match IgnoredAny::deserialize(&mut deserializer) {
-                    Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
-                    _ => Err(wrong::<T>("that and something behind it".to_owned())),
-                }
+                // It counts extensions, too, and refuses the last level that it is told.
+                deserializer.set_max_depth(MAX_DEPTH + 2);
+                T::deserialize(&mut deserializer).map_err(|error| wrong::<T>(is(&error)))
             }
             Encoding::Bytes => {
                 let bytes = BytesDeserializer::<serde::de::value::Error>::new(bytes);

@@ -25,16 +25,9 @@ impl Mapping {
     ///
     /// As [`read_at`](Mapping::read_at); [`ErrorKind::NoSpace`] where this process has no memory for the copy.
     pub fn read_to_vec(&self, offset: usize, len: usize) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.read_to(offset, len, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// As `read_to_vec`, in place of what is in `bytes`.
-    pub(crate) fn read_to(&self, offset: usize, len: usize, bytes: &mut Vec<u8>) -> Result<()> {
         // The length is checked against the mapping before anything is allocated.
         self.locate(offset, len, "read")?;
-        bytes.clear();
+        let mut bytes = Vec::new();
         if bytes.try_reserve_exact(len).is_err() {
             return Err(self.name_it(Error::new(ErrorKind::NoSpace, "copy")));
         }
@@ -42,7 +35,7 @@ impl Mapping {
         self.read_raw(offset, room.as_mut_ptr().cast(), len)?;
         // SAFETY: `len` bytes were reserved, and `read_raw` has filled all of them.
         unsafe { bytes.set_len(len) };
-        Ok(())
+        Ok(bytes)
     }
 
     /// `to` must be good for `len` bytes of writing, and be no part of a mapping that could lose them.

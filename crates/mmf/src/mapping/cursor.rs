@@ -51,8 +51,9 @@ impl Cursor<'_> {
         let mut len = self.mapping.len();
         let at = usize::try_from(self.position).unwrap_or(usize::MAX);
         if at.saturating_add(wanted) > len {
-            // Somebody may have made it longer; if the system cannot say, the known end holds.
-            len = self.mapping.refresh().unwrap_or(len);
+            // Another process may have made it longer; if the system cannot say, the known end
+            // holds.
+            len = self.mapping.length_now().unwrap_or(len);
         }
         let at = at.min(len);
         (at, wanted.min(len - at))
@@ -98,7 +99,7 @@ impl Seek for Cursor<'_> {
         let (from, by) = match to {
             SeekFrom::Start(position) => (position, 0),
             SeekFrom::Current(by) => (self.position, by),
-            SeekFrom::End(by) => (self.mapping.refresh()? as u64, by),
+            SeekFrom::End(by) => (self.mapping.length_now()? as u64, by),
         };
         let Some(position) = from.checked_add_signed(by) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot seek before the start or past every end"));

@@ -6,6 +6,7 @@ mod catalog;
 mod cell;
 mod cursor;
 mod glance;
+mod growth;
 mod options;
 mod raw;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub(crate) use cell::Cell;
 pub use cursor::Cursor;
 pub(crate) use glance::{Glance, GlanceMut};
 pub use options::MappingOptions;
+pub(crate) use words::PIECE;
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -73,6 +75,8 @@ pub struct Mapping {
     source: Option<Source>,
     /// How it may grow.
     growth: Growth,
+    /// No view reaches farther, however long a peer makes the object: the capacity of a segment.
+    limit: usize,
     /// Offsets come from what lies in it: one that leads nowhere is damage.
     structured: bool,
     /// Where the views are; `reach` is that of the newest.
@@ -189,36 +193,6 @@ impl Mapping {
         self.object.info().map_err(|error| self.name_it(error))
     }
 
-    /// Makes the object at least `len` bytes long, zeros behind its old end. A shorter `len` changes nothing.
-    ///
-    /// Named and anonymous memory grows up to what [`reserve`](MappingOptions::reserve) set aside, a file as far as its
-    /// disk. Every other process can reach the new bytes at once: an access past the length that it knows asks the
-    /// system for the present one. Pointers taken before stay good for the bytes they had.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] past the reserve; [`ErrorKind::NoSpace`], and then a file may be longer than before, but not as long as asked for;
-    /// [`ErrorKind::ReadOnly`]; [`ErrorKind::Unsupported`] for a [part](MappingOptions::part) and for copy-on-write.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use mmf::Mapping;
-    ///
-    /// let log = Mapping::options().size(1 << 16).reserve(1 << 30).anonymous()?;
-    /// log.grow(1 << 20)?;
-    /// log.write_at((1 << 20) - 4, b"last")?;
-    /// # Ok::<(), mmf::Error>(())
-    /// ```
-    pub fn grow(&self, len: usize) -> Result<()> {
-        self.try_grow(len).map_err(|error| self.name_it(error))
-    }
-
-    /// Lets this handle grow the object to `most` bytes, as the segment's header allows.
-    pub(crate) fn set_growth(&mut self, most: usize) {
-        self.growth = Growth::UpTo(most);
-    }
-
     /// From now on offsets come from what lies in it, not from a caller.
     pub(crate) fn set_structured(&mut self) {
         self.structured = true;
@@ -226,91 +200,6 @@ impl Mapping {
 
     pub(crate) fn object(&self) -> &Object {
         &self.object
-    }
-
-    fn try_grow(&self, len: usize) -> Result<()> {
-        self.rearm();
-        match self.access {
-            Access::ReadWrite => {}
-            Access::ReadOnly => return Err(Error::new(ErrorKind::ReadOnly, "grow")),
-            Access::CopyOnWrite => return Err(Error::unsupported("grow", "growing a copy-on-write mapping")),
-        }
-        match self.growth {
-            Growth::Fixed => return Err(Error::unsupported("grow", "growing a part; grow the whole")),
-            // What a peer has made already is no question of this mapping's reserve.
-            Growth::UpTo(most) if len > most.max(self.len()) => {
-                let reason = format!("{len} bytes pass the {most} that were reserved");
-                return Err(Error::invalid("grow", reason).with_help("reserve more when it is created"));
-            }
-            Growth::UpTo(_) | Growth::Unlimited => {}
-        }
-        // Before the object has grown to what only others can reach.
-        options::address_space(len as u64)?;
-        let mut views = self.views();
-        // The known length may be more than there is: somebody may have made the file shorter.
-        if len > self.len() || len as u64 > self.object.len()? {
-            self.object.grow(len as u64)?;
-            self.adopt(options::some_len(&self.object)?, &mut views)?;
-        }
-        Ok(())
-    }
-
-    /// Asks the system how long the object is now, and gives the length that can be reached.
-    ///
-    /// Needed only by those who want to know: an access past the known length asks by itself. An object that became
-    /// shorter keeps its known length; what is gone is an [`ErrorKind::Fault`]. A copy-on-write mapping follows as far as
-    /// its [`reserve`](MappingOptions::reserve), since farther on it would have to be mapped anew, without its changes.
-    ///
-    /// # Errors
-    ///
-    /// What the system reports.
-    pub fn refresh(&self) -> Result<usize> {
-        if self.growth != Growth::Fixed {
-            let mut views = self.views();
-            let adopted = self.object.len().and_then(|len| self.adopt(len, &mut views));
-            adopted.map_err(|error| self.name_it(error))?;
-        }
-        Ok(self.len())
-    }
-
-    /// Takes up a length that the object has by now, with a new view where the last does not reach it.
-    fn adopt(&self, now: u64, views: &mut Vec<View>) -> Result<()> {
-        // No slice may be longer.
-        let now = usize::try_from(now).unwrap_or(usize::MAX).min(isize::MAX as usize);
-        if now <= self.len() {
-            return Ok(());
-        }
-        let reach = views.last().map_or(0, View::reach);
-        let mut end = now;
-        if self.access == Access::CopyOnWrite {
-            // A new view would show the object's bytes in place of those that were changed here.
-            end = end.min(reach);
-        } else if reach < now {
-            let view = self.farther(now, reach)?;
-            end = end.min(view.reach());
-            if end <= self.len() {
-                // It became shorter meanwhile, and others may be about to use the length that is known.
-                return Ok(());
-            }
-            self.base.store(view.base(), Ordering::Relaxed);
-            views.push(view);
-        }
-        self.len.store(end, Ordering::Release);
-        Ok(())
-    }
-
-    /// A view that reaches `now`; twice as far as the last where that can be had, since each is kept to the end, and a
-    /// process may have only so many (`vm.max_map_count`).
-    fn farther(&self, now: usize, reach: usize) -> Result<View> {
-        self.rearm();
-        let map = |reach| View::map(&self.object, &Place { reach, base_address: None, ..self.place });
-        let twice = reach.saturating_mul(2).min(isize::MAX as usize);
-        if twice > now {
-            if let Ok(view) = map(twice) {
-                return Ok(view);
-            }
-        }
-        map(now)
     }
 
     /// Hands changed bytes to the system, which writes them to the file when it sees fit. Other processes see changes
@@ -388,24 +277,19 @@ impl Mapping {
         self.locate_beyond(offset, len, doing)
     }
 
-    /// Somebody else may have made the object longer.
-    #[cold]
-    #[inline(never)]
-    fn locate_beyond(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
-        let size = self.refresh()?;
-        if offset <= size && len <= size - offset {
-            return Ok(self.base.load(Ordering::Relaxed).wrapping_add(offset));
-        }
-        if self.structured {
-            return Err(self.leads_nowhere(offset));
-        }
-        Err(self.name_it(Error::new(ErrorKind::OutOfBounds { offset, len, size }, doing)))
-    }
-
     #[cold]
     fn leads_nowhere(&self, offset: usize) -> Error {
         let reason = format!("something in it leads to {offset}, where nothing is");
         self.name_it(Error::new(ErrorKind::Damaged { reason }, "use"))
+    }
+
+    /// Refuses a range that does not lie in the object, before memory is reserved for a copy of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_at`](Mapping::read_at).
+    pub(crate) fn require(&self, offset: usize, len: usize) -> Result<()> {
+        self.locate(offset, len, "read").map(drop)
     }
 
     /// As `locate`, for those who will write.

@@ -165,6 +165,20 @@ impl MappingOptions {
             .map_err(|error| error.on(&source))
     }
 
+    /// As [`open`](Self::open), where `examine` sees the object and its length before any of it is
+    /// mapped.
+    pub(crate) fn open_examined<T>(
+        &self,
+        source: &Source,
+        examine: impl FnOnce(&Object, u64) -> Result<T>,
+    ) -> Result<(Mapping, T)> {
+        self.check()?;
+        let object = Object::open(source, &self.spec)?;
+        let len = some_len(&object)?;
+        let found = examine(&object, len)?;
+        Ok((self.map_len(object, Some(source.clone()), len)?, found))
+    }
+
     /// Opens the object, or creates it where there is none. However many processes do so at once, one creates it.
     ///
     /// # Errors
@@ -324,8 +338,14 @@ impl MappingOptions {
     }
 
     fn map(&self, object: Object, source: Option<Source>) -> Result<Mapping> {
+        let len = some_len(&object)?;
+        self.map_len(object, source, len)
+    }
+
+    /// Maps an object that has `len` bytes.
+    fn map_len(&self, object: Object, source: Option<Source>, len: u64) -> Result<Mapping> {
         let is_file = matches!(source, Some(Source::File(_)));
-        let Shape { len, growth, place } = self.shape(some_len(&object)?, object.max_len(), is_file)?;
+        let Shape { len, growth, place } = self.shape(len, object.max_len(), is_file)?;
         let view = View::map(&object, &place)?;
         if self.prefault {
             view.prefault(len)?;
@@ -337,6 +357,7 @@ impl MappingOptions {
             policy: self.policy,
             source,
             growth,
+            limit: usize::MAX,
             structured: false,
             place,
             views: Mutex::new(vec![view]),

@@ -7,6 +7,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::guard::Fault;
 use crate::sys::reach::{self, Word};
 
+/// Bytes that are copied between two looks at the clock: about a millisecond's worth where they are
+/// in memory.
+pub(crate) const PIECE: usize = 4 << 20;
+
 /// An offset as this process counts.
 fn place(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
@@ -175,6 +179,37 @@ impl Mapping {
         self.read_raw(offset, room.as_mut_ptr().cast(), len)?;
         // SAFETY: there is room for `len` more, and `read_raw` has filled all of them.
         unsafe { bytes.set_len(bytes.len() + len) };
+        Ok(())
+    }
+
+    /// As `append_to`; before each [`PIECE`] of a copy that has more than one it calls `on_time`,
+    /// whose error ends the copy.
+    ///
+    /// # Errors
+    ///
+    /// As `append_to`, and those of `on_time`; `bytes` may then have some more bytes than before.
+    pub(crate) fn append_pieces(
+        &self,
+        offset: usize,
+        len: usize,
+        bytes: &mut Vec<u8>,
+        mut on_time: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
+        if len <= PIECE {
+            return self.append_to(offset, len, bytes);
+        }
+        // Checked before anything is allocated.
+        self.locate(offset, len, "read")?;
+        if bytes.try_reserve_exact(len).is_err() {
+            return Err(self.name_it(Error::new(ErrorKind::NoSpace, "copy")));
+        }
+        let mut done = 0;
+        while done < len {
+            on_time()?;
+            let piece = PIECE.min(len - done);
+            self.append_to(offset + done, piece, bytes)?;
+            done += piece;
+        }
         Ok(())
     }
 

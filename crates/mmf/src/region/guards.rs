@@ -319,8 +319,7 @@ macro_rules! reading {
             ///
             /// As [`to_vec`](Self::to_vec).
             pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
-                let len = self.len()?;
-                self.segment().map.read_to(PAYLOAD, len, bytes)
+                held::copy(self.segment(), bytes, None)
             }
 
             /// A value of plain data at `offset`.

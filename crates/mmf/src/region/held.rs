@@ -55,6 +55,19 @@ pub(super) fn poisoned(segment: &Segment, doing: &'static str) -> Error {
     segment.name_it(Error::new(ErrorKind::Poisoned, doing)).with_help(help)
 }
 
+/// Copies the contents into `bytes`, in place of what is there. A long copy ends with the deadline.
+pub(super) fn copy(segment: &Segment, bytes: &mut Vec<u8>, deadline: Option<Instant>) -> Result<()> {
+    let len = len(segment, "read")?;
+    bytes.clear();
+    segment.map.append_pieces(PAYLOAD, len, bytes, || {
+        if deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            return Ok(());
+        }
+        let error = segment.name_it(Error::new(ErrorKind::Timeout { holder: None }, "read"));
+        Err(error.with_help("its contents are long: give the handle a longer `timeout`"))
+    })
+}
+
 /// Copies the contents without a lock: again and again until no writer came between.
 pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until) -> Result<()> {
     let doing = "read";
@@ -67,8 +80,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
             return poisoned();
         }
         if before % 2 == 0 {
-            let len = len(segment, doing)?;
-            segment.map.read_to(PAYLOAD, len, bytes)?;
+            copy(segment, bytes, deadline)?;
             // The load that comes next must not be done before the copy's.
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
             if segment.or_gone(segment.version.load(), doing)? == before {

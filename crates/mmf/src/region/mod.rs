@@ -15,6 +15,7 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::PIECE;
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
 use crate::segment::waits::{For, Waits};
@@ -307,7 +308,10 @@ impl Region {
     /// As [`to_vec`](Region::to_vec).
     pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
         if self.segment.map.access() == Access::ReadWrite {
-            return self.read()?.read_into(bytes);
+            let _guard = self.read()?;
+            // The clock is asked by those alone who copy much.
+            let is_long = held::len(&self.segment, "read")? > PIECE;
+            return held::copy(&self.segment, bytes, if is_long { self.usual().deadline() } else { None });
         }
         held::read_unlocked(&self.segment, bytes, self.usual())
     }

@@ -37,6 +37,28 @@ impl RegionOptions {
         self
     }
 
+    /// Refuses a region that exists and has a larger capacity; any is opened unless said.
+    ///
+    /// The capacity bounds what this handle maps, reserves and returns, however long a peer makes
+    /// the object. It stands in the object, so the process that made the object chose it: where
+    /// that process is not trusted, say here how much may be mapped, and copied by one call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mmf::{ErrorKind, Name, Region};
+    ///
+    /// let name = Name::local(format!("bounded-{}", std::process::id()))?;
+    /// let _made = Region::create_new(&name, 1 << 20)?;
+    /// let refused = Region::options().max_capacity(4096).open(&name).map(drop).unwrap_err();
+    /// assert!(matches!(refused.kind(), ErrorKind::Mismatch { .. }));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn max_capacity(mut self, bytes: u64) -> Self {
+        self.segment.max_capacity = Some(bytes);
+        self
+    }
+
     /// [`Access::ReadWrite`] unless said. A read-only handle takes no lock and no place among the participants.
     pub fn access(mut self, access: Access) -> Self {
         self.segment.mapping = self.segment.mapping.access(access);
@@ -85,7 +107,8 @@ impl RegionOptions {
     ///
     /// As [`MappingOptions::open`](crate::MappingOptions::open);
     /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of another format;
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment, another lock or a smaller capacity.
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment, another
+    /// lock, a smaller capacity, or a larger one than [`max_capacity`](Self::max_capacity).
     pub fn open(&self, source: impl Into<Source>) -> Result<Region> {
         Ok(self.region(self.segment.open(&source.into(), Kind::REGION)?))
     }

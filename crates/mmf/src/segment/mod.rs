@@ -129,7 +129,7 @@ impl Segment {
 
     /// Takes up a mapping of a whole segment, checking its header once.
     pub(crate) fn adopt(
-        mut map: Mapping,
+        map: Mapping,
         kind: Kind,
         own_lock: Option<OwnLock>,
         timeout: Option<Duration>,
@@ -138,18 +138,44 @@ impl Segment {
             return Err(Error::remote_segment("open"));
         }
         let bytes = map.read_to_vec(0, map.len().min(layout::CHECKED))?;
+        let header = Header::decode(&bytes, map.len() as u64, map.access() == Access::ReadWrite)?;
+        Segment::with_header(map, header, kind, own_lock, timeout)
+    }
+
+    /// Reads and checks the header of an object that is not mapped yet; `None` where the system has
+    /// no means for that.
+    pub(crate) fn examine(object: &sys::Object, len: u64, access: Access) -> Result<Option<Header>> {
+        if object.is_remote()? {
+            return Err(Error::remote_segment("open"));
+        }
+        let mut bytes = [0; layout::CHECKED];
+        match object.read_start(&mut bytes) {
+            Some(read) => Header::decode(&bytes[..read], len, access == Access::ReadWrite).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes up a mapping of a whole segment, whose header was read and checked. The capacity in it
+    /// is what counts from here on: this handle maps, reads and returns no more, whatever a peer
+    /// stores there later.
+    pub(crate) fn with_header(
+        mut map: Mapping,
+        header: Header,
+        kind: Kind,
+        own_lock: Option<OwnLock>,
+        timeout: Option<Duration>,
+    ) -> Result<Segment> {
         let writable = map.access() == Access::ReadWrite;
         if writable && matches!(map.source(), Some(Source::File(_))) {
             // An error here is better than one at the first lock, and later the process may not be
             // able to read it.
             this_boot()?;
         }
-        let header = Header::decode(&bytes, map.len() as u64, writable)?;
         if header.kind != kind {
             return Err(Error::mismatch("its kind", kind.text(), header.kind.text()));
         }
         Segment::check_lock(&header.lock, own_lock.as_ref(), writable)?;
-        map.set_growth(usize::try_from(header.capacity).unwrap_or(usize::MAX));
+        map.set_capacity(usize::try_from(header.capacity).unwrap_or(usize::MAX));
         let bells = Arc::new(sys::Bells::new(&header.id));
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
         // `participant`, which refuses read-only mappings.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::layout::{Kind, PAYLOAD};
+use super::layout::{Header, Kind, PAYLOAD};
 use super::{OwnLock, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{Mapping, MappingOptions};
@@ -14,6 +14,8 @@ use crate::spec::{Access, Permissions};
 pub(crate) struct SegmentOptions {
     /// Bytes of payload that it may grow to.
     pub(crate) capacity: u64,
+    /// Of a segment that exists, more capacity than this is refused.
+    pub(crate) max_capacity: Option<u64>,
     pub(crate) mapping: MappingOptions,
     pub(crate) permissions: Option<Permissions>,
     /// A lock of the user's own.
@@ -27,6 +29,7 @@ impl SegmentOptions {
     pub(crate) fn new() -> Self {
         SegmentOptions {
             capacity: 0,
+            max_capacity: None,
             mapping: Mapping::options(),
             permissions: None,
             lock: None,
@@ -41,19 +44,24 @@ impl SegmentOptions {
                 let error = Error::invalid("create", "it needs a capacity");
                 return Err(error.with_help("give one with `capacity`"));
             }
+            if let Some(most) = self.max_capacity.filter(|most| *most < self.capacity) {
+                let reason =
+                    format!("its capacity of {} bytes passes the `max_capacity` of {most} bytes", self.capacity);
+                return Err(Error::invalid("create", reason).with_help("raise `max_capacity`"));
+            }
             if self.mapping.asked_access() != Access::ReadWrite {
                 return Err(Error::invalid("create", "what is created is for reading and writing"));
             }
             let (bytes, size, capacity) = Segment::birth(Some(source), kind, self.lock.as_ref(), size, self.capacity)?;
             let map = self.mapping().size(size).reserve(capacity).first_bytes(bytes).create_new(source)?;
-            self.adopt(map, kind)
+            Segment::adopt(map, kind, self.lock.clone(), self.timeout)
         };
         create().map_err(|error| error.on(source))
     }
 
     /// Opens a segment that exists.
     pub(crate) fn open(&self, source: &Source, kind: Kind) -> Result<Segment> {
-        self.mapping().open(source).and_then(|map| self.adopt(map, kind)).map_err(|error| error.on(source))
+        self.try_open(source, kind).map_err(|error| error.on(source))
     }
 
     /// Opens a segment that exists, or creates it. However many processes do so at once, one creates it.
@@ -80,13 +88,35 @@ impl SegmentOptions {
         }
     }
 
-    fn adopt(&self, map: Mapping, kind: Kind) -> Result<Segment> {
-        let segment = Segment::adopt(map, kind, self.lock.clone(), self.timeout)?;
-        let capacity = segment.header.capacity - PAYLOAD as u64;
-        if capacity < self.capacity {
-            let wanted = format!("{} bytes at least", self.capacity);
-            return Err(Error::mismatch("its capacity", wanted, format!("{capacity} bytes")));
+    /// The header is read and checked before the object is mapped, whose length a peer may have
+    /// chosen.
+    fn try_open(&self, source: &Source, kind: Kind) -> Result<Segment> {
+        let access = self.mapping.asked_access();
+        let (map, header) = self.mapping().open_examined(source, |object, len| {
+            let header = Segment::examine(object, len, access)?;
+            header.iter().try_for_each(|header| self.check_capacity(header))?;
+            Ok(header)
+        })?;
+        match header {
+            Some(header) => Segment::with_header(map, header, kind, self.lock.clone(), self.timeout),
+            None => {
+                let segment = Segment::adopt(map, kind, self.lock.clone(), self.timeout)?;
+                self.check_capacity(&segment.header)?;
+                Ok(segment)
+            }
         }
-        Ok(segment)
+    }
+
+    fn check_capacity(&self, header: &Header) -> Result<()> {
+        let capacity = header.capacity - PAYLOAD as u64;
+        let refused = |wanted: String| Err(Error::mismatch("its capacity", wanted, format!("{capacity} bytes")));
+        if capacity < self.capacity {
+            return refused(format!("{} bytes at least", self.capacity));
+        }
+        match self.max_capacity {
+            Some(most) if capacity > most => refused(format!("{most} bytes at most"))
+                .map_err(|error| error.with_help("raise `max_capacity` if that much may be mapped and copied")),
+            _ => Ok(()),
+        }
     }
 }

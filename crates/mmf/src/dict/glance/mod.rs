@@ -17,13 +17,15 @@ mod set;
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 
+use super::fetch::Deadline;
 use super::heap::Heap;
 use super::index::{block_of, bucket, count_of, tag_in_upper_half};
 use super::read::{Found, Sink, has_its_sum};
 use super::record::{HEAD, Head, STAMP, VERSION};
 use super::shape::{LINE, at, number};
 use super::write::{Old, Step, Writer};
-use crate::mapping::Glance;
+use crate::mapping::{Glance, PIECE};
+use crate::segment::Until;
 use crate::sys::fence;
 use crate::sys::guard::Matches;
 
@@ -66,8 +68,11 @@ impl Heap<'_> {
                 if unsafe { sink.filled(len, value_len) } {
                     return sink.value().is_none_or(is_sound).then_some(found);
                 }
-                // Its length is known now.
-                sink.take(self, block, &Head::of(version, what, sum)?).ok()?;
+                // Its length is known now. A long copy has to end with the call's timeout.
+                if value_len > PIECE {
+                    return None;
+                }
+                sink.take(self, block, &Head::of(version, what, sum)?, &Deadline::new(Until::Forever)).ok()?;
                 fence(Ordering::Acquire);
                 let is_same = map.word(slot)? == slots.word && map.word(block + STAMP)? == stamp;
                 return (is_same && sink.value().is_none_or(is_sound)).then_some(found);
@@ -170,7 +175,6 @@ mod tests {
     use super::super::record;
     use super::super::value::Encoding;
     use super::*;
-    use crate::segment::Until;
 
     /// What a glance tells, and the value with it.
     fn at_a_glance(dict: &Dict, key: &str) -> Option<Option<(Found, Vec<u8>)>> {

@@ -78,6 +78,21 @@ impl Object {
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
+    /// Reads the first bytes, and returns how many there are; `None` for what has to be mapped to
+    /// be read.
+    pub(crate) fn read_start(&self, bytes: &mut [u8]) -> Option<usize> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match rustix::io::pread(&self.fd, &mut bytes[done..], done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(done)
+    }
+
     /// To ask is cheap, and a file may have any length by now.
     pub(crate) fn known_len(&self) -> u64 {
         0

@@ -11,8 +11,9 @@ use magnus::{Error, Float, Integer, RArray, RHash, RString, Ruby, Symbol, Value,
 
 use crate::{error, key};
 
-/// How deep arrays and hashes may lie in each other. Each takes a piece of the stack, of which a fiber has little.
-const DEEPEST: usize = 128;
+/// How deep arrays and hashes may be in each other, as in every language. Each level takes stack,
+/// of which a fiber has little.
+const DEEPEST: usize = mmf::Dict::MAX_DEPTH;
 
 /// A value's bytes.
 pub(crate) fn encode(ruby: &Ruby, value: Value) -> Result<Vec<u8>, Error> {
