@@ -94,6 +94,9 @@ impl MappingOptions {
 
     /// Whether named memory that belongs to another user may be opened. Unless it is, an object must belong to this
     /// user or to the system itself (root; SYSTEM and Administrators), so that a stranger's cannot pass for it.
+    ///
+    /// On Unix it also allows global names where the directory of all users (`/dev/shm`) lacks the sticky bit, so that
+    /// other users can rename what is in it.
     pub fn allow_other_owners(mut self, allow: bool) -> Self {
         self.spec.allow_other_owners = allow;
         self
@@ -154,7 +157,8 @@ impl MappingOptions {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Mismatch`] where it is not what the options demand;
-    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::InvalidInput`];
+    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::HardLinked`] for memory that has a
+    /// second name, which another user may have given it; [`ErrorKind::InvalidInput`];
     /// [`ErrorKind::Busy`] where a process that makes or removes it does not finish;
     /// [`ErrorKind::Unsupported`] for a directory or a device.
     pub fn open(&self, source: impl Into<Source>) -> Result<Mapping> {

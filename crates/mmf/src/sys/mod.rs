@@ -32,6 +32,7 @@
 //! - *Opening makes demands*: least size, reserve, permissions (where given), large pages, owner.
 //!   What is not met is [`Mismatch`](crate::ErrorKind::Mismatch) with both values, or `ForeignOwner`. Opening read-only needs
 //!   only the right to read. A file is never truncated.
+//! - *A name in `Local` or `Global` leads to an object that has this name alone*: `HardLinked` where the file has more.
 //! - A forked child's handles only close: they do not remove what the parent holds.
 //!
 //! [`View`]: a run of an object's bytes at an address of this process. Dropping it unmaps.
@@ -53,6 +54,7 @@
 //! ```text
 //! check_exact(&str) -> Result<(), String>               may this be the text of an exact name
 //! unlink_exact(&str) -> Result<()>
+//! give_up_linked(&Name) -> Result<()>                   removes the name of a `Local` or `Global` object with hard links for good
 //! list() -> Result<Vec<Listed>>                         the living objects in `Local` and `Global`; sweeps
 //! sweep() -> Result<Vec<Swept>>                         removes what the dead left, and tells what it met
 //! page_size() -> usize
@@ -132,8 +134,8 @@ pub(crate) use imp::{Bells, Rings, Tokens};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
 pub(crate) use imp::{
-    Object, View, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id, sweep, token_is_held,
-    unlink_exact, watch_forks,
+    Object, View, boot, check_exact, forks, give_up_linked, impl_handle_traits, list, page_size, random_id, sweep,
+    token_is_held, unlink_exact, watch_forks,
 };
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::fence;

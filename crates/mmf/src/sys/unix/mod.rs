@@ -8,7 +8,9 @@ mod identity;
 mod live;
 mod named;
 mod object;
+mod remove;
 mod scope;
+mod sweep;
 mod view;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -54,8 +56,9 @@ pub use std::os::fd::{BorrowedFd as BorrowedHandle, OwnedFd as OwnedHandle};
 
 pub(crate) use bells::{Bells, Rings};
 pub(crate) use identity::{boot, random_id};
-pub(crate) use named::{check_exact, list, sweep, unlink_exact};
+pub(crate) use named::{check_exact, give_up_linked, list, unlink_exact};
 pub(crate) use object::Object;
+pub(crate) use sweep::sweep;
 pub(crate) use token::{Tokens, forks, token_is_held, watch_forks};
 pub(crate) use view::View;
 

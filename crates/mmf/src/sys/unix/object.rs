@@ -182,6 +182,21 @@ pub(super) fn check_owner(stat: &Stat, spec: &Spec) -> Result<()> {
         .with_help("allow other owners if that is who should have made it"))
 }
 
+/// The error for a named object whose file has further links.
+pub(super) fn hard_linked(doing: &'static str, stat: &Stat, path: &str, name: &str) -> Error {
+    Error::new(ErrorKind::HardLinked { links: links(stat) }, doing).with_help(format!(
+        "a user who may write to it can have made the others; `find {} -samefile {path}` shows those that can be seen: \
+         remove them, or give the object up with `mmf rm {name}` as its owner or root",
+        native::SHARED_DIR
+    ))
+}
+
+/// How many names the file has.
+#[allow(clippy::unnecessary_cast)] // the field's type differs between systems
+pub(super) fn links(stat: &Stat) -> u64 {
+    stat.st_nlink as u64
+}
+
 /// Tells where memory for named objects comes from when it is exhausted.
 pub(super) fn out_of_space(error: Error) -> Error {
     match error.kind() {
