@@ -92,8 +92,9 @@ impl MappingOptions {
         self
     }
 
-    /// Whether named memory that belongs to another user may be opened. Unless it is, an object must belong to this
-    /// user or to the system itself (root; SYSTEM and Administrators), so that a stranger's cannot pass for it.
+    /// Whether what belongs to another user may be opened. Unless it is, named memory must belong to this user or to the
+    /// system itself (root; SYSTEM and Administrators), so that a stranger's cannot pass for it. For files it counts in
+    /// [`open_or_create`](Self::open_or_create) alone.
     ///
     /// On Unix it also allows global names where the directory of all users (`/dev/shm`) lacks the sticky bit, so that
     /// other users can rename what is in it.
@@ -171,9 +172,16 @@ impl MappingOptions {
 
     /// Opens the object, or creates it where there is none. However many processes do so at once, one creates it.
     ///
+    /// A caller that expects to create a file must not be given another user's. So on Unix a file in a directory that every user
+    /// may write to, or that is sticky and that a group may write to (`/tmp`), must belong to this user, to root or to the
+    /// owner of the directory, and have no hard links; and a symbolic link there must belong to one of these. Elsewhere,
+    /// and with [`allow_other_owners`](Self::allow_other_owners), the rights of the file system decide alone, as they do in
+    /// [`open`](Self::open).
+    ///
     /// # Errors
     ///
-    /// As [`open`](Self::open) and [`create_new`](Self::create_new).
+    /// As [`open`](Self::open) and [`create_new`](Self::create_new); [`ErrorKind::ForeignOwner`] and
+    /// [`ErrorKind::HardLinked`] for files as told above.
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
         self.check_creation(Some(&source))
@@ -182,11 +190,19 @@ impl MappingOptions {
             .map_err(|error| error.on(&source))
     }
 
+    /// As [`open`](Self::open), where the caller creates what is missing.
+    pub(crate) fn find(&self, source: &Source) -> Result<Mapping> {
+        self.check()
+            .and_then(|()| Object::find(source, &self.spec))
+            .and_then(|object| self.map(object, Some(source.clone())))
+            .map_err(|error| error.on(source))
+    }
+
     fn find_or_make(&self, source: &Source) -> Result<Object> {
         // Each round that ends otherwise means that somebody else created and then removed it in between.
         let mut lost = None;
         for _ in 0..1000 {
-            match Object::open(source, &self.spec) {
+            match Object::find(source, &self.spec) {
                 Err(error) if *error.kind() == ErrorKind::NotFound => {}
                 result => return result,
             }

@@ -61,7 +61,8 @@ impl SegmentOptions {
         let mut lost = None;
         // Each further round means that somebody else created and then removed it in between.
         for _ in 0..1000 {
-            match self.open(source, kind) {
+            let found = self.mapping().find(source).and_then(|map| self.adopt(map, kind));
+            match found.map_err(|error| error.on(source)) {
                 Err(error) if *error.kind() == ErrorKind::NotFound => {}
                 result => return result,
             }

@@ -10,6 +10,7 @@
 //! ```text
 //! Object::create(&Source, &Spec) -> Result<Object>      AlreadyExists where there is one that lives
 //! Object::open(&Source, &Spec) -> Result<Object>        NotFound where there is none that lives
+//! Object::find(&Source, &Spec) -> Result<Object>        as open, where the caller creates what is missing; see below
 //! Object::anonymous(&Spec) -> Result<Object>
 //! Object::from_handle(OwnedHandle, &Spec) -> Result<Object>
 //! Object::len(&self) -> Result<u64>                     asks the system: bytes there are now
@@ -32,6 +33,8 @@
 //! - *Opening makes demands*: least size, reserve, permissions (where given), large pages, owner.
 //!   What is not met is [`Mismatch`](crate::ErrorKind::Mismatch) with both values, or `ForeignOwner`. Opening read-only needs
 //!   only the right to read. A file is never truncated.
+//! - *A file that an opener did not name as existing is not taken from another user*: `find` refuses one that another user
+//!   put into a directory which all users may write to, where the system has such directories. `open` takes any file.
 //! - *A name in `Local` or `Global` leads to an object that has this name alone*: `HardLinked` where the file has more.
 //! - A forked child's handles only close: they do not remove what the parent holds.
 //!

@@ -1,13 +1,15 @@
 //! Objects in files.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::birth::Newborn;
-use super::object::{Object, check_demands, open_flags};
+use super::object::{Object, check_demands, links, open_flags};
+use super::remove::is_own;
 use super::{native, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{LargePages, Spec};
@@ -19,16 +21,8 @@ pub(super) fn create(path: &Path, spec: &Spec) -> Result<Object> {
 /// `is_remote`: whether other machines share the file system of such a file.
 fn create_where(path: &Path, spec: &Spec, is_remote: impl Fn(BorrowedFd<'_>) -> Result<bool, Errno>) -> Result<Object> {
     refuse_large_pages(spec)?;
-    let Some(name) = path.file_name() else {
-        return Err(Error::invalid("create", "the path does not end in a file's name"));
-    };
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(system("open the directory of"))?;
-    if rustix::fs::statat(&dir, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+    let (dir, name) = directory_of(path)?;
+    if rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return Err(Error::new(ErrorKind::AlreadyExists, "create"));
     }
     let mut newborn = Newborn::in_dir(dir.as_fd())?;
@@ -38,21 +32,108 @@ fn create_where(path: &Path, spec: &Spec, is_remote: impl Fn(BorrowedFd<'_>) -> 
     }
     newborn.shape(spec.size.unwrap_or(0), spec)?;
     newborn.publish(name).map_err(system("create"))?;
-    Object::new(newborn.into_fd(), None, Some(path.display().to_string()), spec)
+    Object::of_file(newborn.into_fd(), path, spec)
 }
 
 pub(super) fn open(path: &Path, spec: &Spec) -> Result<Object> {
     refuse_large_pages(spec)?;
-    // NONBLOCK: a fifo must be refused, not waited for.
-    let flags = open_flags(spec.access) | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+    let fd = rustix::fs::open(path, flags(spec), Mode::empty()).map_err(not_opened)?;
+    check_demands(&fd, spec)?;
+    Object::of_file(fd, path, spec)
+}
+
+/// NONBLOCK: a fifo must be refused, not waited for.
+fn flags(spec: &Spec) -> OFlags {
+    open_flags(spec.access) | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY
+}
+
+fn not_opened(errno: Errno) -> Error {
+    match errno {
         Errno::ISDIR => Error::unsupported("open", "mapping a directory"),
         // A socket, or a device that nothing drives (`open(2)`).
         Errno::NXIO => Error::unsupported("open", "mapping what is no regular file").with_source(errno.into()),
         errno => system("open")(errno),
-    })?;
-    check_demands(&fd, spec)?;
-    Object::new(fd, None, Some(path.display().to_string()), spec)
+    }
+}
+
+/// Opens what exists for a caller that creates what is missing. In a directory where other users create names too, what
+/// they put there is refused, as Linux refuses it to `open(2)` with `O_CREAT` where `fs.protected_regular` and
+/// `fs.protected_symlinks` are set ([`proc_sys_fs(5)`]).
+///
+/// [`proc_sys_fs(5)`]: https://man7.org/linux/man-pages/man5/proc_sys_fs.5.html
+pub(super) fn find(path: &Path, spec: &Spec) -> Result<Object> {
+    refuse_large_pages(spec)?;
+    if spec.allow_other_owners {
+        return open(path, spec);
+    }
+    match rustix::fs::open(path, flags(spec) | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(fd) => {
+            let stat = check_demands(&fd, spec)?;
+            if is_trusted(&stat) && stat.st_nlink == 1 {
+                return Object::of_file(fd, path, spec);
+            }
+        }
+        // A symbolic link; FreeBSD and NetBSD have errors of their own for it, and there is nothing to open either way.
+        Err(errno @ (Errno::NOENT | Errno::ACCESS)) => return Err(not_opened(errno)),
+        Err(_) => {}
+    }
+    let (dir, name) = directory_of(path)?;
+    let around = rustix::fs::fstat(&dir).map_err(system("open the directory of"))?;
+    if !others_create_names_in(&around) {
+        return open(path, spec);
+    }
+    let trusted = |stat: &Stat| is_trusted(stat) || stat.st_uid == around.st_uid;
+    let entry = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(system("open"))?;
+    if !trusted(&entry) {
+        return Err(planted(&entry));
+    }
+    if FileType::from_raw_mode(entry.st_mode).is_symlink() {
+        return open(path, spec);
+    }
+    let fd = rustix::fs::openat(&dir, name, flags(spec) | OFlags::NOFOLLOW, Mode::empty()).map_err(not_opened)?;
+    let stat = check_demands(&fd, spec)?;
+    if !trusted(&stat) {
+        return Err(planted(&stat));
+    }
+    if stat.st_nlink > 1 {
+        let help =
+            "another user may have given one of your files this name; open it as an existing file if it is meant";
+        return Err(Error::new(ErrorKind::HardLinked { links: links(&stat) }, "open").with_help(help));
+    }
+    Object::of_file(fd, path, spec)
+}
+
+/// This user's own, or root's.
+fn is_trusted(stat: &Stat) -> bool {
+    is_own(stat) || stat.st_uid == 0
+}
+
+/// Whether it is a directory in which users who do not work together create files: all users may write to it, or it is
+/// sticky and a group may.
+fn others_create_names_in(dir: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(dir.st_mode);
+    mode.contains(Mode::WOTH) || mode.contains(Mode::SVTX | Mode::WGRP)
+}
+
+fn planted(stat: &Stat) -> Error {
+    let owner = format!("user {}", stat.st_uid);
+    Error::new(ErrorKind::ForeignOwner { owner }, "open").with_help(
+        "every user can put files into its directory; open it as an existing file, or allow other owners, if it is meant",
+    )
+}
+
+/// The directory that a path's last name is in, and that name.
+fn directory_of(path: &Path) -> Result<(OwnedFd, &OsStr)> {
+    let Some(name) = path.file_name() else {
+        return Err(Error::invalid("open", "the path does not end in a file's name"));
+    };
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(system("open the directory of"))?;
+    Ok((dir, name))
 }
 
 fn refuse_large_pages(spec: &Spec) -> Result<()> {

@@ -1,6 +1,7 @@
 //! An object of the system: a descriptor, and a hold on its name where that dies with its holders.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
@@ -35,6 +36,14 @@ impl Object {
         }
     }
 
+    /// As `open`, where the caller creates what is missing, and so must not be given another user's file.
+    pub(crate) fn find(source: &Source, spec: &Spec) -> Result<Object> {
+        match source {
+            Source::Named(name) => named::open(name, spec),
+            Source::File(path) => file::find(path, spec),
+        }
+    }
+
     pub(crate) fn anonymous(spec: &Spec) -> Result<Object> {
         let fd = native::anonymous()?;
         extend(fd.as_fd(), 0, size_to_make(spec)?).map_err(system("create"))?;
@@ -62,6 +71,11 @@ impl Object {
         let flags = if spec.inheritable { FdFlags::empty() } else { FdFlags::CLOEXEC };
         rustix::io::fcntl_setfd(&fd, flags).map_err(system("open"))?;
         Ok(Object { fd, live, location })
+    }
+
+    /// Wraps a file that was opened or made under this path.
+    pub(super) fn of_file(fd: OwnedFd, path: &Path, spec: &Spec) -> Result<Object> {
+        Object::new(fd, None, Some(path.display().to_string()), spec)
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
