@@ -17,7 +17,7 @@
 //! Object::known_len(&self) -> u64                       bytes that it is known to have had, without asking; 0: none
 //! Object::max_len(&self) -> Option<u64>                 what it can never grow past, where the system sets that
 //! Object::grow(&self, len: u64) -> Result<()>           makes it at least `len` long, zeros behind the old end
-//! Object::sync(&self) -> Result<()>                     what was flushed is on the disk when this returns
+//! Object::sync(&self) -> Result<()>                     what was flushed, and a file's name, are on the disk when this returns
 //! Object::info(&self) -> Result<ObjectInfo>             who owns it and may open it, for people to read
 //! Object::identity(&self) -> Result<u128>               tells a file from its copies, in this process; 0 for memory
 //! Object::is_remote(&self) -> Result<bool>              whether other machines may share its file system

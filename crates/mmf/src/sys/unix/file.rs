@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 use super::birth::Newborn;
 use super::object::{Object, check_demands, links, open_flags};
 use super::remove::is_own;
+use super::scope::Identity;
 use super::{native, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{LargePages, Spec};
@@ -136,6 +138,72 @@ fn directory_of(path: &Path) -> Result<(OwnedFd, &OsStr)> {
     Ok((dir, name))
 }
 
+/// The name of a file, which reaches the disk with its directory and not with the file: `fsync(2)` says that a file whose
+/// directory was not synced may be missing after a power cut.
+///
+/// Each handle syncs the directory once, with its first sync of the file, since the process that created the file may have
+/// ended before it synced anything.
+pub(super) struct NameOnDisk {
+    /// From the root, so that the working directory may change.
+    path: PathBuf,
+    synced: AtomicBool,
+}
+
+impl NameOnDisk {
+    pub(super) fn new(path: &Path) -> NameOnDisk {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        NameOnDisk { path, synced: AtomicBool::new(false) }
+    }
+
+    /// Brings the name of this file to the disk, once.
+    pub(super) fn sync(&self, file: BorrowedFd<'_>) -> Result<()> {
+        self.sync_with(file, |dir| match native::sync(dir) {
+            // The way to empty the drive's cache (macOS) may be for files alone.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOTTY) => rustix::fs::fsync(dir),
+            synced => synced,
+        })
+    }
+
+    fn sync_with(&self, file: BorrowedFd<'_>, sync: impl Fn(BorrowedFd<'_>) -> Result<(), Errno>) -> Result<()> {
+        // Relaxed: two threads that both sync are right.
+        if self.synced.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if let Some(dir) = self.directory(file)? {
+            match sync(dir.as_fd()) {
+                // A file system whose directories cannot be synced (`fsync(2)`).
+                Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::ROFS) => {}
+                Err(errno) => return Err(system("sync the directory of")(errno)),
+            }
+        }
+        self.synced.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The directory that has the file under this name; `None` where another process has renamed or removed it, or where
+    /// this user may not read the directory. Then the name is that process's, or its creator's, to sync.
+    fn directory(&self, file: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+        let this = Identity::of(&rustix::fs::fstat(file).map_err(system("examine"))?);
+        match Self::directory_with(&self.path, this)? {
+            // A symbolic link leads to the directory that the file is in.
+            None => std::fs::canonicalize(&self.path).map_or(Ok(None), |path| Self::directory_with(&path, this)),
+            found => Ok(found),
+        }
+    }
+
+    fn directory_with(path: &Path, file: Identity) -> Result<Option<OwnedFd>> {
+        let (dir, name) = match directory_of(path) {
+            Ok(found) => found,
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidInput { .. } => return Ok(None),
+                _ => return Err(error),
+            },
+        };
+        let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        Ok(stat.is_ok_and(|stat| Identity::of(&stat) == file).then_some(dir))
+    }
+}
+
 fn refuse_large_pages(spec: &Spec) -> Result<()> {
     if spec.large_pages == LargePages::Require {
         return Err(Error::unsupported("open", "large pages for a file; they are for named and anonymous memory"));
@@ -160,6 +228,48 @@ mod tests {
         create_where(&path, &raw, |_| Ok(true)).unwrap();
         std::fs::remove_file(&path).unwrap();
         create_where(&path, &spec, |_| Ok(false)).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn the_first_sync_of_a_handle_syncs_the_directory_of_its_file_until_that_succeeds() {
+        let dir = std::env::temp_dir().join(format!("mmf-synced-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("file");
+        let link = dir.join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let spec = Spec { size: Some(4096), ..Spec::default() };
+        let object = create(&path, &spec).unwrap();
+        let expected = Identity::of(&rustix::fs::stat(&dir).unwrap());
+        for path in [&path, &link] {
+            let name = NameOnDisk::new(path);
+            let syncs = std::cell::Cell::new(0);
+            let sync = |result| {
+                name.sync_with(object.handle(), |dir| {
+                    assert_eq!(Identity::of(&rustix::fs::fstat(dir).unwrap()), expected);
+                    syncs.set(syncs.get() + 1);
+                    result
+                })
+            };
+            assert!(sync(Err(Errno::IO)).is_err());
+            assert!(sync(Err(Errno::IO)).is_err(), "an error is told as long as it stands");
+            sync(Ok(())).unwrap();
+            sync(Ok(())).unwrap();
+            assert_eq!(syncs.get(), 3);
+        }
+        // What each sync of an object does.
+        let synced = |object: &Object| object.name_on_disk().unwrap().synced.load(Ordering::Relaxed);
+        let opened = open(&path, &spec).unwrap();
+        for object in [&object, &opened] {
+            assert!(!synced(object));
+            object.sync().unwrap();
+            assert!(synced(object));
+        }
+        // A file of another name by now is the business of the process that renamed it.
+        std::fs::rename(&path, dir.join("other")).unwrap();
+        std::fs::write(&path, "").unwrap();
+        let name = NameOnDisk::new(&path);
+        name.sync_with(object.handle(), |_| panic!("this directory does not have it under this name")).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

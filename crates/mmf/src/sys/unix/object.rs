@@ -7,6 +7,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
 
 use super::birth::{extend, mode_of, size_to_make};
+use super::file::NameOnDisk;
 use super::live::Live;
 use super::scope::Identity;
 use super::{file, named, native, system};
@@ -19,6 +20,8 @@ pub(crate) struct Object {
     /// Held for its drop: the name lives as long as somebody's.
     live: Option<Live>,
     location: Option<String>,
+    /// The name of a file, until it is known to be on the disk.
+    name: Option<NameOnDisk>,
 }
 
 impl Object {
@@ -70,12 +73,14 @@ impl Object {
     pub(super) fn new(fd: OwnedFd, live: Option<Live>, location: Option<String>, spec: &Spec) -> Result<Object> {
         let flags = if spec.inheritable { FdFlags::empty() } else { FdFlags::CLOEXEC };
         rustix::io::fcntl_setfd(&fd, flags).map_err(system("open"))?;
-        Ok(Object { fd, live, location })
+        Ok(Object { fd, live, location, name: None })
     }
 
     /// Wraps a file that was opened or made under this path.
     pub(super) fn of_file(fd: OwnedFd, path: &Path, spec: &Spec) -> Result<Object> {
-        Object::new(fd, None, Some(path.display().to_string()), spec)
+        let object = Object::new(fd, None, Some(path.display().to_string()), spec)?;
+        let name = (spec.access == Access::ReadWrite).then(|| NameOnDisk::new(path));
+        Ok(Object { name, ..object })
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
@@ -102,9 +107,16 @@ impl Object {
     pub(crate) fn sync(&self) -> Result<()> {
         match native::sync(self.fd.as_fd()) {
             // Memory has no disk.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
-            result => result.map_err(system("sync")),
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(system("sync")(errno)),
         }
+        // Second: where the sync of the file wrote the file system's journal, the directory's entry went with it.
+        self.name.as_ref().map_or(Ok(()), |name| name.sync(self.fd.as_fd()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn name_on_disk(&self) -> Option<&NameOnDisk> {
+        self.name.as_ref()
     }
 
     pub(crate) fn info(&self) -> Result<ObjectInfo> {
