@@ -55,8 +55,8 @@ pub enum ErrorKind {
         /// The owner: a user id on Unix, a security identifier (SID) on Windows.
         owner: String,
     },
-    /// The file of a named object has hard links: it can be reached under another name too, which another user may have
-    /// made. Opening it could give one object for another.
+    /// The file of a named object has hard links: it can be reached under another name too, which
+    /// another user may have made. Opening it could give one object for another.
     HardLinked {
         /// How many names the file has.
         links: u64,

@@ -104,13 +104,14 @@ impl Name {
         &self.text
     }
 
-    /// Removes the name of an [`Exact`](Scope::Exact) object; processes that hold it open keep their memory
-    /// (`shm_unlink`).
+    /// Removes the name of an [`Exact`](Scope::Exact) object; processes that hold it open keep
+    /// their memory (`shm_unlink`).
     ///
-    /// In the other scopes an object's name goes with its last holder. There this function is the way out for the owner of
-    /// an object that another user has given a second name ([`ErrorKind::HardLinked`], Unix): it removes this name, and
-    /// gives the object up for ever. No process opens it any more, under whatever name; processes that hold it keep their
-    /// memory; the next creation makes a new object. To keep the object instead, remove the other names.
+    /// In the other scopes an object's name goes with its last holder. There this function is the
+    /// way out for the owner of an object that another user has given a second name
+    /// ([`ErrorKind::HardLinked`], Unix): it removes this name, and gives the object up for ever.
+    /// No process opens it any more, under whatever name; processes that hold it keep their memory;
+    /// the next creation makes a new object. To keep the object instead, remove the other names.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
-//! A second user of the machine who attacks the first: with hard links, with files and links in the place of others', with
-//! locks on what both can open, and with thousands of files.
+//! A second user of the machine who attacks the first: with hard links, with files and links in the
+//! place of others', with locks on what both can open, and with thousands of files.
 //!
-//! Each story has a `/dev/shm` of its own. The first user, the owner, is `NOBODY`; the second is `INTRUDER`.
+//! Each story has a `/dev/shm` of its own. The first user, the owner, is `NOBODY`; the second is
+//! `INTRUDER`.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
@@ -259,7 +260,8 @@ fn what_a_killed_creator_left_without_a_name_is_removed() {
     story("left_by_a_creator");
 }
 
-/// What a creator leaves where the file system has neither files without names nor a rename that refuses to replace.
+/// What a creator leaves where the file system has neither files without names nor a rename that
+/// refuses to replace.
 fn left_by_a_creator(_: &[&str]) {
     own_dev_shm("mode=1777");
     tells(|| {

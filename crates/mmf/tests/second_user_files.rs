@@ -1,4 +1,5 @@
-//! A second user of the machine who puts files, and links to other files, where the first user is about to create some.
+//! A second user of the machine who puts files, and links to other files, where the first user is
+//! about to create some.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]

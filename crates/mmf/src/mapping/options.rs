@@ -92,12 +92,12 @@ impl MappingOptions {
         self
     }
 
-    /// Whether what belongs to another user may be opened. Unless it is, named memory must belong to this user or to the
-    /// system itself (root; SYSTEM and Administrators), so that a stranger's cannot pass for it. For files it counts in
-    /// [`open_or_create`](Self::open_or_create) alone.
+    /// Whether what belongs to another user may be opened. Unless it is, named memory must belong
+    /// to this user or to the system itself (root; SYSTEM and Administrators), so that a stranger's
+    /// cannot pass for it. For files it counts in [`open_or_create`](Self::open_or_create) alone.
     ///
-    /// On Unix it also allows global names where the directory of all users (`/dev/shm`) lacks the sticky bit, so that
-    /// other users can rename what is in it.
+    /// On Unix it also allows global names where the directory of all users (`/dev/shm`) lacks the
+    /// sticky bit, so that other users can rename what is in it.
     pub fn allow_other_owners(mut self, allow: bool) -> Self {
         self.spec.allow_other_owners = allow;
         self
@@ -172,16 +172,17 @@ impl MappingOptions {
 
     /// Opens the object, or creates it where there is none. However many processes do so at once, one creates it.
     ///
-    /// A caller that expects to create a file must not be given another user's. So on Unix a file in a directory that every user
-    /// may write to, or that is sticky and that a group may write to (`/tmp`), must belong to this user, to root or to the
-    /// owner of the directory, and have no hard links; and a symbolic link there must belong to one of these. Elsewhere,
-    /// and with [`allow_other_owners`](Self::allow_other_owners), the rights of the file system decide alone, as they do in
-    /// [`open`](Self::open).
+    /// A caller that expects to create a file must not be given another user's. So on Unix a file
+    /// in a directory that every user may write to, or that is sticky and that a group may write to
+    /// (`/tmp`), must belong to this user, to root or to the owner of the directory, and have no
+    /// hard links; and a symbolic link there must belong to one of these. Elsewhere, and with
+    /// [`allow_other_owners`](Self::allow_other_owners), the rights of the file system decide
+    /// alone, as they do in [`open`](Self::open).
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open) and [`create_new`](Self::create_new); [`ErrorKind::ForeignOwner`] and
-    /// [`ErrorKind::HardLinked`] for files as told above.
+    /// As [`open`](Self::open) and [`create_new`](Self::create_new); [`ErrorKind::ForeignOwner`]
+    /// and [`ErrorKind::HardLinked`] for files as told above.
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
         self.check_creation(Some(&source))

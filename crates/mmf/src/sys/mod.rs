@@ -33,9 +33,11 @@
 //! - *Opening makes demands*: least size, reserve, permissions (where given), large pages, owner.
 //!   What is not met is [`Mismatch`](crate::ErrorKind::Mismatch) with both values, or `ForeignOwner`. Opening read-only needs
 //!   only the right to read. A file is never truncated.
-//! - *A file that an opener did not name as existing is not taken from another user*: `find` refuses one that another user
-//!   put into a directory which all users may write to, where the system has such directories. `open` takes any file.
-//! - *A name in `Local` or `Global` leads to an object that has this name alone*: `HardLinked` where the file has more.
+//! - *A file that an opener did not name as existing is not taken from another user*: `find`
+//!   refuses one that another user put into a directory which all users may write to, where the
+//!   system has such directories. `open` takes any file.
+//! - *A name in `Local` or `Global` leads to an object that has this name alone*: `HardLinked`
+//!   where the file has more.
 //! - A forked child's handles only close: they do not remove what the parent holds.
 //!
 //! [`View`]: a run of an object's bytes at an address of this process. Dropping it unmaps.

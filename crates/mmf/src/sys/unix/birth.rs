@@ -27,8 +27,8 @@ struct Temporary<'dir> {
     dir: BorrowedFd<'dir>,
     /// `None` once the file has its own name in place of this one.
     name: Option<String>,
-    /// Holds the live byte, so that no sweep takes the file for one that a killed creator left; `None` where it was passed
-    /// on or the file system has no such locks.
+    /// Holds the live byte, so that no sweep takes the file for one that a killed creator left;
+    /// `None` where it was passed on or the file system has no such locks.
     hold: Option<OwnedFd>,
 }
 

@@ -58,9 +58,9 @@ fn not_opened(errno: Errno) -> Error {
     }
 }
 
-/// Opens what exists for a caller that creates what is missing. In a directory where other users create names too, what
-/// they put there is refused, as Linux refuses it to `open(2)` with `O_CREAT` where `fs.protected_regular` and
-/// `fs.protected_symlinks` are set ([`proc_sys_fs(5)`]).
+/// Opens what exists for a caller that creates what is missing. In a directory where other users
+/// create names too, what they put there is refused, as Linux refuses it to `open(2)` with
+/// `O_CREAT` where `fs.protected_regular` and `fs.protected_symlinks` are set ([`proc_sys_fs(5)`]).
 ///
 /// [`proc_sys_fs(5)`]: https://man7.org/linux/man-pages/man5/proc_sys_fs.5.html
 pub(super) fn find(path: &Path, spec: &Spec) -> Result<Object> {
@@ -75,7 +75,8 @@ pub(super) fn find(path: &Path, spec: &Spec) -> Result<Object> {
                 return Object::of_file(fd, path, spec);
             }
         }
-        // A symbolic link; FreeBSD and NetBSD have errors of their own for it, and there is nothing to open either way.
+        // A symbolic link; FreeBSD and NetBSD have errors of their own for it, and there is nothing
+        // to open either way.
         Err(errno @ (Errno::NOENT | Errno::ACCESS)) => return Err(not_opened(errno)),
         Err(_) => {}
     }
@@ -110,8 +111,8 @@ fn is_trusted(stat: &Stat) -> bool {
     is_own(stat) || stat.st_uid == 0
 }
 
-/// Whether it is a directory in which users who do not work together create files: all users may write to it, or it is
-/// sticky and a group may.
+/// Whether it is a directory in which users who do not work together create files: all users may
+/// write to it, or it is sticky and a group may.
 fn others_create_names_in(dir: &Stat) -> bool {
     let mode = Mode::from_raw_mode(dir.st_mode);
     mode.contains(Mode::WOTH) || mode.contains(Mode::SVTX | Mode::WGRP)
@@ -138,11 +139,11 @@ fn directory_of(path: &Path) -> Result<(OwnedFd, &OsStr)> {
     Ok((dir, name))
 }
 
-/// The name of a file, which reaches the disk with its directory and not with the file: `fsync(2)` says that a file whose
-/// directory was not synced may be missing after a power cut.
+/// The name of a file, which reaches the disk with its directory and not with the file: `fsync(2)`
+/// says that a file whose directory was not synced may be missing after a power cut.
 ///
-/// Each handle syncs the directory once, with its first sync of the file, since the process that created the file may have
-/// ended before it synced anything.
+/// Each handle syncs the directory once, with its first sync of the file, since the process that
+/// created the file may have ended before it synced anything.
 pub(super) struct NameOnDisk {
     /// From the root, so that the working directory may change.
     path: PathBuf,
@@ -180,8 +181,9 @@ impl NameOnDisk {
         Ok(())
     }
 
-    /// The directory that has the file under this name; `None` where another process has renamed or removed it, or where
-    /// this user may not read the directory. Then the name is that process's, or its creator's, to sync.
+    /// The directory that has the file under this name; `None` where another process has renamed or
+    /// removed it, or where this user may not read the directory. Then the name is that process's,
+    /// or its creator's, to sync.
     fn directory(&self, file: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         let this = Identity::of(&rustix::fs::fstat(file).map_err(system("examine"))?);
         match Self::directory_with(&self.path, this)? {

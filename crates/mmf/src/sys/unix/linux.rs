@@ -72,11 +72,13 @@ pub(super) const EXACT_MAX: usize = 255;
 /// Whether an exact name is a file in a directory, which can be linked.
 pub(super) const EXACT_IS_FILE: bool = true;
 
-/// The mark of a file that was an object and is none any more: the sticky bit, which Linux ignores on files (`inode(7)`).
+/// The mark of a file that was an object and is none any more: the sticky bit, which Linux ignores
+/// on files (`inode(7)`).
 pub(super) const GIVEN_UP: Mode = Mode::SVTX;
 
-/// Gives this user's own directory the mode 0700, and changes nothing else that stands there. The descriptor is of a kind
-/// that needs no right to the directory, and `/proc` leads from it to just that directory (`open(2)`, `O_PATH`).
+/// Gives this user's own directory the mode 0700, and changes nothing else that stands there. The
+/// descriptor is of a kind that needs no right to the directory, and `/proc` leads from it to just
+/// that directory (`open(2)`, `O_PATH`).
 pub(super) fn own_dir_for_owner(shared: BorrowedFd<'_>, name: &str, user: Uid) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::openat(shared, name, flags, Mode::empty())?;
@@ -84,7 +86,8 @@ pub(super) fn own_dir_for_owner(shared: BorrowedFd<'_>, name: &str, user: Uid) -
     rustix::fs::chmod(proc_path(dir.as_fd()), Mode::RWXU)
 }
 
-/// Lets the next read of a directory begin at a position that [`position_after`] gave, or at any other number.
+/// Lets the next read of a directory begin at a position that [`position_after`] gave, or at any
+/// other number.
 pub(super) fn seek_dir(dir: &Dir, position: i64) {
     // A position that the file system refuses leaves the beginning.
     if let (Ok(fd), Ok(position)) = (dir.fd(), u64::try_from(position)) {

@@ -105,8 +105,8 @@ impl Live {
         Ok(Some(Live { fd: Some(fd), name: name.clone(), identity, proven: false, process, forks }))
     }
 
-    /// Notes that the file is an object of this name: this process created it, or found it under no other name while
-    /// it held it. Only such a file is marked as given up when it goes.
+    /// Notes that the file is an object of this name: this process created it, or found it under no
+    /// other name while it held it. Only such a file is marked as given up when it goes.
     pub(super) fn proven(mut self) -> Live {
         self.proven = true;
         self

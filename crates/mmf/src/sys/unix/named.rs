@@ -89,8 +89,8 @@ pub(super) fn with_room<T>(take: impl Fn() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Whether the name can be taken, removing what the dead left; `false` where a process is making or removing an object of
-/// that name just now. `AlreadyExists` where one lives.
+/// Whether the name can be taken, removing what the dead left; `false` where a process is making or
+/// removing an object of that name just now. `AlreadyExists` where one lives.
 fn is_free(dir: &ScopeDir, file: &str, name: &Name) -> Result<bool> {
     let look = match rustix::fs::openat(&dir.fd, file, OFlags::RDONLY | WARY, Mode::empty()) {
         Ok(look) => look,
@@ -121,7 +121,8 @@ fn is_free(dir: &ScopeDir, file: &str, name: &Name) -> Result<bool> {
         }
         // Another owner would fare no better.
         Judged::Kept { stat, why, .. } if is_own(&stat) || why == Errno::ROFS => Err(system("create")(why)),
-        // Not made anew in its place: it would still be its owner's, whatever permissions were asked for.
+        // Not made anew in its place: it would still be its owner's, whatever permissions were
+        // asked for.
         Judged::Kept { stat, why, .. } => {
             let owner = format!("user {}", stat.st_uid);
             let help = "it was left by a process that died; its owner, or root, removes it with `mmf rm --stale`";
@@ -231,8 +232,8 @@ fn open_exact(name: &Name, spec: &Spec) -> Result<Object> {
     }
 }
 
-/// Removes the name of an object that has hard links, and gives the object up: no process opens it any more, under whatever
-/// name. Those that hold it keep their memory.
+/// Removes the name of an object that has hard links, and gives the object up: no process opens it
+/// any more, under whatever name. Those that hold it keep their memory.
 pub(crate) fn give_up_linked(name: &Name) -> Result<()> {
     let dir = ScopeDir::open(name.scope(), Missing::Report)?;
     let file = file_name(name);

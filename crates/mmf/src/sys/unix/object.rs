@@ -39,7 +39,8 @@ impl Object {
         }
     }
 
-    /// As `open`, where the caller creates what is missing, and so must not be given another user's file.
+    /// As `open`, where the caller creates what is missing, and so must not be given another user's
+    /// file.
     pub(crate) fn find(source: &Source, spec: &Spec) -> Result<Object> {
         match source {
             Source::Named(name) => named::open(name, spec),
@@ -110,7 +111,8 @@ impl Object {
             Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(system("sync")(errno)),
         }
-        // Second: where the sync of the file wrote the file system's journal, the directory's entry went with it.
+        // Second: where the sync of the file wrote the file system's journal, the directory's entry
+        // went with it.
         self.name.as_ref().map_or(Ok(()), |name| name.sync(self.fd.as_fd()))
     }
 

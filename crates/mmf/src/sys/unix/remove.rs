@@ -1,20 +1,23 @@
 //! Removal of one file that belongs to a dead object.
 //!
-//! A file is dead if no process holds its live byte. To remove it, a process takes that byte exclusively, checks that the
-//! name still leads to the file, and removes the name.
+//! A file is dead if no process holds its live byte. To remove it, a process takes that byte
+//! exclusively, checks that the name still leads to the file, and removes the name.
 //!
 //! # Hard links
 //!
-//! In the directory that all users share, a user can `link(2)` another user's file to a second name, if that user may
-//! write to it (`fs.protected_hardlinks=1`) or in any case (`0`). The second name then leads to a file that belongs to
-//! the first user, with contents that the second user wrote. Three rules keep such a name from passing for an object:
+//! In the directory that all users share, a user can `link(2)` another user's file to a second
+//! name, if that user may write to it (`fs.protected_hardlinks=1`) or in any case (`0`). The second
+//! name then leads to a file that belongs to the first user, with contents that the second user
+//! wrote. Three rules keep such a name from passing for an object:
 //!
 //! 1. A file with more than one link is no object (`named::open`).
-//! 2. When a process removes an object that has further links, it marks the file as given up: it sets a mode bit
-//!    ([`native::GIVEN_UP`]) that objects never have and that only the owner and root can change. No process opens a
-//!    marked file, under whatever name it stands, and its owner's processes remove it.
-//! 3. A dead file with further links is removed only by a process that has held it as an object, or on the order of its
-//!    owner. Another user may have linked any file of the owner's to that name, and such a file must not be changed.
+//! 2. When a process removes an object that has further links, it marks the file as given up: it
+//!    sets a mode bit ([`native::GIVEN_UP`]) that objects never have and that only the owner and
+//!    root can change. No process opens a marked file, under whatever name it stands, and its
+//!    owner's processes remove it.
+//! 3. A dead file with further links is removed only by a process that has held it as an object, or
+//!    on the order of its owner. Another user may have linked any file of the owner's to that name,
+//!    and such a file must not be changed.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -55,8 +58,8 @@ pub(super) enum Judged {
 pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, suspect: Suspect) -> Result<Judged> {
     let look = match rustix::fs::openat(&dir.fd, file_name, OFlags::RDONLY | WARY, Mode::empty()) {
         Ok(look) => look,
-        // Gone already, or nothing that this user may judge; `AGAIN`: its owner has a lease on it (`F_SETLEASE`), and so
-        // could stop every sweep.
+        // Gone already, or nothing that this user may judge; `AGAIN`: its owner has a lease on it
+        // (`F_SETLEASE`), and so could stop every sweep.
         Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO | Errno::AGAIN) => return Ok(Judged::Alive),
         Err(errno) => return Err(system("judge")(errno)),
     };
@@ -97,8 +100,9 @@ pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, suspect: Suspect) 
         }
         give_up(own.as_fd(), &stat);
     }
-    // Only root removes what is another user's, who may put another file in its place at any moment. In a directory that is
-    // sticky, or this user's own, no other user can do so with what is this user's.
+    // Only root removes what is another user's, who may put another file in its place at any
+    // moment. In a directory that is sticky, or this user's own, no other user can do so with what
+    // is this user's.
     let removed = match !is_own(&stat) && rustix::process::geteuid().is_root() {
         true => discard(dir, file_name, identity),
         false => rustix::fs::unlinkat(&dir.fd, file_name, AtFlags::empty()),
@@ -134,20 +138,22 @@ pub(super) fn is_given_up(stat: &Stat) -> bool {
 
 /// Marks a file as given up. Only its owner and root can.
 pub(super) fn give_up(fd: BorrowedFd<'_>, stat: &Stat) {
-    // A process without the right to mark it has no right to remove it from a sticky directory either.
+    // A process without the right to mark it has no right to remove it from a sticky directory
+    // either.
     let _ = rustix::fs::fchmod(fd, Mode::from_raw_mode(stat.st_mode) | native::GIVEN_UP);
 }
 
-/// Removes a name that leads to this file. Another user, or another process of this user's, may give the name to another
-/// file at any moment; so the name is moved to one of this process's own first, and moved back where it was the wrong file.
-/// `NOENT` where the name leads to another file.
+/// Removes a name that leads to this file. Another user, or another process of this user's, may
+/// give the name to another file at any moment; so the name is moved to one of this process's own
+/// first, and moved back where it was the wrong file. `NOENT` where the name leads to another file.
 pub(super) fn discard(dir: &ScopeDir, file_name: &str, identity: Identity) -> Result<(), Errno> {
     let aside = temporary_name();
     move_name(dir, file_name, &aside)?;
     if dir.holds(&aside, identity) {
         return rustix::fs::unlinkat(&dir.fd, &*aside, AtFlags::empty());
     }
-    // Where a third file has the name by now, this one stays aside until its last holder is gone, and is swept then.
+    // Where a third file has the name by now, this one stays aside until its last holder is gone,
+    // and is swept then.
     let _ = move_name(dir, &aside, file_name);
     Err(Errno::NOENT)
 }
@@ -163,17 +169,19 @@ fn move_name(dir: &ScopeDir, from: &str, to: &str) -> Result<(), Errno> {
     }
 }
 
-/// A description that can take the exclusive lock, which needs the right to write. An owner who gave that right away
-/// (mode 0444) takes it back for the dead file.
+/// A description that can take the exclusive lock, which needs the right to write. An owner who
+/// gave that right away (mode 0444) takes it back for the dead file.
 fn lockable(dir: &ScopeDir, file_name: &str, look: &OwnedFd, stat: &Stat) -> Result<OwnedFd, Errno> {
     let open = || rustix::fs::openat(&dir.fd, file_name, OFlags::RDWR | WARY, Mode::empty());
     match open() {
-        // Another link may be the name of another file of this user's, put here by another user to have its mode changed.
+        // Another link may be the name of another file of this user's, put here by another user to
+        // have its mode changed.
         Err(Errno::ACCESS) if is_own(stat) && stat.st_nlink > 1 => Err(Errno::MLINK),
         Err(Errno::ACCESS) if is_own(stat) => {
             rustix::fs::fchmod(look, Mode::RUSR | Mode::WUSR)?;
             let opened = open();
-            // Back at once: the description keeps its right, and a process may just have taken hold of the object.
+            // Back at once: the description keeps its right, and a process may just have taken hold
+            // of the object.
             let _ = rustix::fs::fchmod(look, Mode::from_raw_mode(stat.st_mode));
             opened
         }

@@ -56,8 +56,9 @@ impl ScopeDir {
         Ok(ScopeDir { fd, scope, path })
     }
 
-    /// Refuses a directory in which other users can give one object's name to another object of the same owner: `Global` is
-    /// a directory that all users may write to, and only the sticky bit keeps them from renaming what is not theirs.
+    /// Refuses a directory in which other users can give one object's name to another object of the
+    /// same owner: `Global` is a directory that all users may write to, and only the sticky bit
+    /// keeps them from renaming what is not theirs.
     pub(super) fn check_sticky(&self, spec: &Spec) -> Result<()> {
         if self.scope != Scope::Global || spec.allow_other_owners {
             return Ok(());
@@ -81,8 +82,9 @@ impl ScopeDir {
         self.flock(FlockOperation::NonBlockingLockExclusive, Patience::of(Duration::from_secs(10)))
     }
 
-    /// The lock is on the user's own directory in either scope: another user could hold one on the directory that all
-    /// share, and delay each creation. So the users of one machine have a turn each.
+    /// The lock is on the user's own directory in either scope: another user could hold one on the
+    /// directory that all share, and delay each creation. So the users of one machine have a turn
+    /// each.
     fn flock(&self, operation: FlockOperation, mut patience: Patience) -> Option<OwnedFd> {
         // A description of its own, for the lock to end with.
         let fd = match self.scope {
@@ -111,7 +113,8 @@ impl ScopeDir {
     }
 }
 
-/// Refuses (`PERM`) what stands in the place of this user's own directory and is another user's, or open to others.
+/// Refuses (`PERM`) what stands in the place of this user's own directory and is another user's, or
+/// open to others.
 pub(super) fn check_own_dir(stat: &Stat, user: Uid) -> Result<(), Errno> {
     let shut = !Mode::from_raw_mode(stat.st_mode).intersects(Mode::RWXG | Mode::RWXO);
     let own = stat.st_uid == user.as_raw();
@@ -157,7 +160,8 @@ fn own_dir(shared: BorrowedFd<'_>, missing: Missing) -> Result<(OwnedFd, String)
             }
             Err(errno) => return Err(system("open")(errno).on(path)),
         }
-        // The umask, which belongs to the whole process, took rights from the mode that was asked for.
+        // The umask, which belongs to the whole process, took rights from the mode that was asked
+        // for.
         let _ = native::own_dir_for_owner(shared, name, user);
         opened = open();
     }

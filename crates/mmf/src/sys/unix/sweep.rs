@@ -1,11 +1,13 @@
 //! Sweeping: removal of what dead processes left in the directories of both scopes.
 //!
 //! - [`sweep`] and `list` look at every file.
-//! - Each creation looks at a bounded number of files, since any user can put thousands into the directory that all
-//!   share: it reads up to [`READ`] entries from where this process's last creation stopped. Where the directory has more,
-//!   it reads [`READ_ELSEWHERE`] further ones from a random place, so that processes that create one object each reach
-//!   every file in the end. It judges up to [`JUDGED`] files, and skips those of other users, which it could not remove.
-//! - A creation that finds no memory left sweeps completely, and then tries again (`named::with_room`).
+//! - Each creation looks at a bounded number of files, since any user can put thousands into the
+//!   directory that all share: it reads up to [`READ`] entries from where this process's last
+//!   creation stopped. Where the directory has more, it reads [`READ_ELSEWHERE`] further ones from
+//!   a random place, so that processes that create one object each reach every file in the end. It
+//!   judges up to [`JUDGED`] files, and skips those of other users, which it could not remove.
+//! - A creation that finds no memory left sweeps completely, and then tries again
+//!   (`named::with_room`).
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -51,8 +53,8 @@ pub(super) fn scopes() -> Result<Vec<ScopeDir>> {
     Ok(dirs)
 }
 
-/// The names of objects in a directory, each with the file that would hold it, and the files that creators left under a
-/// temporary name.
+/// The names of objects in a directory, each with the file that would hold it, and the files that
+/// creators left under a temporary name.
 pub(super) fn entries(dir: &ScopeDir) -> Result<Entries> {
     let mut found = Entries { objects: Vec::new(), temporaries: Vec::new() };
     for entry in Dir::read_from(&dir.fd).map_err(system("list"))? {
@@ -145,7 +147,8 @@ pub(super) fn sweep_some(dir: &ScopeDir) -> Result<()> {
     Ok(())
 }
 
-/// Reads up to `most` entries and judges those that may be removed. Gives where it stopped before the end.
+/// Reads up to `most` entries and judges those that may be removed. Gives where it stopped before
+/// the end.
 fn sweep_from(dir: &ScopeDir, entries: &mut Dir, most: u32, judged: &mut u32) -> Result<Option<i64>> {
     let may_remove_all = dir.scope == Scope::Local || rustix::process::geteuid().is_root();
     let mut position = 0;
@@ -166,8 +169,8 @@ fn sweep_from(dir: &ScopeDir, entries: &mut Dir, most: u32, judged: &mut u32) ->
     Ok(entries.read().map(|_| position))
 }
 
-/// A place in a directory whose size is not known: each power of two is as likely as the others, since positions count
-/// entries or creations. Behind the last entry there is nothing to read.
+/// A place in a directory whose size is not known: each power of two is as likely as the others,
+/// since positions count entries or creations. Behind the last entry there is nothing to read.
 fn random_position() -> i64 {
     let random = RandomState::new().hash_one(0);
     let bits = 8 + random % 23;

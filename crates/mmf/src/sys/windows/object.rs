@@ -41,7 +41,8 @@ impl Object {
         }
     }
 
-    /// The directories in which all users may create files are few here, and a file in them is its creator's to protect.
+    /// The directories in which all users may create files are few here, and a file in them is its
+    /// creator's to protect.
     pub(crate) fn find(source: &Source, spec: &Spec) -> Result<Object> {
         Object::open(source, spec)
     }
