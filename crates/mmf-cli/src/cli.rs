@@ -262,14 +262,20 @@ pub(crate) struct CpArgs {
     pub(crate) any_owner: bool,
 }
 
-/// Remove what dead processes left, or an `exact:` name
+/// Remove what dead processes left, an `exact:` name, or an object that another user has linked
 ///
 /// Other names cannot be removed: they go with the last process that holds them. A file is removed as every file is.
+///
+/// Another user who may write to a named object can give it a second name (a hard link, on Unix).
+/// It is refused then under both. Its owner or root removes the second name as a file where it can
+/// be reached, or gives the object up with `mmf rm` and its own name: no process opens it any more,
+/// and the next creation makes a new one.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE, group = ArgGroup::new("what").required(true))]
 #[group(skip)]
 pub(crate) struct RmArgs {
-    /// The `exact:` name to remove; processes that hold it keep their memory
+    /// The `exact:` name, or the object with hard links, to remove; processes that hold it keep
+    /// their memory
     #[arg(value_name = "OBJECT", group = "what", value_parser = Object::parser())]
     pub(crate) object: Option<Object>,
     /// Remove what dead processes left

@@ -92,7 +92,10 @@ impl From<mmf::Error> for Failure {
         let code = match error.kind() {
             ErrorKind::NotFound => NOT_FOUND,
             ErrorKind::AlreadyExists => EXISTS,
-            ErrorKind::PermissionDenied | ErrorKind::ForeignOwner { .. } | ErrorKind::ReadOnly => DENIED,
+            ErrorKind::PermissionDenied
+            | ErrorKind::ForeignOwner { .. }
+            | ErrorKind::HardLinked { .. }
+            | ErrorKind::ReadOnly => DENIED,
             ErrorKind::InvalidName { .. } | ErrorKind::InvalidInput { .. } => USAGE,
             ErrorKind::NoSpace => NO_SPACE,
             _ => FAILED,

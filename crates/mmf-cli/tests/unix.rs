@@ -59,6 +59,27 @@ fn exact_names_stay_until_they_are_removed() {
     mmf(["rm", &name]).exits(3);
 }
 
+/// Linux, where it is known where objects lie.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_object_that_was_linked_is_refused_with_the_way_out_and_rm_is_that_way() {
+    let name = format!("global:{}", unique_name("linked"));
+    let map = mmf::Mapping::create_new(mmf::Name::global(&name[7..]).unwrap(), 4096).unwrap();
+    let path = map.info().unwrap().location.unwrap();
+    let link = format!("{path}-link");
+    fs::hard_link(&path, &link).unwrap();
+    for verb in ["info", "dump"] {
+        mmf([verb, &name]).exits(5).says("2 hard links").says(&format!("mmf rm {name}")).says("-samefile");
+    }
+    mmf(["rm", &name]).exits(0);
+    mmf(["info", &name]).exits(3);
+    mmf(["hold", &name, "--size", "4K", "--", "true"]).exits(0);
+    // The other name is no object either, and its owner's processes remove it.
+    mmf(["info", &format!("{name}-link")]).exits(3);
+    assert!(fs::metadata(&link).is_err());
+    drop(map);
+}
+
 #[test]
 fn a_file_that_is_cut_off_while_it_is_read_is_an_error() {
     let dir = TempDir::new();

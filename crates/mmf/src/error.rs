@@ -55,6 +55,12 @@ pub enum ErrorKind {
         /// The owner: a user id on Unix, a security identifier (SID) on Windows.
         owner: String,
     },
+    /// The file of a named object has hard links: it can be reached under another name too, which
+    /// another user may have made. Opening it could give one object for another.
+    HardLinked {
+        /// How many names the file has.
+        links: u64,
+    },
     /// The name cannot be held by this system. It is never shortened.
     InvalidName {
         /// What is wrong with it.
@@ -237,6 +243,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::AlreadyExists => f.write_str("it exists already"),
             ErrorKind::PermissionDenied => f.write_str("permission denied"),
             ErrorKind::ForeignOwner { owner } => write!(f, "it belongs to {owner}, not to this user"),
+            ErrorKind::HardLinked { links } => write!(f, "its file has {links} hard links, and one name is allowed"),
             ErrorKind::InvalidName { reason } => write!(f, "invalid name: {reason}"),
             ErrorKind::InvalidInput { reason } => f.write_str(reason),
             ErrorKind::Mismatch { what, wanted, found } => write!(f, "{what} is {found}, but {wanted} was asked for"),
@@ -310,9 +317,10 @@ impl From<Error> for io::Error {
         let kind = match error.kind() {
             ErrorKind::NotFound => io::ErrorKind::NotFound,
             ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
-            ErrorKind::PermissionDenied | ErrorKind::ForeignOwner { .. } | ErrorKind::ReadOnly => {
-                io::ErrorKind::PermissionDenied
-            }
+            ErrorKind::PermissionDenied
+            | ErrorKind::ForeignOwner { .. }
+            | ErrorKind::HardLinked { .. }
+            | ErrorKind::ReadOnly => io::ErrorKind::PermissionDenied,
             ErrorKind::InvalidName { .. }
             | ErrorKind::InvalidInput { .. }
             | ErrorKind::Mismatch { .. }

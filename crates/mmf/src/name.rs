@@ -104,20 +104,26 @@ impl Name {
         &self.text
     }
 
-    /// Removes the name of an [`Exact`](Scope::Exact) object; those who hold it open keep their memory
-    /// (`shm_unlink`).
+    /// Removes the name of an [`Exact`](Scope::Exact) object; processes that hold it open keep
+    /// their memory (`shm_unlink`).
+    ///
+    /// In the other scopes an object's name goes with its last holder. There this function is the
+    /// way out for the owner of an object that another user has given a second name
+    /// ([`ErrorKind::HardLinked`], Unix): it removes this name, and gives the object up for ever.
+    /// No process opens it any more, under whatever name; processes that hold it keep their memory;
+    /// the next creation makes a new object. To keep the object instead, remove the other names.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] in the other scopes, where an object's name goes with its last holder;
-    /// [`ErrorKind::Unsupported`] on Windows, where that is true of every name; [`ErrorKind::NotFound`];
-    /// [`ErrorKind::PermissionDenied`].
+    /// [`ErrorKind::InvalidInput`] in the other scopes for an object without hard links;
+    /// [`ErrorKind::Unsupported`] on Windows, where every name goes with its last holder; [`ErrorKind::NotFound`];
+    /// [`ErrorKind::PermissionDenied`] for another user's.
     pub fn unlink(&self) -> Result<()> {
-        if self.scope != Scope::Exact {
-            let reason = "only `exact:` names are unlinked; others go with their last holder";
-            return Err(Error::invalid("unlink", reason).on(self));
-        }
-        crate::sys::unlink_exact(&self.text).map_err(|error| error.on(self))
+        let unlinked = match self.scope {
+            Scope::Exact => crate::sys::unlink_exact(&self.text),
+            Scope::Local | Scope::Global => crate::sys::give_up_linked(self),
+        };
+        unlinked.map_err(|error| error.on(self))
     }
 }
 

@@ -269,7 +269,7 @@ fn squatted(_: &[&str]) {
             match squat {
                 "nobody's" => assert!(text.contains("user 65534"), "{text}"),
                 "0755" | "0770" => assert!(text.contains(squat), "{text}"),
-                _ => assert!(text.contains("somebody else made what stands there"), "{text}"),
+                _ => assert!(text.contains("another user made what stands there"), "{text}"),
             }
         }
         assert!(!target.exists(), "made through the squatter's link");

@@ -24,8 +24,9 @@ pub fn list() -> Result<Vec<Listed>> {
     crate::sys::list()
 }
 
-/// Removes what dead processes left, and tells what it met. There is no need to call it: every creation does the same for
-/// the scope it creates in. On Windows the system leaves nothing.
+/// Removes what dead processes left, and tells what it met. There is no need to call it: every
+/// creation removes some of it in the scope that it creates in, and all of it in both scopes where
+/// memory is short. On Windows the system leaves nothing.
 ///
 /// # Errors
 ///

@@ -92,8 +92,12 @@ impl MappingOptions {
         self
     }
 
-    /// Whether named memory that belongs to another user may be opened. Unless it is, an object must belong to this
-    /// user or to the system itself (root; SYSTEM and Administrators), so that a stranger's cannot pass for it.
+    /// Whether what belongs to another user may be opened. Unless it is, named memory must belong
+    /// to this user or to the system itself (root; SYSTEM and Administrators), so that a stranger's
+    /// cannot pass for it. For files it counts in [`open_or_create`](Self::open_or_create) alone.
+    ///
+    /// On Unix it also allows global names where the directory of all users (`/dev/shm`) lacks the
+    /// sticky bit, so that other users can rename what is in it.
     pub fn allow_other_owners(mut self, allow: bool) -> Self {
         self.spec.allow_other_owners = allow;
         self
@@ -154,7 +158,8 @@ impl MappingOptions {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Mismatch`] where it is not what the options demand;
-    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::InvalidInput`];
+    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::HardLinked`] for memory that has a
+    /// second name, which another user may have given it; [`ErrorKind::InvalidInput`];
     /// [`ErrorKind::Busy`] where a process that makes or removes it does not finish;
     /// [`ErrorKind::Unsupported`] for a directory or a device.
     pub fn open(&self, source: impl Into<Source>) -> Result<Mapping> {
@@ -165,15 +170,16 @@ impl MappingOptions {
             .map_err(|error| error.on(&source))
     }
 
-    /// As [`open`](Self::open), where `examine` sees the object and its length before any of it is
-    /// mapped.
+    /// Opens an object by `open`: [`Object::open`], or [`Object::find`] for a caller that creates
+    /// what is missing. `examine` sees the object and its length before any of it is mapped.
     pub(crate) fn open_examined<T>(
         &self,
         source: &Source,
+        open: fn(&Source, &Spec) -> Result<Object>,
         examine: impl FnOnce(&Object, u64) -> Result<T>,
     ) -> Result<(Mapping, T)> {
         self.check()?;
-        let object = Object::open(source, &self.spec)?;
+        let object = open(source, &self.spec)?;
         let len = some_len(&object)?;
         let found = examine(&object, len)?;
         Ok((self.map_len(object, Some(source.clone()), len)?, found))
@@ -181,9 +187,17 @@ impl MappingOptions {
 
     /// Opens the object, or creates it where there is none. However many processes do so at once, one creates it.
     ///
+    /// A caller that expects to create a file must not be given another user's. So on Unix a file
+    /// in a directory that every user may write to, or that is sticky and that a group may write to
+    /// (`/tmp`), must belong to this user, to root or to the owner of the directory, and have no
+    /// hard links; and a symbolic link there must belong to one of these. Elsewhere, and with
+    /// [`allow_other_owners`](Self::allow_other_owners), the rights of the file system decide
+    /// alone, as they do in [`open`](Self::open).
+    ///
     /// # Errors
     ///
-    /// As [`open`](Self::open) and [`create_new`](Self::create_new).
+    /// As [`open`](Self::open) and [`create_new`](Self::create_new); [`ErrorKind::ForeignOwner`]
+    /// and [`ErrorKind::HardLinked`] for files as told above.
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
         self.check_creation(Some(&source))
@@ -196,7 +210,7 @@ impl MappingOptions {
         // Each round that ends otherwise means that somebody else created and then removed it in between.
         let mut lost = None;
         for _ in 0..1000 {
-            match Object::open(source, &self.spec) {
+            match Object::find(source, &self.spec) {
                 Err(error) if *error.kind() == ErrorKind::NotFound => {}
                 result => return result,
             }

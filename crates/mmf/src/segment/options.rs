@@ -7,7 +7,8 @@ use super::{OwnLock, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{Mapping, MappingOptions};
 use crate::name::Source;
-use crate::spec::{Access, Permissions};
+use crate::spec::{Access, Permissions, Spec};
+use crate::sys;
 
 /// What the options of every kind of segment have in common.
 #[derive(Clone, Debug)]
@@ -61,7 +62,7 @@ impl SegmentOptions {
 
     /// Opens a segment that exists.
     pub(crate) fn open(&self, source: &Source, kind: Kind) -> Result<Segment> {
-        self.try_open(source, kind).map_err(|error| error.on(source))
+        self.try_open(source, kind, sys::Object::open).map_err(|error| error.on(source))
     }
 
     /// Opens a segment that exists, or creates it. However many processes do so at once, one creates it.
@@ -69,7 +70,7 @@ impl SegmentOptions {
         let mut lost = None;
         // Each further round means that somebody else created and then removed it in between.
         for _ in 0..1000 {
-            match self.open(source, kind) {
+            match self.try_open(source, kind, sys::Object::find).map_err(|error| error.on(source)) {
                 Err(error) if *error.kind() == ErrorKind::NotFound => {}
                 result => return result,
             }
@@ -90,9 +91,14 @@ impl SegmentOptions {
 
     /// The header is read and checked before the object is mapped, whose length a peer may have
     /// chosen.
-    fn try_open(&self, source: &Source, kind: Kind) -> Result<Segment> {
+    fn try_open(
+        &self,
+        source: &Source,
+        kind: Kind,
+        open: fn(&Source, &Spec) -> Result<sys::Object>,
+    ) -> Result<Segment> {
         let access = self.mapping.asked_access();
-        let (map, header) = self.mapping().open_examined(source, |object, len| {
+        let (map, header) = self.mapping().open_examined(source, open, |object, len| {
             let header = Segment::examine(object, len, access)?;
             header.iter().try_for_each(|header| self.check_capacity(header))?;
             Ok(header)

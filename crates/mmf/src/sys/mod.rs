@@ -10,6 +10,7 @@
 //! ```text
 //! Object::create(&Source, &Spec) -> Result<Object>      AlreadyExists where there is one that lives
 //! Object::open(&Source, &Spec) -> Result<Object>        NotFound where there is none that lives
+//! Object::find(&Source, &Spec) -> Result<Object>        as open, where the caller creates what is missing; see below
 //! Object::anonymous(&Spec) -> Result<Object>
 //! Object::from_handle(OwnedHandle, &Spec) -> Result<Object>
 //! Object::len(&self) -> Result<u64>                     asks the system: bytes there are now
@@ -17,7 +18,7 @@
 //! Object::max_len(&self) -> Option<u64>                 what it can never grow past, where the system sets that
 //! Object::grow(&self, len: u64) -> Result<()>           makes it at least `len` long, zeros behind the old end
 //! Object::read_start(&self, &mut [u8]) -> Option<usize> reads its first bytes without a view; None: the system cannot
-//! Object::sync(&self) -> Result<()>                     what was flushed is on the disk when this returns
+//! Object::sync(&self) -> Result<()>                     what was flushed, and a file's name, are on the disk when this returns
 //! Object::info(&self) -> Result<ObjectInfo>             who owns it and may open it, for people to read
 //! Object::identity(&self) -> Result<u128>               tells a file from its copies, in this process; 0 for memory
 //! Object::is_remote(&self) -> Result<bool>              whether other machines may share its file system
@@ -33,6 +34,11 @@
 //! - *Opening makes demands*: least size, reserve, permissions (where given), large pages, owner.
 //!   What is not met is [`Mismatch`](crate::ErrorKind::Mismatch) with both values, or `ForeignOwner`. Opening read-only needs
 //!   only the right to read. A file is never truncated.
+//! - *A file that an opener did not name as existing is not taken from another user*: `find`
+//!   refuses one that another user put into a directory which all users may write to, where the
+//!   system has such directories. `open` takes any file.
+//! - *A name in `Local` or `Global` leads to an object that has this name alone*: `HardLinked`
+//!   where the file has more.
 //! - A forked child's handles only close: they do not remove what the parent holds.
 //!
 //! [`View`]: a run of an object's bytes at an address of this process. Dropping it unmaps.
@@ -54,6 +60,7 @@
 //! ```text
 //! check_exact(&str) -> Result<(), String>               may this be the text of an exact name
 //! unlink_exact(&str) -> Result<()>
+//! give_up_linked(&Name) -> Result<()>                   removes the name of a `Local` or `Global` object with hard links for good
 //! list() -> Result<Vec<Listed>>                         the living objects in `Local` and `Global`; sweeps
 //! sweep() -> Result<Vec<Swept>>                         removes what the dead left, and tells what it met
 //! page_size() -> usize
@@ -138,8 +145,8 @@ pub(crate) use imp::{Bells, Rings, Tokens};
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
 pub(crate) use imp::{
-    Object, View, a_checked_token_is_held, boot, check_exact, forks, impl_handle_traits, list, page_size, random_id,
-    sweep, token_is_held, unlink_exact, watch_forks,
+    Object, View, a_checked_token_is_held, boot, check_exact, forks, give_up_linked, impl_handle_traits, list,
+    page_size, random_id, sweep, token_is_held, unlink_exact, watch_forks,
 };
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::fence;

@@ -9,9 +9,11 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Resource;
 
-use super::native;
+use super::live::WARY;
+use super::native::{self, LockKind};
+use super::scope::{Identity, TEMPORARY};
 use super::system;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{LargePages, Permissions, Spec};
 
 /// A file that has no name yet. Dropped, it is gone.
@@ -24,12 +26,29 @@ pub(super) struct Newborn<'dir> {
 
 struct Temporary<'dir> {
     dir: BorrowedFd<'dir>,
-    name: String,
+    /// `None` once the file has its own name in place of this one.
+    name: Option<String>,
+    /// Holds the live byte, so that no sweep takes the file for one that a killed creator left;
+    /// `None` where it was passed on or the file system has no such locks.
+    hold: Option<OwnedFd>,
 }
 
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        let _ = rustix::fs::unlinkat(self.dir, &*self.name, AtFlags::empty());
+        if let Some(name) = &self.name {
+            let _ = rustix::fs::unlinkat(self.dir, &**name, AtFlags::empty());
+        }
+    }
+}
+
+impl Temporary<'_> {
+    fn name(&self) -> Result<&str, Errno> {
+        self.name.as_deref().ok_or(Errno::NOENT)
+    }
+
+    /// A description of its own.
+    fn open(&self) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(self.dir, self.name()?, OFlags::RDWR | WARY, Mode::empty())
     }
 }
 
@@ -38,15 +57,36 @@ impl<'dir> Newborn<'dir> {
         if let Some(fd) = native::unnamed(dir).map_err(system("create"))? {
             return Ok(Newborn { fd, dir, temporary: None });
         }
-        loop {
+        Newborn::with_temporary_name(dir)
+    }
+
+    /// Where a file needs a name. A creator that is killed leaves it, and a sweep removes it.
+    fn with_temporary_name(dir: BorrowedFd<'dir>) -> Result<Newborn<'dir>> {
+        // Each further try means that a sweep came between the making of the file and the hold.
+        for _ in 0..1000 {
             let name = temporary_name();
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(dir, &*name, flags, Mode::RUSR | Mode::WUSR) {
-                Ok(fd) => return Ok(Newborn { fd, dir, temporary: Some(Temporary { dir, name }) }),
-                Err(Errno::EXIST) => {}
+            let fd = match rustix::fs::openat(dir, &*name, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(fd) => fd,
+                Err(Errno::EXIST) => continue,
                 Err(errno) => return Err(system("create")(errno)),
+            };
+            let mut temporary = Temporary { dir, name: Some(name), hold: None };
+            // An umask may have taken the owner's rights, without which it cannot be opened again.
+            rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).map_err(system("create"))?;
+            let Ok(hold) = temporary.open() else { continue };
+            match native::lock(hold.as_fd(), LockKind::Shared) {
+                Ok(()) => temporary.hold = Some(hold),
+                Err(Errno::AGAIN | Errno::ACCESS) => continue,
+                Err(_) => {}
+            }
+            let identity = |stat: rustix::fs::Stat| Identity::of(&stat);
+            let named = temporary.name().and_then(|name| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW));
+            if rustix::fs::fstat(&fd).map(identity) == named.map(identity) {
+                return Ok(Newborn { fd, dir, temporary: Some(temporary) });
             }
         }
+        Err(Error::new(ErrorKind::Busy, "create"))
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -67,29 +107,34 @@ impl<'dir> Newborn<'dir> {
     }
 
     /// A description of its own, to hold a lock with.
-    pub(super) fn second_description(&self) -> Result<OwnedFd> {
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    pub(super) fn second_description(&mut self) -> Result<OwnedFd> {
+        if let Some(hold) = self.temporary.as_mut().and_then(|temporary| temporary.hold.take()) {
+            return Ok(hold);
+        }
         let opened = match &self.temporary {
-            Some(temporary) => rustix::fs::openat(self.dir, &*temporary.name, flags, Mode::empty()),
-            None => native::reopen(self.fd.as_fd()),
+            Some(temporary) => temporary.open(),
+            // As above, where it is the case.
+            None => native::reopen(self.fd.as_fd()).or_else(|_| {
+                rustix::fs::fchmod(&self.fd, Mode::RUSR | Mode::WUSR)?;
+                native::reopen(self.fd.as_fd())
+            }),
         };
         opened.map_err(|errno| system("create")(errno).with_help("is /proc mounted?"))
     }
 
     /// Gives it its name, or `EXIST` where that is taken; then it can be tried again.
     pub(super) fn publish(&mut self, name: &OsStr) -> Result<(), Errno> {
-        let Some(temporary) = &self.temporary else {
+        let Some(temporary) = &mut self.temporary else {
             return native::link_unnamed(self.fd.as_fd(), self.dir, name);
         };
-        match native::rename_new(self.dir, &temporary.name, name) {
+        match native::rename_new(self.dir, temporary.name()?, name) {
             Ok(()) => {
-                // Nothing is left under the other name.
-                std::mem::forget(self.temporary.take());
+                temporary.name = None;
                 Ok(())
             }
             // The file system has no such rename; a link refuses to replace as well, and our drop removes the other name.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                rustix::fs::linkat(self.dir, &*temporary.name, self.dir, name, AtFlags::empty())
+                rustix::fs::linkat(self.dir, temporary.name()?, self.dir, name, AtFlags::empty())
             }
             Err(errno) => Err(errno),
         }
@@ -100,11 +145,12 @@ impl<'dir> Newborn<'dir> {
     }
 }
 
-fn temporary_name() -> String {
+/// A name that no file has.
+pub(super) fn temporary_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_nanos());
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!(".mmf-{}-{now:x}-{count:x}", rustix::process::getpid().as_raw_nonzero())
+    format!("{TEMPORARY}{}-{now:x}-{count:x}", rustix::process::getpid().as_raw_nonzero())
 }
 
 /// The mode bits that stand for these permissions.
@@ -180,4 +226,50 @@ pub(super) fn size_to_make(spec: &Spec) -> Result<u64> {
     }
     size.checked_next_multiple_of(native::LARGE_PAGE as u64)
         .ok_or_else(|| Error::invalid("create", "the size cannot be rounded up to large pages"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scope::{Missing, ScopeDir, is_temporary};
+    use super::super::sweep::{entries, sweep_dir};
+    use super::*;
+    use crate::name::Scope;
+
+    /// On every system, also where files without names exist.
+    #[test]
+    fn a_temporary_name_is_swept_once_its_creator_is_gone_and_not_before() {
+        let dir = ScopeDir::open(Scope::Local, Missing::Make).unwrap();
+        let mine = format!("{TEMPORARY}{}-", rustix::process::getpid().as_raw_nonzero());
+        let left = || entries(&dir).unwrap().temporaries.into_iter().filter(|file| file.starts_with(&mine)).count();
+        let before = left();
+        let name = format!("mmf.newborn-{}", std::process::id());
+        let spec = Spec { size: Some(100), ..Spec::default() };
+
+        let newborn = Newborn::with_temporary_name(dir.fd.as_fd()).unwrap();
+        newborn.shape(100, &spec).unwrap();
+        assert!(newborn.temporary.as_ref().is_some_and(|temporary| is_temporary(temporary.name().unwrap())));
+        sweep_dir(&dir).unwrap();
+        assert_eq!(left(), before + 1, "a living creator's file was swept");
+        drop(newborn);
+        assert_eq!(left(), before);
+
+        // A creator that is killed closes its descriptors and removes nothing.
+        let mut newborn = Newborn::with_temporary_name(dir.fd.as_fd()).unwrap();
+        let left_behind = newborn.temporary.as_mut().unwrap().name.take();
+        assert!(dir.stat_of(&left_behind.unwrap()).is_some());
+        drop(newborn);
+        sweep_dir(&dir).unwrap();
+        assert_eq!(left(), before, "a dead creator's file stays");
+
+        let mut newborn = Newborn::with_temporary_name(dir.fd.as_fd()).unwrap();
+        let hold = newborn.second_description().unwrap();
+        newborn.publish(name.as_ref()).unwrap();
+        assert_eq!(newborn.publish(name.as_ref()), Err(Errno::NOENT));
+        drop(newborn);
+        assert_eq!(left(), before);
+        assert_eq!(dir.stat_of(&name).unwrap().st_nlink, 1);
+        drop(hold);
+        sweep_dir(&dir).unwrap();
+        assert!(dir.stat_of(&name).is_none());
+    }
 }

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, FlockOperation};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode};
 use rustix::io::Errno;
+use rustix::process::Uid;
 
 pub(super) use super::shm::{create_exact, exact_path, open_exact, unlink_exact};
 use crate::error::{Error, Result};
@@ -83,6 +84,29 @@ pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Err
         Err(Errno::INVAL) => Err(Errno::OPNOTSUPP),
         result => result,
     }
+}
+
+/// Whether an exact name is a file in a directory, which can be linked.
+pub(super) const EXACT_IS_FILE: bool = false;
+
+/// There is no mark for a file that was an object: only root can set the sticky bit of a file
+/// (`chmod(2)`, `EFTYPE`).
+pub(super) const GIVEN_UP: Mode = Mode::empty();
+
+/// Gives this user's own directory the mode 0700. The call follows no link (`chmodat(2)`,
+/// `AT_SYMLINK_NOFOLLOW`), and the directory around it is sticky, so that no other user can put
+/// something of this user's in its place.
+pub(super) fn own_dir_for_owner(shared: BorrowedFd<'_>, name: &str, user: Uid) -> Result<(), Errno> {
+    super::scope::check_own_dir(&rustix::fs::statat(shared, name, AtFlags::SYMLINK_NOFOLLOW)?, user)?;
+    rustix::fs::chmodat(shared, name, Mode::RWXU, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Positions are good for one stream alone here (`seekdir(3)`), so that each read begins at the
+/// beginning.
+pub(super) fn seek_dir(_dir: &Dir, _position: i64) {}
+
+pub(super) fn position_after(_entry: &DirEntry) -> i64 {
+    0
 }
 
 /// Whether the file lies on a file system that other machines share (`statfs(2)`, `MNT_LOCAL`).

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FallocateFlags, FileType, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{Dir, DirEntry, FallocateFlags, FileType, MemfdFlags, Mode, OFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
+use rustix::process::Uid;
 
 use super::birth::{Newborn, size_to_make};
 use super::live::WARY;
@@ -67,6 +68,37 @@ pub(super) const SHM_TYPE: FileType = FileType::RegularFile;
 
 /// The longest text of an exact name: a file's name without the slash.
 pub(super) const EXACT_MAX: usize = 255;
+
+/// Whether an exact name is a file in a directory, which can be linked.
+pub(super) const EXACT_IS_FILE: bool = true;
+
+/// The mark of a file that was an object and is none any more: the sticky bit, which Linux ignores
+/// on files (`inode(7)`).
+pub(super) const GIVEN_UP: Mode = Mode::SVTX;
+
+/// Gives this user's own directory the mode 0700, and changes nothing else that stands there. The
+/// descriptor is of a kind that needs no right to the directory, and `/proc` leads from it to just
+/// that directory (`open(2)`, `O_PATH`).
+pub(super) fn own_dir_for_owner(shared: BorrowedFd<'_>, name: &str, user: Uid) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(shared, name, flags, Mode::empty())?;
+    super::scope::check_own_dir(&rustix::fs::fstat(&dir)?, user)?;
+    rustix::fs::chmod(proc_path(dir.as_fd()), Mode::RWXU)
+}
+
+/// Lets the next read of a directory begin at a position that [`position_after`] gave, or at any
+/// other number.
+pub(super) fn seek_dir(dir: &Dir, position: i64) {
+    // A position that the file system refuses leaves the beginning.
+    if let (Ok(fd), Ok(position)) = (dir.fd(), u64::try_from(position)) {
+        let _ = rustix::fs::seek(fd, SeekFrom::Start(position));
+    }
+}
+
+/// The position behind an entry of a directory (`getdents(2)`, `d_off`).
+pub(super) fn position_after(entry: &DirEntry) -> i64 {
+    entry.offset()
+}
 
 /// Exact names are files in the shared directory ([`shm_open(3)`]); ours appear there complete.
 ///

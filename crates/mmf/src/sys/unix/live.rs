@@ -3,18 +3,19 @@
 //!
 //! The lock belongs to an open file description ([`fcntl(2)`, "Open file description locks"][ofd]) that is never mapped,
 //! duplicated or passed on, so the system gives it up exactly when the last process that has the description is gone.
-//! Who removes an object, or makes a dead one anew, holds the same byte exclusively.
+//! A process that removes an object holds the same byte exclusively meanwhile.
 //!
 //! [ofd]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::forks;
 use super::native::{self, LockKind};
+use super::remove::{Suspect, remove_if_dead};
 use super::scope::{Identity, Missing, ScopeDir, file_name};
 use super::system;
 use crate::error::{Error, ErrorKind, Result};
@@ -82,6 +83,8 @@ pub(super) struct Live {
     fd: Option<OwnedFd>,
     name: Name,
     identity: Identity,
+    /// Whether the file was found to be an object of this name, under this name alone.
+    proven: bool,
     /// A forked child shares the description: it must neither unlock nor judge.
     process: rustix::process::Pid,
     /// The count of forks when it was taken.
@@ -99,7 +102,14 @@ impl Live {
         }
         let identity = Identity::of(&rustix::fs::fstat(&fd).map_err(system("hold"))?);
         let process = rustix::process::getpid();
-        Ok(Some(Live { fd: Some(fd), name: name.clone(), identity, process, forks }))
+        Ok(Some(Live { fd: Some(fd), name: name.clone(), identity, proven: false, process, forks }))
+    }
+
+    /// Notes that the file is an object of this name: this process created it, or found it under no
+    /// other name while it held it. Only such a file is marked as given up when it goes.
+    pub(super) fn proven(mut self) -> Live {
+        self.proven = true;
+        self
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -119,75 +129,10 @@ impl Drop for Live {
             native::unlock(fd.as_fd());
         }
         drop(fd);
-        // What cannot be removed now is swept by whoever creates or lists next.
+        // A later creation or listing sweeps what cannot be removed now.
         if let Ok(dir) = ScopeDir::open(self.name.scope(), Missing::Report) {
-            let _ = remove_if_dead(&dir, &file_name(&self.name), Some(self.identity));
+            let suspect = if self.proven { Suspect::Object(self.identity) } else { Suspect::File(self.identity) };
+            let _ = remove_if_dead(&dir, &file_name(&self.name), suspect);
         }
-    }
-}
-
-/// What became of a file that was judged.
-#[derive(Debug)]
-pub(super) enum Judged {
-    /// It was dead and is gone.
-    Removed { size: u64 },
-    /// Somebody holds it, or it is no file of ours.
-    Alive,
-    /// It is dead, but this user may not remove it.
-    Kept { size: u64, owner: u32, why: Errno },
-}
-
-/// Removes the file if nobody holds it, and if it is the one expected.
-pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, expected: Option<Identity>) -> Result<Judged> {
-    let look = match rustix::fs::openat(&dir.fd, file_name, OFlags::RDONLY | WARY, Mode::empty()) {
-        Ok(look) => look,
-        // Gone already, or nothing that this user may judge; `AGAIN`: its owner has a lease on it (`F_SETLEASE`), and so
-        // could stop every sweep.
-        Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO | Errno::AGAIN) => return Ok(Judged::Alive),
-        Err(errno) => return Err(system("judge")(errno)),
-    };
-    let stat = rustix::fs::fstat(&look).map_err(system("judge"))?;
-    let identity = Identity::of(&stat);
-    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
-        || expected.is_some_and(|expected| expected != identity)
-        || holders(&look)? != Holders::None
-    {
-        return Ok(Judged::Alive);
-    }
-    let size = u64::try_from(stat.st_size).unwrap_or(0);
-    let kept = |why| Ok(Judged::Kept { size, owner: stat.st_uid, why });
-    let own = match lockable(dir, file_name, &look, &stat) {
-        Ok(own) => own,
-        // Somebody else has just removed it.
-        Err(Errno::NOENT) => return Ok(Judged::Alive),
-        Err(why) => return kept(why),
-    };
-    if rustix::fs::fstat(&own).is_ok_and(|stat| Identity::of(&stat) != identity)
-        || native::lock(own.as_fd(), LockKind::Exclusive).is_err()
-        || !dir.holds(file_name, identity)
-    {
-        return Ok(Judged::Alive);
-    }
-    // Under the exclusive lock nobody can take hold of it, and nobody else removes it.
-    match rustix::fs::unlinkat(&dir.fd, file_name, rustix::fs::AtFlags::empty()) {
-        Ok(()) => Ok(Judged::Removed { size }),
-        Err(why) => kept(why),
-    }
-}
-
-/// A description that can take the exclusive lock, which needs the right to write. An owner who gave that right away
-/// (mode 0444) takes it back for the dead file.
-fn lockable(dir: &ScopeDir, file_name: &str, look: &OwnedFd, stat: &rustix::fs::Stat) -> Result<OwnedFd, Errno> {
-    let open = || rustix::fs::openat(&dir.fd, file_name, OFlags::RDWR | WARY, Mode::empty());
-    match open() {
-        // Another link may be the name of something else of this user's, put here by somebody to have its mode changed.
-        Err(Errno::ACCESS) if stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_nlink == 1 => {
-            rustix::fs::fchmod(look, Mode::RUSR | Mode::WUSR)?;
-            let opened = open();
-            // Back at once: the description keeps its right, and somebody may just have taken hold of the object.
-            let _ = rustix::fs::fchmod(look, Mode::from_raw_mode(stat.st_mode));
-            opened
-        }
-        opened => opened,
     }
 }

@@ -9,7 +9,9 @@ mod identity;
 mod live;
 mod named;
 mod object;
+mod remove;
 mod scope;
+mod sweep;
 mod view;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -57,8 +59,9 @@ pub(crate) use bells::{Bells, Rings};
 pub(crate) use code::keep_loaded;
 pub(crate) use forks::ForkLock;
 pub(crate) use identity::{boot, random_id};
-pub(crate) use named::{check_exact, list, sweep, unlink_exact};
+pub(crate) use named::{check_exact, give_up_linked, list, unlink_exact};
 pub(crate) use object::Object;
+pub(crate) use sweep::sweep;
 pub(crate) use token::{Tokens, a_checked_token_is_held, forks, token_is_held, watch_forks};
 pub(crate) use view::View;
 

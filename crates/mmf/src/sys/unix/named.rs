@@ -1,21 +1,23 @@
 //! Named objects: who makes, opens, lists and removes them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::birth::{Newborn, extend, size_to_make, write_all};
-use super::live::{Holders, Judged, Live, Patience, WARY, holders, remove_if_dead};
-use super::native::{self, LockKind};
-use super::object::{Object, check_demands, check_kind, check_owner, info_of, open_flags, out_of_space};
+use super::birth::{Newborn, size_to_make};
+use super::live::{Holders, Live, Patience, WARY, holders};
+use super::native;
+use super::object::{Object, check_demands, check_kind, check_owner, hard_linked, info_of, open_flags, out_of_space};
+use super::remove::{Judged, Suspect, discard, give_up, is_given_up, is_own, remove_if_dead};
 use super::scope::{Identity, Missing, PREFIX, ScopeDir, file_name};
+use super::sweep::{entries, scopes, sweep, sweep_dir, sweep_some};
 use super::{is_exhausted, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
-use crate::spec::{Listed, Spec, Swept};
+use crate::spec::{Listed, Spec};
 
 /// Who takes so much memory for an object that has no name yet tells others, who may be short of it just for that.
 const MUCH: u64 = 1 << 20;
@@ -26,20 +28,18 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
         return Object::new(fd, None, Some(native::exact_path(&file_name(name))), spec);
     }
     let dir = ScopeDir::open(name.scope(), Missing::Make)?;
+    dir.check_sticky(spec)?;
     let file = file_name(name);
     let location = Some(dir.path_of(&file));
-    sweep_dir(&dir)?;
+    sweep_some(&dir)?;
     let mut patience = Patience::new();
     // Looked at before any memory is taken for nothing.
-    while !is_free(&dir, &file, name, spec)? {
-        if let Some((fd, live)) = revive(&dir, &file, name, spec)? {
-            return Object::new(fd, Some(live), location, spec);
-        }
+    while !is_free(&dir, &file, name)? {
         patience.wait("create")?;
     }
     let mut newborn = Newborn::in_dir(dir.fd.as_fd())?;
     let second = newborn.second_description()?;
-    let Some(live) = Live::hold(second, name)? else {
+    let Some(live) = Live::hold(second, name)?.map(Live::proven) else {
         return Err(Error::new(ErrorKind::Busy, "create"));
     };
     let size = size_to_make(spec)?;
@@ -52,16 +52,15 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
         drop(turn.take());
         turn = dir.take_turn();
         let mut tries = 0..20;
-        loop {
-            is_free(&dir, &file, name, spec)?;
-            match with_room(|| newborn.shape(size, spec)) {
-                // What others have given up may not have been freed yet.
-                Err(error) if *error.kind() == ErrorKind::NoSpace && tries.next().is_some() => {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                shaped => break shaped?,
-            }
+        is_free(&dir, &file, name)?;
+        let mut shaped = with_room(|| newborn.shape(size, spec));
+        // What others have given up may not have been freed yet.
+        while shaped.as_ref().is_err_and(|error| *error.kind() == ErrorKind::NoSpace) && tries.next().is_some() {
+            std::thread::sleep(Duration::from_millis(1));
+            is_free(&dir, &file, name)?;
+            shaped = newborn.shape(size, spec).map_err(out_of_space);
         }
+        shaped?;
     }
     loop {
         match newborn.publish(file.as_ref()) {
@@ -70,7 +69,7 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
                 return Object::new(newborn.into_fd(), Some(live), location, spec);
             }
             Err(Errno::EXIST) => {
-                is_free(&dir, &file, name, spec)?;
+                is_free(&dir, &file, name)?;
                 patience.wait("create")?;
             }
             Err(errno) => return Err(system("create")(errno).with_help("is /proc mounted?")),
@@ -90,36 +89,42 @@ pub(super) fn with_room<T>(take: impl Fn() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Whether the name can be taken, removing what the dead left; `false` where somebody is at it just now or where a
-/// dead object can only be made anew in place. `AlreadyExists` where one lives.
-fn is_free(dir: &ScopeDir, file: &str, name: &Name, spec: &Spec) -> Result<bool> {
+/// Whether the name can be taken, removing what the dead left; `false` where a process is making or
+/// removing an object of that name just now. `AlreadyExists` where one lives.
+fn is_free(dir: &ScopeDir, file: &str, name: &Name) -> Result<bool> {
     let look = match rustix::fs::openat(&dir.fd, file, OFlags::RDONLY | WARY, Mode::empty()) {
         Ok(look) => look,
         Err(Errno::NOENT) => return Ok(true),
         Err(Errno::ACCESS) => return Err(taken(dir, file)),
         Err(errno) => return Err(in_the_way(errno)),
     };
-    check_kind(&rustix::fs::fstat(&look).map_err(system("create"))?)?;
-    match holders(&look)? {
-        Holders::Some => return Err(Error::new(ErrorKind::AlreadyExists, "create")),
-        Holders::Maker => return Ok(false),
-        Holders::None => {}
+    let stat = rustix::fs::fstat(&look).map_err(system("create"))?;
+    check_kind(&stat)?;
+    if !is_given_up(&stat) {
+        match holders(&look)? {
+            Holders::Some => return Err(Error::new(ErrorKind::AlreadyExists, "create")),
+            Holders::Maker => return Ok(false),
+            Holders::None => {}
+        }
     }
-    match remove_if_dead(dir, file, None)? {
+    let mut judged = remove_if_dead(dir, file, Suspect::Any)?;
+    if matches!(judged, Judged::Kept { why: Errno::MLINK, .. }) {
+        // The second link may be what a killed creator left.
+        sweep_dir(dir)?;
+        judged = remove_if_dead(dir, file, Suspect::Any)?;
+    }
+    match judged {
         Judged::Removed { .. } => Ok(true),
         Judged::Alive => Ok(false),
+        Judged::Kept { why: Errno::MLINK, stat, .. } => {
+            Err(hard_linked("create", &stat, &dir.path_of(file), &name.to_string()))
+        }
         // Another owner would fare no better.
-        Judged::Kept { owner, why, .. } if owner == geteuid().as_raw() || why == Errno::ROFS => {
-            Err(system("create")(why))
-        }
-        // It may be written, though not removed.
-        Judged::Kept { why, .. }
-            if name.scope() == Scope::Global && spec.allow_other_owners && why != Errno::ACCESS =>
-        {
-            Ok(false)
-        }
-        Judged::Kept { owner, why, .. } => {
-            let owner = format!("user {owner}");
+        Judged::Kept { stat, why, .. } if is_own(&stat) || why == Errno::ROFS => Err(system("create")(why)),
+        // Not made anew in its place: it would still be its owner's, whatever permissions were
+        // asked for.
+        Judged::Kept { stat, why, .. } => {
+            let owner = format!("user {}", stat.st_uid);
             let help = "it was left by a process that died; its owner, or root, removes it with `mmf rm --stale`";
             Err(Error::new(ErrorKind::ForeignOwner { owner }, "create").with_source(why.into()).with_help(help))
         }
@@ -144,38 +149,12 @@ fn in_the_way(errno: Errno) -> Error {
     }
 }
 
-/// A dead object of another user in the sticky directory cannot be removed, but where its rights allow it is made
-/// anew in place, under the exclusive lock, so that nobody meets it half made.
-fn revive(dir: &ScopeDir, file: &str, name: &Name, spec: &Spec) -> Result<Option<(OwnedFd, Live)>> {
-    if name.scope() != Scope::Global || !spec.allow_other_owners {
-        return Ok(None);
-    }
-    let open = || rustix::fs::openat(&dir.fd, file, OFlags::RDWR | WARY, Mode::empty());
-    let (Ok(fd), Ok(own)) = (open(), open()) else { return Ok(None) };
-    let stat = check_demands(&own, &Spec { size: None, ..spec.clone() })?;
-    let identity = Identity::of(&stat);
-    if stat.st_nlink != 1 {
-        // Something else's file, which somebody has linked here to have it emptied.
-        return Ok(None);
-    }
-    if native::lock(own.as_fd(), LockKind::Exclusive).is_err()
-        || !dir.holds(file, identity)
-        || rustix::fs::fstat(&fd).map(|stat| Identity::of(&stat)) != Ok(identity)
-    {
-        return Ok(None);
-    }
-    rustix::fs::ftruncate(&fd, 0).map_err(system("create"))?;
-    extend(fd.as_fd(), 0, size_to_make(spec)?).map_err(|errno| out_of_space(system("create")(errno)))?;
-    write_all(&fd, &spec.first_bytes).map_err(system("create"))?;
-    // The exclusive lock becomes a shared one in one step.
-    Ok(Live::hold(own, name)?.map(|live| (fd, live)))
-}
-
 pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
     if name.scope() == Scope::Exact {
         return open_exact(name, spec);
     }
     let dir = ScopeDir::open(name.scope(), Missing::Report)?;
+    dir.check_sticky(spec)?;
     let file = file_name(name);
     let location = Some(dir.path_of(&file));
     let mut patience = Patience::new();
@@ -190,32 +169,39 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
         })?;
         // The hold needs a description of its own; one that can write can also remove the object at the end.
         let own = open(OFlags::RDWR).or_else(|_| open(OFlags::RDONLY));
-        let stat = rustix::fs::fstat(&fd).map_err(system("open"))?;
+        let mut stat = rustix::fs::fstat(&fd).map_err(system("open"))?;
         check_kind(&stat)?;
         if let Ok(own) = own {
-            let held_by = holders(&own)?;
+            let held_by = if is_given_up(&stat) { Holders::None } else { holders(&own)? };
             if held_by != Holders::None {
                 check_owner(&stat, spec)?;
             }
             match held_by {
                 Holders::None => {
-                    let _ = remove_if_dead(&dir, &file, Some(Identity::of(&stat)));
+                    let _ = remove_if_dead(&dir, &file, Suspect::File(Identity::of(&stat)));
                     return Err(Error::new(ErrorKind::NotFound, "open")
                         .with_help("the last process that held it has ended; start the one that creates it"));
                 }
-                Holders::Some => {
+                Holders::Some if stat.st_nlink == 1 => {
                     if let Some(live) = Live::hold(own, name)? {
                         // Between opening and holding, the last holder may have removed it.
                         if live.identity() == Identity::of(&stat) && dir.holds(&file, live.identity()) {
-                            check_demands(&fd, spec)?;
-                            return Object::new(fd, Some(live), location, spec);
+                            // Asked again: a link that was made meanwhile counts.
+                            stat = check_demands(&fd, spec)?;
+                            if stat.st_nlink == 1 && !is_given_up(&stat) {
+                                return Object::new(fd, Some(live.proven()), location, spec);
+                            }
                         }
                     }
                 }
-                Holders::Maker => {}
+                Holders::Some | Holders::Maker => {}
             }
         }
-        patience.wait("open")?;
+        // A creator may have it under its temporary name too, for a moment.
+        patience.wait("open").map_err(|busy| match stat.st_nlink {
+            0 | 1 => busy,
+            _ => hard_linked("open", &stat, &dir.path_of(&file), &name.to_string()),
+        })?;
     }
 }
 
@@ -232,10 +218,42 @@ fn denied(dir: &ScopeDir, file: &str) -> Error {
 
 fn open_exact(name: &Name, spec: &Spec) -> Result<Object> {
     let file = file_name(name);
-    let fd = native::open_exact(&file, open_flags(spec.access)).map_err(in_the_way)?;
-    let stat = check_demands(&fd, spec)?;
-    check_owner(&stat, spec)?;
-    Object::new(fd, None, Some(native::exact_path(&file)), spec)
+    let mut patience = Patience::new();
+    loop {
+        let fd = native::open_exact(&file, open_flags(spec.access)).map_err(in_the_way)?;
+        let stat = check_demands(&fd, spec)?;
+        check_owner(&stat, spec)?;
+        // None is a name that was removed just now, which holders outlive.
+        if !native::EXACT_IS_FILE || stat.st_nlink <= 1 {
+            return Object::new(fd, None, Some(native::exact_path(&file)), spec);
+        }
+        // As above.
+        patience.wait("open").map_err(|_| hard_linked("open", &stat, &native::exact_path(&file), &name.to_string()))?;
+    }
+}
+
+/// Removes the name of an object that has hard links, and gives the object up: no process opens it
+/// any more, under whatever name. Those that hold it keep their memory.
+pub(crate) fn give_up_linked(name: &Name) -> Result<()> {
+    let dir = ScopeDir::open(name.scope(), Missing::Report)?;
+    let file = file_name(name);
+    let stat = rustix::fs::statat(&dir.fd, &*file, AtFlags::SYMLINK_NOFOLLOW).map_err(system("unlink"))?;
+    check_kind(&stat)?;
+    if stat.st_nlink <= 1 && !is_given_up(&stat) {
+        let reason = "only `exact:` names and objects with hard links are unlinked; others go with their last holder";
+        return Err(Error::invalid("unlink", reason));
+    }
+    if !is_own(&stat) && !geteuid().is_root() {
+        let help = format!("it belongs to user {}; its owner, or root, can", stat.st_uid);
+        return Err(Error::new(ErrorKind::PermissionDenied, "unlink").with_help(help));
+    }
+    let look = rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | WARY, Mode::empty()).map_err(system("unlink"))?;
+    let opened = rustix::fs::fstat(&look).map_err(system("unlink"))?;
+    if Identity::of(&opened) != Identity::of(&stat) {
+        return Err(Error::new(ErrorKind::Busy, "unlink"));
+    }
+    give_up(look.as_fd(), &opened);
+    discard(&dir, &file, Identity::of(&stat)).map_err(system("unlink"))
 }
 
 pub(crate) fn unlink_exact(text: &str) -> Result<()> {
@@ -264,16 +282,15 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
     let mut living = Vec::new();
     for dir in scopes()? {
         sweep_dir(&dir)?;
-        for (name, file) in dir.names()? {
+        for (name, file) in entries(&dir)?.objects {
             let look = rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | WARY, Mode::empty());
             let alive = match &look {
                 Ok(look) => holders(look)? != Holders::None,
-                // Somebody's whom we may not ask, or who has a lease on it.
+                // Another user's, which we may not ask about, or one with a lease on it.
                 Err(Errno::ACCESS | Errno::AGAIN) => true,
                 Err(_) => false,
             };
-            let stat = rustix::fs::statat(&dir.fd, &*file, AtFlags::SYMLINK_NOFOLLOW);
-            if let Some(stat) = stat.ok().filter(|_| alive) {
+            if let Some(stat) = dir.stat_of(&file).filter(|stat| alive && !is_given_up(stat)) {
                 let size = u64::try_from(stat.st_size).ok();
                 let info = Some(info_of(&stat, Some(dir.path_of(&file))));
                 living.push(Listed { name, size, info });
@@ -282,41 +299,4 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
     }
     living.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(living)
-}
-
-pub(crate) fn sweep() -> Result<Vec<Swept>> {
-    let mut met = Vec::new();
-    for dir in scopes()? {
-        met.extend(sweep_dir(&dir)?);
-    }
-    Ok(met)
-}
-
-/// The directories of both scopes, as far as they exist.
-fn scopes() -> Result<Vec<ScopeDir>> {
-    let mut dirs = Vec::new();
-    for scope in [Scope::Local, Scope::Global] {
-        match ScopeDir::open(scope, Missing::Report) {
-            Ok(dir) => dirs.push(dir),
-            Err(error) if *error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(dirs)
-}
-
-/// Removes what the dead left in one directory.
-fn sweep_dir(dir: &ScopeDir) -> Result<Vec<Swept>> {
-    let mut met = Vec::new();
-    for (name, file) in dir.names()? {
-        match remove_if_dead(dir, &file, None)? {
-            Judged::Alive => {}
-            Judged::Removed { size } => met.push(Swept { name, size, kept: None }),
-            Judged::Kept { size, owner, why } => {
-                let why = format!("it belongs to user {owner}: {}", std::io::Error::from(why));
-                met.push(Swept { name, size, kept: Some(why) });
-            }
-        }
-    }
-    Ok(met)
 }

@@ -1,12 +1,14 @@
 //! An object of the system: a descriptor, and a hold on its name where that dies with its holders.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
 
 use super::birth::{extend, mode_of, size_to_make};
+use super::file::NameOnDisk;
 use super::live::Live;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 use super::live::WARY;
@@ -23,6 +25,8 @@ pub(crate) struct Object {
     location: Option<String>,
     /// Asked for once: a description leads to the same file for ever.
     identity: OnceLock<u128>,
+    /// The name of a file, until it is known to be on the disk.
+    name: Option<NameOnDisk>,
 }
 
 impl Object {
@@ -37,6 +41,15 @@ impl Object {
         match source {
             Source::Named(name) => named::open(name, spec),
             Source::File(path) => file::open(path, spec),
+        }
+    }
+
+    /// As `open`, where the caller creates what is missing, and so must not be given another user's
+    /// file.
+    pub(crate) fn find(source: &Source, spec: &Spec) -> Result<Object> {
+        match source {
+            Source::Named(name) => named::open(name, spec),
+            Source::File(path) => file::find(path, spec),
         }
     }
 
@@ -70,7 +83,14 @@ impl Object {
             rustix::io::fcntl_setfd(&fd, FdFlags::empty()).map_err(system("open"))?;
         }
         let identity = live.as_ref().map(|live| OnceLock::from(live.identity().number())).unwrap_or_default();
-        Ok(Object { fd, live, location, identity })
+        Ok(Object { fd, live, location, identity, name: None })
+    }
+
+    /// Wraps a file that was opened or made under this path.
+    pub(super) fn of_file(fd: OwnedFd, path: &Path, spec: &Spec) -> Result<Object> {
+        let object = Object::new(fd, None, Some(path.display().to_string()), spec)?;
+        let name = (spec.access == Access::ReadWrite).then(|| NameOnDisk::new(path));
+        Ok(Object { name, ..object })
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
@@ -112,9 +132,17 @@ impl Object {
     pub(crate) fn sync(&self) -> Result<()> {
         match native::sync(self.fd.as_fd()) {
             // Memory has no disk.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
-            result => result.map_err(system("sync")),
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(system("sync")(errno)),
         }
+        // Second: where the sync of the file wrote the file system's journal, the directory's entry
+        // went with it.
+        self.name.as_ref().map_or(Ok(()), |name| name.sync(self.fd.as_fd()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn name_on_disk(&self) -> Option<&NameOnDisk> {
+        self.name.as_ref()
     }
 
     pub(crate) fn info(&self) -> Result<ObjectInfo> {
@@ -222,6 +250,21 @@ pub(super) fn check_owner(stat: &Stat, spec: &Spec) -> Result<()> {
     let owner = format!("user {}", stat.st_uid);
     Err(Error::new(ErrorKind::ForeignOwner { owner }, "open")
         .with_help("allow other owners if that is who should have made it"))
+}
+
+/// The error for a named object whose file has further links.
+pub(super) fn hard_linked(doing: &'static str, stat: &Stat, path: &str, name: &str) -> Error {
+    Error::new(ErrorKind::HardLinked { links: links(stat) }, doing).with_help(format!(
+        "a user who may write to it can have made the others; `find {} -samefile {path}` shows those that can be seen: \
+         remove them, or give the object up with `mmf rm {name}` as its owner or root",
+        native::SHARED_DIR
+    ))
+}
+
+/// How many names the file has.
+#[allow(clippy::unnecessary_cast)] // the field's type differs between systems
+pub(super) fn links(stat: &Stat) -> u64 {
+    stat.st_nlink as u64
 }
 
 /// Tells where memory for named objects comes from when it is exhausted.

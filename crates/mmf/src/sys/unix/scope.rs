@@ -3,20 +3,30 @@
 //! `Local` is a directory of this user's own (mode 0700) whose path depends on the user id alone, so that programs
 //! started in different ways meet; `Global` is the sticky directory that everyone shares.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use rustix::process::{Uid, geteuid};
 
 use super::live::Patience;
-use super::native::SHARED_DIR;
+use super::native::{self, SHARED_DIR};
 use super::system;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
+use crate::spec::Spec;
 
 /// What the files of objects begin with.
 pub(super) const PREFIX: &str = "mmf.";
+
+/// What the files begin with that have no name of their own yet, or none any more.
+pub(super) const TEMPORARY: &str = ".mmf-";
+
+/// Whether a file of this name is one that a creator or a remover left if no process holds it.
+pub(super) fn is_temporary(file_name: &str) -> bool {
+    file_name.starts_with(TEMPORARY)
+}
 
 /// The directory of a scope, open.
 pub(super) struct ScopeDir {
@@ -42,31 +52,23 @@ impl ScopeDir {
         if scope != Scope::Local {
             return Ok(ScopeDir { fd: shared, scope, path: SHARED_DIR.to_owned() });
         }
-        let uid = rustix::process::geteuid();
-        let own = format!("mmf-{}", uid.as_raw());
-        let path = format!("{SHARED_DIR}/{own}");
-        let open = || rustix::fs::openat(&shared, &*own, flags | OFlags::NOFOLLOW, Mode::empty());
-        let mut opened = open();
-        if opened.as_ref().err() == Some(&Errno::NOENT) && missing == Missing::Make {
-            match rustix::fs::mkdirat(&shared, &*own, Mode::RWXU) {
-                // Two processes may both be first.
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(system("create")(errno).on(path)),
-            }
-            opened = open();
-        }
-        let squatted = "somebody else made what stands there; it must be removed by its owner or by root";
-        let fd = opened.map_err(|errno| match errno {
-            Errno::NOENT => Error::new(ErrorKind::NotFound, "open"),
-            Errno::LOOP | Errno::NOTDIR => system("open")(errno).on(&path).with_help(squatted),
-            errno => system("open")(errno).on(&path),
-        })?;
-        let stat = rustix::fs::fstat(&fd).map_err(system("open"))?;
-        if stat.st_uid != uid.as_raw() || Mode::from_raw_mode(stat.st_mode).intersects(Mode::RWXG | Mode::RWXO) {
-            let owner = format!("user {} with mode {:04o}", stat.st_uid, stat.st_mode & 0o7777);
-            return Err(Error::new(ErrorKind::ForeignOwner { owner }, "open").on(path).with_help(squatted));
-        }
+        let (fd, path) = own_dir(shared.as_fd(), missing)?;
         Ok(ScopeDir { fd, scope, path })
+    }
+
+    /// Refuses a directory in which other users can give one object's name to another object of the
+    /// same owner: `Global` is a directory that all users may write to, and only the sticky bit
+    /// keeps them from renaming what is not theirs.
+    pub(super) fn check_sticky(&self, spec: &Spec) -> Result<()> {
+        if self.scope != Scope::Global || spec.allow_other_owners {
+            return Ok(());
+        }
+        let mode = Mode::from_raw_mode(rustix::fs::fstat(&self.fd).map_err(system("open"))?.st_mode);
+        if mode.contains(Mode::SVTX) || !mode.intersects(Mode::WGRP | Mode::WOTH) {
+            return Ok(());
+        }
+        let error = Error::unsupported("open", "global names in a directory where other users can rename them");
+        Err(error.on(&self.path).with_help(format!("run `chmod +t {SHARED_DIR}` as root, or allow other owners")))
     }
 
     /// Tells that this process takes memory, once nobody has the turn: waits a second at most, and goes on untold then.
@@ -80,9 +82,15 @@ impl ScopeDir {
         self.flock(FlockOperation::NonBlockingLockExclusive, Patience::of(Duration::from_secs(10)))
     }
 
+    /// The lock is on the user's own directory in either scope: another user could hold one on the
+    /// directory that all share, and delay each creation. So the users of one machine have a turn
+    /// each.
     fn flock(&self, operation: FlockOperation, mut patience: Patience) -> Option<OwnedFd> {
         // A description of its own, for the lock to end with.
-        let fd = rustix::fs::openat(&self.fd, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let fd = match self.scope {
+            Scope::Local => rustix::fs::openat(&self.fd, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?,
+            Scope::Global | Scope::Exact => own_dir(self.fd.as_fd(), Missing::Make).ok()?.0,
+        };
         while rustix::fs::flock(&fd, operation).is_err() {
             patience.wait("create").ok()?;
         }
@@ -94,27 +102,70 @@ impl ScopeDir {
         format!("{}/{file_name}", self.path)
     }
 
-    /// The names of objects in this directory, each with the file that would hold it.
-    pub(super) fn names(&self) -> Result<Vec<(Name, String)>> {
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(system("list"))? {
-            let entry = entry.map_err(system("list"))?;
-            let plausible = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
-            let Ok(file_name) = entry.file_name().to_str() else { continue };
-            let Some(text) = file_name.strip_prefix(PREFIX).filter(|_| plausible) else { continue };
-            // What cannot be a name of ours is somebody else's file.
-            if let Ok(name) = Name::new(self.scope, text) {
-                names.push((name, file_name.to_owned()));
-            }
-        }
-        Ok(names)
-    }
-
     /// Whether `file_name` still is the file with this identity.
     pub(super) fn holds(&self, file_name: &str, identity: Identity) -> bool {
-        rustix::fs::statat(&self.fd, file_name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| Identity::of(&stat) == identity)
+        self.stat_of(file_name).is_some_and(|stat| Identity::of(&stat) == identity)
     }
+
+    /// What stands under this name.
+    pub(super) fn stat_of(&self, file_name: &str) -> Option<Stat> {
+        rustix::fs::statat(&self.fd, file_name, AtFlags::SYMLINK_NOFOLLOW).ok()
+    }
+}
+
+/// Refuses (`PERM`) what stands in the place of this user's own directory and is another user's, or
+/// open to others.
+pub(super) fn check_own_dir(stat: &Stat, user: Uid) -> Result<(), Errno> {
+    let shut = !Mode::from_raw_mode(stat.st_mode).intersects(Mode::RWXG | Mode::RWXO);
+    let own = stat.st_uid == user.as_raw();
+    let is_dir = FileType::from_raw_mode(stat.st_mode).is_dir();
+    if own && shut && is_dir { Ok(()) } else { Err(Errno::PERM) }
+}
+
+/// This user's own directory, open, and its path.
+fn own_dir(shared: BorrowedFd<'_>, missing: Missing) -> Result<(OwnedFd, String)> {
+    let user = geteuid();
+    let path = format!("{SHARED_DIR}/mmf-{}", user.as_raw());
+    let name = &path[SHARED_DIR.len() + 1..];
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let open = || rustix::fs::openat(shared, name, flags, Mode::empty());
+    let mut opened = open();
+    if opened.as_ref().err() == Some(&Errno::NOENT) && missing == Missing::Make {
+        match rustix::fs::mkdirat(shared, name, Mode::RWXU) {
+            // Two processes may both be first.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(system("create")(errno).on(path)),
+        }
+        opened = open();
+    }
+    let squatted = "another user made what stands there; its owner or root must remove it";
+    for mended in [false, true] {
+        match opened {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).map_err(system("open"))?;
+                let mode = Mode::from_raw_mode(stat.st_mode);
+                if check_own_dir(&stat, user).is_err() {
+                    let owner = format!("user {} with mode {:04o}", stat.st_uid, stat.st_mode & 0o7777);
+                    return Err(Error::new(ErrorKind::ForeignOwner { owner }, "open").on(path).with_help(squatted));
+                }
+                if mended || mode.contains(Mode::RWXU) {
+                    return Ok((fd, path));
+                }
+            }
+            // A directory that this user may not read, as an umask can make it.
+            Err(Errno::ACCESS) if !mended => {}
+            Err(Errno::NOENT) => return Err(Error::new(ErrorKind::NotFound, "open")),
+            Err(errno @ (Errno::LOOP | Errno::NOTDIR | Errno::ACCESS)) => {
+                return Err(system("open")(errno).on(path).with_help(squatted));
+            }
+            Err(errno) => return Err(system("open")(errno).on(path)),
+        }
+        // The umask, which belongs to the whole process, took rights from the mode that was asked
+        // for.
+        let _ = native::own_dir_for_owner(shared, name, user);
+        opened = open();
+    }
+    Err(Error::new(ErrorKind::Busy, "open").on(path))
 }
 
 /// The file that holds the object of this name.
@@ -135,7 +186,7 @@ pub(super) struct Identity {
 impl Identity {
     // The fields' types differ between systems.
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
-    pub(super) fn of(stat: &rustix::fs::Stat) -> Identity {
+    pub(super) fn of(stat: &Stat) -> Identity {
         Identity { dev: stat.st_dev as u64, ino: stat.st_ino as u64 }
     }
 

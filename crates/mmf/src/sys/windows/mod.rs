@@ -22,7 +22,7 @@ pub use std::os::windows::io::{BorrowedHandle, OwnedHandle};
 
 pub(crate) use bells::{Bells, Rings};
 pub(crate) use identity::{boot, forks, random_id, watch_forks};
-pub(crate) use names::{check_exact, list, sweep, unlink_exact};
+pub(crate) use names::{check_exact, give_up_linked, list, sweep, unlink_exact};
 pub(crate) use object::Object;
 pub(crate) use token::{Tokens, a_checked_token_is_held, token_is_held};
 pub(crate) use view::View;

@@ -50,6 +50,11 @@ pub(crate) fn check_exact(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Sections have no links.
+pub(crate) fn give_up_linked(_: &Name) -> Result<()> {
+    Err(Error::invalid("unlink", "only `exact:` names are unlinked; others go with their last holder"))
+}
+
 pub(crate) fn unlink_exact(_: &str) -> Result<()> {
     Err(Error::unsupported("unlink", "Windows removes a name when the last process that holds it closes it"))
 }

@@ -41,6 +41,12 @@ impl Object {
         }
     }
 
+    /// The directories in which all users may create files are few here, and a file in them is its
+    /// creator's to protect.
+    pub(crate) fn find(source: &Source, spec: &Spec) -> Result<Object> {
+        Object::open(source, spec)
+    }
+
     fn open_named(name: &Name, spec: &Spec) -> Result<Object> {
         let user = User::current()?;
         let (section, security) = Section::open(&kernel_name(name, &user), spec)?;

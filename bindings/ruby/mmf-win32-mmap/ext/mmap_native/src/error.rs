@@ -27,7 +27,7 @@ fn of_mmf(ruby: &Ruby, error: &mmf::Error, text: String) -> Error {
     let errno = match error.kind() {
         ErrorKind::NotFound => "ENOENT",
         ErrorKind::AlreadyExists => "EEXIST",
-        ErrorKind::PermissionDenied | ErrorKind::ForeignOwner { .. } => "EACCES",
+        ErrorKind::PermissionDenied | ErrorKind::ForeignOwner { .. } | ErrorKind::HardLinked { .. } => "EACCES",
         ErrorKind::NoSpace => "ENOSPC",
         ErrorKind::Busy => "EBUSY",
         ErrorKind::InvalidName { .. }

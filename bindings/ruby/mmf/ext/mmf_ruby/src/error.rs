@@ -9,7 +9,7 @@ pub(crate) fn raise(ruby: &Ruby, error: mmf::Error) -> Error {
     let class = match error.kind() {
         ErrorKind::NotFound => "NotFoundError",
         ErrorKind::AlreadyExists => "AlreadyExistsError",
-        ErrorKind::PermissionDenied => "PermissionError",
+        ErrorKind::PermissionDenied | ErrorKind::HardLinked { .. } => "PermissionError",
         ErrorKind::ForeignOwner { .. } => "ForeignOwnerError",
         ErrorKind::InvalidName { .. } => "InvalidNameError",
         ErrorKind::InvalidInput { .. } => "InvalidArgumentError",

@@ -1,0 +1,179 @@
+//! Sweeping: removal of what dead processes left in the directories of both scopes.
+//!
+//! - [`sweep`] and `list` look at every file.
+//! - Each creation looks at a bounded number of files, since any user can put thousands into the
+//!   directory that all share: it reads up to [`READ`] entries from where this process's last
+//!   creation stopped. Where the directory has more, it reads [`READ_ELSEWHERE`] further ones from
+//!   a random place, so that processes that create one object each reach every file in the end. It
+//!   judges up to [`JUDGED`] files, and skips those of other users, which it could not remove.
+//! - A creation that finds no memory left sweeps completely, and then tries again
+//!   (`named::with_room`).
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use rustix::fs::{Dir, FileType};
+use rustix::io::Errno;
+
+use super::native;
+use super::object::links;
+use super::remove::{Judged, Suspect, is_own, remove_if_dead};
+use super::scope::{Missing, PREFIX, ScopeDir, is_temporary};
+use super::system;
+use crate::error::{ErrorKind, Result};
+use crate::name::{Name, Scope};
+use crate::spec::Swept;
+
+/// Entries that a creation reads from where the last one stopped.
+const READ: u32 = 256;
+/// Entries that a creation reads from a random place, where there are more.
+const READ_ELSEWHERE: u32 = 128;
+/// Files that a creation judges.
+const JUDGED: u32 = 32;
+
+pub(crate) fn sweep() -> Result<Vec<Swept>> {
+    let mut met = Vec::new();
+    for dir in scopes()? {
+        met.extend(sweep_dir(&dir)?);
+    }
+    Ok(met)
+}
+
+/// The directories of both scopes, as far as they exist.
+pub(super) fn scopes() -> Result<Vec<ScopeDir>> {
+    let mut dirs = Vec::new();
+    for scope in [Scope::Local, Scope::Global] {
+        match ScopeDir::open(scope, Missing::Report) {
+            Ok(dir) => dirs.push(dir),
+            Err(error) if *error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(dirs)
+}
+
+/// The names of objects in a directory, each with the file that would hold it, and the files that
+/// creators left under a temporary name.
+pub(super) fn entries(dir: &ScopeDir) -> Result<Entries> {
+    let mut found = Entries { objects: Vec::new(), temporaries: Vec::new() };
+    for entry in Dir::read_from(&dir.fd).map_err(system("list"))? {
+        match what_it_is(dir, &entry.map_err(system("list"))?) {
+            Some(Entry::Object(name, file)) => found.objects.push((name, file)),
+            Some(Entry::Temporary(file)) => found.temporaries.push(file),
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+pub(super) struct Entries {
+    pub(super) objects: Vec<(Name, String)>,
+    pub(super) temporaries: Vec<String>,
+}
+
+enum Entry {
+    Object(Name, String),
+    Temporary(String),
+}
+
+impl Entry {
+    fn file_name(&self) -> &str {
+        match self {
+            Entry::Object(_, file) | Entry::Temporary(file) => file,
+        }
+    }
+}
+
+/// `None`: no file of mmf's.
+fn what_it_is(dir: &ScopeDir, entry: &rustix::fs::DirEntry) -> Option<Entry> {
+    let plausible = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
+    let file = entry.file_name().to_str().ok().filter(|_| plausible)?;
+    if is_temporary(file) {
+        return Some(Entry::Temporary(file.to_owned()));
+    }
+    // A text that is no name was chosen by another program.
+    let name = Name::new(dir.scope, file.strip_prefix(PREFIX)?).ok()?;
+    Some(Entry::Object(name, file.to_owned()))
+}
+
+/// Removes what the dead left in one directory.
+pub(super) fn sweep_dir(dir: &ScopeDir) -> Result<Vec<Swept>> {
+    let mut met = Vec::new();
+    let found = entries(dir)?;
+    // First, so that what a killed creator was just naming has one name.
+    for file in found.temporaries {
+        remove_if_dead(dir, &file, Suspect::Any)?;
+    }
+    for (name, file) in found.objects {
+        match remove_if_dead(dir, &file, Suspect::Any)? {
+            Judged::Alive => {}
+            Judged::Removed { size } => met.push(Swept { name, size, kept: None }),
+            Judged::Kept { size, stat, why: Errno::MLINK } => {
+                let why = format!(
+                    "it has {} hard links, which another user may have made; see `mmf rm {name}`",
+                    links(&stat)
+                );
+                met.push(Swept { name, size, kept: Some(why) });
+            }
+            Judged::Kept { size, stat, why } => {
+                let why = format!("it belongs to user {}: {}", stat.st_uid, std::io::Error::from(why));
+                met.push(Swept { name, size, kept: Some(why) });
+            }
+        }
+    }
+    Ok(met)
+}
+
+/// Removes some of what the dead left in one directory, in bounded time.
+pub(super) fn sweep_some(dir: &ScopeDir) -> Result<()> {
+    /// Where the last creation of this process stopped, in each scope.
+    static STOPPED: [AtomicI64; 2] = [AtomicI64::new(0), AtomicI64::new(0)];
+    let stopped = &STOPPED[usize::from(dir.scope == Scope::Local)];
+    let mut entries = Dir::read_from(&dir.fd).map_err(system("list"))?;
+    let mut judged = 0;
+    let start = stopped.load(Ordering::Relaxed);
+    if start != 0 {
+        native::seek_dir(&entries, start);
+    }
+    let end = sweep_from(dir, &mut entries, READ, &mut judged)?;
+    stopped.store(end.unwrap_or(0), Ordering::Relaxed);
+    if end.is_some() {
+        let mut elsewhere = Dir::read_from(&dir.fd).map_err(system("list"))?;
+        native::seek_dir(&elsewhere, random_position());
+        judged = judged.min(JUDGED / 2);
+        sweep_from(dir, &mut elsewhere, READ_ELSEWHERE, &mut judged)?;
+    }
+    Ok(())
+}
+
+/// Reads up to `most` entries and judges those that may be removed. Gives where it stopped before
+/// the end.
+fn sweep_from(dir: &ScopeDir, entries: &mut Dir, most: u32, judged: &mut u32) -> Result<Option<i64>> {
+    let may_remove_all = dir.scope == Scope::Local || rustix::process::geteuid().is_root();
+    let mut position = 0;
+    for _ in 0..most {
+        let Some(entry) = entries.read() else { return Ok(None) };
+        let entry = entry.map_err(system("list"))?;
+        position = native::position_after(&entry);
+        let Some(found) = what_it_is(dir, &entry) else { continue };
+        if !may_remove_all && !dir.stat_of(found.file_name()).is_some_and(|stat| is_own(&stat)) {
+            continue;
+        }
+        remove_if_dead(dir, found.file_name(), Suspect::Any)?;
+        *judged += 1;
+        if *judged >= JUDGED {
+            return Ok(Some(position));
+        }
+    }
+    Ok(entries.read().map(|_| position))
+}
+
+/// A place in a directory whose size is not known: each power of two is as likely as the others,
+/// since positions count entries or creations. Behind the last entry there is nothing to read.
+fn random_position() -> i64 {
+    let random = RandomState::new().hash_one(0);
+    let bits = 8 + random % 23;
+    // At most 31 bits.
+    i64::try_from((1 << bits) | ((random >> 32) % (1 << bits))).unwrap_or(0)
+}
