@@ -99,7 +99,7 @@ impl Dict {
 /// The read lock. Dropped, it is released.
 pub(super) struct Reader<'a> {
     dict: &'a Dict,
-    _mine: Mine<'a>,
+    _mine: Mine<'a, false>,
 }
 
 impl<'a> Reader<'a> {

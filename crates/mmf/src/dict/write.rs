@@ -57,7 +57,7 @@ pub(super) struct Writer<'a> {
     changed: bool,
     /// See `at::DURABLE`.
     pub(super) durable: u64,
-    _mine: Mine<'a>,
+    _mine: Mine<'a, true>,
 }
 
 impl<'a> Writer<'a> {
@@ -78,7 +78,7 @@ impl<'a> Writer<'a> {
 
     /// Takes the lock. What follows is that it is [held](Writer::holding).
     #[inline(always)]
-    pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Mine<'a>> {
+    pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Mine<'a, true>> {
         let segment = &dict.segment;
         segment.participant(doing)?;
         let mine = Mine::mark(segment, doing)?;
@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
     /// The holder of the lock, which it releases when it is dropped. Apart from [`lock`](Writer::lock) for those who would lose
     /// time by its being moved.
     #[inline(always)]
-    pub(super) fn holding(mine: Mine<'a>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
+    pub(super) fn holding(mine: Mine<'a, true>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
         Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, _mine: mine }
     }
 

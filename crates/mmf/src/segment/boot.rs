@@ -13,7 +13,7 @@ use super::layout::{SLOTS, at};
 use super::participants::{Participant, reap};
 use super::{Segment, Until};
 use crate::error::Result;
-use crate::lock::Refused;
+use crate::lock::{Mode, Refused};
 use crate::mapping::{Cell, Mapping};
 use crate::sys;
 use crate::sys::guard::Fault;
@@ -109,9 +109,11 @@ impl Segment {
         for slot in self.lock.readers().occupied()? {
             reap(self, participant, slot).map_err(Refused::Failed)?;
         }
-        self.write_lock_as(participant, until)?;
-        let renewed = self.renew_locked();
-        let unlocked = self.unlock_as(participant);
+        // No guard's mark does it: this handle is not attached yet.
+        participant.seat().begin(Mode::Write);
+        let done = self.write_lock_as(participant, until).map(|_| (self.renew_locked(), self.unlock_as(participant)));
+        participant.seat().end(Mode::Write);
+        let (renewed, unlocked) = done?;
         Ok(renewed.and(unlocked).and_then(|()| self.changes.wake_all())?)
     }
 
