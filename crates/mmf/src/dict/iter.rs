@@ -6,7 +6,8 @@ use std::vec;
 
 use super::Dict;
 use super::heap::Heap;
-use super::index::{SLOTS, block_of, bucket, count_of, tag};
+use super::index::{SLOTS, block_of, bucket, tag};
+use super::limit::{Limit, too_slow};
 use super::plan;
 use super::read::{Again, IN_VAIN};
 use super::record::{self, HEAD, Head, Kind, STAMP};
@@ -65,7 +66,8 @@ impl Iterator for Entries {
 impl ExactSizeIterator for Entries {}
 
 impl Dict {
-    /// All keys as they are at one moment, in no particular order.
+    /// All keys as they are at one moment, in no particular order. It is one call, with the bounds
+    /// of [`entries`](Dict::entries); what it returns is a copy.
     ///
     /// # Errors
     ///
@@ -77,9 +79,15 @@ impl Dict {
     /// All entries as they are at one moment, copied. Writers wait while a handle for reading and writing copies them; a read-only
     /// one copies again if somebody wrote meanwhile.
     ///
+    /// All of it is done before this returns: iterating over what it returned waits for nothing and
+    /// has no deadline. It waits for the lock up to the handle's timeout, and then copies for as
+    /// long again, 50 ms at least. A dict that takes longer needs a longer
+    /// [timeout](super::DictOptions::timeout).
+    ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes), the lock being that of readers; for a read-only handle
+    /// As [`set_bytes`](Dict::set_bytes), the lock being that of readers; [`ErrorKind::Timeout`]
+    /// also where copying takes longer than the timeout; for a read-only handle
     /// [`ErrorKind::Contended`] where somebody wrote meanwhile until the timeout.
     ///
     /// # Examples
@@ -104,7 +112,7 @@ impl Dict {
     /// As `entries`, for those who have the lock, or who look themselves whether anybody wrote.
     pub(super) fn entries_now(&self) -> Result<Entries> {
         match self.segment.map.access() {
-            Access::ReadWrite => Ok(Entries(self.heap().scan_still(true)?.into_iter())),
+            Access::ReadWrite => Ok(Entries(self.heap().scan_still(true, &Limit::new(self.usual()))?.into_iter())),
             Access::ReadOnly | Access::CopyOnWrite => self.entries(),
         }
     }
@@ -112,13 +120,14 @@ impl Dict {
     fn collect(&self, values: bool) -> Result<Vec<Entry>> {
         if self.segment.map.access() == Access::ReadWrite {
             let _reader = Reader::lock(self, self.usual())?;
-            return self.heap().scan_still(values);
+            return self.heap().scan_still(values, &Limit::new(self.usual()));
         }
         let deadline = self.usual().deadline();
+        let limit = Limit::new(self.usual());
         let mut in_vain = 0;
         loop {
             let before = self.heap().stillness()?;
-            let entries = self.heap().scan(values);
+            let entries = self.heap().scan(values, &limit);
             fence(Ordering::Acquire);
             // Also before an error is believed.
             if self.heap().stillness()? == before {
@@ -160,19 +169,24 @@ impl Stillness {
     }
 }
 
+/// Bytes of keys that a split which was cut off leads to twice, at the most: those of some lines of
+/// entries.
+const TWICE: usize = 1 << 20;
+
 /// Where an entry is looked for, and what may still be copied.
-struct Scan {
+struct Scan<'a> {
     count: u64,
     bucket: u64,
     slot: u64,
     /// No more can be taken in than there is, whatever leads there twice.
     room: usize,
+    limit: &'a Limit,
 }
 
 impl Heap<'_> {
     /// All entries, where nobody writes meanwhile.
-    fn scan_still(&self, values: bool) -> Result<Vec<Entry>> {
-        self.scan(values).map_err(|again| match again {
+    pub(super) fn scan_still(&self, values: bool, limit: &Limit) -> Result<Vec<Entry>> {
+        self.scan(values, limit).map_err(|again| match again {
             Again::Failed(error) => error,
             Again::Changed => self.no_entry(),
         })
@@ -194,19 +208,23 @@ impl Heap<'_> {
     }
 
     /// All entries. Each is whole; that they are of one moment is for the caller to find out.
-    fn scan(&self, values: bool) -> Result<Vec<Entry>, Again> {
-        let count = count_of(self.map.word(at::BUCKETS)?);
+    fn scan(&self, values: bool, limit: &Limit) -> Result<Vec<Entry>, Again> {
+        let (count, mut lines) = self.count_and_most_lines()?;
         if count == 0 {
             self.refuse_half_repaired()?;
         }
         let mut entries = Vec::new();
-        let mut scan = Scan { count, bucket: 0, slot: 0, room: self.shape.span(self.shape.spans) };
-        let mut lines = self.most_lines();
+        // Where a split was cut off, the entries of one bucket are there twice.
+        let room = (self.spans_used()? << self.shape.span_shift).saturating_add(TWICE);
+        let mut scan = Scan { count, bucket: 0, slot: 0, room, limit };
         for nth in 0..count {
             scan.bucket = nth;
             let mut line = Some(self.line(nth)?);
             while let Some(at) = line {
                 self.one_line_less(&mut lines)?;
+                if limit.spend() {
+                    return Err(too_slow(self.map, "read").into());
+                }
                 let mut words = [0; 8];
                 self.map.read_words(at, &mut words)?;
                 for word in (0..SLOTS).filter(|word| words[*word] != 0) {
@@ -230,7 +248,7 @@ impl Heap<'_> {
     }
 
     /// What counts of the record that a slot leads to and the one before it.
-    fn entry(&self, scan: &mut Scan, values: bool) -> Result<Option<Entry>, Again> {
+    fn entry(&self, scan: &mut Scan<'_>, values: bool) -> Result<Option<Entry>, Again> {
         let mut block = block_of(scan.slot);
         for _ in 0..2 {
             let stamp = self.map.word(block + STAMP)?;
@@ -265,7 +283,7 @@ impl Heap<'_> {
     /// A record as an entry, if it is one, and in the bucket that is looked through.
     fn copy_entry(
         &self,
-        scan: &mut Scan,
+        scan: &mut Scan<'_>,
         (block, stamp): (usize, u64),
         head: &Head,
         key: Vec<u8>,
@@ -285,6 +303,9 @@ impl Heap<'_> {
             Some(left) => left,
             None => return Err(self.damaged("its entries have more bytes than it has")),
         };
+        if scan.limit.spend_bytes(if values { bytes } else { 0 }) {
+            return Err(too_slow(self.map, "read"));
+        }
         if !counts {
             return Ok(None);
         }

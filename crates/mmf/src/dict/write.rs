@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Dict;
 use super::heap::{Heap, LINK, NoBlock};
 use super::index::{Place, count_of, slot_for};
+use super::limit::{Limit, too_slow};
 use super::plan::{self, Plan};
 use super::read::{HeadAndKey, same};
 use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
@@ -57,6 +58,7 @@ pub(super) struct Writer<'a> {
     changed: bool,
     /// See `at::DURABLE`.
     pub(super) durable: u64,
+    pub(super) limit: Limit,
     _mine: Mine<'a, true>,
 }
 
@@ -65,7 +67,7 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
         let mine = Writer::enter(dict, until, doing)?;
-        let mut writer = Writer::holding(mine, dict, plan);
+        let mut writer = Writer::holding(mine, dict, plan, until);
         writer.begin()?;
         Ok(writer)
     }
@@ -73,7 +75,7 @@ impl<'a> Writer<'a> {
     /// Takes the lock, and leaves everything as it is.
     #[inline]
     pub(super) fn take(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
-        Ok(Writer::holding(Writer::enter(dict, until, doing)?, dict, plan))
+        Ok(Writer::holding(Writer::enter(dict, until, doing)?, dict, plan, until))
     }
 
     /// Takes the lock. What follows is that it is [held](Writer::holding).
@@ -86,11 +88,12 @@ impl<'a> Writer<'a> {
         Ok(mine)
     }
 
-    /// The holder of the lock, which it releases when it is dropped. Apart from [`lock`](Writer::lock) for those who would lose
-    /// time by its being moved.
+    /// The holder of the lock, which it releases when it is dropped. `until` says for how long it
+    /// may work. Apart from [`lock`](Writer::lock) for those who would lose time by its being
+    /// moved.
     #[inline(always)]
-    pub(super) fn holding(mine: Mine<'a, true>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
-        Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, _mine: mine }
+    pub(super) fn holding(mine: Mine<'a, true>, dict: &'a Dict, plan: &'a mut Plan, until: Until) -> Writer<'a> {
+        Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, limit: Limit::new(until), _mine: mine }
     }
 
     /// Brings what a dead writer left half done to its end.
@@ -142,7 +145,14 @@ impl<'a> Writer<'a> {
                 Err(NoBlock::Failed(error)) => return Err(error),
                 Err(NoBlock::Full(_)) => {}
             }
-            if !self.make_space()? {
+            if self.limit.is_over() {
+                // One that needs no space may still succeed.
+                return match changes {
+                    [Step { value: None, .. }] => self.apply_without_space(changes),
+                    _ => Err(too_slow(self.heap.map, "change")),
+                };
+            }
+            if !self.make_space()? && !self.limit.is_over() {
                 break;
             }
         }
@@ -186,7 +196,9 @@ impl<'a> Writer<'a> {
             self.begin_change()?;
             let made = match count {
                 0 => self.begin_boot().map_err(NoBlock::from).and_then(|()| self.heap.begin_index(self.plan)),
-                _ => self.heap.split(self.plan),
+                // What is left to be split is left to later changes.
+                _ if self.limit.spend() => return Ok(()),
+                _ => self.heap.split(self.plan, &self.limit),
             };
             match made {
                 Ok(()) => {}
@@ -217,6 +229,9 @@ impl<'a> Writer<'a> {
         let mut freed = Few::with_room_for(changes.len());
         let mut told = Few::with_room_for(changes.len());
         for (nth, change) in changes.iter().enumerate() {
+            if together && self.limit.spend_bytes(change.value.map_or(0, |(_, value)| value.len())) {
+                return Err(too_slow(map, "change").into());
+            }
             if far && nth % AHEAD == 0 {
                 self.fetch(&changes[nth..changes.len().min(nth + AHEAD)], buckets);
             }
