@@ -154,7 +154,8 @@ impl OneAtATime {
             return None;
         }
         let done = work();
-        taken.store(false, Ordering::Release);
+        // Not a store: loom puts one in no order with the exchanges of others.
+        taken.swap(false, Ordering::Release);
         Some(done)
     }
 }

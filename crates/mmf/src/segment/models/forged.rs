@@ -82,24 +82,24 @@ const SHORT: Until = Until::After(std::time::Duration::from_millis(3));
 
 #[test]
 fn a_forged_writer_is_taken_out() {
-    threads(bounds(8, 1), Until::Forever, writer, &[Mode::Write, Mode::Write]);
-    threads(bounds(8, 1), Until::Forever, writer, &[Mode::Write, Mode::Read]);
+    threads(bounds(4, 1), Until::Forever, writer, &[Mode::Write, Mode::Write]);
+    threads(bounds(4, 1), Until::Forever, writer, &[Mode::Write, Mode::Read]);
 }
 
 #[test]
 fn forged_readers_are_taken_out() {
-    threads(bounds(8, 1), Until::Forever, reader, &[Mode::Write, Mode::Read]);
+    threads(bounds(4, 1), Until::Forever, reader, &[Mode::Write, Mode::Read]);
 }
 
 #[test]
 fn beside_a_forged_writer_what_a_thread_holds_stays() {
-    threads(bounds(4, 2), SHORT, writer, &[Mode::Write, Mode::Write]);
-    threads(bounds(4, 2), SHORT, writer, &[Mode::Write, Mode::Read]);
+    threads(bounds(3, 2), SHORT, writer, &[Mode::Write, Mode::Write]);
+    threads(bounds(3, 2), SHORT, writer, &[Mode::Write, Mode::Read]);
 }
 
 #[test]
 fn beside_forged_readers_what_a_thread_holds_stays() {
-    threads(bounds(4, 2), SHORT, reader, &[Mode::Write, Mode::Read]);
+    threads(bounds(3, 2), SHORT, reader, &[Mode::Write, Mode::Read]);
 }
 
 #[test]
