@@ -58,7 +58,7 @@ impl Dict {
         let hash = self.hash(key, "set")?;
         let mut plan = Plan::new();
         let mine = Writer::enter(self, self.usual(), "set")?;
-        let mut writer = Writer::holding(mine, self, &mut plan, self.usual());
+        let mut writer = Writer::holding(mine, self, &mut plan);
         writer.begin()?;
         writer.put(hash, key, kind, value)
     }

@@ -38,13 +38,28 @@ pub(super) struct Limit {
     until: Cell<Until>,
     /// Units of work since the last look at the clock.
     spent: Cell<u32>,
+    is_set: Cell<bool>,
 }
 
 impl Limit {
     /// Until then, or for so long from the first look at the clock on.
     #[inline]
     pub(super) fn new(until: Until) -> Limit {
-        Limit { until: Cell::new(until), spent: Cell::new(0) }
+        Limit { until: Cell::new(until), spent: Cell::new(0), is_set: Cell::new(true) }
+    }
+
+    /// None yet. The fast path of a change never needs one, and copies nothing for it.
+    #[inline(always)]
+    pub(super) fn unset() -> Limit {
+        Limit { until: Cell::new(Until::Forever), spent: Cell::new(0), is_set: Cell::new(false) }
+    }
+
+    /// Sets the limit, unless there is one.
+    #[inline]
+    pub(super) fn set(&self, until: Until) {
+        if !self.is_set.replace(true) {
+            self.until.set(until);
+        }
     }
 
     /// Adds a unit of work; whether the time is over.

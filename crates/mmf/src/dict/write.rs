@@ -67,7 +67,8 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
         let mine = Writer::enter(dict, until, doing)?;
-        let mut writer = Writer::holding(mine, dict, plan, until);
+        let mut writer = Writer::holding(mine, dict, plan);
+        writer.limit.set(until);
         writer.begin()?;
         Ok(writer)
     }
@@ -75,7 +76,7 @@ impl<'a> Writer<'a> {
     /// Takes the lock, and leaves everything as it is.
     #[inline]
     pub(super) fn take(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
-        Ok(Writer::holding(Writer::enter(dict, until, doing)?, dict, plan, until))
+        Ok(Writer::holding(Writer::enter(dict, until, doing)?, dict, plan))
     }
 
     /// Takes the lock. What follows is that it is [held](Writer::holding).
@@ -88,12 +89,11 @@ impl<'a> Writer<'a> {
         Ok(mine)
     }
 
-    /// The holder of the lock, which it releases when it is dropped. `until` says for how long it
-    /// may work. Apart from [`lock`](Writer::lock) for those who would lose time by its being
-    /// moved.
+    /// The holder of the lock, which it releases when it is dropped. It has no [limit](Limit) yet.
+    /// Apart from [`lock`](Writer::lock) for those who would lose time by its being moved.
     #[inline(always)]
-    pub(super) fn holding(mine: Mine<'a, true>, dict: &'a Dict, plan: &'a mut Plan, until: Until) -> Writer<'a> {
-        Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, limit: Limit::new(until), _mine: mine }
+    pub(super) fn holding(mine: Mine<'a, true>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
+        Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, limit: Limit::unset(), _mine: mine }
     }
 
     /// Brings what a dead writer left half done to its end.
@@ -133,6 +133,7 @@ impl<'a> Writer<'a> {
                 return Ok(Some(version));
             }
         }
+        self.limit.set(self.dict.usual());
         if self.is_clean() && self.are_in_vain(changes)? {
             return Ok(None);
         }
