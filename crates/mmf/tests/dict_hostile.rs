@@ -3,11 +3,14 @@
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mmf::{Access, Dict, ErrorKind};
-use testkit::TempDir;
+use mmf::{Access, Change, Dict, ErrorKind, Mapping, Watched};
+use testkit::{Peer, TempDir, Watchdog, peer};
+
+testkit::peers! { restorer }
 
 /// Where things are, as `docs/format.md` says.
 const PAYLOAD: usize = 20480;
@@ -217,4 +220,182 @@ fn buckets_that_all_go_on_in_the_same_lines_keep_nobody_who_writes() {
         assert!(result.is_err());
         let _ = soon("clear", || dict.clear());
     }
+}
+
+/// Begins a change as fast as others finish it.
+fn restorer(args: &[&str]) {
+    let raw = Mapping::open(Path::new(args[0])).unwrap();
+    raw.store(PAIRS, LEN as u64, Ordering::SeqCst).unwrap();
+    raw.store(PAIRS + 8, 1_u64, Ordering::SeqCst).unwrap();
+    peer::say("begins");
+    loop {
+        raw.store(JOURNAL, 1_u64, Ordering::SeqCst).unwrap();
+    }
+}
+
+const LEN: usize = PAYLOAD + 64;
+const USED: usize = PAYLOAD + 72;
+const SWEEP: usize = PAYLOAD + 88;
+const RING_CLAIMED: usize = PAYLOAD + 192;
+const RING_HEAD: usize = PAYLOAD + 200;
+
+/// How long a call may take.
+const TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Twice its timeout and 100 ms, and as much again for a machine that has other things to do.
+#[track_caller]
+fn in_time<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let result = work();
+    assert!(began.elapsed() < 4 * TIMEOUT + Duration::from_millis(200), "{what} took {:?}", began.elapsed());
+    result
+}
+
+/// A large dict, most of it a hole, whose directory leads to one full span of lines again and
+/// again.
+fn forged_directory(dir: &TempDir, name: &str) -> PathBuf {
+    let capacity = 2 << 30;
+    let path = dir.join(name);
+    let dict = Dict::create_new(path.as_path(), capacity as u64).unwrap();
+    dict.set_bytes("key", &[1; 8]).unwrap();
+    drop(dict);
+    let mut bytes = fs::read(&path).unwrap();
+    let shape = Shape::of(capacity);
+    let slot = word(&bytes, shape.slot_of(&bytes, block_of(&bytes, "key")));
+    // The last spans are the tables'.
+    let (spans, lines) = ((PAYLOAD + capacity - shape.heap) / shape.span, shape.span / 64);
+    let index = usize::try_from(word(&bytes, shape.directory)).unwrap() - 1;
+    put_word(&mut bytes, BUCKETS, (spans * lines) as u64);
+    put_word(&mut bytes, USED, spans as u64);
+    put_word(&mut bytes, LEN, u64::MAX / 2);
+    (0..spans).for_each(|nth| put_word(&mut bytes, shape.directory + 8 * nth, index as u64 + 1));
+    for line in 0..lines {
+        let at = shape.heap + index * shape.span + 64 * line;
+        (0..7).for_each(|nth| put_word(&mut bytes, at + 8 * nth, slot));
+        put_word(&mut bytes, at + 56, 0);
+    }
+    // Nothing can be taken without a search for space.
+    (0..256).for_each(|class| put_word(&mut bytes, PAYLOAD + 1024 + 8 * class, 0));
+    let table = (shape.directory + 8 * (capacity / shape.span)).next_multiple_of(32);
+    (0..spans).filter(|span| *span != index).for_each(|span| put_word(&mut bytes, table + 32 * span, 251 | 1 << 20));
+    put_word(&mut bytes, SWEEP, 1);
+    fs::write(&path, &bytes).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len((shape.heap + spans * shape.span) as u64).unwrap();
+    path
+}
+
+#[test]
+fn a_forged_directory_keeps_no_reader_longer_than_its_timeout() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 4);
+    let dir = TempDir::new();
+    let path = forged_directory(&dir, "readers");
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let dict = Dict::options().access(access).timeout(Some(TIMEOUT)).open(path.as_path()).unwrap();
+        for round in 0..2 {
+            let _ = round;
+            assert!(in_time("keys", || dict.keys()).is_err());
+            assert!(in_time("entries", || dict.entries()).is_err());
+            assert!(in_time("snapshot", || dict.snapshot(|all| all.entries())).is_err());
+            let _ = in_time("check", || dict.check());
+            in_time("stats", || dict.stats()).unwrap();
+            in_time("len", || dict.len()).unwrap();
+            let _ = in_time("get", || dict.get_bytes("key"));
+            let _ = in_time("get another", || dict.get_bytes("another"));
+        }
+    }
+}
+
+#[test]
+fn a_forged_directory_keeps_no_writer_longer_than_its_timeout() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 6);
+    let dir = TempDir::new();
+    let path = forged_directory(&dir, "writers");
+    let dict = Dict::options().timeout(Some(TIMEOUT)).open(path.as_path()).unwrap();
+    let other = Dict::options().timeout(Some(TIMEOUT)).open(path.as_path()).unwrap();
+    let _ = in_time("set", || dict.set_bytes("large", &vec![1; 1 << 20]));
+    let _ = in_time("set", || dict.set_bytes("small", &[1; 10]));
+    let _ = in_time("insert", || dict.insert_bytes_if_absent("new", &[1; 10]));
+    let _ = in_time("transaction", || {
+        dict.transaction(|tx| (0..3000).try_for_each(|nth| tx.set_bytes(&format!("{nth}"), b"1")))
+    });
+    let _ = in_time("remove", || dict.remove("key"));
+    #[cfg(feature = "serde")]
+    {
+        let _ = in_time("increment", || dict.increment("number", 1));
+        let _ = in_time("update", || dict.update("number", |old: Option<i32>| old.map(|old| old + 1).or(Some(1))));
+        let _ = in_time("compare_and_set", || dict.compare_and_set("number", &1, &2));
+    }
+    let _ = in_time("clear", || dict.clear());
+    // What takes the lock next finds it free.
+    let _ = in_time("set", || other.set_bytes("key", b"1"));
+}
+
+#[test]
+fn clear_is_over_in_time_and_what_it_left_is_swept_later() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 4);
+    let dir = TempDir::new();
+    let path = dir.join("clear");
+    let fill =
+        |dict: &Dict| (0..120_000).map(|nth| dict.set_bytes(&format!("key {nth}"), &[1; 16])).find(Result::is_err);
+    let dict =
+        Dict::options().capacity(16 << 20).timeout(Some(Duration::from_millis(1))).create_new(path.as_path()).unwrap();
+    fill(&dict);
+    let began = Instant::now();
+    let version = dict.clear().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!((dict.len().unwrap(), dict.version("key 1").unwrap()), (0, None));
+    drop(dict);
+    // There is room for as much again.
+    let dict = Dict::open(path.as_path()).unwrap();
+    assert!(dict.stats().unwrap().version >= version && dict.check().unwrap().is_whole());
+    fill(&dict);
+    assert_eq!(dict.get_bytes("key 119999").unwrap().unwrap(), [1; 16]);
+    assert!(dict.check().unwrap().is_whole());
+}
+
+#[test]
+fn a_peer_that_begins_changes_again_and_again_keeps_no_reader_longer_than_its_timeout() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let dir = TempDir::new();
+    let path = dir.join("journal");
+    let dict = Dict::options().capacity(1 << 20).timeout(Some(TIMEOUT)).create_new(path.as_path()).unwrap();
+    dict.set_bytes("key", b"value").unwrap();
+    let mut peer = Peer::spawn("restorer", &[path.to_str().unwrap()]);
+    peer.expect("begins");
+    for _ in 0..3 {
+        let _ = in_time("keys", || dict.keys());
+        let _ = in_time("snapshot", || dict.snapshot(|all| all.get_bytes("key")));
+        let _ = in_time("check", || dict.check());
+        let _ = in_time("set", || dict.set_bytes("key", b"value"));
+    }
+    peer.kill();
+    peer.wait();
+    assert_eq!(dict.keys().unwrap(), ["key"]);
+}
+
+#[test]
+fn changes_that_are_not_watched_keep_nobody_who_waits_for_others() {
+    let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
+    let dir = TempDir::new();
+    let path = dir.join("ring");
+    let capacity = 64 << 20;
+    let dict = Dict::create_new(path.as_path(), capacity as u64).unwrap();
+    let mut changes = dict.watch(Watched::Key("key".to_owned())).unwrap();
+    let raw = Mapping::open(path.as_path()).unwrap();
+    // A ring full of changes of the empty key; then one that is watched, in their place.
+    let ring = 1_u64 << 20;
+    for word in [RING_CLAIMED, RING_HEAD] {
+        raw.store(word, ring, Ordering::SeqCst).unwrap();
+    }
+    assert_eq!(in_time("next_for", || changes.next_for(Duration::from_millis(1))).unwrap(), None);
+    let version = dict.set_bytes("key", b"value").unwrap();
+    let deadline = Instant::now() + testkit::DEADLINE;
+    let change = loop {
+        assert!(Instant::now() < deadline);
+        if let Some(change) = in_time("next_for", || changes.next_for(Duration::from_millis(1))).unwrap() {
+            break change;
+        }
+    };
+    // Where it was not that fast, it missed what was written over.
+    assert!([Change::Missed, Change::Set { key: "key".to_owned(), version }].contains(&change), "{change:?}");
 }

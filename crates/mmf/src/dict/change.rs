@@ -1,7 +1,7 @@
 //! What changes a [`Dict`], one key at a time.
 
 use super::Dict;
-use super::fetch::Deadline;
+use super::limit::Limit;
 use super::plan::Plan;
 use super::read::NoValue;
 use super::record::{Kind, STAMP};
@@ -16,7 +16,6 @@ use {
     super::value::{decode, encode},
     serde::Serialize,
     serde::de::DeserializeOwned,
-    std::time::Instant,
 };
 
 impl Dict {
@@ -92,17 +91,22 @@ impl Dict {
 
     /// Removes all keys at once, and gives the change's version.
     ///
+    /// Afterwards it frees their space for as long as the timeout lets it; what is left is freed by
+    /// those changes that need space. Once the keys are removed it does not fail.
+    ///
     /// # Errors
     ///
     /// As [`set_bytes`](Dict::set_bytes).
     pub fn clear(&self) -> Result<u64> {
         let mut plan = Plan::new();
-        let mut writer = self.writer(&mut plan, "clear")?;
+        let until = self.usual().fixed();
+        let mut writer = Writer::lock(self, &mut plan, until, "clear")?;
         let version = writer.clear()?;
         drop(writer);
         // Others may come in between, and keep this out for longer than it waits: what was cleared is no longer seen, and its space
         // is for whoever needs it.
-        while self.writer(&mut plan, "clear").and_then(|mut writer| writer.sweep(1024)).unwrap_or(false) {}
+        let sweep = |mut writer: Writer<'_>| writer.sweep(1024);
+        while !until.is_over() && Writer::lock(self, &mut plan, until, "clear").and_then(sweep).unwrap_or(false) {}
         Ok(version)
     }
 
@@ -118,11 +122,20 @@ impl Dict {
     fn put_if_absent(&self, key: &str, kind: Kind, value: &[u8]) -> Result<bool> {
         let hash = self.hash(key, "set")?;
         // Mostly it is there, and then no lock is needed.
-        if self.read(key, &mut NoValue)?.is_some() {
+        let mut until = self.usual();
+        let found = match self.heap().glance(hash, key.as_bytes(), &mut NoValue) {
+            Some(found) => found,
+            None => {
+                // What this takes is not there for the lock.
+                until = until.fixed();
+                self.heap().get(hash, key.as_bytes(), &mut NoValue, until)?
+            }
+        };
+        if found.is_some() {
             return Ok(false);
         }
         let mut plan = Plan::new();
-        let mut writer = self.writer(&mut plan, "set")?;
+        let mut writer = Writer::lock(self, &mut plan, until, "set")?;
         if writer.stored(hash, key.as_bytes())?.is_some() {
             return Ok(false);
         }
@@ -241,11 +254,12 @@ impl Dict {
         mut change: impl FnMut(Option<T>) -> Option<T>,
     ) -> Result<Option<T>> {
         let hash = self.hash(key, "update")?;
-        let deadline = self.usual().deadline();
+        // Reading and the lock together take no longer.
+        let until = self.usual().fixed();
         let (mut bytes, mut encoded) = (Vec::new(), Vec::new());
         loop {
             let mut sink = &mut bytes;
-            let found = self.read(key, &mut sink)?;
+            let found = self.read_until(hash, key, &mut sink, until)?;
             let old = match found {
                 Some(found) => Some(decode(Encoding::of(found.kind), &bytes).map_err(|error| self.about(key, error))?),
                 None => None,
@@ -255,7 +269,7 @@ impl Dict {
                 encode(new, &mut encoded).map_err(|error| self.about(key, error))?;
             }
             let mut plan = Plan::new();
-            let mut writer = self.writer(&mut plan, "update")?;
+            let mut writer = Writer::lock(self, &mut plan, until, "update")?;
             let now = writer.stored(hash, key.as_bytes())?.map(|stored| stored.head.version);
             if now == found.map(|found| found.version) {
                 let value = new.is_some().then_some((Kind::Encoded, &encoded[..]));
@@ -263,7 +277,7 @@ impl Dict {
                 return Ok(new);
             }
             drop(writer);
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if until.is_over() {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "update")));
             }
         }
@@ -293,7 +307,7 @@ impl Writer<'_> {
     pub(super) fn read(&mut self, hash: u64, key: &str, bytes: &mut Vec<u8>) -> Result<Option<Encoding>> {
         let Some(stored) = self.stored(hash, key.as_bytes())? else { return Ok(None) };
         bytes.clear();
-        self.heap.append_value(stored.block, &stored.head, bytes, &Deadline::new(self.dict.usual()))?;
+        self.heap.append_value(stored.block, &stored.head, bytes, &Limit::new(self.dict.usual()))?;
         let stamp = self.heap.map.word(stored.block + STAMP)?;
         if !self.heap.is_sound(stored.block, stamp, &stored.head, key.as_bytes(), bytes) {
             return Err(self.heap.unsound(stored.block));

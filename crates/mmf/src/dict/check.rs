@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::Dict;
 use super::heap::{EVER, Heap, LINK, LINKS, State};
 use super::index::{NEXT, SLOTS, block_of, bucket, count_of, tag};
+use super::limit::LEAST;
 use super::plan::Plan;
 use super::record::{self, Kind, STAMP};
 use super::report::Report;
@@ -14,18 +15,23 @@ use super::survey::{Block, Room, VERSIONS};
 use super::transaction::Reader;
 use super::write::Writer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::segment::Until;
 use crate::spec::Access;
 
 impl Dict {
     /// Looks through all of it: every value's checksum, and whether index, records and space agree with each other. Writers
     /// wait meanwhile; a read-only handle looks again if somebody wrote meanwhile.
     ///
+    /// It waits for the lock up to the handle's timeout, and then looks for as long again, 50 ms at
+    /// least. It reads each byte a few times at the most.
+    ///
     /// What is damaged is in the report. That it is damaged too much to be opened is an error of whoever opens it;
     /// [`repair`](Dict::repair) tells then.
     ///
     /// # Errors
     ///
-    /// As [`entries`](Dict::entries), but not [`ErrorKind::Damaged`].
+    /// As [`entries`](Dict::entries), but not [`ErrorKind::Damaged`]; [`ErrorKind::Timeout`] also
+    /// where looking takes longer than the timeout.
     ///
     /// # Examples
     ///
@@ -45,17 +51,18 @@ impl Dict {
         let mut report = Report::default();
         if self.segment.map.access() == Access::ReadWrite {
             return match Reader::lock(self, self.usual()) {
-                Ok(_reader) => self.check_now(&mut report).map(|()| report),
+                Ok(_reader) => self.check_now(&mut report, self.usual()).map(|()| report),
                 Err(error) if matches!(error.kind(), ErrorKind::Damaged { .. }) => {
                     let mut plan = Plan::new();
                     let _writer = Writer::take(self, &mut plan, self.usual(), "check")?;
                     report.add(None, Some(at::JOURNAL), error.kind().to_string());
-                    self.check_now(&mut report).map(|()| report)
+                    self.check_now(&mut report, self.usual()).map(|()| report)
                 }
                 Err(error) => Err(error),
             };
         }
         let deadline = self.usual().deadline();
+        let until = deadline.map_or(Until::Forever, |deadline| Until::At(deadline.max(Instant::now() + LEAST)));
         loop {
             let before = self.heap().stillness()?;
             report = Report::default();
@@ -69,7 +76,7 @@ impl Dict {
                 abandoned = self.has_no_writer()?;
                 report.add(None, Some(at::JOURNAL), "a change is half made; whoever writes next finishes it");
             } else {
-                outcome = self.check_now(&mut report);
+                outcome = self.check_now(&mut report, until);
             }
             crate::sys::fence(std::sync::atomic::Ordering::Acquire);
             // Also before an error is believed.
@@ -94,14 +101,14 @@ impl Dict {
     }
 
     /// As `check`, for those who see to it that nobody writes.
-    pub(super) fn check_now(&self, report: &mut Report) -> Result<()> {
+    pub(super) fn check_now(&self, report: &mut Report, until: Until) -> Result<()> {
         let heap = self.heap();
         // Others may have made it longer.
         heap.map.refresh()?;
         let check = Check {
             heap,
             report,
-            room: Room::default(),
+            room: Room::new(until),
             seen: HashSet::new(),
             led: Vec::new(),
             lines: 0,
@@ -234,6 +241,7 @@ impl Check<'_> {
             };
             while let Some(at) = line {
                 self.lines += 1;
+                self.room.spend(&heap, 0)?;
                 self.last_line = self.last_line.max(Some(at));
                 if self.lines > most {
                     self.report.add(None, Some(at), "its index has no end");
@@ -289,6 +297,7 @@ impl Check<'_> {
         let mut entries = 0;
         for same in self.led.chunk_by(|(a, _), (b, _)| a == b) {
             let mut known = Vec::with_capacity(same.len());
+            self.room.spend(&self.heap, 0)?;
             for (_, block) in same {
                 // Whole just now; who writes beside a check without a lock is noticed in the end.
                 known.extend(self.heap.known(*block).ok().map(|whole| (whole, *block)));
@@ -422,6 +431,9 @@ impl Check<'_> {
         }
         let mut stamped = 0;
         for nth in 0..ever {
+            if nth % 64 == 0 {
+                self.room.spend(&heap, 0)?;
+            }
             let block = shape.span(span) + nth * size;
             let has_stamp = map.word(block + STAMP)? != 0;
             stamped += u64::from(has_stamp);

@@ -14,16 +14,12 @@
 //! A copy of more than [`PIECE`] bytes looks at the clock after each piece, so that it ends with
 //! the call's timeout.
 
-use std::cell::Cell;
-use std::time::Instant;
-
 use super::heap::{Heap, STATE, State};
+use super::limit::Limit;
 use super::record::{HEAD, Head};
 use super::shape::class;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::PIECE;
-use crate::segment::Until;
-use crate::sys;
 
 /// A value of more bytes is compared with the size class of its block; a smaller one takes no more
 /// than a page, and the table's entry may be in no cache.
@@ -33,47 +29,12 @@ const FEW: usize = 16;
 /// No dict has more spans, see `Shape`.
 const SPANS: usize = 1 << 14;
 
-/// Until when a call may take. The clock is asked when the first copy or attempt turns out to be
-/// long, and not before.
-pub(super) struct Deadline {
-    until: Until,
-    fixed: Cell<Option<Option<Instant>>>,
-}
-
-impl Deadline {
-    #[inline]
-    pub(super) fn new(until: Until) -> Deadline {
-        Deadline { until, fixed: Cell::new(None) }
-    }
-
-    /// The deadline by the clock; `None` for none.
-    pub(super) fn instant(&self) -> Option<Instant> {
-        if let Some(fixed) = self.fixed.get() {
-            return fixed;
-        }
-        let deadline = self.until.deadline();
-        self.fixed.set(Some(deadline));
-        deadline
-    }
-
-    /// Whether the deadline has passed.
-    pub(super) fn is_over(&self) -> bool {
-        self.instant().is_some_and(|deadline| sys::now() >= deadline)
-    }
-}
-
 impl Heap<'_> {
     /// Appends a record's value to `bytes`.
     #[inline(always)]
-    pub(super) fn append_value(
-        &self,
-        block: usize,
-        head: &Head,
-        bytes: &mut Vec<u8>,
-        deadline: &Deadline,
-    ) -> Result<()> {
+    pub(super) fn append_value(&self, block: usize, head: &Head, bytes: &mut Vec<u8>, limit: &Limit) -> Result<()> {
         if head.in_spans {
-            return self.append_spans(block, head, bytes, deadline);
+            return self.append_spans(block, head, bytes, limit);
         }
         let (offset, len) = (block + HEAD + head.key_len, head.value_len);
         if head.block_len(self.shape) > self.shape.largest_block() {
@@ -82,7 +43,7 @@ impl Heap<'_> {
         if len > CHECKED {
             self.require_class(block, head)?;
             if len > PIECE {
-                return self.map.append_pieces(offset, len, bytes, || self.refuse_late(deadline));
+                return self.map.append_pieces(offset, len, bytes, || self.refuse_late(limit));
             }
         }
         self.map.append_to(offset, len, bytes)
@@ -100,7 +61,7 @@ impl Heap<'_> {
         self.damaged(format!("a value of {} bytes does not fit its block at {block}", head.value_len))
     }
 
-    fn append_spans(&self, block: usize, head: &Head, bytes: &mut Vec<u8>, deadline: &Deadline) -> Result<()> {
+    fn append_spans(&self, block: usize, head: &Head, bytes: &mut Vec<u8>, limit: &Limit) -> Result<()> {
         let spans = self.span_list(block, head)?;
         for span in &spans {
             let State { class, .. } = State::of(self.map.word(self.shape.entry(*span) + STATE)?);
@@ -116,18 +77,18 @@ impl Heap<'_> {
             let len = left.min(self.shape.span_size());
             since += len;
             if since > PIECE {
-                self.refuse_late(deadline)?;
+                self.refuse_late(limit)?;
                 since = len;
             }
-            self.map.append_pieces(self.shape.span(span), len, bytes, || self.refuse_late(deadline))?;
+            self.map.append_pieces(self.shape.span(span), len, bytes, || self.refuse_late(limit))?;
             left -= len;
         }
         Ok(())
     }
 
     #[cold]
-    fn refuse_late(&self, deadline: &Deadline) -> Result<()> {
-        if !deadline.is_over() {
+    fn refuse_late(&self, limit: &Limit) -> Result<()> {
+        if !limit.is_over() {
             return Ok(());
         }
         let error = self.map.name_it(Error::new(ErrorKind::Timeout { holder: None }, "read"));

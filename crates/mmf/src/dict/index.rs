@@ -9,6 +9,7 @@
 //! came from is taken out. Who finds nothing looks at the word again.
 
 use super::heap::{Heap, NoBlock};
+use super::limit::Limit;
 use super::plan::Plan;
 use super::record;
 use super::shape::{LINE, at, class, number};
@@ -221,25 +222,30 @@ impl Heap<'_> {
         entries > count.saturating_mul(LOAD) / 7 && count < 1 << 32
     }
 
-    /// Splits the next bucket, in a plan of its own.
-    pub(super) fn split(&self, plan: &mut Plan) -> Result<(), NoBlock> {
+    /// Splits the next bucket, in a plan of its own; or leaves it as it is, if the time is over.
+    pub(super) fn split(&self, plan: &mut Plan, limit: &Limit) -> Result<(), NoBlock> {
         plan.clear();
         let word = self.map.word(at::BUCKETS)?;
         let count = count_of(word);
         // The bucket whose entries the new one shares.
         let from = bucket(count, count);
         let (mut go, mut lines) = (Vec::new(), 0);
-        self.walk(plan, from, |line, words| {
+        let over = self.walk(plan, from, |line, words| {
             lines += 1;
             for (nth, slot) in words[..SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
+                if limit.spend() {
+                    return Ok(Some(()));
+                }
                 let hash = self.hash_at(block_of(*slot))?;
                 if bucket(hash, count + 1) == count {
                     go.push((line + 8 * nth, *slot));
                 }
             }
-            Ok(None::<()>)
+            Ok(None)
         })?;
-
+        if over.is_some() {
+            return Ok(());
+        }
         let shift = self.shape.lines_shift();
         if count & ((1 << shift) - 1) == 0 {
             if number(count >> shift) >= self.shape.spans {
@@ -270,28 +276,34 @@ impl Heap<'_> {
         }
         plan.carry_out(self.map, self.shape)?;
         if lines > 1 {
-            self.shorten(plan, from, &mut self.most_lines())?;
+            self.shorten(plan, from, &mut self.most_lines()?, limit)?;
         }
         Ok(())
     }
 
     /// Moves entries of a bucket up, and gives back the lines that then have none, each in a plan of its own; whether there were
     /// any. Readers that miss an entry meanwhile see by the word of the count that they have to look again. `left` is how many lines may
-    /// still be looked at.
-    pub(super) fn shorten(&self, plan: &mut Plan, bucket: u64, left: &mut usize) -> Result<bool> {
+    /// still be looked at. It ends with any of them if the time is over.
+    pub(super) fn shorten(&self, plan: &mut Plan, bucket: u64, left: &mut usize, limit: &Limit) -> Result<bool> {
         plan.clear();
         let (mut lines, mut holes, mut entries) = (Vec::new(), Vec::new(), 0);
-        self.walk(plan, bucket, |line, words| {
+        let over = self.walk(plan, bucket, |line, words| {
             self.one_line_less(left)?;
+            if limit.spend() {
+                return Ok(Some(()));
+            }
             lines.push((line, *words));
             for (nth, slot) in words[..SLOTS].iter().enumerate() {
                 if *slot == 0 { holes.push(line + 8 * nth) } else { entries += 1 }
             }
-            Ok(None::<()>)
+            Ok(None)
         })?;
+        if over.is_some() {
+            return Ok(false);
+        }
         let mut holes = holes.into_iter();
         let mut any = false;
-        while lines.len() > 1 && entries <= SLOTS * (lines.len() - 1) {
+        while lines.len() > 1 && entries <= SLOTS * (lines.len() - 1) && !limit.spend() {
             let (Some((last, words)), Some((before, _))) = (lines.pop(), lines.last()) else { break };
             plan.clear();
             // There is a hole for each before this line.
@@ -307,9 +319,25 @@ impl Heap<'_> {
         Ok(any)
     }
 
-    /// No index has more lines.
-    pub(super) fn most_lines(&self) -> usize {
-        self.shape.spans << self.shape.lines_shift()
+    /// How many lines the spans hold that were ever taken. No index has more.
+    pub(super) fn most_lines(&self) -> Result<usize> {
+        Ok(self.spans_used()? << self.shape.lines_shift())
+    }
+
+    /// How many spans were ever taken, from the first on.
+    pub(super) fn spans_used(&self) -> Result<usize> {
+        Ok(number(self.map.word(at::USED)?).min(self.shape.spans))
+    }
+
+    /// The count of buckets, each of which has a line of its own, and how many lines there may be
+    /// in all.
+    pub(super) fn count_and_most_lines(&self) -> Result<(u64, usize)> {
+        let count = count_of(self.map.word(at::BUCKETS)?);
+        let most = self.most_lines()?;
+        if count > most as u64 {
+            return Err(self.damaged(format!("its index claims {count} buckets, but there is room for {most}")));
+        }
+        Ok((count, most))
     }
 
     /// Who looks through buckets looks at each line once: what leads to the same again and again is damage, or would take for ever.

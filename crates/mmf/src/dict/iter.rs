@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::vec;
 
 use super::Dict;
-use super::fetch::Deadline;
 use super::heap::Heap;
-use super::index::{SLOTS, block_of, bucket, count_of, tag};
+use super::index::{SLOTS, block_of, bucket, tag};
+use super::limit::{Limit, too_slow};
 use super::plan;
 use super::read::{Again, IN_VAIN};
 use super::record::{self, HEAD, Head, Kind, STAMP};
@@ -66,7 +66,8 @@ impl Iterator for Entries {
 impl ExactSizeIterator for Entries {}
 
 impl Dict {
-    /// All keys as they are at one moment, in no particular order.
+    /// All keys as they are at one moment, in no particular order. It is one call, with the bounds
+    /// of [`entries`](Dict::entries); what it returns is a copy.
     ///
     /// # Errors
     ///
@@ -78,9 +79,15 @@ impl Dict {
     /// All entries as they are at one moment, copied. Writers wait while a handle for reading and writing copies them; a read-only
     /// one copies again if somebody wrote meanwhile.
     ///
+    /// All of it is done before this returns: iterating over what it returned waits for nothing and
+    /// has no deadline. It waits for the lock up to the handle's timeout, and then copies for as
+    /// long again, 50 ms at least. A dict that takes longer needs a longer
+    /// [timeout](super::DictOptions::timeout).
+    ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes), the lock being that of readers; for a read-only handle
+    /// As [`set_bytes`](Dict::set_bytes), the lock being that of readers; [`ErrorKind::Timeout`]
+    /// also where copying takes longer than the timeout; for a read-only handle
     /// [`ErrorKind::Contended`] where somebody wrote meanwhile until the timeout.
     ///
     /// # Examples
@@ -105,24 +112,21 @@ impl Dict {
     /// As `entries`, for those who have the lock, or who look themselves whether anybody wrote.
     pub(super) fn entries_now(&self) -> Result<Entries> {
         match self.segment.map.access() {
-            Access::ReadWrite => {
-                let entries = self.heap().scan_still(true, &Deadline::new(self.usual()))?;
-                Ok(Entries(entries.into_iter()))
-            }
+            Access::ReadWrite => Ok(Entries(self.heap().scan_still(true, &Limit::new(self.usual()))?.into_iter())),
             Access::ReadOnly | Access::CopyOnWrite => self.entries(),
         }
     }
 
     fn collect(&self, values: bool) -> Result<Vec<Entry>> {
-        let deadline = Deadline::new(self.usual());
         if self.segment.map.access() == Access::ReadWrite {
             let _reader = Reader::lock(self, self.usual())?;
-            return self.heap().scan_still(values, &deadline);
+            return self.heap().scan_still(values, &Limit::new(self.usual()));
         }
+        let limit = Limit::new(self.usual());
         let mut in_vain = 0;
         loop {
             let before = self.heap().stillness()?;
-            let entries = self.heap().scan(values, &deadline);
+            let entries = self.heap().scan(values, &limit);
             fence(Ordering::Acquire);
             // Also before an error is believed.
             if self.heap().stillness()? == before {
@@ -136,7 +140,7 @@ impl Dict {
             } else {
                 in_vain = 0;
             }
-            if deadline.is_over() {
+            if limit.is_over() {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
             }
         }
@@ -164,6 +168,10 @@ impl Stillness {
     }
 }
 
+/// Bytes of keys that a split which was cut off leads to twice, at the most: those of some lines of
+/// entries.
+const TWICE: usize = 1 << 20;
+
 /// Where an entry is looked for, and what may still be copied.
 struct Scan<'a> {
     count: u64,
@@ -171,15 +179,13 @@ struct Scan<'a> {
     slot: u64,
     /// No more can be taken in than there is, whatever leads there twice.
     room: usize,
-    /// The same for the object as it was at the beginning.
-    there: usize,
-    deadline: &'a Deadline,
+    limit: &'a Limit,
 }
 
 impl Heap<'_> {
     /// All entries, where nobody writes meanwhile.
-    fn scan_still(&self, values: bool, deadline: &Deadline) -> Result<Vec<Entry>> {
-        self.scan(values, deadline).map_err(|again| match again {
+    pub(super) fn scan_still(&self, values: bool, limit: &Limit) -> Result<Vec<Entry>> {
+        self.scan(values, limit).map_err(|again| match again {
             Again::Failed(error) => error,
             Again::Changed => self.no_entry(),
         })
@@ -201,20 +207,23 @@ impl Heap<'_> {
     }
 
     /// All entries. Each is whole; that they are of one moment is for the caller to find out.
-    fn scan(&self, values: bool, deadline: &Deadline) -> Result<Vec<Entry>, Again> {
-        let count = count_of(self.map.word(at::BUCKETS)?);
+    fn scan(&self, values: bool, limit: &Limit) -> Result<Vec<Entry>, Again> {
+        let (count, mut lines) = self.count_and_most_lines()?;
         if count == 0 {
             self.refuse_half_repaired()?;
         }
         let mut entries = Vec::new();
-        let there = self.map.len();
-        let mut scan = Scan { count, bucket: 0, slot: 0, room: there, there, deadline };
-        let mut lines = self.most_lines();
+        // Where a split was cut off, the entries of one bucket are there twice.
+        let room = (self.spans_used()? << self.shape.span_shift).saturating_add(TWICE);
+        let mut scan = Scan { count, bucket: 0, slot: 0, room, limit };
         for nth in 0..count {
             scan.bucket = nth;
             let mut line = Some(self.line(nth)?);
             while let Some(at) = line {
                 self.one_line_less(&mut lines)?;
+                if limit.spend() {
+                    return Err(too_slow(self.map, "read").into());
+                }
                 let mut words = [0; 8];
                 self.map.read_words(at, &mut words)?;
                 for word in (0..SLOTS).filter(|word| words[*word] != 0) {
@@ -289,22 +298,19 @@ impl Heap<'_> {
         let counts = is_here && head.kind != Kind::Removal && head.version > floor;
         // Before anything is copied.
         let bytes = (HEAD + key.len()).max(SMALLEST).saturating_add(if counts { head.value_len } else { 0 });
-        if bytes > scan.room {
-            // Another process may have made the object longer.
-            let there = self.map.length_now()?;
-            scan.room = scan.room.saturating_add(there.saturating_sub(scan.there));
-            scan.there = there;
-        }
         scan.room = match scan.room.checked_sub(bytes) {
             Some(left) => left,
             None => return Err(self.damaged("its entries have more bytes than it has")),
         };
+        if scan.limit.spend_bytes(if values { bytes } else { 0 }) {
+            return Err(too_slow(self.map, "read"));
+        }
         if !counts {
             return Ok(None);
         }
         let mut value = Vec::new();
         if values {
-            self.append_value(block, head, &mut value, scan.deadline)?;
+            self.append_value(block, head, &mut value, scan.limit)?;
             if !self.is_sound(block, stamp, head, &key, &value) {
                 return Err(self.unsound(block));
             }

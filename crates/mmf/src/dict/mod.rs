@@ -8,6 +8,7 @@ mod glance;
 mod heap;
 mod index;
 mod iter;
+mod limit;
 #[cfg(test)]
 #[cfg(loom)]
 mod models;
@@ -187,9 +188,14 @@ impl Dict {
     #[inline]
     fn read(&self, key: &str, sink: &mut impl Sink) -> Result<Option<Found>> {
         let hash = self.hash(key, "read")?;
+        self.read_until(hash, key, sink, self.usual())
+    }
+
+    #[inline]
+    fn read_until(&self, hash: u64, key: &str, sink: &mut impl Sink, until: Until) -> Result<Option<Found>> {
         match self.heap().glance(hash, key.as_bytes(), sink) {
             Some(found) => Ok(found),
-            None => self.heap().get(hash, key.as_bytes(), sink, self.usual()),
+            None => self.heap().get(hash, key.as_bytes(), sink, until),
         }
     }
 

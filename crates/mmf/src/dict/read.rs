@@ -8,9 +8,9 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 
-use super::fetch::Deadline;
 use super::heap::Heap;
 use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tagged};
+use super::limit::Limit;
 use super::plan;
 use super::record::{self, BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
 use super::shape::{at, number};
@@ -27,7 +27,7 @@ pub(super) struct Found {
 
 /// What is to be done with a value: where it is copied to.
 pub(super) trait Sink {
-    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head, deadline: &Deadline) -> Result<()>;
+    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head, limit: &Limit) -> Result<()>;
 
     /// Room for a value that is copied before its length is known.
     fn room(&mut self) -> &mut [MaybeUninit<u8>];
@@ -48,7 +48,7 @@ pub(super) struct NoValue;
 
 impl Sink for NoValue {
     #[inline]
-    fn take(&mut self, _: &Heap<'_>, _: usize, _: &Head, _: &Deadline) -> Result<()> {
+    fn take(&mut self, _: &Heap<'_>, _: usize, _: &Head, _: &Limit) -> Result<()> {
         Ok(())
     }
 
@@ -73,11 +73,11 @@ const EARLY: usize = 128;
 
 impl Sink for &mut Vec<u8> {
     #[inline(always)]
-    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head, deadline: &Deadline) -> Result<()> {
+    fn take(&mut self, heap: &Heap<'_>, block: usize, head: &Head, limit: &Limit) -> Result<()> {
         self.clear();
         // Next time there is room for one of that length before it is known.
         let _ = self.try_reserve(EARLY / 2);
-        heap.append_value(block, head, self, deadline)
+        heap.append_value(block, head, self, limit)
     }
 
     #[inline(always)]
@@ -242,10 +242,10 @@ impl Heap<'_> {
     #[cold]
     #[inline(never)]
     pub(super) fn get(&self, hash: u64, key: &[u8], sink: &mut impl Sink, until: Until) -> Result<Option<Found>> {
-        let deadline = Deadline::new(until);
-        match self.look(hash, key, sink, &deadline) {
+        let limit = Limit::new(until);
+        match self.look(hash, key, sink, &limit) {
             Ok(found) => Ok(found),
-            Err(again) => self.look_again(hash, key, sink, &deadline, again),
+            Err(again) => self.look_again(hash, key, sink, &limit, again),
         }
     }
 
@@ -256,7 +256,7 @@ impl Heap<'_> {
         hash: u64,
         key: &[u8],
         sink: &mut impl Sink,
-        deadline: &Deadline,
+        limit: &Limit,
         mut again: Again,
     ) -> Result<Option<Found>> {
         let mut moment = None;
@@ -271,11 +271,11 @@ impl Heap<'_> {
             }
             match again {
                 Again::Failed(error) => return Err(error),
-                Again::Changed if deadline.is_over() => break,
+                Again::Changed if limit.is_over() => break,
                 Again::Changed if round > 100 => std::thread::yield_now(),
                 Again::Changed => std::hint::spin_loop(),
             }
-            match self.look(hash, key, sink, deadline) {
+            match self.look(hash, key, sink, limit) {
                 Ok(found) => return Ok(found),
                 Err(why) => again = why,
             }
@@ -289,14 +289,14 @@ impl Heap<'_> {
     }
 
     #[inline]
-    fn look(&self, hash: u64, key: &[u8], sink: &mut impl Sink, deadline: &Deadline) -> Result<Option<Found>, Again> {
+    fn look(&self, hash: u64, key: &[u8], sink: &mut impl Sink, limit: &Limit) -> Result<Option<Found>, Again> {
         let count = self.map.word(at::BUCKETS)?;
         if count_of(count) == 0 {
             self.refuse_half_repaired()?;
             fence(Ordering::Acquire);
             return if self.map.word(at::BUCKETS)? == count { Ok(None) } else { Err(Again::Changed) };
         }
-        let found = self.look_in(count_of(count), hash, key, sink, deadline);
+        let found = self.look_in(count_of(count), hash, key, sink, limit);
         match found {
             Ok(Some(found)) => Ok(found),
             // What was looked through may have been taken apart meanwhile, and what was read may have been anything.
@@ -325,7 +325,7 @@ impl Heap<'_> {
         hash: u64,
         key: &[u8],
         sink: &mut impl Sink,
-        deadline: &Deadline,
+        limit: &Limit,
     ) -> Result<Option<Option<Found>>, Again> {
         let mut line = self.line(bucket(hash, count))?;
         let mut words = [0; 8];
@@ -335,7 +335,7 @@ impl Heap<'_> {
             while candidates != 0 {
                 let nth = candidates.trailing_zeros() as usize;
                 candidates &= candidates - 1;
-                if let Some(found) = self.look_at(line + 8 * nth, hash, key, sink, deadline)? {
+                if let Some(found) = self.look_at(line + 8 * nth, hash, key, sink, limit)? {
                     return Ok(Some(found));
                 }
             }
@@ -360,7 +360,7 @@ impl Heap<'_> {
         hash: u64,
         key: &[u8],
         sink: &mut impl Sink,
-        deadline: &Deadline,
+        limit: &Limit,
     ) -> Result<Option<Option<Found>>, Again> {
         let slot = self.map.word(at)?;
         if slot == 0 || slot >> 40 != tag(hash) {
@@ -368,7 +368,7 @@ impl Heap<'_> {
         }
         let stamp = || self.map.word(block_of(slot).saturating_add(STAMP)).ok();
         let before = stamp();
-        let outcome = self.read_record(slot, key, sink, deadline);
+        let outcome = self.read_record(slot, key, sink, limit);
         fence(Ordering::Acquire);
         // Also before an error is believed. The stamp behind the slot, which may lead to the same block again, where meanwhile
         // other bytes looked like a stamp.
@@ -385,11 +385,11 @@ impl Heap<'_> {
         slot: u64,
         key: &[u8],
         sink: &mut impl Sink,
-        deadline: &Deadline,
+        limit: &Limit,
     ) -> Result<Option<Option<Found>>, Again> {
-        match self.read_one(block_of(slot), key, sink, deadline)? {
+        match self.read_one(block_of(slot), key, sink, limit)? {
             One::Is(outcome) => Ok(outcome),
-            One::NotYet { stamp, before } => self.read_before(stamp, before, key, sink, deadline),
+            One::NotYet { stamp, before } => self.read_before(stamp, before, key, sink, limit),
         }
     }
 
@@ -403,11 +403,11 @@ impl Heap<'_> {
         block: usize,
         key: &[u8],
         sink: &mut impl Sink,
-        deadline: &Deadline,
+        limit: &Limit,
     ) -> Result<Option<Option<Found>>, Again> {
         let outcome = match block {
             0 => Ok(One::Is(Some(None))),
-            block => self.read_one(block, key, sink, deadline),
+            block => self.read_one(block, key, sink, limit),
         };
         fence(Ordering::Acquire);
         let is_under_way = self.map.word(at::JOURNAL)? != 0;
@@ -426,7 +426,7 @@ impl Heap<'_> {
 
     /// What one record says of a key.
     #[inline]
-    fn read_one(&self, block: usize, key: &[u8], sink: &mut impl Sink, deadline: &Deadline) -> Result<One, Again> {
+    fn read_one(&self, block: usize, key: &[u8], sink: &mut impl Sink, limit: &Limit) -> Result<One, Again> {
         let mut copy = HeadAndKey::new();
         let stamp = self.map.word(block + STAMP)?;
         if stamp == 0 {
@@ -444,7 +444,7 @@ impl Heap<'_> {
         if head.kind == Kind::Removal || head.version <= self.map.word(at::FLOOR)? {
             return self.unless_changed(block, stamp, One::Is(Some(None)));
         }
-        let taken = sink.take(self, block, &head, deadline);
+        let taken = sink.take(self, block, &head, limit);
         let found = Found { version: head.version, kind: head.kind };
         let found = self.unless_changed(block, stamp, One::Is(Some(Some(found))))?;
         taken?;

@@ -74,7 +74,7 @@ use super::{Dict, DictOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::name::Source;
-use crate::segment;
+use crate::segment::{self, Until};
 use crate::spec::Access;
 use crate::sys::fence;
 
@@ -155,6 +155,9 @@ impl Dict {
     /// removed stays removed as far as anything left tells so; the report names the keys of which nothing does. A dict
     /// without damage is left as it is.
     ///
+    /// It waits for its lock up to 10 seconds, and takes as long as it takes to read the file a few
+    /// times and to write it: it has no deadline.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Busy`] while other handles for writing have it open;
@@ -205,7 +208,8 @@ impl Dict {
             if let Err(error) = plan::finish(map, &self.shape) {
                 report.add(None, Some(at::JOURNAL), error.kind().to_string());
             }
-            self.check_now(&mut report)?;
+            // However long it takes: others have it not open.
+            self.check_now(&mut report, Until::Forever)?;
             if report.is_whole() {
                 return Ok(report);
             }

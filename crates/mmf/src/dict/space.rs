@@ -1,7 +1,7 @@
 //! Space when there is none: what may be freed is freed, and spans that are almost empty are emptied.
 
 use super::heap::{NoBlock, State};
-use super::index::{LONGEST, Place, SLOTS, block_of, count_of};
+use super::index::{LONGEST, Place, SLOTS, block_of};
 use super::plan::Plan;
 use super::record::{self, BEFORE, HEAD, STAMP, SUM, VERSION};
 use super::shape::{at, class, number};
@@ -30,16 +30,19 @@ impl Writer<'_> {
     pub(super) fn sweep(&mut self, buckets: u64) -> Result<bool> {
         let (heap, map) = (self.heap, self.heap.map);
         let Some(first) = map.word(at::SWEEP)?.checked_sub(1) else { return Ok(false) };
-        let count = count_of(map.word(at::BUCKETS)?);
+        let (count, mut left) = heap.count_and_most_lines()?;
         let floor = map.word(at::FLOOR)?;
         let end = first.saturating_add(buckets).min(count);
-        let mut left = heap.most_lines();
         for bucket in first..end {
             self.begin_change()?;
             let mut line = Some(heap.line(bucket)?);
             for _ in 0..LONGEST {
                 let Some(at) = line else { break };
                 heap.one_line_less(&mut left)?;
+                if self.limit.spend() {
+                    // The next sweep begins with this bucket.
+                    return Ok(true);
+                }
                 let mut words = [0; 8];
                 map.read_words(at, &mut words)?;
                 self.plan.clear();
@@ -49,6 +52,8 @@ impl Writer<'_> {
                     if head.version <= floor {
                         self.plan.put(at + 8 * nth, 0);
                         self.free(block, head.in_spans, false)?;
+                        // Freed from a file, a value may be looked at.
+                        self.limit.spend_bytes(if head.in_spans { head.value_len } else { 0 });
                     }
                 }
                 if !self.plan.is_empty() {
@@ -74,17 +79,21 @@ impl Writer<'_> {
         }
         let (heap, map) = (self.heap, self.heap.map);
         let mut lines = 0_u64;
-        for span in 0..number(map.word(at::USED)?).min(heap.shape.spans) {
+        for span in 0..heap.spans_used()? {
             let State { class, live, .. } = heap.state(&Plan::new(), span)?;
             lines = lines.saturating_add(if class == class::LINES { live } else { 0 });
         }
         if lines <= map.word(at::LEN)? / SLOTS as u64 {
             return Ok(false);
         }
-        let (mut any, mut left) = (false, heap.most_lines());
-        for bucket in 0..count_of(map.word(at::BUCKETS)?) {
+        let (count, mut left) = heap.count_and_most_lines()?;
+        let mut any = false;
+        for bucket in 0..count {
+            if self.limit.spend() {
+                break;
+            }
             self.begin_change()?;
-            any |= heap.shorten(self.plan, bucket, &mut left)?;
+            any |= heap.shorten(self.plan, bucket, &mut left, &self.limit)?;
         }
         Ok(any)
     }
@@ -95,7 +104,7 @@ impl Writer<'_> {
         let (heap, shape) = (self.heap, self.heap.shape);
         let mut room = [0_u64; class::COUNT];
         let mut spans = Vec::new();
-        for span in 0..number(heap.map.word(at::USED)?).min(shape.spans) {
+        for span in 0..heap.spans_used()? {
             let State { class: of, live, .. } = heap.state(&Plan::new(), span)?;
             let Some(size) = class::size(of).filter(|_| of <= class::LAST) else { continue };
             let free = ((shape.span_size() / size) as u64).saturating_sub(live);
@@ -107,6 +116,9 @@ impl Writer<'_> {
         spans.sort_unstable();
         let had_pending = self.has_pending()?;
         for (_, span, of, _) in spans {
+            if self.limit.is_over() {
+                return Ok(false);
+            }
             if !self.can_be_emptied(span, of as u64)? || !self.move_all(span, of as u64)? {
                 continue;
             }
@@ -147,6 +159,9 @@ impl Writer<'_> {
         }
         self.plan.clear();
         for block in self.records_in(span, class)? {
+            if self.limit.spend() {
+                return Ok(false);
+            }
             let (head, key) = self.heap.key_at(block)?;
             if head.in_spans && self.slot_of(record::hash(self.heap.seed, &key), block)?.is_some() {
                 return Ok(false);
@@ -159,6 +174,9 @@ impl Writer<'_> {
     fn move_all(&mut self, span: usize, class: u64) -> Result<bool> {
         let mut moved = false;
         for block in self.records_in(span, class)? {
+            if self.limit.spend_bytes(class::size(class).unwrap_or(0)) {
+                break;
+            }
             moved |= self.move_one(block, class, span)?;
         }
         Ok(moved)

@@ -5,11 +5,13 @@ use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::heap::{Heap, State};
+use super::limit::{Limit, too_slow};
 use super::plan::Plan;
 use super::read::HeadAndKey;
 use super::record::{self, HEAD, Head, KEY_MAX, Kind, STAMP};
 use super::shape::{class, number};
 use crate::error::{ErrorKind, Result};
+use crate::segment::Until;
 
 /// No version is larger; a number that is was not written as one.
 pub(super) const VERSIONS: u64 = 1 << 62;
@@ -44,14 +46,23 @@ pub(super) struct Survey {
 }
 
 /// Copies that are used again, and how much was looked at.
-#[derive(Default)]
 pub(super) struct Room {
     value: Vec<u8>,
     /// How often each span was looked at as a part of a value.
     looks: Vec<u8>,
+    limit: Limit,
 }
 
 impl Room {
+    pub(super) fn new(until: Until) -> Room {
+        Room { value: Vec::new(), looks: Vec::new(), limit: Limit::new(until) }
+    }
+
+    /// Accounts for bytes that are looked at.
+    pub(super) fn spend(&self, heap: &Heap<'_>, bytes: usize) -> Result<()> {
+        if self.limit.spend_bytes(bytes) { Err(too_slow(heap.map, "check")) } else { Ok(()) }
+    }
+
     /// Whether a span may be looked at once more.
     fn look(&mut self, span: usize) -> bool {
         if self.looks.len() <= span {
@@ -88,7 +99,7 @@ impl Heap<'_> {
     /// What is in a block, of which no more than `size` bytes are a record's. A page that is gone has nothing whole.
     pub(super) fn block_at(&self, block: usize, size: usize, room: &mut Room) -> Result<Block> {
         match self.look_into(block, size, room) {
-            Err(error) if matches!(error.kind(), ErrorKind::NoSpace) => Err(error),
+            Err(error) if matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::Timeout { .. }) => Err(error),
             Err(_) => Ok(Block::Broken(None)),
             Ok(found) => Ok(found),
         }
@@ -99,7 +110,7 @@ impl Heap<'_> {
         if !self.is_old(head.version, self.map.word(block + STAMP)?) {
             return Ok(true);
         }
-        Ok(matches!(self.block_at(block, size, &mut Room::default())?, Block::Whole(_)))
+        Ok(matches!(self.block_at(block, size, &mut Room::new(Until::Forever))?, Block::Whole(_)))
     }
 
     fn look_into(&self, block: usize, size: usize, room: &mut Room) -> Result<Block> {
@@ -121,6 +132,7 @@ impl Heap<'_> {
             None => self.map.read_to_vec(block + HEAD, head.key_len)?,
         };
         let sum = head.checksum ^ record::place(block, stamp);
+        room.spend(self, if head.in_spans { 0 } else { head.value_len })?;
         let whole = if head.in_spans {
             Some(sum) == self.sum_of_spans(block, &head, &key, room)?
         } else {
@@ -143,6 +155,7 @@ impl Heap<'_> {
                 return Ok(None);
             }
             let len = left.min(self.shape.span_size());
+            room.spend(self, len)?;
             room.value.clear();
             self.map.append_to(self.shape.span(span), len, &mut room.value)?;
             hasher.update(&room.value);
@@ -154,7 +167,8 @@ impl Heap<'_> {
     /// Looks through all spans.
     pub(super) fn survey(&self, trust: Trust) -> Result<Survey> {
         let mut survey = Survey::default();
-        let mut room = Room::default();
+        // What is damaged is made whole however long it takes.
+        let mut room = Room::new(Until::Forever);
         for span in 0..self.spans_there() {
             let class = self.state(&Plan::new(), span).map_or(class::FREE, |state| state.class);
             let size = class::size(class).filter(|_| class <= class::LAST);

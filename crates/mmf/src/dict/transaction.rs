@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Dict;
 use super::iter::Entries;
+use super::limit::too_slow;
 use super::pending::Changes;
 use super::plan::Plan;
 use super::record::Kind;
@@ -99,7 +100,7 @@ impl Dict {
 /// The read lock. Dropped, it is released.
 pub(super) struct Reader<'a> {
     dict: &'a Dict,
-    _mine: Mine<'a>,
+    _mine: Mine<'a, false>,
 }
 
 impl<'a> Reader<'a> {
@@ -117,6 +118,10 @@ impl<'a> Reader<'a> {
             // A writer has died; what it began is finished first.
             drop(reader);
             drop(Writer::lock(dict, &mut Plan::new(), until, "read")?);
+            // A peer may begin changes as fast as they are finished.
+            if until.is_over() {
+                return Err(too_slow(&segment.map, "read"));
+            }
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Dict;
+use super::limit::{LEAST, Limit};
 use super::record::Kind;
 use super::ring::{self, Next};
 use super::shape::at;
 use crate::error::Result;
+use crate::segment::Until;
 use crate::spec::Access;
 
 /// The longest sleep of one who watches: whoever should wake it may have died.
@@ -133,13 +135,15 @@ impl Changes<'_> {
             Access::ReadWrite => Some(segment.participant("watch")?.slot()),
             Access::ReadOnly | Access::CopyOnWrite => None,
         };
+        let limit =
+            Limit::new(deadline.map_or(Until::Forever, |deadline| Until::At(deadline.max(Instant::now() + LEAST))));
         loop {
-            if let Some(change) = self.next_there()? {
+            if let Some(change) = self.next_there(&limit)? {
                 return Ok(Some(change));
             }
             let ticket = me.map(|me| segment.or_gone(segment.changes.ticket(me), "watch")).transpose()?;
             // Again, since a writer that came before the ticket wakes nobody.
-            if let Some(change) = self.next_there()? {
+            if let Some(change) = self.next_there(&limit)? {
                 return Ok(Some(change));
             }
             let left = match deadline {
@@ -156,8 +160,9 @@ impl Changes<'_> {
         }
     }
 
-    /// The next change that is there already.
-    fn next_there(&mut self) -> Result<Option<Change>> {
+    /// The next change that is there already, looked for among those of other keys until the time
+    /// is over.
+    pub(super) fn next_there(&mut self, limit: &Limit) -> Result<Option<Change>> {
         loop {
             match ring::next(&self.dict.heap(), self.position)? {
                 Next::Nothing => return Ok(None),
@@ -171,6 +176,9 @@ impl Changes<'_> {
                     let Some(kind) = event.kind else { return Ok(Some(Change::Cleared { version })) };
                     let key = String::from_utf8_lossy(&event.key);
                     if !self.watched.has(&key) {
+                        if limit.spend() {
+                            return Ok(None);
+                        }
                         continue;
                     }
                     let key = key.into_owned();

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Dict;
 use super::heap::{Heap, LINK, NoBlock};
 use super::index::{Place, count_of, slot_for};
+use super::limit::{Limit, too_slow};
 use super::plan::{self, Plan};
 use super::read::{HeadAndKey, same};
 use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
@@ -58,7 +59,8 @@ pub(super) struct Writer<'a> {
     changed: bool,
     /// See `at::DURABLE`.
     pub(super) durable: u64,
-    _mine: Mine<'a>,
+    pub(super) limit: Limit,
+    _mine: Mine<'a, true>,
 }
 
 impl<'a> Writer<'a> {
@@ -67,6 +69,7 @@ impl<'a> Writer<'a> {
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
         let mine = Writer::enter(dict, until, doing)?;
         let mut writer = Writer::holding(mine, dict, plan);
+        writer.limit.set(until);
         writer.begin()?;
         Ok(writer)
     }
@@ -79,7 +82,7 @@ impl<'a> Writer<'a> {
 
     /// Takes the lock. What follows is that it is [held](Writer::holding).
     #[inline(always)]
-    pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Mine<'a>> {
+    pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Mine<'a, true>> {
         let segment = &dict.segment;
         segment.participant(doing)?;
         let mine = Mine::mark(segment, doing)?;
@@ -87,11 +90,11 @@ impl<'a> Writer<'a> {
         Ok(mine)
     }
 
-    /// The holder of the lock, which it releases when it is dropped. Apart from [`lock`](Writer::lock) for those who would lose
-    /// time by its being moved.
+    /// The holder of the lock, which it releases when it is dropped. It has no [limit](Limit) yet.
+    /// Apart from [`lock`](Writer::lock) for those who would lose time by its being moved.
     #[inline(always)]
-    pub(super) fn holding(mine: Mine<'a>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
-        Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, _mine: mine }
+    pub(super) fn holding(mine: Mine<'a, true>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
+        Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, limit: Limit::unset(), _mine: mine }
     }
 
     /// Brings what a dead writer left half done to its end.
@@ -146,6 +149,7 @@ impl<'a> Writer<'a> {
                 return Ok(Some(version));
             }
         }
+        self.limit.set(self.dict.usual());
         if self.is_clean() && self.are_in_vain(changes)? {
             return Ok(None);
         }
@@ -158,7 +162,14 @@ impl<'a> Writer<'a> {
                 Err(NoBlock::Failed(error)) => return Err(error),
                 Err(NoBlock::Full(_)) => {}
             }
-            if !self.make_space()? {
+            if self.limit.is_over() {
+                // One that needs no space may still succeed.
+                return match changes {
+                    [Step { value: None, .. }] => self.apply_without_space(changes),
+                    _ => Err(too_slow(self.heap.map, "change")),
+                };
+            }
+            if !self.make_space()? && !self.limit.is_over() {
                 break;
             }
         }
@@ -202,7 +213,9 @@ impl<'a> Writer<'a> {
             self.begin_change()?;
             let made = match count {
                 0 => self.begin_boot().map_err(NoBlock::from).and_then(|()| self.heap.begin_index(self.plan)),
-                _ => self.heap.split(self.plan),
+                // What is left to be split is left to later changes.
+                _ if self.limit.spend() => return Ok(()),
+                _ => self.heap.split(self.plan, &self.limit),
             };
             match made {
                 Ok(()) => {}
@@ -233,6 +246,9 @@ impl<'a> Writer<'a> {
         let mut freed = Few::with_room_for(changes.len());
         let mut told = Few::with_room_for(changes.len());
         for (nth, change) in changes.iter().enumerate() {
+            if together && self.limit.spend_bytes(change.value.map_or(0, |(_, value)| value.len())) {
+                return Err(too_slow(map, "change").into());
+            }
             if far && nth % AHEAD == 0 {
                 self.fetch(&changes[nth..changes.len().min(nth + AHEAD)], buckets);
             }

@@ -35,10 +35,19 @@
 //!
 //! Who waits longer than a millisecond asks whether the holders live, and clears the slot of one that does not
 //! ([`Lock::scrub`], under that slot's token). All of it can be done again, so a reaper may die as well.
+//!
+//! # Forged holders
+//!
+//! A peer can store the slot of a living handle in the word, or a count of readers in its slot. A
+//! handle that waits, and finds there what none of its threads holds, takes it out
+//! ([`Lock::disown`]). A handle that makes no call takes out nothing: to its peers it is a holder
+//! that does not let go.
 
 mod patience;
 mod raw;
 mod readers;
+mod stale;
+pub(crate) mod threads;
 
 use patience::Wait;
 pub(crate) use patience::{Reap, Refused, Until};
@@ -77,8 +86,9 @@ impl Held {
     }
 }
 
+/// For what a lock is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
     Read,
     Write,
 }
@@ -99,6 +109,10 @@ pub(crate) struct Lock {
     word: Cell<u64>,
     queue: Queue,
     readers: Readers,
+    /// See [`threads`].
+    place: usize,
+    /// For [`disown`](Lock::disown).
+    disowning: threads::OneAtATime,
 }
 
 impl Lock {
@@ -108,13 +122,16 @@ impl Lock {
     pub(crate) unsafe fn new(map: &Mapping, places: Places, bells: &Arc<Bells>) -> Result<Lock> {
         // SAFETY: the caller's promise, passed on.
         let flag = unsafe { Flag::new(map, places.word, SLEEPERS) }?;
+        let place = threads::next_place();
         Ok(Lock {
             // SAFETY: the caller's promise, passed on.
             word: unsafe { map.cell(places.word) }?,
             // SAFETY: the caller's promise, passed on.
             queue: unsafe { Queue::new(map, places.queue, flag, bells) }?,
             // SAFETY: the caller's promise, passed on.
-            readers: unsafe { Readers::new(map, places) }?,
+            readers: unsafe { Readers::new(map, places, place) }?,
+            place,
+            disowning: threads::OneAtATime::new(),
         })
     }
 
@@ -144,7 +161,7 @@ impl Lock {
 
     /// The same, waiting.
     pub(crate) fn read(&self, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
-        self.wait(Mode::Read, me, until, reap)
+        self.wait(Mode::Read, me, &mut Wait::new(until), reap, |passing| self.read_passing(me, passing))
     }
 
     /// Takes the write lock if nothing at all is in the word, and tells whether. Released by
@@ -156,10 +173,12 @@ impl Lock {
 
     /// The same whatever is in the word, waiting if need be.
     pub(crate) fn write(&self, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
-        match self.enter(me, 0)? {
-            Some(word) => self.drain(me, word, until, reap),
-            None => self.wait(Mode::Write, me, until, reap),
+        if let Some(word) = self.enter(me, 0)? {
+            return self.drain(me, word, until, reap);
         }
+        let mut wait = Wait::new(until);
+        let word = self.wait(Mode::Write, me, &mut wait, reap, |passing| self.enter(me, passing))?;
+        self.drain(me, word, wait.until, reap)
     }
 
     /// A reader that has counted itself: whether it is inside.
@@ -261,28 +280,46 @@ impl Lock {
         Ok(slot_of(self.word.load()?))
     }
 
-    /// The long way in.
+    /// The long way in. The caller's thread uses the lock ([`threads`]), and does so again behind
+    /// this; in between only while it tries.
     #[cold]
     #[inline(never)]
-    fn wait(&self, mode: Mode, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
-        let mut wait = Wait::new(until);
+    fn wait<T>(
+        &self,
+        mode: Mode,
+        me: &Seat,
+        wait: &mut Wait,
+        reap: Reap<'_>,
+        attempt: impl Fn(u64) -> Result<Option<T>, Fault>,
+    ) -> Result<T, Refused> {
+        me.end(mode);
+        let got = self.wait_aside(mode, me, wait, reap, attempt);
+        if got.is_err() {
+            me.begin(mode);
+        }
+        got
+    }
+
+    fn wait_aside<T>(
+        &self,
+        mode: Mode,
+        me: &Seat,
+        wait: &mut Wait,
+        reap: Reap<'_>,
+        attempt: impl Fn(u64) -> Result<Option<T>, Fault>,
+    ) -> Result<T, Refused> {
         loop {
             let ticket = wait.ticket(&self.queue, me.slot)?;
             let passing = if wait.is_long() || wait.last_try { HURRY } else { 0 };
             // A reader that counts itself and has to take that back would wake all who sleep.
-            let open = self.word.load()? & (WRITER | (HURRY & !passing)) == 0;
-            match mode {
-                _ if !open => {}
-                Mode::Read => {
-                    if let Some(held) = self.read_passing(me, passing)? {
-                        return Ok(held);
-                    }
+            if self.word.load()? & (WRITER | (HURRY & !passing)) == 0 {
+                me.begin(mode);
+                let tried = attempt(passing);
+                if let Ok(Some(got)) = tried {
+                    return Ok(got);
                 }
-                Mode::Write => {
-                    if let Some(word) = self.enter(me, passing)? {
-                        return self.drain(me, word, wait.until, reap);
-                    }
-                }
+                me.end(mode);
+                tried?;
             }
             let writer = self.writer()?;
             if passing != 0 && writer.is_some() {
@@ -322,7 +359,7 @@ impl Lock {
 
     /// Takes `me` out of the word, if it is there.
     fn leave(&self, me: &Seat) -> Result<(), Fault> {
-        self.word.change(|word| if word & WRITER == me.tag { word & !WRITER } else { word })?;
+        self.take_out(me)?;
         self.queue.wake_all()
     }
 

@@ -324,11 +324,7 @@ impl Lock {
 
     /// Tells others that it leaves.
     pub(crate) fn tell_leaving(&self, me: &Seat, writes: bool) -> Result<(), Fault> {
-        if writes {
-            self.word.change(|word| if word & WRITER == me.tag { word & !WRITER } else { word })
-        } else {
-            me.readers.add(u32::MAX).map(drop)
-        }
+        if writes { self.take_out(me) } else { me.readers.add(u32::MAX).map(drop) }
     }
 
     /// Those who wait may try again.

@@ -21,6 +21,8 @@ pub(crate) struct Seat {
     pub(super) group: u64,
     /// While it has the write lock, what is thought to be in the word: `tag` unless more was there when it was taken.
     pub(super) held: AtomicU64,
+    /// See [`threads`](super::threads).
+    pub(super) place: usize,
 }
 
 impl Seat {
@@ -34,26 +36,28 @@ impl Seat {
 pub(crate) struct Readers {
     counts: Vec<Cell<u32>>,
     occupied: [Cell<u64>; SLOTS / GROUP],
+    place: usize,
 }
 
 impl Readers {
     /// # Safety
     ///
     /// As [`Mapping::cell`].
-    pub(super) unsafe fn new(map: &Mapping, places: Places) -> Result<Readers> {
+    pub(super) unsafe fn new(map: &Mapping, places: Places, place: usize) -> Result<Readers> {
         // SAFETY: the caller's promise, passed on.
         let count = |slot: usize| unsafe { map.cell(places.readers + slot * places.stride) };
         // SAFETY: the caller's promise, passed on.
         let word = |group: usize| unsafe { map.cell(places.occupied + 8 * group) };
         let occupied = [word(0)?, word(1)?, word(2)?, word(3)?];
-        Ok(Readers { counts: (0..SLOTS).map(count).collect::<Result<_>>()?, occupied })
+        Ok(Readers { counts: (0..SLOTS).map(count).collect::<Result<_>>()?, occupied, place })
     }
 
     /// The place of a participant that has taken this slot.
     pub(crate) fn seat(&self, slot: usize) -> Option<Seat> {
         let readers = self.counts.get(slot)?.clone();
         let tag = tag(slot);
-        Some(Seat { slot, tag, held: AtomicU64::new(tag), readers, group: 1 << (FIRST_READERS + slot / GROUP) })
+        let (held, group) = (AtomicU64::new(tag), 1 << (FIRST_READERS + slot / GROUP));
+        Some(Seat { slot, tag, held, readers, group, place: self.place })
     }
 
     /// A slot of these groups that holds read locks.

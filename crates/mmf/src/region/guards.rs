@@ -29,12 +29,12 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// The lock for reading. Dropped, it is released.
 pub struct ReadGuard<'a> {
-    mine: Mine<'a>,
+    mine: Mine<'a, false>,
 }
 
 /// The lock for writing. Dropped, it is released, and others see what was changed; dropped by a panic, it leaves poison.
 pub struct WriteGuard<'a> {
-    mine: Mine<'a>,
+    mine: Mine<'a, true>,
 }
 
 impl<'a> ReadGuard<'a> {
@@ -67,13 +67,13 @@ impl<'a> ReadGuard<'a> {
     /// Somebody is in the way, or was.
     #[cold]
     #[inline(never)]
-    fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
+    fn wait(mine: Mine<'a, false>, until: Until) -> Result<Self, LockError<Self>> {
         let held = mine.segment().wait_to_read(until, "lock").map_err(LockError::Failed)?;
         ReadGuard::told(mine, held)
     }
 
     #[inline]
-    fn told(mine: Mine<'a>, held: Held) -> Result<Self, LockError<Self>> {
+    fn told(mine: Mine<'a, false>, held: Held) -> Result<Self, LockError<Self>> {
         let guard = ReadGuard { mine };
         if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
@@ -122,7 +122,7 @@ impl<'a> WriteGuard<'a> {
     /// Somebody is in the way, or was.
     #[cold]
     #[inline(never)]
-    fn wait(mine: Mine<'a>, until: Until) -> Result<Self, LockError<Self>> {
+    fn wait(mine: Mine<'a, true>, until: Until) -> Result<Self, LockError<Self>> {
         let held = mine.segment().wait_to_write(until, "lock").map_err(LockError::Failed)?;
         let guard = WriteGuard { mine };
         if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }

@@ -43,7 +43,7 @@ use super::layout::{SLOTS, at};
 use super::participants::{Participant, reap};
 use super::{Segment, Until};
 use crate::error::Result;
-use crate::lock::Refused;
+use crate::lock::{Mode, Refused};
 use crate::mapping::{Cell, Mapping};
 use crate::name::Source;
 use crate::sys;
@@ -210,9 +210,12 @@ impl Segment {
         if others_live && self.has_checked_participant().map_err(Refused::Failed)? {
             return Ok(());
         }
-        self.write_lock_as(participant, until)?;
-        let renewed = self.renew_locked(&this);
-        let unlocked = self.unlock_as(participant);
+        // No guard's mark does it: this handle is not attached yet.
+        participant.seat().begin(Mode::Write);
+        let done =
+            self.write_lock_as(participant, until).map(|_| (self.renew_locked(&this), self.unlock_as(participant)));
+        participant.seat().end(Mode::Write);
+        let (renewed, unlocked) = done?;
         Ok(renewed.and(unlocked).and_then(|()| self.changes.wake_all())?)
     }
 

@@ -64,7 +64,7 @@ pub(crate) struct Segment {
     checked: AtomicBool,
     /// By what threads know that they have the lock: a copied file has its original's id, and is another segment; and
     /// what a forked child's thread has of its parent's marks says nothing of the child's own locks.
-    pub(crate) mark: u128,
+    pub(crate) mark: u64,
     /// Taken at the first lock or wait.
     participant: OnceLock<Participant>,
     /// What becomes the participant.
@@ -192,6 +192,9 @@ impl Segment {
         let last_boot = unsafe { LastBoot::new(&map) }?;
         let forks = sys::watch_forks();
         let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()? ^ (u128::from(forks) << 96);
+        // Half as long, so that a lock stores one word; by chance two are the same once in 2^64.
+        let half = |shift: u32| u64::try_from(mark >> shift & u128::from(u64::MAX)).unwrap_or_default();
+        let mark = half(0) ^ half(64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (participant, own_participant) = (OnceLock::new(), OnceLock::new());
         let mut joining = Joining::default();
         if writable {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::participants::poison_if_half_made;
 use super::{Held, Participant, Seat, Segment, Until, layout};
 use crate::error::{Error, Result};
 use crate::lock::{LockWords, OwnLock, Reap, Refused};
@@ -31,7 +32,7 @@ impl Segment {
             until = until.fixed();
             self.lock.wait_for(me, until, &attempt, reap)?;
         }
-        let inside = self.inherit(until, reap).and_then(|()| {
+        let inside = self.inherit(me, until, reap).and_then(|()| {
             self.lock.tell_inside(me, writes)?;
             Ok(Held { poisoned: self.lock.is_poisoned()? })
         });
@@ -45,11 +46,20 @@ impl Segment {
 
     /// A writer that is still told to be inside is dead, and the system released its lock: its change is looked at before
     /// anybody makes another. The system may release the token later.
-    fn inherit(&self, until: Until, reap: Reap<'_>) -> Result<(), Refused> {
+    fn inherit(&self, me: &Seat, until: Until, reap: Reap<'_>) -> Result<(), Refused> {
         let deadline = until.deadline();
         let since = Instant::now();
         while let Some(gone) = self.lock.writer()? {
-            if reap(gone).map_err(Refused::Failed)? && self.lock.writer()?.is_none() {
+            let cleared = if gone == me.slot() {
+                // The caller has the user's lock, so none of this handle's threads is inside to
+                // write: a peer stored this.
+                poison_if_half_made(self, gone)?;
+                self.lock.tell_leaving(me, true)?;
+                true
+            } else {
+                reap(gone).map_err(Refused::Failed)?
+            };
+            if cleared && self.lock.writer()?.is_none() {
                 break;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {

@@ -115,10 +115,12 @@ fn move_in(segment: &Segment, slot: usize) -> Result<()> {
     segment.or_gone(segment.lock.readers().set_occupied(slot, true), doing)
 }
 
-/// Clears the slot of a participant if it is dead, and tells whether it was.
+/// Clears the slot of a participant if it is dead, and tells whether it was. Of this one it clears,
+/// whichever slot is asked about, what a peer forged.
 pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) -> Result<bool> {
+    let disowned = segment.or_gone(disown(segment, participant.seat()), "recover")?;
     if slot == participant.slot() || participant.tokens.is_alive(slot)? {
-        return Ok(false);
+        return Ok(disowned);
     }
     // Seized, nobody moves in; if this process dies, the next does it all again, and so may another at the same time.
     let Some(_seized) = participant.tokens.seize(slot)? else { return Ok(false) };
@@ -128,19 +130,32 @@ pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) ->
     Ok(true)
 }
 
+/// Clears what says that this handle has the lock, where none of its threads has it.
+pub(super) fn disown(segment: &Segment, me: &Seat) -> Result<bool, crate::sys::guard::Fault> {
+    // The forged writer may stand in the place of one that was changing something: readers are
+    // told, as after a death.
+    segment.lock.disown(me, || poison_if_half_made(segment, me.slot()).map(drop))
+}
+
 /// Clears what a dead participant left. The caller has its token, or shares it with others who do the same; if it dies as
 /// well, the next does it all again. So each step is an exchange that does nothing where another was faster, who may have
 /// let a third one in since.
 fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {
+    // First of all: who does this again after it finds a change that is complete.
+    let half_made = poison_if_half_made(segment, slot)?;
+    segment.lock.scrub(slot)?;
+    if half_made { segment.changes.wake_all() } else { Ok(()) }
+}
+
+/// Poisons if a change is half made and that slot is in the word as its writer; whether it was.
+pub(super) fn poison_if_half_made(segment: &Segment, slot: usize) -> Result<bool, crate::sys::guard::Fault> {
     let version = segment.version.load()?;
-    // First of all: who does this again after the next step finds a change that is complete.
     let half_made = version % 2 != 0 && segment.lock.poison_for(slot)?;
     if half_made {
         // Poisoned, the change is over as well: readers without a lock would wait for its end for ever.
         segment.version.compare_exchange(version, version.wrapping_add(1))?;
     }
-    segment.lock.scrub(slot)?;
-    if half_made { segment.changes.wake_all() } else { Ok(()) }
+    Ok(half_made)
 }
 
 impl Drop for Segment {

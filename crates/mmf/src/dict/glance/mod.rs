@@ -17,15 +17,14 @@ mod set;
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 
-use super::fetch::Deadline;
 use super::heap::Heap;
 use super::index::{block_of, bucket, count_of, tag_in_upper_half};
+use super::limit::Limit;
 use super::read::{Found, Sink, has_its_sum};
 use super::record::{HEAD, Head, STAMP, VERSION};
 use super::shape::{LINE, at, number};
 use super::write::{Old, Step, Writer};
 use crate::mapping::{Glance, PIECE};
-use crate::segment::Until;
 use crate::sys::fence;
 use crate::sys::guard::Matches;
 
@@ -72,7 +71,7 @@ impl Heap<'_> {
                 if value_len > PIECE {
                     return None;
                 }
-                sink.take(self, block, &Head::of(version, what, sum)?, &Deadline::new(Until::Forever)).ok()?;
+                sink.take(self, block, &Head::of(version, what, sum)?, &Limit::unset()).ok()?;
                 fence(Ordering::Acquire);
                 let is_same = map.word(slot)? == slots.word && map.word(block + STAMP)? == stamp;
                 return (is_same && sink.value().is_none_or(is_sound)).then_some(found);

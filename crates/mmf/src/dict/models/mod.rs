@@ -238,6 +238,7 @@ impl Handles {
             fences: false,
             memory: Some(memory),
             timeouts: 3,
+            uses: false,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod death;
 mod exclusion;
+mod forged;
 mod hurry;
 mod queue;
 mod recovery;
@@ -39,11 +40,16 @@ struct Bounds {
 
 /// Runs `model` in every order of events within `bounds`. It is given the handles of as many processes as it can have.
 fn check(bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Copy + Send + Sync + 'static) {
-    check_with(Loads::Old, bounds, model);
-    check_with(Loads::Latest, bounds, model);
+    check_with(Loads::Old, bounds, false, model);
+    check_with(Loads::Latest, bounds, false, model);
 }
 
-fn check_with(loads: Loads, bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Send + Sync + 'static) {
+fn check_with(
+    loads: Loads,
+    bounds: Bounds,
+    uses: bool,
+    model: impl Fn(&[Arc<Segment>; SLOTS]) + Send + Sync + 'static,
+) {
     let handles = handles();
     let plan = Plan {
         bases: handles.iter().map(|handle| handle.map.as_ptr().addr()).collect(),
@@ -56,6 +62,7 @@ fn check_with(loads: Loads, bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS
         fences: true,
         memory: None,
         timeouts: bounds.timeouts,
+        uses,
     };
     let mut builder = Builder::new();
     builder.preemption_bound = Some(bounds.preemptions);

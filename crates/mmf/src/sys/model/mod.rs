@@ -13,10 +13,12 @@
 mod bells;
 pub(crate) mod memory;
 mod tokens;
+mod uses;
 mod words;
 
 pub(crate) use bells::{Bells, Rings};
 pub(crate) use tokens::Tokens;
+pub(crate) use uses::{one_at_a_time, use_lock, uses_of_lock};
 pub(crate) use words::{Word, peek};
 
 use std::cell::{Cell, RefCell};
@@ -69,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) memory: Option<memory::Ground>,
     /// How many of a thread's sleeps end at their bounds.
     pub(crate) timeouts: u32,
+    /// Whether threads tell which locks they use. Without, each may use all of them.
+    pub(crate) uses: bool,
 }
 
 /// The shared things of one run of a model.
@@ -77,6 +81,7 @@ struct World {
     bells: bells::State,
     tokens: tokens::State,
     memory: Option<memory::State>,
+    uses: Option<uses::State>,
     timeouts: u32,
 }
 
@@ -100,6 +105,8 @@ struct Me {
     /// Sleeps since time was last told to pass, and how often it was.
     sleeps: Cell<u32>,
     lapses: Cell<u32>,
+    /// Where it tells which locks it uses.
+    record: Cell<Option<usize>>,
 }
 
 loom::thread_local! {
@@ -113,6 +120,7 @@ pub(crate) fn begin(plan: &Plan) {
         bells: bells::State::new(plan),
         tokens: tokens::State::default(),
         memory: plan.memory.as_ref().map(memory::State::new),
+        uses: plan.uses.then(uses::State::default),
         timeouts: plan.timeouts,
     };
     WORLD.with(|cell| cell.replace(Some(Rc::new(world))));

@@ -1,0 +1,227 @@
+//! [`Limit`]: until when a call may work, beside waiting for its lock.
+//!
+//! Whoever may write to a dict can make it as large as its capacity, and forge an index that leads
+//! to the same records again and again. Two bounds end every scan:
+//!
+//! 1. Of what exists. An index has no more lines than the spans that were ever taken hold, and all
+//!    entries together have no more bytes. More is damage
+//!    ([`Heap::most_lines`](super::heap::Heap::most_lines)).
+//! 2. Of time. A call waits for its lock for as long as the timeout says, and then works for as
+//!    long again, at least for [`LEAST`]. Each step of a scan calls [`spend`](Limit::spend).
+//!
+//! A call that has not changed anything yet ends with [`ErrorKind::Timeout`]. Maintenance
+//! (sweeping, splitting and shortening buckets, emptying spans) stops and is continued by a later
+//! call.
+//!
+//! The clock is read once for [`AT_ONCE`] units of work, the first time when the first of these are
+//! done: a call that does less never reads it.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind};
+use crate::mapping::Mapping;
+use crate::segment::Until;
+
+/// How long a call may work, however short its timeout is.
+pub(super) const LEAST: Duration = Duration::from_millis(50);
+
+/// Units of work between two looks at the clock: lines of the index, records, and each [`UNIT`]
+/// bytes of values.
+const AT_ONCE: u32 = 64;
+
+/// Bytes of a value that are one unit of work.
+const UNIT: usize = 1024;
+
+/// Until when a call may work.
+pub(super) struct Limit {
+    until: Cell<Until>,
+    /// Units of work since the last look at the clock.
+    spent: Cell<u32>,
+    is_set: Cell<bool>,
+}
+
+impl Limit {
+    /// Until then, or for so long from the first look at the clock on.
+    #[inline]
+    pub(super) fn new(until: Until) -> Limit {
+        Limit { until: Cell::new(until), spent: Cell::new(0), is_set: Cell::new(true) }
+    }
+
+    /// None yet. The fast path of a change never needs one, and copies nothing for it.
+    #[inline(always)]
+    pub(super) fn unset() -> Limit {
+        Limit { until: Cell::new(Until::Forever), spent: Cell::new(0), is_set: Cell::new(false) }
+    }
+
+    /// Sets the limit, unless there is one.
+    #[inline]
+    pub(super) fn set(&self, until: Until) {
+        if !self.is_set.replace(true) {
+            self.until.set(until);
+        }
+    }
+
+    /// Adds a unit of work; whether the time is over.
+    #[inline]
+    pub(super) fn spend(&self) -> bool {
+        self.spend_more(1)
+    }
+
+    /// Adds the work of so many bytes; whether the time is over.
+    #[inline]
+    pub(super) fn spend_bytes(&self, bytes: usize) -> bool {
+        self.spend_more(u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
+    #[inline]
+    fn spend_more(&self, units: u32) -> bool {
+        let spent = self.spent.get().saturating_add(units);
+        self.spent.set(spent);
+        spent >= AT_ONCE && self.is_over()
+    }
+
+    /// Reads the clock.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn is_over(&self) -> bool {
+        let now = Instant::now();
+        let deadline = match self.until.get() {
+            Until::At(deadline) => Some(deadline),
+            Until::Now => now.checked_add(LEAST),
+            Until::After(timeout) => now.checked_add(timeout.max(LEAST)),
+            Until::Forever => None,
+        };
+        self.until.set(deadline.map_or(Until::Forever, Until::At));
+        let is_over = deadline.is_some_and(|deadline| now >= deadline);
+        // Once it is over, each further unit says so.
+        self.spent.set(if is_over { AT_ONCE } else { 0 });
+        is_over
+    }
+}
+
+/// A call that was to read all of a dict, or to change it, did not end in time.
+#[cold]
+#[inline(never)]
+pub(super) fn too_slow(map: &Mapping, doing: &'static str) -> Error {
+    map.name_it(Error::new(ErrorKind::Timeout { holder: None }, doing)).with_help("give the handle a longer timeout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dict::plan::Plan;
+    use crate::dict::shape::at;
+    use crate::dict::write::Writer;
+    use crate::dict::{Dict, Watched};
+    use crate::name::Name;
+
+    /// The time is over once some work is done.
+    fn over() -> Limit {
+        Limit::new(Until::At(Instant::now()))
+    }
+
+    fn dict(name: &str, entries: usize) -> Dict {
+        let name = Name::local(format!("limit {name} {}", std::process::id())).unwrap();
+        let dict = Dict::create_new(name, 4 << 20).unwrap();
+        (0..entries).for_each(|nth| dict.set_bytes(&format!("key {nth}"), b"value").map(drop).unwrap());
+        dict
+    }
+
+    #[test]
+    fn the_time_is_over_once_the_timeout_has_passed_and_stays_so() {
+        for until in [Until::Now, Until::After(Duration::ZERO), Until::At(Instant::now() + LEAST)] {
+            let limit = Limit::new(until);
+            let began = Instant::now();
+            while !limit.spend() {
+                assert!(began.elapsed() < 100 * LEAST);
+            }
+            assert!(limit.spend() && limit.is_over());
+        }
+        let limit = Limit::new(Until::Forever);
+        assert!((0..10_000).all(|_| !limit.spend()) && !limit.spend_bytes(usize::MAX));
+    }
+
+    #[test]
+    fn who_looks_at_everything_is_told_that_the_time_is_over() {
+        let dict = dict("scan", 1000);
+        for values in [false, true] {
+            let error = dict.heap().scan_still(values, &over()).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Timeout { holder: None }), "{error}");
+            assert_eq!(dict.heap().scan_still(values, &Limit::new(Until::Forever)).unwrap().len(), 1000);
+        }
+        let error = dict.check_now(&mut crate::Report::default(), Until::At(Instant::now())).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Timeout { holder: None }), "{error}");
+    }
+
+    #[test]
+    fn a_sweep_whose_time_is_over_is_continued_by_the_next() {
+        let dict = dict("sweep", 2000);
+        let map = &dict.segment.map;
+        let mut plan = Plan::new();
+        let floor = map.word(at::COMMIT).unwrap();
+        // As `clear` does it, which sweeps as well.
+        [(at::FLOOR, floor), (at::LEN, 0), (at::SWEEP, 1)]
+            .iter()
+            .for_each(|(at, value)| map.put_word(*at, *value).unwrap());
+        let mut rounds = 0;
+        while map.word(at::SWEEP).unwrap() != 0 {
+            let mut writer = Writer::lock(&dict, &mut plan, Until::At(Instant::now()), "sweep").unwrap();
+            assert!(writer.sweep(u64::MAX).unwrap());
+            rounds += 1;
+        }
+        assert!((3..200).contains(&rounds), "{rounds}");
+        assert!(dict.check().unwrap().is_whole());
+        assert_eq!(dict.stats().unwrap().used, 0);
+    }
+
+    #[test]
+    fn buckets_are_split_and_shortened_as_far_as_there_is_time() {
+        let dict = dict("split", 2000);
+        let mut plan = Plan::new();
+        let count = || dict.segment.map.word(at::BUCKETS).unwrap();
+        let (before, limit) = (count(), over());
+        while !limit.spend() {}
+        dict.heap().split(&mut plan, &limit).unwrap();
+        assert!(!dict.heap().shorten(&mut plan, 0, &mut 100, &limit).unwrap());
+        assert_eq!(count(), before);
+        // A change is made all the same.
+        let mut writer = Writer::lock(&dict, &mut plan, Until::At(Instant::now()), "set").unwrap();
+        while !writer.limit.spend() {}
+        writer.make_room_in_index(1000).unwrap();
+        assert_eq!(count(), before);
+        drop(writer);
+        dict.set_bytes("one more", b"value").unwrap();
+        assert!(dict.check().unwrap().is_whole());
+    }
+
+    #[test]
+    fn a_transaction_whose_time_is_over_changes_nothing() {
+        let dict = dict("transaction", 10);
+        let mut plan = Plan::new();
+        let mut writer = Writer::lock(&dict, &mut plan, Until::At(Instant::now()), "change").unwrap();
+        let keys: Vec<String> = (0..1000).map(|nth| format!("new {nth}")).collect();
+        let steps: Vec<_> = (keys.iter())
+            .map(|key| crate::dict::write::Step {
+                key: key.as_bytes(),
+                hash: dict.hash(key, "set").unwrap(),
+                value: Some((crate::dict::record::Kind::Bytes, b"value")),
+            })
+            .collect();
+        let error = writer.apply(&steps).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Timeout { holder: None }), "{error}");
+        drop(writer);
+        assert_eq!(dict.len().unwrap(), 10);
+        assert!(dict.check().unwrap().is_whole());
+    }
+
+    #[test]
+    fn what_watches_goes_on_where_its_time_was_over() {
+        let dict = dict("watch", 0);
+        let mut changes = dict.watch(Watched::Key("watched".to_owned())).unwrap();
+        (0..100).for_each(|nth| dict.set_bytes(&format!("key {nth}"), b"value").map(drop).unwrap());
+        dict.set_bytes("watched", b"value").unwrap();
+        assert_eq!(changes.next_there(&over()).unwrap(), None);
+        assert!(matches!(changes.next_there(&over()).unwrap(), Some(crate::Change::Set { .. })));
+    }
+}
