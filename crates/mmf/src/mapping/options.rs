@@ -339,6 +339,7 @@ impl MappingOptions {
             growth,
             structured: false,
             place,
+            syncs: super::Syncs::new(),
             views: Mutex::new(vec![view]),
             object,
         })

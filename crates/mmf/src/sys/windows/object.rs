@@ -1,5 +1,6 @@
 //! An object of the system: a section of memory, or a file.
 
+use std::ops::Range;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, OwnedHandle};
 use std::path::Path;
 
@@ -132,6 +133,17 @@ impl Object {
             Object::Memory(_) => Ok(()),
             Object::File(file) => file.sync(),
         }
+    }
+
+    /// No file system here takes data for written that it does not give back.
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "the contract of every system")]
+    pub(crate) fn unwritten(&self, _len: u64) -> Result<Vec<Range<u64>>> {
+        Ok(Vec::new())
+    }
+
+    #[allow(clippy::unused_self, reason = "the contract of every system")]
+    pub(crate) fn write_around(&self, _offset: u64, _bytes: &[u8]) -> Result<()> {
+        Err(Error::unsupported("write to", "writing around the cache"))
     }
 
     pub(crate) fn info(&self) -> Result<ObjectInfo> {
