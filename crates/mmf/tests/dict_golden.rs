@@ -558,3 +558,26 @@ fn readers_of_every_process_verify_values_while_the_mark_stands() {
         }
     }
 }
+
+#[test]
+fn a_process_that_died_in_a_sync_leaves_the_mark_to_the_next_writer() {
+    let dir = TempDir::new();
+    let path = dir.join("cut off");
+    let dict = Dict::create_new(path.as_path(), 1 << 20).unwrap();
+    dict.set("a", &1).unwrap();
+    let file = mmf::Mapping::open(path.as_path()).unwrap();
+    let ordering = std::sync::atomic::Ordering::SeqCst;
+    let words = || [DURABLE, SUSPECT].map(|at| file.load::<u64>(at, ordering).unwrap());
+    // As the process had set it before the sync.
+    file.store(DURABLE, 8_u64, ordering).unwrap();
+    dict.set("b", &2).unwrap();
+    assert_eq!(words(), [8, 1]);
+    dict.flush().unwrap();
+    assert_eq!(words(), [3, 0]);
+    // An earlier build's flush clears the one part alone. Nothing is freed then, since the disk has what it says.
+    file.store(SUSPECT, 1_u64, ordering).unwrap();
+    dict.flush().unwrap();
+    assert_eq!(words(), [3, 0]);
+    dict.set("c", &3).unwrap();
+    assert_eq!(words(), [2, 0]);
+}

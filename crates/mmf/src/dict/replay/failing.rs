@@ -26,6 +26,7 @@ struct Outcomes {
     /// Flushes that found damage, and repairs after them.
     refused: usize,
     cuts: usize,
+    deaths: usize,
     /// Reads while the mark stood, and those of them that gave an error.
     reads: usize,
     errors: usize,
@@ -216,8 +217,14 @@ fn failing_lives(seed: u64, outcomes: &mut Outcomes) {
     let (mut may, mut count) = (May::new(), 0);
     for _ in 0..5 {
         let failure =
-            Failure { one_in: [2, 4, 10][numbers.below(3)], again: [0, 1, 2, 4, 10][numbers.below(5)], nth: None };
-        let life = live_and_fail(&path, may, failure, (&mut numbers, &mut count, seed), outcomes);
+            Failure { one_in: [2, 4, 10][numbers.below(3)], again: [0, 0, 1, 2, 4, 10][numbers.below(6)], nth: None };
+        let mut life = live_and_fail(&path, may, failure, (&mut numbers, &mut count, seed), outcomes);
+        // The process dies, also in a sync or right after it has failed, and another one goes on with what is in memory.
+        while failure.again == 0 && numbers.one_in(2) {
+            let moment = life.moment(&mut numbers);
+            life = life.go_on(moment, &path, &mut numbers, &mut count, seed);
+            outcomes.deaths += 1;
+        }
         let mut last = (Vec::new(), May::new());
         for _ in 0..5 {
             let moment = life.moment(&mut numbers);
@@ -242,7 +249,7 @@ fn what_a_flush_confirms_after_failed_syncs_is_there() {
     if let Some(seed) = number("MMF_FAILURE") {
         failing_lives(seed, &mut outcomes);
     } else {
-        (0..number("MMF_FAILURES").unwrap_or(8)).for_each(|seed| failing_lives(seed, &mut outcomes));
+        (0..number("MMF_FAILURES").unwrap_or(6)).for_each(|seed| failing_lives(seed, &mut outcomes));
     }
     println!("{outcomes:?}");
 }
@@ -395,4 +402,32 @@ fn whichever_sync_of_a_recovery_or_a_repair_fails_it_is_done_again() {
             }
         }
     }
+}
+
+#[test]
+fn words_that_go_back_with_a_failed_sync_are_stored_again() {
+    let temp = TempFile::new("words");
+    let path = temp.0.as_path();
+    let dict = Dict::open(path).unwrap();
+    for nth in 0..100_u8 {
+        dict.set_bytes(&format!("key {nth}"), &[nth; 30]).unwrap();
+    }
+    let map = &dict.segment.map;
+    // From the middle of a change, whose journal would be carried out with the pairs of another.
+    let mut past = map.read_to_vec(PAYLOAD, disk::PAGE).unwrap();
+    past[..8].copy_from_slice(&50_u64.to_le_bytes());
+    past[at::JOURNAL - PAYLOAD..][..8].copy_from_slice(&5_u64.to_le_bytes());
+    let file = fs::File::options().write(true).open(path).unwrap();
+    let mut fails = true;
+    trace::set_disk(Some(Box::new(move |_| {
+        std::mem::replace(&mut fails, false).then(|| {
+            file.write_all_at(&past, PAYLOAD as u64).unwrap();
+            vec![Lost { offset: PAYLOAD, on_disk: past.clone(), was_read_again: true }]
+        })
+    })));
+    dict.flush().unwrap_err();
+    assert_eq!([at::COMMIT, at::JOURNAL, at::SUSPECT].map(|at| map.word(at).unwrap()), [100, 0, 1]);
+    dict.flush().unwrap();
+    assert_eq!([at::COMMIT, at::JOURNAL, at::SUSPECT].map(|at| map.word(at).unwrap()), [100, 0, 0]);
+    assert_eq!(read_all(&dict).len(), 100);
 }
