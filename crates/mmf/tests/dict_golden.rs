@@ -574,7 +574,8 @@ fn a_process_that_died_in_a_sync_leaves_the_mark_to_the_next_writer() {
     assert_eq!(words(), [8, 1]);
     dict.flush().unwrap();
     assert_eq!(words(), [3, 0]);
-    // An earlier build's flush clears the one part alone. Nothing is freed then, since the disk has what it says.
+    // An earlier build's flush clears the one part alone. Nothing is freed then, since the disk has
+    // what it says.
     file.store(SUSPECT, 1_u64, ordering).unwrap();
     dict.flush().unwrap();
     assert_eq!(words(), [3, 0]);

@@ -1,8 +1,10 @@
-//! A disk that cannot take what a dict writes, for a time: which values a later `flush` may confirm.
+//! A disk that cannot take what a dict writes, for a time: which values a later `flush` may
+//! confirm.
 //!
-//! The disk is an ext4 file system without a journal on a loop device. Its sparse backing file lies in a tmpfs that the test fills,
-//! so that writes of the disk fail while the file system itself has room. Linux marks a page clean after a failed write,
-//! so a later `fsync` succeeds without writing it.
+//! The disk is an ext4 file system without a journal on a loop device. Its sparse backing file lies
+//! in a tmpfs that the test fills, so that writes of the disk fail while the file system itself has
+//! room. Linux marks a page clean after a failed write, so a later `fsync` succeeds without writing
+//! it.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
@@ -36,7 +38,8 @@ impl Disk {
         let backing = CString::new(disk.backing().as_os_str().as_bytes()).unwrap();
         mount(Some(c"tmpfs"), &backing, Some(c"tmpfs"), 0, "size=8m");
         fs::File::create(disk.image()).unwrap().set_len(64 << 20).unwrap();
-        // Blocks as large as the pages of the backing file: the driver of loop devices reports a write that ends early as a success.
+        // Blocks as large as the pages of the backing file: the driver of loop devices reports a
+        // write that ends early as a success.
         run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-O", "^has_journal"], &[&disk.image()]);
         disk.mount();
         disk
@@ -121,8 +124,8 @@ fn assert_all(path: &Path, round: usize) {
     }
 }
 
-/// What the disk's space is before a dict is written to it for the first time. ext4 keeps the bytes of a first write that failed in memory alone,
-/// whatever is synced later.
+/// What the disk's space is before a dict is written to it for the first time. ext4 keeps the bytes
+/// of a first write that failed in memory alone, whatever is synced later.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Space {
     /// Allocated, but never written.
@@ -131,7 +134,8 @@ enum Space {
     Used,
 }
 
-/// Writes all of a file, and then takes its blocks from the disk beneath the file system. What is in memory is not touched.
+/// Writes all of a file, and then takes its blocks from the disk beneath the file system. What is
+/// in memory is not touched.
 fn use_space(disk: &Disk, path: &Path) {
     let bytes = fs::read(path).unwrap();
     let mut file = fs::File::options().write(true).open(path).unwrap();
@@ -169,7 +173,8 @@ fn what_a_flush_after_a_failed_one_confirms_is_on_the_disk() {
                 dict.set_bytes("key 0", b"").unwrap();
             }
             if space == Space::Used {
-                // As long as it becomes, with free space; and no sync is needed before the next change.
+                // As long as it becomes, with free space; and no sync is needed before the next
+                // change.
                 dict.set_bytes("large", &vec![0; 2 << 20]).unwrap();
                 dict.remove("large").unwrap();
                 if flushed {
@@ -213,7 +218,10 @@ fn what_a_sync_after_a_failed_one_confirms_is_on_the_disk() {
     for space in [Space::Used, Space::New] {
         let disk = Disk::new();
         let path = disk.root().join("bytes");
-        let map = Mapping::create_new(path.as_path(), 1 << 20).unwrap();
+        // The rest is a hole, larger than the disk, and must stay one.
+        let len = if space == Space::Used { 1 << 20 } else { 1 << 30 };
+        fs::File::create(&path).unwrap().set_len(len).unwrap();
+        let map = Mapping::open(path.as_path()).unwrap();
         map.sync(..).unwrap();
         if space == Space::Used {
             use_space(&disk, &path);
@@ -223,7 +231,8 @@ fn what_a_sync_after_a_failed_one_confirms_is_on_the_disk() {
         map.write_at(0, &bytes).unwrap();
         map.sync(..).unwrap_err();
         disk.make_room();
-        // All of it, although only a part is asked for: the system does not tell which part had failed.
+        // All of it, although only a part is asked for: the system does not tell which part had
+        // failed.
         if let Err(error) = map.sync(..100) {
             assert_eq!(space, Space::New);
             assert!(error.to_string().contains("in memory alone"), "{error}");

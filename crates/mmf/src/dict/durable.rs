@@ -70,9 +70,9 @@ impl Writer<'_> {
         if !self.dict.is_file() {
             return Ok(());
         }
-        // What every process uses at any moment must not be written around memory later, see `Mapping::write_anew`: the disk
-        // has each page of it from now on.
-        map.make_dirty_up_to(at::PAIRS)?;
+        // What every process uses at any moment must not be written around memory later, see
+        // `Mapping::write_anew`: the disk has each page of it from now on.
+        map.make_range_dirty(0..at::PAIRS)?;
         self.sync_marked(..at::PAIRS)
     }
 
@@ -115,8 +115,9 @@ impl Writer<'_> {
         self.sync_durable(CLEAN | FLUSHED_BEFORE, FLUSHED_BEFORE)
     }
 
-    /// Frees the records of a list, in plans of some each. A peer may relink the list meanwhile: it ends after as many records as
-    /// there is room for, at a record that was freed already, and at the handle's timeout.
+    /// Frees the records of a list, in plans of some each. A peer may relink the list meanwhile: it
+    /// ends after as many records as there is room for, at a record that was freed already, and at
+    /// the handle's timeout.
     fn free_list(&mut self, list: usize) -> Result<()> {
         let deadline = self.dict.timeout.and_then(|timeout| Instant::now().checked_add(timeout.max(FREES)));
         // No record takes less.

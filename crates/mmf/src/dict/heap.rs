@@ -282,8 +282,9 @@ impl<'a> Heap<'a> {
         Ok(span)
     }
 
-    /// The free span behind one that the list of free spans leads to. One that has blocks or buckets is in use: the list is
-    /// from another time than the table, which happens after a failed sync.
+    /// The free span behind one that the list of free spans leads to. One that has blocks or
+    /// buckets is in use: the list is from another time than the table, which happens after a
+    /// failed sync.
     fn after_free(&self, plan: &Plan, span: usize) -> Result<Option<usize>> {
         let State { class, .. } = self.state(plan, span)?;
         if class != class::FREE && class != class::PART {

@@ -199,7 +199,8 @@ impl Heap<'_> {
         version.min(stamp) <= self.old
     }
 
-    /// Whether a record may differ from what was written: it is from before the file was opened, or a sync has failed since then.
+    /// Whether a record may differ from what was written: it is from before the file was opened, or
+    /// a sync has failed since then.
     #[inline]
     pub(super) fn must_be_verified(&self, version: u64, stamp: u64) -> bool {
         self.is_old(version, stamp) || self.map.word(at::SUSPECT).is_ok_and(|suspect| suspect != 0)

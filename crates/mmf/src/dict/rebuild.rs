@@ -91,7 +91,8 @@ impl<'a> Rebuild<'a> {
     /// Does it, and gives how many entries there are.
     pub(super) fn run(mut self, retired: &Retired, report: &mut Report) -> Result<u64> {
         if self.dict.is_file() {
-            // Pages that an attempt before this one has changed are not changed again, and are to be written all the same.
+            // Pages that an attempt before this one has changed are not changed again, and are to
+            // be written all the same.
             if self.map.word(at::SUSPECT)? != 0 {
                 self.map.make_dirty()?;
             }

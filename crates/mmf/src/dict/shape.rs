@@ -14,8 +14,8 @@ pub(super) mod at {
     pub(crate) const FLOOR: usize = PAYLOAD + 8;
     /// How many buckets the index has; 0 before the first change.
     pub(crate) const BUCKETS: usize = PAYLOAD + 16;
-    /// Not 0: a sync failed, so that any page may have gone back to an older state. Readers verify each value. Beside COMMIT, which
-    /// they load anyway.
+    /// Not 0: a sync failed, so that any page may have gone back to an older state. Readers verify
+    /// each value. Beside COMMIT, which they load anyway.
     pub(crate) const SUSPECT: usize = PAYLOAD + 24;
     /// How many entries there are.
     pub(crate) const LEN: usize = PAYLOAD + 64;

@@ -1,33 +1,39 @@
-//! The sync mark: a failed sync stays known, also after the death of the process that the system told of it.
+//! The sync mark: a failed sync stays known, also after the death of the process that the system
+//! told of it.
 //!
-//! The problem: Linux marks a page clean although its write failed, and tells each open file description once. From then on
-//! the page may go back to any older state that the disk has, at any moment, and a later sync succeeds without it.
+//! The problem: Linux marks a page clean although its write failed, and tells each open file
+//! description once. From then on the page may go back to any older state that the disk has, at any
+//! moment, and a later sync succeeds without it.
 //!
 //! The mark has two parts, both in the page of the dict's words:
 //!
-//! - [`SYNCING`] in DURABLE, for writers. It stands from before each sync until after its success. A writer that takes the lock
-//!   and finds it knows that a sync failed, or that a process died in one.
-//! - SUSPECT, for readers, which stands from the first writer's finding that until a flush or a repair has settled it. While
-//!   it is not 0, readers verify the checksum of each value, and writers take no block that may be in use.
+//! - [`SYNCING`] in DURABLE, for writers. It stands from before each sync until after its success.
+//!   A writer that takes the lock and finds it knows that a sync failed, or that a process died in
+//!   one.
+//! - SUSPECT, for readers, which stands from the first writer's finding that until a flush or a
+//!   repair has settled it. While it is not 0, readers verify the checksum of each value, and
+//!   writers take no block that may be in use.
 //!
 //! After a failed sync the process that was told of it, which holds the lock:
 //!
-//! 1. stores all words again from a copy that it took before the sync, since their page may have gone back, too, and a
-//!    journal from the past would be carried out;
+//! 1. stores all words again from a copy that it took before the sync, since their page may have
+//!    gone back, too, and a journal from the past would be carried out;
 //! 2. sets both parts of the mark;
-//! 3. makes each page dirty again: then the system keeps them, and tries to write them without being asked.
+//! 3. makes each page dirty again: then the system keeps them, and tries to write them without
+//!    being asked.
 //!
 //! A flush that finds the mark, after it has done 3 once more:
 //!
-//! 4. looks through all of the dict as `check` does: each record that the index or a list leads to must have its checksum,
-//!    and index, table, lists and counts must agree. Where they do not, the flush fails, and so does each later one
-//!    until a repair;
-//! 5. syncs. Each page was dirty when it was looked at, so a page that has gone back since then is a write that failed since
-//!    then, which this sync reports;
+//! 4. looks through all of the dict as `check` does: each record that the index or a list leads to
+//!    must have its checksum, and index, table, lists and counts must agree. Where they do not, the
+//!    flush fails, and so does each later one until a repair;
+//! 5. syncs. Each page was dirty when it was looked at, so a page that has gone back since then is
+//!    a write that failed since then, which this sync reports;
 //! 6. clears the mark, and only then frees what the last flush has promised.
 //!
-//! What remains: a page that goes back before any process has seen a sync fail goes back unseen. The look of step 4 finds it, unless
-//! all pages of a change, in a dict that was never flushed, have gone back together.
+//! What remains: a page that goes back before any process has seen a sync fail goes back unseen.
+//! The look of step 4 finds it, unless all pages of a change, in a dict that was never flushed,
+//! have gone back together.
 
 use std::ops::RangeBounds;
 
@@ -46,8 +52,8 @@ pub(super) const SYNCING: u64 = 8;
 /// All words of a dict, before the journal's pairs.
 const WORDS: usize = (at::PAIRS - at::COMMIT) / 8;
 
-/// Syncs a range of a dict's file. If the sync fails, the mark stands, beside what `durable` gives for DURABLE, and each word
-/// is what it was before. The caller holds the lock.
+/// Syncs a range of a dict's file. If the sync fails, the mark stands, beside what `durable` gives
+/// for DURABLE, and each word is what it was before. The caller holds the lock.
 pub(super) fn sync_or_mark(map: &Mapping, range: impl RangeBounds<usize>, durable: u64) -> Result<()> {
     let mut words = [0; WORDS];
     map.read_words(at::COMMIT, &mut words)?;
@@ -72,8 +78,9 @@ pub(super) fn stands(map: &Mapping) -> Result<bool> {
     Ok(map.word(at::DURABLE)? & SYNCING != 0 || map.word(at::SUSPECT)? != 0 || map.has_failed_sync())
 }
 
-/// Has the disk get all that is in memory, for a repair, which alone uses the dict: also where the file system gives no data to
-/// what it could not write before. Readers without a lock take the dict for half repaired meanwhile.
+/// Has the disk get all that is in memory, for a repair, which alone uses the dict: also where the
+/// file system gives no data to what it could not write before. Readers without a lock take the
+/// dict for half repaired meanwhile.
 pub(super) fn write_anew(map: &Mapping) -> Result<()> {
     let durable = map.word(at::DURABLE)?;
     set(map, durable)?;
@@ -114,7 +121,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Stores DURABLE and syncs it. If the sync fails, it is not known whether the disk has it, and the mark stands.
+    /// Stores DURABLE and syncs it. If the sync fails, it is not known whether the disk has it, and
+    /// the mark stands.
     pub(super) fn sync_durable(&mut self, durable: u64, if_failed: u64) -> Result<()> {
         let map = self.heap.map;
         self.durable = durable;
@@ -133,7 +141,8 @@ impl Writer<'_> {
         if map.word(at::SUSPECT)? == 0 { map.put_word(at::SUSPECT, 1) } else { Ok(()) }
     }
 
-    /// Makes all pages dirty, and looks whether all of the dict is whole. Behind it a sync, and then `clear_mark`.
+    /// Makes all pages dirty, and looks whether all of the dict is whole. Behind it a sync, and
+    /// then `clear_mark`.
     #[cold]
     #[inline(never)]
     pub(super) fn verify(&mut self) -> Result<()> {

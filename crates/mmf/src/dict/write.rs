@@ -341,7 +341,8 @@ impl<'a> Writer<'a> {
     /// Writes a record into a block that nobody knows of yet.
     #[inline(always)]
     fn record(&mut self, version: u64, key: &[u8], kind: Kind, value: &[u8]) -> Result<usize, NoBlock> {
-        // After a failed sync a list of free blocks may be from the past; the long way looks at what it leads to.
+        // After a failed sync a list of free blocks may be from the past; the long way looks at
+        // what it leads to.
         if self.durable & SYNCING == 0 {
             if let Some(block) = self.record_at_a_glance(version, key, kind, value)? {
                 return Ok(block);

@@ -1,19 +1,20 @@
 //! Bringing bytes to the disk, also after the disk has failed for a time.
 //!
-//! A failed sync is more than a delay. Linux marks a page clean although its write failed, and reports that once for each
-//! open file description. The next `fsync` finds nothing to write and succeeds. Later the system may drop the page and read its
-//! old bytes from the disk. Other systems promise no more. So after a failed sync the next one through the same handle:
+//! A failed sync is more than a delay. Linux marks a page clean although its write failed, and
+//! reports that once for each open file description. The next `fsync` finds nothing to write and
+//! succeeds. Later the system may drop the page and read its old bytes from the disk. Other systems
+//! promise no more. So after a failed sync the next one through the same handle:
 //!
-//! 1. makes each page of the mapping dirty again, by an atomic addition of 0 to its first byte, which changes no byte,
-//!    whatever peers store meanwhile;
+//! 1. makes each page of the mapping dirty again, by an atomic addition of 0 to its first byte,
+//!    which changes no byte, whatever peers store meanwhile;
 //! 2. hands all of them to the system and waits for the disk.
 //!
-//! All of them, since the system does not tell which page it could not write: `fsync` reports failures anywhere in the file.
-//! One thread of a handle syncs at a time: of two that overlap the system tells one alone of a failure, and the other would
-//! confirm bytes that were lost.
+//! All of them, since the system does not tell which page it could not write: `fsync` reports
+//! failures anywhere in the file. One thread of a handle syncs at a time: of two that overlap the
+//! system tells one alone of a failure, and the other would confirm bytes that were lost.
 
 use std::io;
-use std::ops::RangeBounds;
+use std::ops::{Range, RangeBounds};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ use crate::sys::{self, guard::Fault, guard::Word};
 /// No system has smaller pages.
 const PAGE: usize = 4096;
 
-/// Bytes that are written anew at once, from a multiple of it on: no system keeps larger units of a file in memory.
+/// Bytes that are written anew at once, from a multiple of it on: no system keeps larger units of a
+/// file in memory.
 const AT_ONCE: usize = 16 << 20;
 
 /// How long a thread sleeps between two looks at whether another thread's sync has ended.
@@ -35,8 +37,8 @@ const PAUSE: Duration = Duration::from_micros(200);
 pub(super) struct Syncs {
     /// The last sync or flush through this handle failed.
     failed: AtomicBool,
-    /// 0, or the number of forks before this process plus 1 while one of its threads syncs. A thread that syncs in the parent
-    /// does not exist in a forked child, which has another number.
+    /// 0, or the number of forks before this process plus 1 while one of its threads syncs. A
+    /// thread that syncs in the parent does not exist in a forked child, which has another number.
     turn: AtomicU64,
 }
 
@@ -70,8 +72,8 @@ impl Syncs {
 }
 
 impl Mapping {
-    /// Hands changed bytes to the system, which writes them to the file when it sees fit. Other processes see changes
-    /// without it.
+    /// Hands changed bytes to the system, which writes them to the file when it sees fit. Other
+    /// processes see changes without it.
     ///
     /// # Errors
     ///
@@ -86,7 +88,8 @@ impl Mapping {
     }
 
     fn flush_view(&self, offset: usize, len: usize) -> Result<()> {
-        // The older ones too: pointers into them stay in use, and on Windows each view knows its own changes alone.
+        // The older ones too: pointers into them stay in use, and on Windows each view knows its
+        // own changes alone.
         self.views().iter().try_for_each(|view| {
             let end = view.reach().min(offset + len);
             if offset < end { view.flush(offset, end - offset) } else { Ok(()) }
@@ -96,13 +99,14 @@ impl Mapping {
     /// As [`flush`](Mapping::flush), and returns once the file is on its disk: `msync` and `fsync`,
     /// `FlushViewOfFile` and `FlushFileBuffers`. Memory has no disk and is done at once.
     ///
-    /// After an error the disk may lack any byte written since the last sync that succeeded, and the system may read such
-    /// bytes back as they were before. The next sync through this handle, of whichever range, writes every page of the mapping again.
-    /// It succeeds only once the disk has what the mapping holds then; compare what matters, or write it again first.
+    /// After an error the disk may lack any byte written since the last sync that succeeded, and
+    /// the system may read such bytes back as they were before. The next sync through this handle,
+    /// of whichever range, writes every page of the mapping again, but for a file's holes. It succeeds
+    /// only once the disk has what the mapping holds then; compare what matters, or write it again first.
     ///
-    /// The system tells each handle of a failure once. A handle that was opened after another program's sync has failed, and a forked
-    /// child of a process whose sync has failed, are told of nothing: their syncs may succeed without the bytes whose write
-    /// failed before.
+    /// The system tells each handle of a failure once. A handle that was opened after another
+    /// program's sync has failed, and a forked child of a process whose sync has failed, are told
+    /// of nothing: their syncs may succeed without the bytes whose write failed before.
     ///
     /// # Errors
     ///
@@ -143,25 +147,30 @@ impl Mapping {
         self.syncs.failed.load(Ordering::Acquire)
     }
 
-    /// Has the system take each page for changed, and changes none.
+    /// Has the system take each page for changed, and changes none. Holes of a file, which no write has
+    /// reached, stay holes where the system tells of them.
     pub(crate) fn make_dirty(&self) -> Result<()> {
-        self.make_dirty_up_to(usize::MAX)
+        let len = self.len();
+        let number = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(len);
+        let allocated = self.object.allocated(len as u64).map_err(|error| self.name_it(error))?;
+        allocated.into_iter().try_for_each(|range| self.make_range_dirty(number(range.start)..number(range.end)))
     }
 
-    /// As [`make_dirty`](Mapping::make_dirty), for the pages that begin before `end`.
-    pub(crate) fn make_dirty_up_to(&self, end: usize) -> Result<()> {
+    /// As [`make_dirty`](Mapping::make_dirty), for the pages of a range.
+    pub(crate) fn make_range_dirty(&self, range: Range<usize>) -> Result<()> {
         if self.policy == FaultPolicy::SystemCalls {
             let what = "a sync after a failed one, under the fault policy of system calls";
-            let error = Error::unsupported("sync", what);
+            let error = self.name_it(Error::unsupported("sync", what));
             return Err(error.with_help("open it again with another fault policy, write the bytes again and sync them"));
         }
-        // Pages begin at multiples of their size in memory; a part of an object may begin anywhere in its first page.
+        // Pages begin at multiples of their size in memory; a part of an object may begin anywhere
+        // in its first page.
         let before = self.locate_writable(0, 0, "sync")?.addr() % PAGE;
-        let mut offset = 0;
-        while offset < self.len().min(end) {
+        let mut offset = range.start;
+        while offset < range.end {
             let byte = self.locate_writable(offset, 1, "sync")?;
-            // SAFETY: `locate_writable` checked that the byte lies in the view, which lives as long as `self`, and may be written; a byte
-            // is always aligned; a fault is reported.
+            // SAFETY: `locate_writable` checked that the byte lies in the view, which lives as long as
+            // `self`, and may be written; a byte is always aligned; a fault is reported.
             let there = unsafe { u8::add(byte, 0) };
             match there {
                 #[cfg(test)]
@@ -175,7 +184,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Fails where a sync of all pages has succeeded, and the file system would read some back as zeros all the same.
+    /// Fails where a sync of all pages has succeeded, and the file system would read some back as
+    /// zeros all the same.
     pub(crate) fn check_extents(&self) -> Result<()> {
         let Some(first) = self.object.unwritten(self.len() as u64)?.into_iter().next() else { return Ok(()) };
         let reason = format!(
@@ -191,12 +201,13 @@ impl Mapping {
         Ok(!self.object.unwritten(self.len() as u64)?.is_empty())
     }
 
-    /// Has the file system give data to all parts that it would read back as zeros, beginning at `from` or behind it. For a moment each of
-    /// them reads as zeros, so that nobody may use them.
+    /// Has the file system give data to all parts that it would read back as zeros, beginning at
+    /// `from` or behind it. For a moment each of them reads as zeros, so that nobody may use them.
     ///
     /// # Errors
     ///
-    /// What the system reports; all bytes are in memory then. `Unsupported` where a part begins before `from`.
+    /// What the system reports; all bytes are in memory then. `Unsupported` where a part begins
+    /// before `from`.
     pub(crate) fn write_anew(&self, from: usize) -> Result<()> {
         let unwritten = self.object.unwritten(self.len() as u64)?;
         for range in unwritten {

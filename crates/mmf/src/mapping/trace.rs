@@ -1,4 +1,5 @@
-//! For tests: every store to a mapping and every sync of it by this thread, in their order; and syncs that fail.
+//! For tests: every store to a mapping and every sync of it by this thread, in their order; and
+//! syncs that fail.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,7 +15,8 @@ pub(crate) enum Event {
         bytes: Vec<u8>,
     },
     Synced(Range<usize>),
-    /// A sync failed. Of each page that was dirty: what the disk has of it, and whether memory has the same from then on.
+    /// A sync failed. Of each page that was dirty: what the disk has of it, and whether memory has
+    /// the same from then on.
     Failed(Vec<Lost>),
 }
 

@@ -25,8 +25,8 @@ pub(crate) const CHECKED: usize = CHECKSUM + 8;
 
 /// A read-only compatible feature: the lock is the user's own, whose name is in the header.
 pub(crate) const OWN_LOCK: u64 = 1;
-/// A read-only compatible feature of a dict's file: a failed sync leaves a mark, which each later flush obeys. A build that does not
-/// know the mark would confirm what is not on the disk.
+/// A read-only compatible feature of a dict's file: a failed sync leaves a mark, which each later
+/// flush obeys. A build that does not know the mark would confirm what is not on the disk.
 pub(crate) const SYNC_MARK: u64 = 2;
 const LOCK_NAME: usize = 352;
 

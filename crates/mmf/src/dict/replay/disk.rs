@@ -21,7 +21,8 @@ pub(super) struct Disk {
     pub(super) memory: Vec<u8>,
     /// By page: what was stored since the system took it for clean.
     dirty: BTreeMap<usize, Vec<Store>>,
-    /// By page: stores whose write failed. They are in memory, and get to the disk with the next store to their page.
+    /// By page: stores whose write failed. They are in memory, and get to the disk with the next
+    /// store to their page.
     lost: BTreeMap<usize, Vec<Store>>,
     /// How many events have been applied.
     moment: usize,
@@ -85,7 +86,8 @@ impl Disk {
         }
     }
 
-    /// A page as the disk may have it by now: each of its sectors as it was at any moment since it was clean.
+    /// A page as the disk may have it by now: each of its sectors as it was at any moment since it
+    /// was clean.
     fn any_state(&self, stores: &[Store], page: usize, eager: usize, numbers: &mut Numbers) -> Vec<u8> {
         let mut bytes = self.bytes[page * PAGE..(page + 1) * PAGE].to_vec();
         let mut until = [0; PAGE / SECTOR];
@@ -115,7 +117,8 @@ impl Disk {
         self.bytes
     }
 
-    /// What a sync that fails now leaves of each dirty page from `from` on. One in `again` of them is read again.
+    /// What a sync that fails now leaves of each dirty page from `from` on. One in `again` of them
+    /// is read again.
     pub(super) fn fail(&self, from: usize, again: usize, numbers: &mut Numbers) -> Vec<Lost> {
         let eager = numbers.below(4);
         let pages = self.dirty.iter().filter(|(page, _)| **page * PAGE >= from);

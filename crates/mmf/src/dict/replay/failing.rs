@@ -1,9 +1,12 @@
-//! Disks that fail for a time: each sync may fail, and pages whose write failed may go back to what the disk has.
+//! Disks that fail for a time: each sync may fail, and pages whose write failed may go back to what
+//! the disk has.
 //!
 //! What must hold, whichever syncs fail and whichever pages go back:
 //!
-//! - A flush that succeeds confirms all: the dict has each value that was set, and so has each power cut after it.
-//! - After a flush that failed, a read gives a value that the key had since the last confirmed flush, or an error.
+//! - A flush that succeeds confirms all: the dict has each value that was set, and so has each
+//!   power cut after it.
+//! - After a flush that failed, a read gives a value that the key had since the last confirmed
+//!   flush, or an error.
 //! - A power cut leaves each key its last confirmed value or a newer one.
 //!
 //! `MMF_FAILURES` says how many lives there are, `MMF_FAILURE` which one alone.
@@ -43,7 +46,8 @@ struct Failure {
     nth: Option<usize>,
 }
 
-/// Has syncs of this thread fail, and pages of the file go back. Gives the count of syncs so far, and of failures.
+/// Has syncs of this thread fail, and pages of the file go back. Gives the count of syncs so far,
+/// and of failures.
 fn install(path: &Path, disk: Vec<u8>, failure: Failure, seed: u64) -> Rc<RefCell<(usize, usize)>> {
     let file = fs::File::options().write(true).open(path).unwrap();
     let counts = Rc::new(RefCell::new((0, 0)));
@@ -219,7 +223,8 @@ fn failing_lives(seed: u64, outcomes: &mut Outcomes) {
         let failure =
             Failure { one_in: [2, 4, 10][numbers.below(3)], again: [0, 0, 1, 2, 4, 10][numbers.below(6)], nth: None };
         let mut life = live_and_fail(&path, may, failure, (&mut numbers, &mut count, seed), outcomes);
-        // The process dies, also in a sync or right after it has failed, and another one goes on with what is in memory.
+        // The process dies, also in a sync or right after it has failed, and another one goes on
+        // with what is in memory.
         while failure.again == 0 && numbers.one_in(2) {
             let moment = life.moment(&mut numbers);
             life = life.go_on(moment, &path, &mut numbers, &mut count, seed);
@@ -272,7 +277,8 @@ impl Drop for TempFile {
     }
 }
 
-/// Repeats what a failing disk ends, until it succeeds. `None`: damage was found, and the error names the way out.
+/// Repeats what a failing disk ends, until it succeeds. `None`: damage was found, and the error
+/// names the way out.
 #[track_caller]
 fn insist<T>(mut attempt: impl FnMut() -> crate::Result<T>) -> Option<T> {
     for _ in 0..3 {

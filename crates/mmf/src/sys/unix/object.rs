@@ -98,6 +98,10 @@ impl Object {
         extents::unwritten(self.fd.as_fd(), len).map_err(system("examine"))
     }
 
+    pub(crate) fn allocated(&self, len: u64) -> Result<Vec<Range<u64>>> {
+        extents::allocated(self.fd.as_fd(), len).map_err(system("examine"))
+    }
+
     pub(crate) fn write_around(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let file = extents::around(self.fd.as_fd()).map_err(system("write to"))?;
         let mut done = 0;

@@ -141,6 +141,12 @@ impl Object {
         Ok(Vec::new())
     }
 
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "the contract of every system")]
+    #[allow(clippy::single_range_in_vec_init, reason = "one range, and not as many numbers as it has")]
+    pub(crate) fn allocated(&self, len: u64) -> Result<Vec<Range<u64>>> {
+        Ok(vec![0..len])
+    }
+
     #[allow(clippy::unused_self, reason = "the contract of every system")]
     pub(crate) fn write_around(&self, _offset: u64, _bytes: &[u8]) -> Result<()> {
         Err(Error::unsupported("write to", "writing around the cache"))
