@@ -322,7 +322,7 @@ impl Check<'_> {
     fn lists(&mut self, roles: &mut [Role]) -> Result<Vec<usize>> {
         let (heap, map) = (self.heap, self.heap.map);
         let (mut blocks, mut bytes) = (Vec::new(), 0);
-        self.seen = HashSet::new();
+        let led = std::mem::take(&mut self.seen);
         for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
             let mut block = number(map.word(list)?);
             while block != 0 {
@@ -333,6 +333,9 @@ impl Check<'_> {
                 if !self.seen.insert(block) {
                     self.report.add(None, Some(list), "a list has no end, or goes on in another");
                     break;
+                }
+                if led.contains(&block) {
+                    self.report.add(None, Some(block), "a list leads to a record that a slot leads to as well");
                 }
                 bytes += size;
                 match heap.block_at(block, size, &mut self.room)? {

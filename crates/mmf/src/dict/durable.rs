@@ -7,11 +7,18 @@
 //! - Removals stay for one flush more, until what they removed is gone from the disk.
 //! - The first change after a flush says so on the disk before anything else is changed; a dict that was not changed since
 //!   needs no looking through.
+//!
+//! Each sync here may fail; [`sync_mark`](super::sync_mark) tells what follows from that.
 
+use std::time::{Duration, Instant};
+
+use super::heap::LINK;
+use super::record::STAMP;
 use super::recover;
 use super::shape::{at, number};
+use super::sync_mark::{self, SYNCING};
 use super::write::Writer;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Nothing has changed since the last flush.
 pub(super) const CLEAN: u64 = 1;
@@ -24,11 +31,14 @@ pub(super) const UNSURE: u64 = 4;
 /// Records freed in one plan.
 const BATCH: usize = 64;
 
+/// How long a flush frees records at the least, however short the handle's timeout is.
+const FREES: Duration = Duration::from_millis(100);
+
 impl Writer<'_> {
     /// To be called before the first store of a change.
     #[inline]
     pub(super) fn begin_change(&mut self) -> Result<()> {
-        if self.durable & (CLEAN | UNSURE) == 0 { Ok(()) } else { self.begin_unclean() }
+        if self.durable & (CLEAN | UNSURE | SYNCING) == 0 { Ok(()) } else { self.begin_unclean() }
     }
 
     /// Whether nothing has changed since the last flush.
@@ -40,31 +50,58 @@ impl Writer<'_> {
     #[cold]
     #[inline(never)]
     fn begin_unclean(&mut self) -> Result<()> {
-        let map = self.heap.map;
-        self.durable &= !(CLEAN | UNSURE);
-        // Whoever comes after one who dies before it is on the disk sees to it that it gets there.
-        map.put_word(at::DURABLE, self.durable | UNSURE)?;
-        map.sync(at::DURABLE..at::DURABLE + 8)?;
-        map.put_word(at::DURABLE, self.durable)
+        if self.durable & SYNCING != 0 {
+            self.suspect()?;
+        }
+        if self.durable & (CLEAN | UNSURE) == 0 {
+            return Ok(());
+        }
+        // If this process dies before the disk has it, UNSURE makes the next writer sync it.
+        self.durable = self.durable & !CLEAN | UNSURE;
+        self.sync_marked(at::DURABLE..at::DURABLE + 8)?;
+        self.durable &= !UNSURE;
+        self.heap.map.put_word(at::DURABLE, self.durable)
     }
 
     /// Before the first change of all: the disk must not have anything of what is changed without the boot.
-    pub(super) fn begin_boot(&self) -> Result<()> {
+    pub(super) fn begin_boot(&mut self) -> Result<()> {
         let map = self.heap.map;
         map.put_word(at::BOOT, recover::boot_to_store(self.dict)?)?;
-        if self.dict.is_file() { map.sync(at::BOOT..at::BOOT + 8) } else { Ok(()) }
+        if !self.dict.is_file() {
+            return Ok(());
+        }
+        // What every process uses at any moment must not be written around memory later, see
+        // `Mapping::write_anew`: the disk has each page of it from now on.
+        map.make_range_dirty(0..at::PAIRS)?;
+        self.sync_marked(..at::PAIRS)
     }
 
     /// Brings everything to the disk, and frees what was kept for a power cut.
     pub(super) fn flush(&mut self) -> Result<()> {
         let map = self.heap.map;
-        if !self.dict.is_file() || self.is_clean() {
+        if !self.dict.is_file() {
+            return Ok(());
+        }
+        let stands = sync_mark::stands(map)?;
+        if self.is_clean() && !stands {
             return Ok(());
         }
         let version = self.version()?;
+        self.check_seen(version)?;
         // All of it, also what others have made it longer by.
         map.refresh()?;
-        map.sync(..)?;
+        if stands {
+            self.verify()?;
+        }
+        self.sync_marked(..)?;
+        if stands {
+            map.check_extents()?;
+            self.clear_mark()?;
+            if self.is_clean() {
+                // Nothing is freed while the disk says that nothing changes.
+                return Ok(());
+            }
+        }
         // What was removed is gone from the disk since the flush before; what replaced it is there since this one.
         self.free_list(at::REMOVED_BEFORE)?;
         self.free_list(at::PENDING)?;
@@ -74,34 +111,46 @@ impl Writer<'_> {
         self.plan.put(at::REMOVED, 0);
         self.plan.put(at::FLUSHED, version);
         self.plan.carry_out(map, self.heap.shape)?;
-        map.sync(..)?;
-        self.durable = CLEAN | FLUSHED_BEFORE;
-        map.put_word(at::DURABLE, self.durable)?;
-        map.sync(at::DURABLE..at::DURABLE + 8)
+        self.sync_marked(..)?;
+        self.sync_durable(CLEAN | FLUSHED_BEFORE, FLUSHED_BEFORE)
     }
 
-    /// Frees the records of a list, in plans of some each.
+    /// Frees the records of a list, in plans of some each. A peer may relink the list meanwhile: it
+    /// ends after as many records as there is room for, at a record that was freed already, and at
+    /// the handle's timeout.
     fn free_list(&mut self, list: usize) -> Result<()> {
+        let deadline = self.dict.timeout.and_then(|timeout| Instant::now().checked_add(timeout.max(FREES)));
+        // No record takes less.
+        let mut left = self.heap.map.len() / 48;
         loop {
             self.plan.clear();
-            let mut freed = 0;
+            let mut freed = Vec::with_capacity(BATCH);
             let mut bytes = self.heap.map.word(at::PENDING_BYTES)?;
             let mut block = self.heap.map.word(list)?;
-            while block != 0 && freed < BATCH {
+            while block != 0 && freed.len() < BATCH {
                 let at = number(block);
-                let next = self.heap.map.word(at.saturating_add(super::heap::LINK))?;
+                let next = self.heap.map.word(at.saturating_add(LINK))?;
+                if left == 0 || freed.contains(&at) || self.heap.map.word(at.saturating_add(STAMP))? == 0 {
+                    return Err(self.heap.damaged(format!("a list of what is to be freed leads to {at} again")));
+                }
                 bytes = bytes.saturating_sub(self.size_of(at)?);
                 let in_spans = self.head(at)?.in_spans;
                 self.free_now(at, in_spans)?;
                 block = next;
-                freed += 1;
+                left -= 1;
+                freed.push(at);
             }
-            if freed == 0 {
+            if freed.is_empty() {
                 return Ok(());
             }
             self.plan.put(list, block);
             self.plan.put(at::PENDING_BYTES, bytes);
             self.plan.carry_out(self.heap.map, self.heap.shape)?;
+            if block != 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                // What was freed stays freed, and the next flush goes on.
+                let error = Error::new(ErrorKind::Timeout { holder: None }, "flush");
+                return Err(self.heap.map.name_it(error).with_help("flush it again, or with a longer timeout"));
+            }
         }
     }
 
@@ -113,5 +162,78 @@ impl Writer<'_> {
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::dict::Dict;
+    use crate::dict::heap::STATE;
+
+    /// A file whose next flush frees as many records, and the first of them.
+    fn pending(what: &str, records: usize) -> (std::path::PathBuf, Dict, usize) {
+        let path = std::env::temp_dir().join(format!("mmf pending {what} {}", std::process::id()));
+        let dict = Dict::create_new(path.as_path(), 4 << 20).unwrap();
+        for round in 0..2 {
+            for nth in 0..records {
+                dict.set_bytes(&format!("{nth}"), &[round; 20]).unwrap();
+            }
+            if round == 0 {
+                dict.flush().unwrap();
+            }
+        }
+        let block = number(dict.segment.map.word(at::PENDING).unwrap());
+        (path, dict, block)
+    }
+
+    #[test]
+    fn a_list_that_leads_to_itself_is_damage() {
+        let (path, dict, block) = pending("circle", 100);
+        dict.segment.map.put_word(block + LINK, block as u64).unwrap();
+        for _ in 0..2 {
+            let error = dict.flush().unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
+        }
+        drop(dict);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_peer_that_relinks_what_is_freed_does_not_keep_a_flush() {
+        let (path, mut dict, block) = pending("relinked", 3000);
+        dict.timeout = Some(Duration::from_millis(200));
+        let entry = dict.shape.entry(dict.shape.span_of(block).unwrap());
+        let second = number(dict.segment.map.word(block + LINK).unwrap());
+        let (peer, ends) = (Dict::open(path.as_path()).unwrap(), AtomicBool::new(false));
+        let state = peer.segment.map.word(entry + STATE).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let map = &peer.segment.map;
+                while !ends.load(Ordering::Relaxed) {
+                    for (at, word) in [
+                        (block + LINK, second as u64),
+                        (second + LINK, block as u64),
+                        (block + STAMP, 5),
+                        (second + STAMP, 6),
+                        (entry + STATE, state),
+                        (at::PENDING, block as u64),
+                    ] {
+                        map.put_word(at, word).unwrap();
+                    }
+                }
+            });
+            for _ in 0..3 {
+                let since = Instant::now();
+                let _ = dict.flush();
+                // The disk takes its time, too.
+                assert!(since.elapsed() < Duration::from_secs(5));
+            }
+            ends.store(true, Ordering::Relaxed);
+        });
+        drop((dict, peer));
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -13,6 +13,7 @@
 //! change; before the dict is called full, all that have room join. Everything is changed through a [`Plan`]; what is written to free memory before it is carried out harms nobody.
 
 use super::plan::Plan;
+use super::record::STAMP;
 use super::shape::{Shape, at, class, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
@@ -155,7 +156,9 @@ impl<'a> Heap<'a> {
             (ever, !fits(ever + 2))
         } else {
             let nth = state.free - 1;
-            if !fits(nth + 1) {
+            let block = self.shape.span(span) + number(nth) * size;
+            // A record with a stamp is in use: the list is from another time than the block.
+            if !fits(nth + 1) || (class <= class::LAST && plan.get(self.map, block + STAMP)? != 0) {
                 return Err(self.damaged(format!("span {span} leads to block {nth}, which it has not")).into());
             }
             state.free = plan.get(self.map, self.shape.span(span) + number(nth) * size + LINK)? & BITS;
@@ -265,7 +268,7 @@ impl<'a> Heap<'a> {
     /// Takes a free span, or a new one.
     pub(super) fn take_span(&self, plan: &mut Plan) -> Result<usize, NoBlock> {
         if let Some(span) = self.span_number(plan.get(self.map, at::FREE)?)? {
-            let (next, _) = self.links(plan, span)?;
+            let next = self.after_free(plan, span)?;
             plan.put_anywhere(at::FREE, stored(next));
             return Ok(span);
         }
@@ -278,6 +281,17 @@ impl<'a> Heap<'a> {
         self.reach(self.shape.span(span + 1))?;
         plan.put_anywhere(at::USED, used + 1);
         Ok(span)
+    }
+
+    /// The free span behind one that the list of free spans leads to. One that has blocks or
+    /// buckets is in use: the list is from another time than the table, which happens after a
+    /// failed sync.
+    fn after_free(&self, plan: &Plan, span: usize) -> Result<Option<usize>> {
+        let State { class, .. } = self.state(plan, span)?;
+        if class != class::FREE && class != class::PART {
+            return Err(self.damaged(format!("the list of free spans leads to span {span}, which is in use")));
+        }
+        Ok(self.links(plan, span)?.0)
     }
 
     /// Gives a span back. Who may still read what was in it notices by the record's stamp.
@@ -299,7 +313,7 @@ impl<'a> Heap<'a> {
         let mut next = self.span_number(plan.get(self.map, at::FREE)?)?;
         while let Some(span) = next.filter(|_| parts.len() < count) {
             parts.push(span);
-            next = self.links(plan, span)?.0;
+            next = self.after_free(plan, span)?;
         }
         let (used, from_list) = (plan.get(self.map, at::USED)?, parts.len());
         let missing = count - parts.len();

@@ -31,6 +31,7 @@ mod shape;
 mod space;
 mod stats;
 mod survey;
+mod sync_mark;
 mod transaction;
 mod value;
 mod watch;
@@ -43,6 +44,7 @@ pub use transaction::{Snapshot, Transaction};
 pub use value::Encoding;
 pub use watch::{Change, Changes, Watched};
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -91,6 +93,9 @@ pub struct Dict {
     /// Of a file: records up to this version are from before it was opened, and are verified whenever their values are read. Those
     /// that came since never left memory.
     old: u64,
+    /// The largest version that a flush of this handle has found. A smaller one tells that the
+    /// words have gone back.
+    seen: AtomicU64,
     timeout: Option<Duration>,
 }
 
@@ -153,7 +158,7 @@ impl Dict {
         };
         let mut seed = [0; 8];
         seed.copy_from_slice(&segment.header.id[..8]);
-        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), old: 0, timeout })
+        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), old: 0, seen: AtomicU64::new(0), timeout })
     }
 
     #[inline]
@@ -302,7 +307,15 @@ impl Dict {
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes), and what the system reports.
+    /// As [`set_bytes`](Dict::set_bytes), and what the system reports. After an error nothing is
+    /// confirmed. The next flush, of any process, writes all pages again and verifies the whole
+    /// dict before it succeeds; that takes as long as [`check`](Dict::check), and others who write
+    /// wait meanwhile. Until then each read verifies its value.
+    ///
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where not all is there that was written
+    /// since the last flush: then every flush fails until a [`repair`](Dict::repair).
+    /// [`ErrorKind::Other`](crate::ErrorKind::Other) with the help to repair where the file system
+    /// keeps some of it in memory alone.
     pub fn flush(&self) -> Result<()> {
         if self.segment.map.access() != crate::spec::Access::ReadWrite {
             return Ok(());

@@ -199,10 +199,17 @@ impl Heap<'_> {
         version.min(stamp) <= self.old
     }
 
-    /// Whether a copy of a record is what was written: looked at where the record is from before the file was opened.
+    /// Whether a record may differ from what was written: it is from before the file was opened, or
+    /// a sync has failed since then.
+    #[inline]
+    pub(super) fn must_be_verified(&self, version: u64, stamp: u64) -> bool {
+        self.is_old(version, stamp) || self.map.word(at::SUSPECT).is_ok_and(|suspect| suspect != 0)
+    }
+
+    /// Whether a copy of a record is what was written, as far as that is in doubt.
     #[inline(always)]
     pub(super) fn is_sound(&self, block: usize, stamp: u64, head: &Head, key: &[u8], value: &[u8]) -> bool {
-        !self.is_old(head.version, stamp) || has_its_sum(self.seed, block, stamp, head, key, value)
+        !self.must_be_verified(head.version, stamp) || has_its_sum(self.seed, block, stamp, head, key, value)
     }
 
     #[cold]

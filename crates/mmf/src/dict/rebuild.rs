@@ -10,7 +10,7 @@ mod tests;
 use std::cmp::Reverse;
 
 use super::Dict;
-use super::durable::{CLEAN, FLUSHED_BEFORE};
+use super::durable::{CLEAN, FLUSHED_BEFORE, UNSURE};
 use super::heap::{EVER, Heap, LINK, LINKS, STATE, State, stored};
 use super::index::count_of;
 use super::record::{STAMP, VERSION};
@@ -18,6 +18,7 @@ use super::recover::{begin_rebuild, boot_to_store};
 use super::report::Report;
 use super::shape::{Shape, at, class, number};
 use super::survey::{Survey, Trust, VERSIONS, Whole, is_removal};
+use super::sync_mark::sync_or_mark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 
@@ -89,6 +90,14 @@ impl<'a> Rebuild<'a> {
 
     /// Does it, and gives how many entries there are.
     pub(super) fn run(mut self, retired: &Retired, report: &mut Report) -> Result<u64> {
+        if self.dict.is_file() {
+            // Pages that an attempt before this one has changed are not changed again, and are to
+            // be written all the same.
+            if self.map.word(at::SUSPECT)? != 0 {
+                self.map.make_dirty()?;
+            }
+            self.map.put_word(at::SUSPECT, 1)?;
+        }
         let Survey { classes, mut records, broken } = self.heap.survey(self.trust)?;
         if matches!(retired, Retired::Unknown) {
             // No check has told of them.
@@ -427,13 +436,15 @@ impl<'a> Rebuild<'a> {
         }
         self.sync()?;
         map.put_word(at::JOURNAL, 0)?;
+        map.put_word(at::SUSPECT, 0)?;
         map.put_word(at::DURABLE, if is_file { CLEAN | FLUSHED_BEFORE } else { 0 })?;
         map.put_word(at::BOOT, boot_to_store(self.dict)?)?;
-        self.sync()
+        // All else is on the disk.
+        if is_file { sync_or_mark(map, .., FLUSHED_BEFORE | UNSURE) } else { Ok(()) }
     }
 
     fn sync(&self) -> Result<()> {
-        if self.dict.is_file() { self.map.sync(..) } else { Ok(()) }
+        if self.dict.is_file() { sync_or_mark(self.map, .., self.map.word(at::DURABLE)?) } else { Ok(()) }
     }
 }
 

@@ -69,6 +69,7 @@ use super::rebuild::{Rebuild, Retired};
 use super::report::Report;
 use super::shape::{at, number};
 use super::survey::Trust;
+use super::sync_mark;
 use super::write::Writer;
 use super::{Dict, DictOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -111,7 +112,7 @@ pub(super) fn begin_rebuild(dict: &Dict, trust: Trust) -> Result<()> {
     if trust == Trust::Table {
         map.put_word(at::BOOT, RECOVERING)?;
         if dict.is_file() {
-            map.sync(at::BOOT..at::BOOT + 8)?;
+            sync_mark::sync_or_mark(map, at::BOOT..at::BOOT + 8, map.word(at::DURABLE)?)?;
         }
         map.put_word(at::JOURNAL, plan::REPAIR)?;
     }
@@ -202,6 +203,10 @@ impl Dict {
             report.add(None, Some(map.len()), "it ends here, before its first span");
             map.grow(self.shape.heap)?;
         }
+        let stands = self.is_file() && sync_mark::stands(map)?;
+        if stands {
+            sync_mark::write_anew(map)?;
+        }
         let trusted = self.is_trusted()?;
         let mut retired = Retired::Unknown;
         if trusted {
@@ -211,6 +216,10 @@ impl Dict {
             // However long it takes: others have it not open.
             self.check_now(&mut report, Until::Forever)?;
             if report.is_whole() {
+                if stands {
+                    writer.begin()?;
+                    writer.flush()?;
+                }
                 return Ok(report);
             }
             retired = self.retired(&mut report);
@@ -224,7 +233,7 @@ impl Dict {
         // is done.
         self.segment.map.put_word(at::JOURNAL, plan::REPAIR)?;
         if self.is_file() {
-            self.segment.map.sync(at::JOURNAL..at::JOURNAL + 8)?;
+            sync_mark::sync_or_mark(map, at::JOURNAL..at::JOURNAL + 8, map.word(at::DURABLE)?)?;
         }
         // What is whole in a span that the end cuts through is kept.
         let spans = map.len().saturating_sub(self.shape.heap).div_ceil(self.shape.span_size()).min(self.shape.spans);

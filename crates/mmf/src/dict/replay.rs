@@ -11,9 +11,15 @@
     reason = "a failed check is a failed test"
 )]
 
+mod disk;
+#[cfg(unix)]
+mod failing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use disk::Disk;
 
 use super::Dict;
 use super::recover::RECOVERING;
@@ -21,9 +27,6 @@ use super::shape::at;
 use crate::error::ErrorKind;
 use crate::mapping::trace::{self, Event};
 use crate::segment::layout::at as header;
-
-const PAGE: usize = 4096;
-const SECTOR: usize = 512;
 
 /// Numbers that look random and are the same in every run.
 struct Numbers(u64);
@@ -56,13 +59,6 @@ fn may_of(state: &State) -> May {
 
 fn add(may: &mut May, key: &str, value: Value) {
     may.entry(key.to_owned()).or_insert_with(|| BTreeSet::from([None])).insert(value);
-}
-
-/// Bytes that were stored at a moment.
-struct Store<'e> {
-    when: usize,
-    offset: usize,
-    bytes: &'e [u8],
 }
 
 /// What was done to which keys, and when.
@@ -237,13 +233,10 @@ impl Life {
     /// The process has died at that moment, and another goes on with what is in memory, all of which is there.
     fn go_on(mut self, moment: usize, path: &Path, numbers: &mut Numbers, count: &mut u64, seed: u64) -> Life {
         self.events.truncate(moment);
-        let mut memory = self.disk.clone();
-        memory.resize(self.len, 0);
-        for event in &self.events {
-            if let Event::Stored { offset, bytes } = event {
-                memory[*offset..*offset + bytes.len()].copy_from_slice(bytes);
-            }
-        }
+        let mut disk = Disk::new(self.disk.clone());
+        disk.extend(self.len);
+        disk.apply(&self.events);
+        let mut memory = disk.memory;
         kill(&mut memory, numbers);
         fs::write(path, &memory).unwrap();
         self.changes.retain(|change| change.begun <= moment);
@@ -283,48 +276,10 @@ impl Life {
 
     /// A file as a power cut at that moment may leave it.
     fn cut(&self, moment: usize, numbers: &mut Numbers) -> Vec<u8> {
-        let mut disk = self.disk.clone();
-        disk.resize(self.len.max(disk.len()), 0);
-        // By pages: what was stored since they were synced, never across a sector's end.
-        let mut stored: BTreeMap<usize, Vec<Store<'_>>> = BTreeMap::new();
-        for (when, event) in self.events[..moment].iter().enumerate() {
-            match event {
-                Event::Stored { offset, bytes } => {
-                    let (mut offset, mut bytes) = (*offset, &bytes[..]);
-                    while !bytes.is_empty() {
-                        let (here, rest) = bytes.split_at(bytes.len().min(SECTOR - offset % SECTOR));
-                        stored.entry(offset / PAGE).or_default().push(Store { when, offset, bytes: here });
-                        offset += here.len();
-                        bytes = rest;
-                    }
-                }
-                Event::Synced(range) => {
-                    for page in range.start / PAGE..range.end.div_ceil(PAGE) {
-                        for Store { offset, bytes, .. } in stored.remove(&page).unwrap_or_default() {
-                            disk[offset..offset + bytes.len()].copy_from_slice(bytes);
-                        }
-                    }
-                }
-            }
-        }
-        let eager = numbers.below(4);
-        for stores in stored.values() {
-            let mut until = [0; PAGE / SECTOR];
-            let any = |numbers: &mut Numbers| match numbers.below(3 + eager) {
-                0 => 0,
-                1 => stores[numbers.below(stores.len())].when,
-                _ => usize::MAX,
-            };
-            let whole = any(numbers);
-            let torn = numbers.one_in(4);
-            until.fill_with(|| if torn { any(numbers) } else { whole });
-            for Store { when, offset, bytes } in stores {
-                if *when < until[offset % PAGE / SECTOR] {
-                    disk[*offset..offset + bytes.len()].copy_from_slice(bytes);
-                }
-            }
-        }
-        disk
+        let mut disk = Disk::new(self.disk.clone());
+        disk.extend(self.len);
+        disk.apply(&self.events[..moment]);
+        disk.cut(numbers)
     }
 }
 

@@ -14,6 +14,9 @@ pub(super) mod at {
     pub(crate) const FLOOR: usize = PAYLOAD + 8;
     /// How many buckets the index has; 0 before the first change.
     pub(crate) const BUCKETS: usize = PAYLOAD + 16;
+    /// Not 0: a sync failed, so that any page may have gone back to an older state. Readers verify
+    /// each value. Beside COMMIT, which they load anyway.
+    pub(crate) const SUSPECT: usize = PAYLOAD + 24;
     /// How many entries there are.
     pub(crate) const LEN: usize = PAYLOAD + 64;
     /// How many spans have ever been taken.
@@ -28,7 +31,7 @@ pub(super) mod at {
     pub(crate) const RING_CLAIMED: usize = PAYLOAD + 192;
     pub(crate) const RING_HEAD: usize = PAYLOAD + 200;
     /// Bit 0: nothing has changed since the last flush. Bit 1: it was flushed before. Bit 2: whether the disk knows that bit
-    /// 0 is off is not known.
+    /// 0 is off is not known. Bit 3: a sync is under way, has failed or was cut off.
     pub(crate) const DURABLE: usize = PAYLOAD + 256;
     /// The version of the last flush.
     pub(crate) const FLUSHED: usize = PAYLOAD + 264;

@@ -105,9 +105,9 @@ impl Heap<'_> {
         }
     }
 
-    /// Whether a record is what was written: looked at where it is from before the file was opened.
+    /// Whether a record is what was written, as far as that is in doubt.
     pub(super) fn is_whole(&self, block: usize, size: usize, head: &Head) -> Result<bool> {
-        if !self.is_old(head.version, self.map.word(block + STAMP)?) {
+        if !self.must_be_verified(head.version, self.map.word(block + STAMP)?) {
             return Ok(true);
         }
         Ok(matches!(self.block_at(block, size, &mut Room::new(Until::Forever))?, Block::Whole(_)))

@@ -12,6 +12,7 @@ use super::record::{self, BEFORE, HEAD, Head, Kind, STAMP, VERSION};
 use super::recover;
 use super::ring::Ring;
 use super::shape::{at, class};
+use super::sync_mark::SYNCING;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Mine, Until};
 use crate::sys::fence;
@@ -372,10 +373,14 @@ impl<'a> Writer<'a> {
     /// Writes a record into a block that nobody knows of yet.
     #[inline(always)]
     fn record(&mut self, version: u64, key: &[u8], kind: Kind, value: &[u8]) -> Result<usize, NoBlock> {
-        match self.record_at_a_glance(version, key, kind, value)? {
-            Some(block) => Ok(block),
-            None => self.write_record(version, key, kind, value),
+        // After a failed sync a list of free blocks may be from the past; the long way looks at
+        // what it leads to.
+        if self.durable & SYNCING == 0 {
+            if let Some(block) = self.record_at_a_glance(version, key, kind, value)? {
+                return Ok(block);
+            }
         }
+        self.write_record(version, key, kind, value)
     }
 
     #[inline(never)]

@@ -9,6 +9,7 @@ mod glance;
 mod growth;
 mod options;
 mod raw;
+mod sync;
 #[cfg(test)]
 pub(crate) mod trace;
 mod words;
@@ -30,6 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Source};
 use crate::spec::{Access, FaultPolicy, ObjectInfo, Permissions};
 use crate::sys::{self, Object, Place, View};
+use sync::Syncs;
 
 /// A view of bytes that the operating system shares between processes.
 ///
@@ -81,6 +83,8 @@ pub struct Mapping {
     structured: bool,
     /// Where the views are; `reach` is that of the newest.
     place: Place,
+    /// Whether a sync through this handle has failed, and which thread's turn it is to sync.
+    syncs: Syncs,
     /// The newest view is the last. Dropped before the object, whose name must outlive them.
     views: Mutex<Vec<View>>,
     object: Object,
@@ -200,43 +204,6 @@ impl Mapping {
 
     pub(crate) fn object(&self) -> &Object {
         &self.object
-    }
-
-    /// Hands changed bytes to the system, which writes them to the file when it sees fit. Other processes see changes
-    /// without it.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::OutOfBounds`]; what the system reports.
-    pub fn flush(&self, range: impl RangeBounds<usize>) -> Result<()> {
-        let (offset, len) = self.resolve(range, "flush")?;
-        self.flush_view(offset, len).map_err(|error| self.name_it(error))
-    }
-
-    fn flush_view(&self, offset: usize, len: usize) -> Result<()> {
-        // The older ones too: pointers into them stay in use, and on Windows each view knows its own changes alone.
-        self.views().iter().try_for_each(|view| {
-            let end = view.reach().min(offset + len);
-            if offset < end { view.flush(offset, end - offset) } else { Ok(()) }
-        })
-    }
-
-    /// As [`flush`](Mapping::flush), and returns once the file is on its disk: `msync` and `fsync`,
-    /// `FlushViewOfFile` and `FlushFileBuffers`. Memory has no disk and is done at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`flush`](Mapping::flush).
-    pub fn sync(&self, range: impl RangeBounds<usize>) -> Result<()> {
-        self.rearm();
-        let (offset, len) = self.resolve(range, "sync")?;
-        if self.access != Access::ReadWrite {
-            return Ok(());
-        }
-        let synced = self.flush_view(offset, len).and_then(|()| self.object.sync());
-        #[cfg(test)]
-        trace::synced(offset..offset + len);
-        synced.map_err(|error| self.name_it(error))
     }
 
     /// Takes up the trap for faults again if a handler that was installed since has replaced it. To ask costs one system call,

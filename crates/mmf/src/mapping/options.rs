@@ -374,6 +374,7 @@ impl MappingOptions {
             limit: usize::MAX,
             structured: false,
             place,
+            syncs: super::Syncs::new(),
             views: Mutex::new(vec![view]),
             object,
         })

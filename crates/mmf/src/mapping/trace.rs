@@ -1,25 +1,53 @@
-//! For tests: every store to a mapping and every sync of it by this thread, in their order.
+//! For tests: every store to a mapping and every sync of it by this thread, in their order; and
+//! syncs that fail.
 
 use std::cell::RefCell;
+use std::io;
 use std::ops::Range;
+
+use crate::error::{Error, Result};
 
 /// What was done.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Stored { offset: usize, bytes: Vec<u8> },
+    Stored {
+        offset: usize,
+        bytes: Vec<u8>,
+    },
     Synced(Range<usize>),
+    /// A sync failed. Of each page that was dirty: what the disk has of it, and whether memory has
+    /// the same from then on.
+    Failed(Vec<Lost>),
 }
+
+/// A page that the system takes for clean although its write failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) offset: usize,
+    pub(crate) on_disk: Vec<u8>,
+    /// The system has dropped the page, and read it from the disk again.
+    pub(crate) was_read_again: bool,
+}
+
+/// Decides of each sync, from what was done before it, whether it fails.
+pub(crate) type Disk = Box<dyn FnMut(&[Event]) -> Option<Vec<Lost>>>;
 
 /// A copy may be seen half done; it counts as stores of so many bytes.
 const PART: usize = 64;
 
 thread_local! {
     static EVENTS: RefCell<Option<Vec<Event>>> = const { RefCell::new(None) };
+    static DISK: RefCell<Option<Disk>> = const { RefCell::new(None) };
 }
 
 /// From now on all is kept.
 pub(crate) fn start() {
     EVENTS.with(|events| *events.borrow_mut() = Some(Vec::new()));
+}
+
+/// From now on the disk decides which syncs of this thread fail.
+pub(crate) fn set_disk(disk: Option<Disk>) {
+    DISK.with(|place| *place.borrow_mut() = disk);
 }
 
 /// How much has been kept so far.
@@ -40,6 +68,22 @@ pub(super) fn stored(offset: usize, bytes: &[u8]) {
             }
         }
     });
+}
+
+/// Fails where the disk has the next sync fail.
+pub(super) fn before_sync() -> Result<()> {
+    let lost = DISK.with(|disk| {
+        let mut disk = disk.borrow_mut();
+        let disk = disk.as_mut()?;
+        EVENTS.with(|events| disk(events.borrow().as_deref().unwrap_or_default()))
+    });
+    let Some(lost) = lost else { return Ok(()) };
+    EVENTS.with(|events| {
+        if let Some(events) = &mut *events.borrow_mut() {
+            events.push(Event::Failed(lost));
+        }
+    });
+    Err(Error::system("sync", io::Error::other("a disk that fails, for a test")))
 }
 
 pub(super) fn synced(range: Range<usize>) {

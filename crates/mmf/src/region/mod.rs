@@ -339,7 +339,9 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::ReadOnly`]; what the system reports, after which it is not known what the disk has.
+    /// [`ErrorKind::ReadOnly`]; what the system reports, after which it is not known what the disk
+    /// has. The next sync through this handle writes all pages again; see
+    /// [`Mapping::sync`](crate::Mapping::sync) for what no later handle is told.
     pub fn sync(&self) -> Result<()> {
         if self.segment.map.access() != Access::ReadWrite {
             return Err(self.segment.name_it(Error::new(ErrorKind::ReadOnly, "sync")));

@@ -27,6 +27,9 @@ pub(crate) const CHECKED: usize = CHECKSUM + 8;
 
 /// A read-only compatible feature: the lock is the user's own, whose name is in the header.
 pub(crate) const OWN_LOCK: u64 = 1;
+/// A read-only compatible feature of a dict's file: a failed sync leaves a mark, which each later
+/// flush obeys. A build that does not know the mark would confirm what is not on the disk.
+pub(crate) const SYNC_MARK: u64 = 2;
 const LOCK_NAME: usize = 352;
 
 /// What changes.
@@ -172,7 +175,7 @@ impl Header {
             name: String::from_utf8_lossy(name).into_owned(),
             lock: if u64_at(24) & OWN_LOCK == 0 { String::new() } else { lock_name(bytes) },
         };
-        let (all, write) = (header.incompatible, header.read_compatible & !OWN_LOCK);
+        let (all, write) = (header.incompatible, header.read_compatible & !(OWN_LOCK | SYNC_MARK));
         if all != 0 || (writable && write != 0) {
             return refuse(format!("it needs features {all:#x} to be read and {write:#x} to be written"));
         }
@@ -276,8 +279,9 @@ mod tests {
             Header { compatible, read_compatible, incompatible, ..header() }.encode()
         };
         assert!(Header::decode(&with(1, 0, 0), 1 << 16, true).is_ok());
-        assert!(Header::decode(&with(0, 2, 0), 1 << 16, true).is_err());
-        assert!(Header::decode(&with(0, 2, 0), 1 << 16, false).is_ok());
+        assert!(Header::decode(&with(0, SYNC_MARK, 0), 1 << 16, true).is_ok());
+        assert!(Header::decode(&with(0, 4, 0), 1 << 16, true).is_err());
+        assert!(Header::decode(&with(0, 4, 0), 1 << 16, false).is_ok());
         assert!(Header::decode(&with(0, 0, 1), 1 << 16, false).is_err());
         // A lock that has no name.
         assert!(Header::decode(&with(0, OWN_LOCK, 0), 1 << 16, false).is_err());

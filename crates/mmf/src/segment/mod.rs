@@ -30,7 +30,7 @@ use crate::sys;
 use crate::sys::guard::Fault;
 use crate::wait::{Flag, Queue};
 use boot::LastBoot;
-use layout::{Header, Kind, OWN_LOCK, PAYLOAD, at};
+use layout::{Header, Kind, OWN_LOCK, PAYLOAD, SYNC_MARK, at};
 use waits::{For, Waits};
 
 /// How often it is looked whether another has cleared what another boot left, and how long others are let to.
@@ -100,9 +100,10 @@ impl Segment {
             payload.checked_add(PAYLOAD as u64).ok_or_else(|| Error::invalid("create", "the capacity is too large"))
         };
         let (size, capacity) = (whole(size)?, whole(capacity.max(size))?);
+        let has_sync_mark = kind == Kind::DICT && matches!(source, Some(Source::File(_)));
         let header = Header {
             compatible: 0,
-            read_compatible: lock.map_or(0, |_| OWN_LOCK),
+            read_compatible: lock.map_or(0, |_| OWN_LOCK) | if has_sync_mark { SYNC_MARK } else { 0 },
             incompatible: 0,
             kind,
             id: sys::random_id()?,

@@ -19,6 +19,13 @@
 //! Object::grow(&self, len: u64) -> Result<()>           makes it at least `len` long, zeros behind the old end
 //! Object::read_start(&self, &mut [u8]) -> Option<usize> reads its first bytes without a view; None: the system cannot
 //! Object::sync(&self) -> Result<()>                     what was flushed, and a file's name, are on the disk when this returns
+//! Object::unwritten(&self, len: u64) -> Result<Vec<Range<u64>>>
+//!     parts of the first `len` bytes that read as zeros once their pages have left memory, although
+//!     a sync of them has succeeded
+//! Object::allocated(&self, len: u64) -> Result<Vec<Range<u64>>>
+//!     the first `len` bytes but for holes, where the system tells of them
+//! Object::write_around(&self, offset, bytes) -> Result<()>
+//!     writes whole pages to the disk, not to memory, which may lose them
 //! Object::info(&self) -> Result<ObjectInfo>             who owns it and may open it, for people to read
 //! Object::identity(&self) -> Result<u128>               tells a file from its copies, in this process; 0 for memory
 //! Object::is_remote(&self) -> Result<bool>              whether other machines may share its file system

@@ -42,7 +42,7 @@ impl Heap<'_> {
     #[allow(clippy::option_option, reason = "the inner one is the answer")]
     pub(super) fn glance(&self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Option<Option<Found>> {
         let map = self.map.glance()?;
-        let [commit, floor, buckets, _] = map.four_words(at::COMMIT)?;
+        let [commit, floor, buckets, suspect] = map.four_words(at::COMMIT)?;
         let mut line = self.line_at_a_glance(map, hash, buckets)?;
         for _ in 0..NEAR {
             let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
@@ -51,8 +51,8 @@ impl Heap<'_> {
                 let len = room.len();
                 let (slot, words) = self.record_in_line(map, line, slots, key, room)?;
                 let [stamp, version, what, sum] = words;
-                // The first change has the version 1.
-                if stamp.wrapping_sub(1) >= commit || version <= floor {
+                // The first change has the version 1. After a failed sync each value is verified.
+                if stamp.wrapping_sub(1) >= commit || version <= floor || suspect != 0 {
                     return None;
                 }
                 let (kind, value_len) = Head::usual(what, key.len())?;
@@ -111,7 +111,7 @@ impl Heap<'_> {
         key: &[u8],
         value: &mut [MaybeUninit<u8>],
     ) -> Option<(usize, [u64; 4])> {
-        const { assert!(HEAD == VERSION + 24) };
+        const { assert!(HEAD == VERSION + 24 && at::SUSPECT == at::COMMIT + 24) };
         let slot = line + 8 * slots.bits.trailing_zeros() as usize;
         // Where nothing is, the sums may pass the end of memory, and its stamp's place is refused.
         let block = block_of(slots.word);
@@ -174,6 +174,7 @@ mod tests {
     use super::super::record;
     use super::super::value::Encoding;
     use super::*;
+    use crate::segment::Until;
 
     /// What a glance tells, and the value with it.
     fn at_a_glance(dict: &Dict, key: &str) -> Option<Option<(Found, Vec<u8>)>> {

@@ -33,6 +33,11 @@ mod wait;
 #[path = "wait_poll.rs"]
 mod wait;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod extents;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[path = "extents_none.rs"]
+mod extents;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 mod ofd;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

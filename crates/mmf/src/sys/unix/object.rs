@@ -1,5 +1,6 @@
 //! An object of the system: a descriptor, and a hold on its name where that dies with its holders.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -13,7 +14,7 @@ use super::live::Live;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 use super::live::WARY;
 use super::scope::Identity;
-use super::{file, is_exhausted, named, native, system};
+use super::{extents, file, is_exhausted, named, native, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Source;
 use crate::spec::{Access, LargePages, ObjectInfo, Spec};
@@ -143,6 +144,28 @@ impl Object {
     #[cfg(test)]
     pub(super) fn name_on_disk(&self) -> Option<&NameOnDisk> {
         self.name.as_ref()
+    }
+
+    pub(crate) fn unwritten(&self, len: u64) -> Result<Vec<Range<u64>>> {
+        extents::unwritten(self.fd.as_fd(), len).map_err(system("examine"))
+    }
+
+    pub(crate) fn allocated(&self, len: u64) -> Result<Vec<Range<u64>>> {
+        extents::allocated(self.fd.as_fd(), len).map_err(system("examine"))
+    }
+
+    pub(crate) fn write_around(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let file = extents::around(self.fd.as_fd()).map_err(system("write to"))?;
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::pwrite(&file, rest, offset + done as u64) {
+                Ok(0) => return Err(system("write to")(Errno::IO)),
+                Ok(written) => done += written,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(system("write to")(errno)),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn info(&self) -> Result<ObjectInfo> {

@@ -1,5 +1,6 @@
 //! An object of the system: a section of memory, or a file.
 
+use std::ops::Range;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, OwnedHandle};
 use std::path::Path;
 
@@ -144,6 +145,23 @@ impl Object {
             Object::Memory(_) => Ok(()),
             Object::File(file) => file.sync(),
         }
+    }
+
+    /// No file system here takes data for written that it does not give back.
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "the contract of every system")]
+    pub(crate) fn unwritten(&self, _len: u64) -> Result<Vec<Range<u64>>> {
+        Ok(Vec::new())
+    }
+
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "the contract of every system")]
+    #[allow(clippy::single_range_in_vec_init, reason = "one range, and not as many numbers as it has")]
+    pub(crate) fn allocated(&self, len: u64) -> Result<Vec<Range<u64>>> {
+        Ok(vec![0..len])
+    }
+
+    #[allow(clippy::unused_self, reason = "the contract of every system")]
+    pub(crate) fn write_around(&self, _offset: u64, _bytes: &[u8]) -> Result<()> {
+        Err(Error::unsupported("write to", "writing around the cache"))
     }
 
     pub(crate) fn info(&self) -> Result<ObjectInfo> {

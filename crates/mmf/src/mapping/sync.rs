@@ -1,0 +1,252 @@
+//! Bringing bytes to the disk, also after the disk has failed for a time.
+//!
+//! A failed sync is more than a delay. Linux marks a page clean although its write failed, and
+//! reports that once for each open file description. The next `fsync` finds nothing to write and
+//! succeeds. Later the system may drop the page and read its old bytes from the disk. Other systems
+//! promise no more. So after a failed sync the next one through the same handle:
+//!
+//! 1. makes each page of the mapping dirty again, by an atomic addition of 0 to its first byte,
+//!    which changes no byte, whatever peers store meanwhile;
+//! 2. hands all of them to the system and waits for the disk.
+//!
+//! All of them, since the system does not tell which page it could not write: `fsync` reports
+//! failures anywhere in the file. One thread of a handle syncs at a time: of two that overlap the
+//! system tells one alone of a failure, and the other would confirm bytes that were lost.
+
+use std::io;
+use std::ops::{Range, RangeBounds};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Mapping;
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{Access, FaultPolicy};
+use crate::sys::{self, guard::Fault, guard::Word};
+
+/// No system has smaller pages.
+const PAGE: usize = 4096;
+
+/// Bytes that are written anew at once, from a multiple of it on: no system keeps larger units of a
+/// file in memory.
+const AT_ONCE: usize = 16 << 20;
+
+/// How long a thread sleeps between two looks at whether another thread's sync has ended.
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// What a handle knows of its syncs.
+pub(super) struct Syncs {
+    /// The last sync or flush through this handle failed.
+    failed: AtomicBool,
+    /// 0, or the number of forks before this process plus 1 while one of its threads syncs. A
+    /// thread that syncs in the parent does not exist in a forked child, which has another number.
+    turn: AtomicU64,
+}
+
+/// A thread's turn to sync. Its drop ends the turn.
+struct Turn<'a>(&'a AtomicU64);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+impl Syncs {
+    pub(super) fn new() -> Syncs {
+        Syncs { failed: AtomicBool::new(false), turn: AtomicU64::new(0) }
+    }
+
+    /// Blocks until no other thread of this process syncs through this handle.
+    fn take_turn(&self) -> Turn<'_> {
+        let this = u64::from(sys::watch_forks()) + 1;
+        loop {
+            let seen = self.turn.load(Ordering::Relaxed);
+            // The turn of a thread of the parent process ends with the fork.
+            let is_free = seen != this;
+            if is_free && self.turn.compare_exchange(seen, this, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                return Turn(&self.turn);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Mapping {
+    /// Hands changed bytes to the system, which writes them to the file when it sees fit. Other
+    /// processes see changes without it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OutOfBounds`]; what the system reports.
+    pub fn flush(&self, range: impl RangeBounds<usize>) -> Result<()> {
+        let (offset, len) = self.resolve(range, "flush")?;
+        let flushed = self.flush_view(offset, len);
+        if flushed.is_err() {
+            self.syncs.failed.store(true, Ordering::Release);
+        }
+        flushed.map_err(|error| self.name_it(error))
+    }
+
+    fn flush_view(&self, offset: usize, len: usize) -> Result<()> {
+        // The older ones too: pointers into them stay in use, and on Windows each view knows its
+        // own changes alone.
+        self.views().iter().try_for_each(|view| {
+            let end = view.reach().min(offset + len);
+            if offset < end { view.flush(offset, end - offset) } else { Ok(()) }
+        })
+    }
+
+    /// As [`flush`](Mapping::flush), and returns once the file is on its disk: `msync` and `fsync`,
+    /// `FlushViewOfFile` and `FlushFileBuffers`. Memory has no disk and is done at once.
+    ///
+    /// After an error the disk may lack any byte written since the last sync that succeeded, and
+    /// the system may read such bytes back as they were before. The next sync through this handle,
+    /// of whichever range, writes every page of the mapping again, but for a file's holes. It succeeds
+    /// only once the disk has what the mapping holds then; compare what matters, or write it again first.
+    ///
+    /// The system tells each handle of a failure once. A handle that was opened after another
+    /// program's sync has failed, and a forked child of a process whose sync has failed, are told
+    /// of nothing: their syncs may succeed without the bytes whose write failed before.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Mapping::flush). After a failed sync also [`ErrorKind::Fault`], and
+    /// [`ErrorKind::Unsupported`] under [`FaultPolicy::SystemCalls`], which
+    /// has no way to write a page again without a change.
+    pub fn sync(&self, range: impl RangeBounds<usize>) -> Result<()> {
+        self.rearm();
+        let (offset, len) = self.resolve(range, "sync")?;
+        if self.access != Access::ReadWrite {
+            return Ok(());
+        }
+        let _turn = self.syncs.take_turn();
+        let synced = self.sync_in_turn(offset, len);
+        self.syncs.failed.store(synced.is_err(), Ordering::Release);
+        synced.map_err(|error| self.name_it(error))
+    }
+
+    fn sync_in_turn(&self, mut offset: usize, mut len: usize) -> Result<()> {
+        let has_failed = self.has_failed_sync();
+        if has_failed {
+            (offset, len) = (0, self.len());
+            self.make_dirty()?;
+        }
+        #[cfg(test)]
+        super::trace::before_sync()?;
+        self.flush_view(offset, len)?;
+        self.object.sync()?;
+        if has_failed {
+            self.check_extents()?;
+        }
+        #[cfg(test)]
+        super::trace::synced(offset..offset + len);
+        Ok(())
+    }
+
+    /// Whether the last sync or flush through this handle failed.
+    pub(crate) fn has_failed_sync(&self) -> bool {
+        self.syncs.failed.load(Ordering::Acquire)
+    }
+
+    /// Has the system take each page for changed, and changes none. Holes of a file, which no write has
+    /// reached, stay holes where the system tells of them.
+    pub(crate) fn make_dirty(&self) -> Result<()> {
+        let len = self.len();
+        let number = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(len);
+        let allocated = self.object.allocated(len as u64).map_err(|error| self.name_it(error))?;
+        allocated.into_iter().try_for_each(|range| self.make_range_dirty(number(range.start)..number(range.end)))
+    }
+
+    /// As [`make_dirty`](Mapping::make_dirty), for the pages of a range.
+    pub(crate) fn make_range_dirty(&self, range: Range<usize>) -> Result<()> {
+        if self.policy == FaultPolicy::SystemCalls {
+            let what = "a sync after a failed one, under the fault policy of system calls";
+            let error = self.name_it(Error::unsupported("sync", what));
+            return Err(error.with_help("open it again with another fault policy, write the bytes again and sync them"));
+        }
+        // Pages begin at multiples of their size in memory; a part of an object may begin anywhere
+        // in its first page.
+        let before = self.locate_writable(0, 0, "sync")?.addr() % PAGE;
+        let mut offset = range.start;
+        while offset < range.end {
+            let byte = self.locate_writable(offset, 1, "sync")?;
+            // SAFETY: `locate_writable` checked that the byte lies in the view, which lives as long as
+            // `self`, and may be written; a byte is always aligned; a fault is reported.
+            let there = unsafe { u8::add(byte, 0) };
+            match there {
+                #[cfg(test)]
+                Ok(value) => super::trace::stored(offset, &[value]),
+                #[cfg(not(test))]
+                Ok(_) => {}
+                Err(Fault) => return Err(self.fault("sync", offset, 0)),
+            }
+            offset = (offset + before) / PAGE * PAGE + PAGE - before;
+        }
+        Ok(())
+    }
+
+    /// Fails where a sync of all pages has succeeded, and the file system would read some back as
+    /// zeros all the same.
+    pub(crate) fn check_extents(&self) -> Result<()> {
+        let Some(first) = self.object.unwritten(self.len() as u64)?.into_iter().next() else { return Ok(()) };
+        let reason = format!(
+            "its file system keeps bytes {} to {} in memory alone, since their first write failed",
+            first.start, first.end
+        );
+        let error = self.name_it(Error::system("sync", io::Error::other(reason)));
+        Err(error.with_help("copy the file while it is open; of a dict, `mmf repair` writes them anew"))
+    }
+
+    /// Whether [`check_extents`](Mapping::check_extents) fails for the reason that it tells of.
+    pub(crate) fn lacks_extents(&self) -> Result<bool> {
+        Ok(!self.object.unwritten(self.len() as u64)?.is_empty())
+    }
+
+    /// Has the file system give data to all parts that it would read back as zeros, beginning at
+    /// `from` or behind it. For a moment each of them reads as zeros, so that nobody may use them.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports; all bytes are in memory then. `Unsupported` where a part begins
+    /// before `from`.
+    pub(crate) fn write_anew(&self, from: usize) -> Result<()> {
+        let unwritten = self.object.unwritten(self.len() as u64)?;
+        for range in unwritten {
+            let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(self.len());
+            let mut start = usize::try_from(range.start).unwrap_or(usize::MAX);
+            if start < from {
+                let error = Error::unsupported("sync", "writing anew what every process uses, on this file system");
+                return Err(self.name_it(error).with_help("copy the file while it is open"));
+            }
+            while start < end {
+                let next = end.min((start / AT_ONCE + 1) * AT_ONCE);
+                self.write_part_anew(start, next - start)?;
+                start = next;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_part_anew(&self, offset: usize, len: usize) -> Result<()> {
+        // Such writes take whole pages from whole pages.
+        let mut room = Vec::new();
+        if room.try_reserve_exact(len + PAGE).is_err() {
+            return Err(self.name_it(Error::new(ErrorKind::NoSpace, "copy")));
+        }
+        room.resize(len + PAGE, 0);
+        let skipped = room.as_ptr().align_offset(PAGE).min(PAGE);
+        let bytes = &mut room[skipped..skipped + len];
+        self.read_at(offset, bytes)?;
+        let written = self.object.write_around(offset as u64, bytes).map_err(|error| self.name_it(error));
+        // The system drops pages in larger units than it writes.
+        for (nth, page) in bytes.chunks(PAGE).enumerate() {
+            let mut there = [0; PAGE];
+            let there = &mut there[..page.len()];
+            self.read_at(offset + nth * PAGE, there)?;
+            if there != page {
+                self.write_at(offset + nth * PAGE, page)?;
+            }
+        }
+        written
+    }
+}
