@@ -1,7 +1,8 @@
-//! The hostile peer: writes through a descriptor of the object, as any program may that can open it.
+//! The hostile peer: writes through a descriptor of the object, as any program may that can open
+//! it.
 //!
-//! It runs in a thread of the coordinator, which maps nothing and calls no function of the library: a truncation or a
-//! hostile byte cannot hurt it.
+//! It runs in a thread of the coordinator, which maps nothing and calls no function of the library:
+//! a truncation or a hostile byte cannot hurt it.
 
 use std::fs::File;
 use std::io;
@@ -70,7 +71,7 @@ impl Object {
     }
 
     pub(super) fn half_word(&self, at: usize) -> u32 {
-        (self.word(at) & u64::from(u32::MAX)) as u32
+        u32::try_from(self.word(at) & u64::from(u32::MAX)).unwrap_or(0)
     }
 
     pub(super) fn put(&mut self, at: usize, word: u64) {
@@ -81,7 +82,8 @@ impl Object {
         self.put_bytes(at, &word.to_le_bytes());
     }
 
-    /// Writes bytes. Past the end this makes the object longer, up to a bound that keeps the disk free.
+    /// Writes bytes. Past the end this makes the object longer, up to a bound that keeps the disk
+    /// free.
     pub(super) fn put_bytes(&mut self, at: usize, bytes: &[u8]) {
         if at as u64 > 16 << 30 {
             return;
@@ -92,7 +94,8 @@ impl Object {
                 undo.push((at as u64, before));
             }
         }
-        // A write that the system refuses changes nothing, which is one more thing that a peer may do.
+        // A write that the system refuses changes nothing, which is one more thing that a peer may
+        // do.
         let _ = self.file.write_at(bytes, at as u64);
     }
 
@@ -117,7 +120,8 @@ impl Object {
         self.put(header::CHECKSUM, sum);
     }
 
-    /// Ends a truncation: the length is at least that before the attack, and at most the capacity in whole pages.
+    /// Ends a truncation: the length is at least that before the attack, and at most the capacity
+    /// in whole pages.
     fn restore_len(&self) {
         let most = (self.total as u64).next_multiple_of(4096).max(self.whole_len);
         let len = self.len();
@@ -126,8 +130,9 @@ impl Object {
         }
     }
 
-    /// Restores what no handle can open an object without: the header's first KiB, and the length. All other bytes
-    /// stay as the attacker left them, the lock's word, the slots and the queues among them.
+    /// Restores what no handle can open an object without: the header's first KiB, and the length.
+    /// All other bytes stay as the attacker left them, the lock's word, the slots and the queues
+    /// among them.
     pub(super) fn restore(&mut self) {
         self.undo = None;
         self.restore_len();

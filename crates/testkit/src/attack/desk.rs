@@ -1,5 +1,5 @@
-//! The coordinator's side of the victims: starts them, gives orders, notes each call, and kills a victim that makes no
-//! progress.
+//! The coordinator's side of the victims: starts them, gives orders, notes each call, and kills a
+//! victim that makes no progress.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::judge::{Call, End, Outcome};
-use super::victim::Bound;
+use super::victim::{Bound, schedule_in};
 use crate::{DEADLINE, LIFETIME, lock, program, wire};
 
 /// How often victims are looked after that say nothing.
@@ -30,6 +30,18 @@ struct Process {
     answer: Option<String>,
     last: Instant,
     told_to_end: bool,
+    /// Where the system tells how its thread was scheduled, and what that was when the call under
+    /// way began.
+    schedule: String,
+    before: (u64, u64),
+}
+
+impl Process {
+    /// Nanoseconds that the thread which makes the calls had a processor, and that it waited for
+    /// one.
+    fn schedule(&self) -> (u64, u64) {
+        std::fs::read(&self.schedule).map_or((0, 0), |bytes| schedule_in(&bytes))
+    }
 }
 
 /// All victims of one trial.
@@ -56,7 +68,8 @@ impl Desk {
             .env(wire::ROLE, "attack_victim")
             .env(wire::ARGS, joined)
             .env(LIFETIME, "600")
-            // Each arena of glibc's reserves 128 MiB of addresses for a moment, which would hide what the library takes.
+            // Each arena of glibc's reserves 128 MiB of addresses for a moment, which would hide
+            // what the library takes.
             .env("MALLOC_ARENA_MAX", "1")
             .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::piped())
@@ -88,7 +101,18 @@ impl Desk {
         });
         let now = Instant::now();
         let readers = vec![out, err];
-        let process = Process { child, stdin, stderr, readers, open: None, answer: None, last: now, told_to_end: false };
+        let process = Process {
+            child,
+            stdin,
+            stderr,
+            readers,
+            open: None,
+            answer: None,
+            last: now,
+            told_to_end: false,
+            schedule: String::new(),
+            before: (0, 0),
+        };
         self.processes.push(Some(process));
         number
     }
@@ -109,7 +133,10 @@ impl Desk {
         while victims.iter().any(|victim| self.is_busy(*victim)) {
             self.hear();
         }
-        victims.iter().map(|victim| self.processes[*victim].as_mut().and_then(|process| process.answer.take())).collect()
+        victims
+            .iter()
+            .map(|victim| self.processes[*victim].as_mut().and_then(|process| process.answer.take()))
+            .collect()
     }
 
     /// Gives an order and waits for the answer.
@@ -153,7 +180,12 @@ impl Desk {
                 None => DEADLINE,
             };
             let busy = process.answer.is_none() || process.told_to_end;
-            if busy && process.last.elapsed() > limit {
+            if !busy || process.last.elapsed() <= limit {
+                continue;
+            }
+            // On a loaded machine its thread may not have run at all.
+            let waited = process.schedule().1.saturating_sub(process.before.1);
+            if process.last.elapsed().saturating_sub(Duration::from_nanos(waited)) > limit {
                 self.bury(victim, Some("was killed: no progress"));
             }
         }
@@ -168,6 +200,7 @@ impl Desk {
                 let time = Duration::from_micros(time.parse().unwrap_or(0));
                 let bound = if letter == "d" { Bound::Deadline(time) } else { Bound::Work(time) };
                 process.open = Some((name.to_owned(), bound, Instant::now()));
+                process.before = process.schedule();
             }
             ["n", ..] => self.outcome.inner.extend(words[1..].iter().map(|name| (*name).to_owned())),
             ["e", wall, cpu, delay, heap, space, ..] => {
@@ -185,6 +218,10 @@ impl Desk {
                     ..call(victim, &name, bound)
                 });
             }
+            ["ready", thread] => {
+                process.schedule = format!("/proc/{thread}/schedstat");
+                process.answer = Some(line.to_owned());
+            }
             _ => process.answer = Some(line.to_owned()),
         }
     }
@@ -192,6 +229,9 @@ impl Desk {
     /// Notes how a victim ended; kills it where `why` says so.
     fn bury(&mut self, victim: usize, why: Option<&str>) {
         let Some(mut process) = self.processes[victim].take() else { return };
+        let (cpu, delay) = process.schedule();
+        let (cpu, delay) = (cpu.saturating_sub(process.before.0), delay.saturating_sub(process.before.1));
+        let (cpu, delay) = (Duration::from_nanos(cpu), Duration::from_nanos(delay));
         if why.is_some() {
             let _ = process.child.kill();
         }
@@ -202,7 +242,7 @@ impl Desk {
         }
         if let Some((name, bound, began)) = process.open {
             let outcome = why.unwrap_or("died").to_owned();
-            self.outcome.calls.push(Call { wall: began.elapsed(), outcome, ..call(victim, &name, bound) });
+            self.outcome.calls.push(Call { wall: began.elapsed(), cpu, delay, outcome, ..call(victim, &name, bound) });
             if why.is_some() {
                 return;
             }

@@ -62,7 +62,7 @@ fn key(calls: &mut Calls) -> String {
 
 fn value(calls: &mut Calls) -> Vec<u8> {
     let len = match calls.random.below(10) {
-        0 => calls.random.below(calls.capacity / 8),
+        0 => calls.random.below((calls.capacity / 8).min(4 << 20)),
         1 | 2 => 1100 + calls.random.below(8000),
         _ => calls.random.below(200),
     };
@@ -99,7 +99,7 @@ impl DictVictim {
 
     fn drop_one(&mut self, calls: &mut Calls) {
         let handle = if calls.random.once_in(2) { self.writes.take() } else { self.reads.take() };
-        calls.call("Dict::drop", calls.usual(), || Ok::<_, mmf::Error>(drop(handle)));
+        calls.end("Dict::drop", handle);
     }
 
     fn writer(&mut self, calls: &mut Calls) -> Option<&Dict> {
@@ -296,7 +296,7 @@ impl DictVictim {
             dict.set_bytes(&format!("d{nth}"), &vec![0xc0; 400 + 500 * nth as usize])?;
         }
         for nth in 0..3 {
-            dict.set_bytes(&format!("l{nth}"), &vec![nth; usize::try_from(capacity / 32).unwrap_or(0)])?;
+            dict.set_bytes(&format!("l{nth}"), &vec![nth; usize::try_from(capacity / 32).unwrap_or(0).min(2 << 20)])?;
         }
         for nth in 0..150 {
             dict.set_bytes(&format!("k{nth}"), &[nth; 40])?;
@@ -363,6 +363,6 @@ impl Victim for DictVictim {
 
     fn close(&mut self, calls: &mut Calls) {
         let handles = (self.writes.take(), self.reads.take());
-        calls.call("Dict::drop", calls.usual(), || Ok::<_, mmf::Error>(drop(handles)));
+        calls.end("Dict::drop", handles);
     }
 }

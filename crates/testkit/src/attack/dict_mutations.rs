@@ -1,7 +1,8 @@
-//! Mutations of a dict's structures: the journal, the index, records and their values, spans, the ring and the words.
+//! Mutations of a dict's structures: the journal, the index, records and their values, spans, the
+//! ring and the words.
 //!
-//! Each derives its values from what is there, so that they pass the first checks: an offset that leads into another
-//! structure, a list that leads to itself, a length just above its block.
+//! Each derives its values from what is there, so that they pass the first checks: an offset that
+//! leads into another structure, a list that leads to itself, a length just above its block.
 
 use super::attacker::Object;
 use super::layout::{self, LINE, PAYLOAD, RECORD, dict};
@@ -144,15 +145,17 @@ fn directory(object: &mut Object, variant: u8, random: &mut Random) {
             object.put_bytes(shape.directory, &words);
             object.put(dict::BUCKETS, upper | most);
         }
-        // The same, and all lines of that span continue one another.
+        // The same, and all slots of that span lead to one record; the lines may continue one
+        // another.
         5 => {
             let index = usize::try_from(first).unwrap_or(0).saturating_sub(1).min(shape.spans - 1);
             let begin = shape.start(index);
             let slot = record(object, random).map_or(0, |(slot, _)| object.word(slot));
+            let chained = random.once_in(2);
             let mut bytes = Vec::with_capacity(shape.span);
             for nth in 0..shape.lines() {
                 (0..7).for_each(|_| bytes.extend_from_slice(&slot.to_le_bytes()));
-                let next = if nth + 1 < shape.lines() { begin + LINE * (nth + 1) } else { 0 };
+                let next = if chained && nth + 1 < shape.lines() { begin + LINE * (nth + 1) } else { 0 };
                 bytes.extend_from_slice(&(next as u64).to_le_bytes());
             }
             object.put_bytes(begin, &bytes);
@@ -192,7 +195,7 @@ fn buckets(object: &mut Object, variant: u8, random: &mut Random) {
         6 => object.put(slot, word & !PLACE | random.pick(&[PLACE, object.total as u64 / 8, block as u64 / 8 + 1])),
         _ => {
             let to = place(object, random);
-            object.put(slot, word & !PLACE | to as u64 / 8);
+            object.put(slot, (word & !PLACE) | (to as u64 / 8));
         }
     }
 }
@@ -208,9 +211,9 @@ const IN_SPANS: u64 = 1 << 23;
 fn in_spans(object: &mut Object, block: usize, len: u64, same: bool, random: &mut Random) {
     let word = object.word(block + 24);
     let list = block + RECORD + ((word & 0xffff) as usize).next_multiple_of(4);
-    let first = random.below(object.shape.spans as u64) as u32;
-    let count = usize::try_from(len).unwrap_or(0).div_ceil(object.shape.span).min(4096);
-    let numbers = (0..count as u32).map(|nth| if same { first } else { first.wrapping_add(nth) });
+    let first = u32::try_from(random.index(object.shape.spans)).unwrap_or(0);
+    let count = usize::try_from(len).unwrap_or(0).div_ceil(object.shape.span).min(1 << 17);
+    let numbers = (0..u32::try_from(count).unwrap_or(0)).map(|nth| if same { first } else { first.wrapping_add(nth) });
     let bytes: Vec<u8> = numbers.flat_map(u32::to_le_bytes).collect();
     object.put_bytes(list, &bytes);
     object.put(block + 24, with_length(word | IN_SPANS, len));

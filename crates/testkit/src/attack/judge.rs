@@ -1,23 +1,26 @@
-//! The verdict on a trial: what a call may take, what counts as a violation, and what a lock that is lost is.
+//! The verdict on a trial: what a call may take, what counts as a violation, and what a lock that
+//! is lost is.
 //!
 //! # Limits
 //!
-//! - A call with a deadline takes at most twice the deadline plus 100 ms. A call without one (`check`, `repair`, `flush`,
-//!   `sync`, the creation, and the opening of a file, which may have to be made anew) takes at most 2 s and 1 s more for
-//!   each 32 MiB of capacity.
-//! - The time that counts is that of the clock less that in which the thread was ready to run and had no processor. A
-//!   call whose processor time alone is above the limit is a violation at once; any other is one if the trial, repeated
-//!   alone up to three times, shows it again.
-//! - Allocated memory is at most the capacity plus 64 MiB. So is the address space, to which each of a victim's three
-//!   handles may add twice the capacity: a view that was outgrown stays mapped.
-//! - Memory that the system refuses a victim, whose limit is 512 MiB higher, is a violation as well.
+//! - A call with a deadline takes at most twice the deadline plus 100 ms. A call without one
+//!   (`check`, `repair`, `flush`, `sync`, the creation, and the opening of a file, which may have
+//!   to be made anew) takes at most 2 s and 1 s more for each 128 MiB of capacity.
+//! - The time that counts is that of the clock less that in which the thread was ready to run and
+//!   had no processor. A call whose processor time alone is above the limit is a violation at once;
+//!   any other is one if the trial, repeated alone up to three times, shows it again.
+//! - Allocated memory is at most the capacity plus 64 MiB. So is the address space, to which each
+//!   of a victim's three handles may add twice the capacity: a view that was outgrown stays mapped.
+//! - Memory that the system refuses a victim, whose limit is 512 MiB higher, is a violation as
+//!   well.
 //!
 //! # A lost lock
 //!
-//! When the attack is over, the attacker restores the header's first KiB and the length of the object, and nothing else.
-//! Each living victim then takes the lock within a second, or is told of damage; so does a fresh process. The living
-//! take two turns, and only the second counts: a lock word that names a living handle keeps others out until that handle
-//! is used, which is a peer's documented power.
+//! When the attack is over, the attacker restores the header's first KiB and the length of the
+//! object, and nothing else. Each living victim then takes the lock within a second, or is told of
+//! damage; so does a fresh process. The living take two turns, and only the second counts: a lock
+//! word that names a living handle keeps others out until that handle is used, which is a peer's
+//! documented power.
 
 use std::time::Duration;
 
@@ -47,7 +50,7 @@ impl Limits {
             heap: total + 64 * MIB,
             space: 7 * total + 64 * MIB,
             space_beyond: 512 * MIB,
-            work: Duration::from_secs(2) + Duration::from_millis(1000 * total / (32 * MIB)),
+            work: Duration::from_secs(2) + Duration::from_millis(1000 * total / (128 * MIB)),
         }
     }
 }
@@ -82,10 +85,11 @@ impl Call {
         self.wall.saturating_sub(self.delay)
     }
 
-    /// How much of its limits it took: 1 is all of the time or of the memory.
-    pub(super) fn share(&self, limits: &Limits) -> f64 {
+    /// How much of its limits it took: 1 is all of the time, the allocated memory, or the address
+    /// space.
+    pub(super) fn shares(&self, limits: &Limits) -> [f64; 3] {
         let time = self.time().as_secs_f64() / self.limit().as_secs_f64();
-        time.max(self.heap as f64 / limits.heap as f64).max(self.space as f64 / limits.space as f64)
+        [time, self.heap as f64 / limits.heap as f64, self.space as f64 / limits.space as f64]
     }
 }
 
@@ -108,7 +112,8 @@ pub(super) struct Outcome {
     /// Names of the calls that others made in turn.
     pub(super) inner: Vec<String>,
     pub(super) ends: Vec<End>,
-    /// What the victims were told that took the lock when the attack was over, each by its last attempt.
+    /// What the victims were told that took the lock when the attack was over, each by its last
+    /// attempt.
     pub(super) locks: Vec<(usize, String)>,
     /// What came of the repair.
     pub(super) repaired: Option<String>,
@@ -167,13 +172,15 @@ pub(super) fn judge(outcome: &Outcome, limits: &Limits) -> Vec<Violation> {
 fn of_call(call: &Call, limits: &Limits) -> Vec<Violation> {
     let mut found = Vec::new();
     let name = &call.name;
-    let mut add = |sort, what: String, certain| found.push(Violation { sort, what: format!("{name}: {what}"), certain });
+    let mut add =
+        |sort, what: String, certain| found.push(Violation { sort, what: format!("{name}: {what}"), certain });
     if call.outcome.starts_with("panic") {
         add(Sort::Panic, call.outcome.clone(), true);
     }
     if !call.ended {
-        if call.wall > call.limit() {
-            add(Sort::Hang, format!("did not end in {:.1?}", call.wall), false);
+        if call.time() > call.limit() {
+            let (wall, cpu) = (call.wall, call.cpu);
+            add(Sort::Hang, format!("did not end in {wall:.1?} (processor {cpu:.1?})"), cpu > call.limit());
         }
         return found;
     }

@@ -1,6 +1,7 @@
 //! Where everything lies in a segment, computed from its capacity by `docs/format.md` alone.
 //!
-//! The library's own constants are not used: an attacker that shared them would share their mistakes.
+//! The library's own constants are not used: an attacker that shared them would share their
+//! mistakes.
 
 /// Words of the header, as offsets from the segment's start.
 pub(super) mod header {

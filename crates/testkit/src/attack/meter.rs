@@ -1,8 +1,9 @@
 //! A global allocator that counts, so that the peak of one call's memory is known to the byte.
 //!
-//! The resident size would not do: a hostile length makes a victim reserve memory that it never touches, and the pages of
-//! shared memory count as resident too. The program installs the allocator in every process; it counts only where
-//! [`start`] was called, and costs one load elsewhere.
+//! The resident size would not do: a hostile length makes a victim reserve memory that it never
+//! touches, and the pages of shared memory count as resident too. The program installs the
+//! allocator in every process; it counts only where [`start`] was called, and costs one load
+//! elsewhere.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};

@@ -2,16 +2,19 @@
 //!
 //! A trial has four parts:
 //!
-//! 1. A victim creates an object and fills it. A second victim joins. Both make all public calls in random order, with
-//!    deadlines, and tell the coordinator of each call's outcome, duration and memory (`victim.rs`).
-//! 2. Meanwhile the attacker writes to the object through a descriptor of its own. It derives hostile values from what is
-//!    there (`attacker.rs`, `mutations.rs`, `dict_mutations.rs`, `values.rs`), and knows the format from
-//!    `docs/format.md` alone (`layout.rs`).
-//! 3. The attack ends. The victims, and then a fresh process, take the lock. A dict's file is repaired.
+//! 1. A victim creates an object and fills it. A second victim joins. Both make all public calls in
+//!    random order, with deadlines, and tell the coordinator of each call's outcome, duration and
+//!    memory (`victim.rs`).
+//! 2. Meanwhile the attacker writes to the object through a descriptor of its own. It derives
+//!    hostile values from what is there (`attacker.rs`, `mutations.rs`, `dict_mutations.rs`,
+//!    `values.rs`), and knows the format from `docs/format.md` alone (`layout.rs`).
+//! 3. The attack ends. The victims, and then a fresh process, take the lock. A dict's file is
+//!    repaired.
 //! 4. The judge compares all that with the limits (`judge.rs`).
 //!
-//! The attacker adapts: scripts that led to the slowest calls or the most memory are kept and mutated (`script.rs`). A
-//! violation is reported with the script that repeats it. What might be the machine's load is repeated alone first.
+//! The attacker adapts: scripts that led to the slowest calls or the most memory are kept and
+//! mutated (`script.rs`). A violation is reported with the script that repeats it. What might be
+//! the machine's load is repeated alone first.
 
 mod attacker;
 mod desk;
@@ -37,7 +40,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::lock;
-use judge::{Limits, Outcome, Violation, judge};
+use judge::{Call, Limits, Outcome, Violation, judge};
 use report::Report;
 use script::{Corpus, Script, Target};
 
@@ -70,7 +73,8 @@ pub fn exempt() -> Vec<(&'static str, &'static str)> {
 impl Attack {
     /// Attacks, and prints the report; whether nothing was violated.
     ///
-    /// The program must play the role [`victim()`] as `attack_victim`, and have [`meter::Meter`] as its allocator.
+    /// The program must play the role [`victim()`] as `attack_victim`, and have [`meter::Meter`] as
+    /// its allocator.
     ///
     /// # Errors
     ///
@@ -96,8 +100,9 @@ impl Attack {
                 scope.spawn(|| {
                     while taken.fetch_add(1, Ordering::Relaxed) < self.trials {
                         let script = repeat.clone().unwrap_or_else(|| lock(&corpus).next());
-                        let share = self.trial(&script, &report, &alone);
-                        lock(&corpus).learn(share, &script);
+                        if let Some(shares) = Attack::trial(&script, &report, &alone) {
+                            lock(&corpus).learn(shares, &script);
+                        }
                     }
                 });
             }
@@ -107,22 +112,27 @@ impl Attack {
         Ok(report.is_good())
     }
 
-    /// Makes a trial and notes it; returns the largest share of a limit that a call took.
-    fn trial(&self, script: &Script, report: &Mutex<Report>, alone: &RwLock<()>) -> f64 {
+    /// Makes a trial and notes it; returns the largest shares of the limits that a call took,
+    /// `None` after a violation.
+    fn trial(script: &Script, report: &Mutex<Report>, alone: &RwLock<()>) -> Option<[f64; 3]> {
         let limits = Limits::of(script.kind, script.capacity);
         let outcome = {
             let _others = alone.read().unwrap_or_else(PoisonError::into_inner);
             trial::run(script)
         };
-        let share = outcome.calls.iter().map(|call| call.share(&limits)).fold(0.0, f64::max);
         let found = judge(&outcome, &limits);
+        let larger = |most: [f64; 3], call: &Call| {
+            let shares = call.shares(&limits);
+            [most[0].max(shares[0]), most[1].max(shares[1]), most[2].max(shares[2])]
+        };
+        let shares = found.is_empty().then(|| outcome.calls.iter().fold([0.0; 3], larger));
         lock(report).add(script, &outcome);
         for violation in found {
             let confirmed = violation.certain || Attack::again(script, &violation, &limits, alone);
             eprintln!("{}: {:?}: {}", report::command(script), violation.sort, violation.what);
             lock(report).violation(script, violation, confirmed);
         }
-        share
+        shares
     }
 
     /// Repeats a trial alone; whether it shows the same sort of violation again.

@@ -1,11 +1,13 @@
-//! Mutations of what every segment has: the header, the lock's word, the slots, the version, the length, and any bit.
+//! Mutations of what every segment has: the header, the lock's word, the slots, the version, the
+//! length, and any bit.
 
 use super::attacker::Object;
 use super::layout::{self, PAYLOAD, SLOT, SLOT_COUNT, bit, header};
 use super::random::Random;
 use super::script::{Step, Target};
 
-/// Returns a word that is hostile anywhere: an extreme, or one that leads just outside of something.
+/// Returns a word that is hostile anywhere: an extreme, or one that leads just outside of
+/// something.
 pub(super) fn extreme(object: &Object, random: &mut Random) -> u64 {
     let total = object.total as u64;
     let len = object.len();
@@ -59,7 +61,10 @@ fn mutate_header(object: &mut Object, variant: u8, random: &mut Random) {
             object.put_half(header::NAME_LEN, random.pick(&[0, 255, 257, u32::MAX]));
         }
         4 => object.put(random.pick(&[header::COMPATIBLE, header::READ_COMPATIBLE, header::INCOMPATIBLE]), word),
-        5 => object.put_bytes(header::KIND, random.pick(&[b"region\0\0", b"dict\0\0\0\0", b"\xff\xff\xff\xff\xff\xff\xff\xff"])),
+        5 => object.put_bytes(
+            header::KIND,
+            random.pick(&[b"region\0\0", b"dict\0\0\0\0", b"\xff\xff\xff\xff\xff\xff\xff\xff"]),
+        ),
         6 => object.put(header::ID + 8 * random.index(2), random.next()),
         7 => {
             object.put_half(header::VERSION, random.pick(&[0, 2, u32::MAX]));
@@ -151,7 +156,7 @@ fn version(object: &mut Object, variant: u8, random: &mut Random) {
         }
         _ => {
             let queue = random.pick(&[layout::LOCK_QUEUE, layout::CHANGE_QUEUE]);
-            object.put_half(queue, random.next() as u32);
+            object.put_half(queue, random.half());
             (0..4).for_each(|nth| object.put(queue + 8 + 8 * nth, 0));
         }
     }

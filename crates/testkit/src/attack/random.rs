@@ -17,6 +17,11 @@ impl Random {
         bits ^ (bits >> 31)
     }
 
+    /// Returns 32 bits.
+    pub(super) fn half(&mut self) -> u32 {
+        u32::try_from(self.next() >> 32).unwrap_or(0)
+    }
+
     /// Returns a number below `end`; 0 if `end` is 0.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         if end == 0 { 0 } else { self.next() % end }

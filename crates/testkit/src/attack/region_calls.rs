@@ -68,7 +68,7 @@ impl RegionVictim {
 
     fn drop_one(&mut self, calls: &mut Calls) {
         let handle = if calls.random.once_in(2) { self.writes.take() } else { self.reads.take() };
-        calls.call("Region::drop", calls.usual(), || Ok::<_, mmf::Error>(drop(handle)));
+        calls.end("Region::drop", handle);
     }
 
     /// A handle for writing, opened if there is none.
@@ -110,7 +110,7 @@ impl RegionVictim {
         calls.call("ReadGuard::read_into", bound, || guard.read_into(&mut Vec::new()));
         calls.call("ReadGuard::reader", bound, || guard.reader().take(1 << 20).read_to_end(&mut Vec::new()));
         Calls::also(&["Reader::read"]);
-        calls.call("ReadGuard::drop", bound, || Ok::<_, mmf::Error>(drop(guard)));
+        calls.end("ReadGuard::drop", guard);
     }
 
     fn write(&mut self, calls: &mut Calls) {
@@ -151,7 +151,7 @@ impl RegionVictim {
                 }
             }
         }
-        calls.call("WriteGuard::drop", bound, || Ok::<_, mmf::Error>(drop(guard)));
+        calls.end("WriteGuard::drop", guard);
     }
 
     fn poison(&mut self, calls: &mut Calls) {
@@ -229,6 +229,6 @@ impl Victim for RegionVictim {
 
     fn close(&mut self, calls: &mut Calls) {
         let handles = (self.writes.take(), self.reads.take());
-        calls.call("Region::drop", calls.usual(), || Ok::<_, mmf::Error>(drop(handles)));
+        calls.end("Region::drop", handles);
     }
 }

@@ -1,4 +1,5 @@
-//! What came of an attack: counts, the worst calls, and each violation with the command that repeats it.
+//! What came of an attack: counts, the worst calls, and each violation with the command that
+//! repeats it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -144,7 +145,13 @@ impl Report {
                 let _ = writeln!(text, "{title}: {:?}: {}\n    {}", violation.sort, violation.what, command(script));
             }
         }
-        let _ = write!(text, "{} violations {:?}, {} not repeated", self.violations.len(), self.sorts(), self.suspicions.len());
+        let _ = write!(
+            text,
+            "{} violations {:?}, {} not repeated",
+            self.violations.len(),
+            self.sorts(),
+            self.suspicions.len()
+        );
         text
     }
 
@@ -153,8 +160,8 @@ impl Report {
             .calls
             .iter()
             .map(|(name, calls)| {
-                let (worst, limit) = (calls.worst.as_micros() as u64, calls.limit.as_micros() as u64);
-                let about = json!({ "count": calls.count, "errors": calls.errors, "worst_us": worst, "limit_us": limit,
+                let (worst, limit) = (calls.worst.as_secs_f64(), calls.limit.as_secs_f64());
+                let about = json!({ "count": calls.count, "errors": calls.errors, "worst_s": worst, "limit_s": limit,
                     "heap": calls.heap });
                 (name.as_str(), about)
             })

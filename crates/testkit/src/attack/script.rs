@@ -1,8 +1,9 @@
 //! Scripts of attacks, the text that repeats one, and the corpus that makes the attacker adaptive.
 //!
-//! A script names the object, the manner and the mutations, each with a seed. A trial is repeated from its text: the
-//! timing of processes aside, nothing else enters it. The corpus keeps the scripts that led to the slowest calls and to
-//! the most memory, and new scripts are mutations of those.
+//! A script names the object, the manner and the mutations, each with a seed. A trial is repeated
+//! from its text: the timing of processes aside, nothing else enters it. The corpus keeps the
+//! scripts that led to the slowest calls and to the most memory, and new scripts are mutations of
+//! those.
 
 use std::fmt;
 use std::str::FromStr;
@@ -135,7 +136,7 @@ impl Step {
     fn random(random: &mut Random, kind: Kind, only: Option<Target>) -> Step {
         let all: Vec<Target> = targets(kind, only);
         let target = all[random.index(all.len())];
-        Step { target, variant: variant(random, target), seed: random.next() as u32 }
+        Step { target, variant: variant(random, target), seed: random.half() }
     }
 }
 
@@ -168,7 +169,8 @@ pub(super) struct Script {
 }
 
 const CAPACITIES: [u64; 3] = [64 << 10, 1 << 20, 4 << 20];
-const LARGE: u64 = 64 << 20;
+/// For dicts alone, in one of ten scripts each. They are sparse.
+const LARGE: [u64; 2] = [64 << 20, 512 << 20];
 const TIMEOUTS: [u64; 3] = [50, 100, 200];
 /// Steps that a script has at the most.
 const MOST_STEPS: usize = 6;
@@ -183,20 +185,20 @@ impl Script {
 
     /// Makes a script of these steps, the rest at random.
     fn with(random: &mut Random, kind: Kind, steps: Vec<Step>) -> Script {
-        let capacity = match random.below(16) {
-            0 if kind.is_dict() => LARGE,
+        let capacity = match random.index(10) {
+            nth @ 0..2 if kind.is_dict() => LARGE[nth],
             _ => CAPACITIES[random.index(3).max(usize::from(kind.is_dict()))],
         };
         let timeout = if random.once_in(10) { 500 } else { random.pick(&TIMEOUTS) };
         let manner = random.pick(&Manner::ALL).0;
-        let seed = random.next() as u32;
+        let seed = random.half();
         Script { kind, capacity, timeout: Duration::from_millis(timeout), manner, seed, steps }
     }
 
     /// Makes the script that differs from this one in one or two things.
     fn mutated(&self, random: &mut Random, other: &Script, only: Option<Target>) -> Script {
         let mut script = self.clone();
-        script.seed = random.next() as u32;
+        script.seed = random.half();
         for _ in 0..1 + random.below(2) {
             let at = random.index(script.steps.len());
             match random.below(7) {
@@ -205,8 +207,8 @@ impl Script {
                 2 => script.steps[at].variant = variant(random, script.steps[at].target),
                 3 => script.manner = random.pick(&Manner::ALL).0,
                 4 => script.steps.extend(other.steps.iter().filter(|step| step.target.is_in(self.kind)).copied()),
-                5 if script.kind.is_dict() && random.once_in(4) => script.capacity = LARGE,
-                _ => script.steps[at].seed = random.next() as u32,
+                5 if script.kind.is_dict() && random.once_in(4) => script.capacity = random.pick(&LARGE),
+                _ => script.steps[at].seed = random.half(),
             }
             script.steps.truncate(MOST_STEPS);
         }
@@ -259,12 +261,13 @@ pub(super) struct Corpus {
     only: Option<Target>,
     /// Scripts of one step each, which are tried first: every variant of every target once.
     first: Vec<Script>,
-    /// With the share of the limit that the worst call took: of time, and of memory.
-    best: Vec<(f64, Script)>,
+    /// For time, allocated memory and address space: scripts with the share of the limit that the
+    /// worst call took.
+    best: [Vec<(f64, Script)>; 3],
 }
 
-/// Scripts that the corpus keeps.
-const KEPT: usize = 32;
+/// Scripts that the corpus keeps of each.
+const KEPT: usize = 12;
 
 impl Corpus {
     pub(super) fn new(seed: u64, only: Option<Target>) -> Corpus {
@@ -275,7 +278,7 @@ impl Corpus {
                 let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| target.is_in(*kind)).collect();
                 let kind = kinds[random.index(kinds.len())];
                 if only.is_none_or(|only| only == target) {
-                    let step = Step { target, variant, seed: random.next() as u32 };
+                    let step = Step { target, variant, seed: random.half() };
                     first.push(Script::with(&mut random, kind, vec![step]));
                 }
             }
@@ -284,7 +287,7 @@ impl Corpus {
         for nth in (1..first.len()).rev() {
             first.swap(nth, random.index(nth + 1));
         }
-        Corpus { random, only, first, best: Vec::new() }
+        Corpus { random, only, first, best: [const { Vec::new() }; 3] }
     }
 
     /// Returns the script of the next trial.
@@ -292,24 +295,28 @@ impl Corpus {
         if let Some(script) = self.first.pop() {
             return script;
         }
-        if self.best.is_empty() || self.random.once_in(2) {
+        let best = &self.best[self.random.index(3)];
+        if best.is_empty() || self.random.once_in(2) {
             let kinds: Vec<Kind> =
                 Kind::ALL.into_iter().filter(|kind| self.only.is_none_or(|only| only.is_in(*kind))).collect();
             let kind = kinds[self.random.index(kinds.len())];
             return Script::random(&mut self.random, kind, self.only);
         }
         // The better ones more often.
-        let at = self.random.index(self.best.len()).min(self.random.index(self.best.len()));
-        let other = self.random.index(self.best.len());
-        self.best[at].1.mutated(&mut self.random, &self.best[other].1, self.only)
+        let at = self.random.index(best.len()).min(self.random.index(best.len()));
+        let other = self.random.index(best.len());
+        best[at].1.mutated(&mut self.random, &best[other].1, self.only)
     }
 
-    /// Keeps a script if it is among the best.
-    pub(super) fn learn(&mut self, share: f64, script: &Script) {
-        let at = self.best.partition_point(|(kept, _)| *kept >= share);
-        if at < KEPT {
-            self.best.insert(at, (share, script.clone()));
-            self.best.truncate(KEPT);
+    /// Keeps a script if it is among the best. One that violates a limit is reported and not kept:
+    /// what is made of it would mostly violate that limit again.
+    pub(super) fn learn(&mut self, shares: [f64; 3], script: &Script) {
+        for (best, share) in self.best.iter_mut().zip(shares) {
+            let at = best.partition_point(|(kept, _)| *kept >= share);
+            if at < KEPT {
+                best.insert(at, (share, script.clone()));
+                best.truncate(KEPT);
+            }
         }
     }
 }
@@ -346,10 +353,11 @@ mod tests {
         let mut corpus = Corpus::new(1, Some(Target::Lock));
         let scripts: Vec<Script> = (0..100).map(|_| corpus.next()).collect();
         for (nth, script) in scripts.iter().enumerate() {
-            corpus.learn(nth as f64, script);
+            corpus.learn([nth as f64, 0.0, -(nth as f64)], script);
         }
-        assert_eq!(corpus.best.len(), KEPT);
-        assert_eq!(corpus.best[0].1, scripts[99]);
+        let [time, heap, space] = &corpus.best;
+        assert_eq!([time.len(), heap.len(), space.len()], [KEPT; 3]);
+        assert_eq!((&time[0].1, &space[0].1), (&scripts[99], &scripts[0]));
         // What is made of them aims at the same target.
         assert!((0..100).all(|_| corpus.next().steps.iter().all(|step| step.target == Target::Lock)));
     }

@@ -1,4 +1,5 @@
-//! One trial: an object, two victims that use it, a fresh process that comes afterwards, and the attacker.
+//! One trial: an object, two victims that use it, a fresh process that comes afterwards, and the
+//! attacker.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -120,7 +121,7 @@ fn locked(desk: &mut Desk, victim: usize) -> String {
 fn hold(file: &File) -> bool {
     // SAFETY: plain integers, for which zeros are valid.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    (lock.l_type, lock.l_whence) = (libc::F_RDLCK as libc::c_short, libc::SEEK_SET as libc::c_short);
+    assert_eq!((libc::F_RDLCK, libc::SEEK_SET), (0, 0));
     (lock.l_start, lock.l_len) = (1 << 62, 1);
     // SAFETY: the descriptor is open, and the command reads one `flock`.
     let outcome = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };

@@ -12,7 +12,8 @@ const LONGEST: u64 = 1 << 16;
 
 /// Writes over the key or the value of a record that lies whole in its block.
 pub(super) fn apply(object: &mut Object, variant: u8, random: &mut Random) {
-    // Those of which a victim reads the value as a type by name, and the longer ones: room for more depth.
+    // Those of which a victim reads the value as a type by name, and the longer ones: room for more
+    // depth.
     let mut found: Vec<(usize, u64)> = object
         .records
         .iter()

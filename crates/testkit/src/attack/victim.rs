@@ -1,12 +1,16 @@
-//! The victim: a process that makes every public call in random order and tells the coordinator of each.
+//! The victim: a process that makes every public call in random order and tells the coordinator of
+//! each.
 //!
 //! Lines to the coordinator:
 //!
-//! - `b NAME BOUND`: a call begins. BOUND is `d` (a deadline) or `w` (work without one), and microseconds.
-//! - `n NAME...`: calls that the one under way makes in turn, such as those of a transaction's body.
-//! - `e WALL CPU DELAY HEAP SPACE OUTCOME`: it is over. Times are in microseconds: of the clock, of the processor, and in
-//!   which the thread was ready but had no processor. HEAP is the peak of allocated bytes, SPACE the growth of the
-//!   process's address space since the start, in KiB.
+//! - `b NAME BOUND`: a call begins. BOUND is `d` (a deadline) or `w` (work without one), and
+//!   microseconds.
+//! - `n NAME...`: calls that the one under way makes in turn, such as those of a transaction's
+//!   body.
+//! - `e WALL CPU DELAY HEAP SPACE OUTCOME`: it is over. Times are in microseconds: of the clock, of
+//!   the processor, and in which the thread was ready but had no processor. HEAP is the peak of
+//!   allocated bytes, SPACE the growth of the process's address space since the start, in KiB.
+//! - `ready THREAD`: calls may begin, in this thread.
 //! - `done`, `locked OUTCOME`, `repaired OUTCOME`: an order of the coordinator was carried out.
 //!
 //! Calls run in a thread with the stack that the library promises to be content with.
@@ -104,7 +108,9 @@ fn run(args: &[String]) {
         Kind::RegionName => Box::new(RegionVictim::new(source, timeout)),
         _ => Box::new(DictVictim::new(source, timeout, kind == Kind::DictFile)),
     };
-    peer::say("ready");
+    // `PID/task/TID`.
+    let thread = fs::read_link("/proc/thread-self").expect("a thread of Linux");
+    peer::say(format!("ready {}", thread.display()));
     while let Some(order) = peer::hear() {
         match order.split(' ').collect::<Vec<_>>()[..] {
             ["create"] => {
@@ -137,7 +143,8 @@ fn run(args: &[String]) {
     victim.close(&mut calls);
 }
 
-/// Makes the system refuse more address space than this. Above the judge's limit, so that the judge sees what was asked for.
+/// Makes the system refuse more address space than this. Above the judge's limit, so that the judge
+/// sees what was asked for.
 fn limit_space(bytes: u64) {
     let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
     setrlimit(Resource::As, limit).expect("a lower limit is allowed");
@@ -197,6 +204,14 @@ impl Calls {
         self.outcome(name, bound, work).and_then(Result::ok)
     }
 
+    /// Ends a handle or a guard.
+    pub(super) fn end<T>(&mut self, name: &str, value: T) {
+        self.call(name, self.usual(), || {
+            drop(value);
+            Ok::<(), mmf::Error>(())
+        });
+    }
+
     /// As [`call`](Calls::call), with the error; `None` where it panicked.
     pub(super) fn outcome<T, E: Told>(
         &mut self,
@@ -226,7 +241,11 @@ impl Calls {
             }
         };
         let space = self.space().saturating_sub(self.baseline);
-        peer::say(format!("e {wall} {} {} {heap} {space} {text}", (cpu_after - cpu) / 1000, (delay_after - delay) / 1000));
+        peer::say(format!(
+            "e {wall} {} {} {heap} {space} {text}",
+            (cpu_after - cpu) / 1000,
+            (delay_after - delay) / 1000
+        ));
         outcome.ok()
     }
 
@@ -235,13 +254,12 @@ impl Calls {
         peer::say(format!("n {}", names.join(" ")));
     }
 
-    /// Nanoseconds that this thread had a processor, and that it waited for one (`/proc/[pid]/schedstat`).
+    /// Nanoseconds that this thread had a processor, and that it waited for one
+    /// (`/proc/[pid]/schedstat`).
     fn schedule(&self) -> (u64, u64) {
         let mut bytes = [0; 96];
         let Some(Ok(read)) = self.schedule.as_ref().map(|file| file.read_at(&mut bytes, 0)) else { return (0, 0) };
-        let text = std::str::from_utf8(&bytes[..read]).unwrap_or_default();
-        let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+        schedule_in(&bytes[..read])
     }
 
     /// The largest that the process's address space has been, in KiB.
@@ -251,6 +269,13 @@ impl Calls {
         let line = text.lines().find_map(|line| line.strip_prefix("VmPeak:"));
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
     }
+}
+
+/// Reads the first two numbers of a `schedstat`.
+pub(super) fn schedule_in(bytes: &[u8]) -> (u64, u64) {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// Returns the path of the object, for the attacker.
