@@ -219,6 +219,18 @@ fn in_spans(object: &mut Object, block: usize, len: u64, same: bool, random: &mu
     object.put(block + 24, with_length(word | IN_SPANS, len));
 }
 
+/// Records that a mutation of many is made to.
+const MANY: usize = 48;
+
+/// Returns this block, or those of many records. The lists of their spans lie in one another: the
+/// last ones are whole.
+fn many(object: &Object, block: usize, random: &mut Random) -> Vec<usize> {
+    if random.once_in(2) {
+        return vec![block];
+    }
+    (0..MANY).filter_map(|_| record(object, random)).map(|(_, block)| block).collect()
+}
+
 fn records_of(object: &mut Object, variant: u8, random: &mut Random) {
     let Some((_, block)) = record(object, random) else { return };
     let word = object.word(block + 24);
@@ -233,7 +245,18 @@ fn records_of(object: &mut Object, variant: u8, random: &mut Random) {
         }
         1 => object.put(block, extreme(object, random)),
         2 => object.put(block + 16, extreme(object, random)),
-        3 => object.put(block + 24, with_length(word, random.pick(&[0, 1 << 20, 1 << 31, PLACE, total]))),
+        // Lengths far above the block, which an object that was extended has bytes for.
+        3 => {
+            let mut len = random.pick(&[0, 1 << 20, 1 << 31, PLACE, total]);
+            if random.once_in(2) {
+                len = random.pick(&[128 << 20, 190 << 20]);
+                object.set_len(total + (200 << 20));
+            }
+            for block in many(object, block, random) {
+                let word = object.word(block + 24);
+                object.put(block + 24, with_length(word & !IN_SPANS, len));
+            }
+        }
         // Just above what its block has room for.
         4 => {
             let len = word >> 24;
@@ -241,16 +264,20 @@ fn records_of(object: &mut Object, variant: u8, random: &mut Random) {
         }
         5 => object.put(block + 24, word & !0xffff | random.pick(&[0, 1, 1024, 1025, 0xffff])),
         6 => object.put(block + 24, word ^ random.pick(&[IN_SPANS, 1 << 16, 1 << 17, 2 << 16, 0x7f << 16])),
-        // A value of the extended object.
+        // Values of the extended object, under many keys, so that one of them is read.
         7 => {
             let len = random.pick(&[200 << 20, 1 << 30, 2 << 30]);
             object.set_len(total + len + (1 << 20));
             let same = random.once_in(2);
-            in_spans(object, block, len, same, random);
+            for block in many(object, block, random) {
+                in_spans(object, block, len, same, random);
+            }
         }
         8 => {
             let len = random.pick(&[total / 2, total, total * 4, 64 << 20, 1 << 30]);
-            in_spans(object, block, len, random.below(3) != 0, random);
+            for block in many(object, block, random) {
+                in_spans(object, block, len, random.below(3) != 0, random);
+            }
         }
         _ => {
             object.put(block + 32, random.next());

@@ -201,13 +201,15 @@ impl Script {
         script.seed = random.half();
         for _ in 0..1 + random.below(2) {
             let at = random.index(script.steps.len());
-            match random.below(7) {
+            match random.below(8) {
                 0 => script.steps.push(Step::random(random, script.kind, only)),
                 1 if script.steps.len() > 1 => drop(script.steps.remove(at)),
                 2 => script.steps[at].variant = variant(random, script.steps[at].target),
                 3 => script.manner = random.pick(&Manner::ALL).0,
                 4 => script.steps.extend(other.steps.iter().filter(|step| step.target.is_in(self.kind)).copied()),
-                5 if script.kind.is_dict() && random.once_in(4) => script.capacity = random.pick(&LARGE),
+                // More work, or less time for it.
+                5 if script.kind.is_dict() => script.capacity = random.pick(&LARGE),
+                6 => script.timeout = Duration::from_millis(TIMEOUTS[0]),
                 _ => script.steps[at].seed = random.half(),
             }
             script.steps.truncate(MOST_STEPS);
