@@ -183,7 +183,7 @@ impl DictVictim {
 
     fn remove(&mut self, calls: &mut Calls) {
         let (bound, key) = (calls.usual(), key(calls));
-        let clear = calls.random.once_in(8);
+        let clear = calls.random.once_in(3);
         let Some(dict) = self.writer(calls) else { return };
         if clear {
             calls.call("Dict::clear", bound, || dict.clear());

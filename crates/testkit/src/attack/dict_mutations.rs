@@ -353,7 +353,20 @@ fn ring(object: &mut Object, variant: u8, random: &mut Random) {
             object.put_bytes(shape.ring, &bytes);
             object.put(dict::HEAD, head.wrapping_add(random.below(size)));
         }
-        // Ever new changes of the shortest sort.
+        // The shortest changes of a key that no victim watches, as fast as a reader goes through
+        // them.
+        5 => {
+            if object.bytes(shape.ring, 16) != [0; 16] {
+                object.put_bytes(shape.ring, &vec![0; shape.ring_size]);
+            }
+            for _ in 0..8 {
+                let to = object.word(dict::HEAD).wrapping_add((size / 2).min(4096 * 16));
+                object.put(dict::CLAIMED, to);
+                object.put(dict::HEAD, to);
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        // Ever new changes.
         _ => {
             let entry = [1_u64.to_le_bytes(), 0_u64.to_le_bytes()].concat();
             object.put_bytes(shape.ring, &entry.repeat(shape.ring_size / 16));

@@ -78,7 +78,7 @@ impl Target {
         (Target::Records, "records", 10),
         (Target::Values, "values", 8),
         (Target::Spans, "spans", 8),
-        (Target::Ring, "ring", 6),
+        (Target::Ring, "ring", 7),
         (Target::Words, "words", 6),
         (Target::Pending, "pending", 5),
         (Target::Boot, "boot", 5),
