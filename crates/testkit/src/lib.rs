@@ -30,6 +30,8 @@
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
+#[cfg(target_os = "linux")]
+pub mod attack;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod death;
 pub mod fairness;

@@ -1,5 +1,5 @@
-//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit fairness`, `testkit death`. And `testkit golden` makes the
-//! golden segments.
+//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit fairness`, `testkit death`, `testkit attack`. And
+//! `testkit golden` makes the golden segments.
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
@@ -16,10 +16,18 @@ usage: testkit torture [--dict] [--kills N] [--processes N] [--seconds S] [--pac
        testkit heirs [--kills N] [--resident BYTES] [--core 1]
        testkit fairness [--readers N] [--writers N] [--seconds S]
        testkit death [--dict] [--all | --samples N]
+       testkit attack [--trials N] [--seed S] [--only TARGET] [--repeat SCRIPT] [--jobs N] [--json]
        testkit golden DIRECTORY";
+
+/// Counts what victims of `attack` allocate.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static METER: testkit::attack::meter::Meter = testkit::attack::meter::Meter;
 
 fn main() -> ExitCode {
     testkit::peer::enter(&[
+        #[cfg(target_os = "linux")]
+        ("attack_victim", testkit::attack::victim),
         ("worker", torture::worker),
         ("dict_worker", torture::dict_worker),
         ("holder", torture::holder),
@@ -48,6 +56,18 @@ fn main() -> ExitCode {
     if let ("golden", [dir]) = (verb.as_str(), rest) {
         testkit::golden::make(Path::new(dir)).expect("a directory that can be written to");
         return ExitCode::SUCCESS;
+    }
+    #[cfg(target_os = "linux")]
+    if verb == "attack" {
+        let Some(attack) = attack(rest) else { return usage() };
+        return match attack.run() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(text) => {
+                eprintln!("testkit: {text}");
+                ExitCode::from(2)
+            }
+        };
     }
     let Some(number) = numbers(rest) else { return usage() };
     let good = match verb.as_str() {
@@ -88,6 +108,30 @@ fn main() -> ExitCode {
         _ => return usage(),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What an attack was asked for.
+#[cfg(target_os = "linux")]
+fn attack(args: &[String]) -> Option<testkit::attack::Attack> {
+    use std::time::SystemTime;
+
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seed = u64::try_from(since.as_micros() % 1_000_000_000).ok()?;
+    let (only, repeat) = (None, None);
+    let mut attack = testkit::attack::Attack { trials: 1000, seed, only, repeat, jobs: 2, json: false };
+    let mut args = args.iter();
+    while let Some(name) = args.next() {
+        match name.as_str() {
+            "--json" => attack.json = true,
+            "--trials" => attack.trials = args.next()?.parse().ok()?,
+            "--seed" => attack.seed = args.next()?.parse().ok()?,
+            "--jobs" => attack.jobs = args.next()?.parse().ok()?,
+            "--only" => attack.only = Some(args.next()?.clone()),
+            "--repeat" => attack.repeat = Some(args.next()?.clone()),
+            _ => return None,
+        }
+    }
+    Some(attack)
 }
 
 fn small(number: u64) -> usize {
