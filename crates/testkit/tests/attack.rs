@@ -1,6 +1,6 @@
 //! A short attack is survived, and makes every public call that the library's sources declare.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
 use std::collections::BTreeSet;
