@@ -8,11 +8,12 @@ use mmf::{Access, Dict, DictOptions, Encoding, ErrorKind, Permissions, Source, W
 use super::victim::{Bound, Calls, LOCK_WAIT, Told, Victim};
 
 /// Public functions that no victim calls, and why.
-pub(super) const EXEMPT: [(&str, &str); 8] = [
+pub(super) const EXEMPT: [(&str, &str); 9] = [
     ("Changes::next", "waits for ever, as it says; next_until is the same with a deadline"),
     ("Dict::create_new", "as DictOptions::create_new, with the default deadline"),
     ("Dict::open", "as DictOptions::open, with the default deadline"),
     ("Dict::open_or_create", "as DictOptions::open_or_create, with the default deadline"),
+    ("Dict::repair", "as DictOptions::repair, without a largest capacity"),
     ("DictOptions::default", "as DictOptions::new"),
     ("Entries::next", "touches no shared memory"),
     ("Entries::size_hint", "touches no shared memory"),
@@ -72,10 +73,19 @@ fn value(calls: &mut Calls) -> Vec<u8> {
 }
 
 impl DictVictim {
-    pub(super) fn new(source: Source, timeout: Duration, is_file: bool) -> DictVictim {
+    pub(super) fn new(source: Source, timeout: Duration, capacity: u64, is_file: bool) -> DictVictim {
         Calls::also(&["Dict::options", "DictOptions::new", "DictOptions::capacity", "DictOptions::access"]);
-        Calls::also(&["DictOptions::permissions", "DictOptions::allow_other_owners", "DictOptions::timeout"]);
-        let options = Dict::options().timeout(Some(timeout)).permissions(Permissions::User).allow_other_owners(false);
+        Calls::also(&[
+            "DictOptions::permissions",
+            "DictOptions::allow_other_owners",
+            "DictOptions::timeout",
+            "DictOptions::max_capacity",
+        ]);
+        let options = Dict::options()
+            .timeout(Some(timeout))
+            .max_capacity(capacity)
+            .permissions(Permissions::User)
+            .allow_other_owners(false);
         DictVictim { source, options, is_file, writes: None, reads: None }
     }
 
@@ -285,7 +295,7 @@ impl DictVictim {
         let bound = calls.work();
         // While the other victim has it open it is refused.
         if calls.random.once_in(8) {
-            calls.call("Dict::repair", REPAIR, || Dict::repair(&self.source));
+            calls.call("DictOptions::repair", REPAIR, || self.options.repair(&self.source));
         }
         let Some(dict) = self.writer(calls) else { return };
         calls.call("Dict::flush", bound, || dict.flush());
@@ -345,14 +355,17 @@ impl Victim for DictVictim {
         if !self.is_file {
             return "nothing".to_owned();
         }
-        let bound = calls.work();
-        match calls.outcome("Dict::repair", REPAIR, || Dict::repair(&self.source)) {
+        match calls.outcome("DictOptions::repair", REPAIR, || self.options.repair(&self.source)) {
             None => return "panic".to_owned(),
             Some(Err(error)) => return error.told(),
             Some(Ok(_)) => {}
         }
-        let Some(dict) = self.writer(calls) else { return "unopened".to_owned() };
-        match calls.outcome("Dict::check", bound, || dict.check()) {
+        // The trial is over: the check takes as long as the capacity asks for.
+        let patient = self.options.clone().timeout(Some(Dict::DEFAULT_TIMEOUT));
+        let Some(Ok(dict)) = calls.outcome("DictOptions::open", REPAIR, || patient.open(&self.source)) else {
+            return "unopened".to_owned();
+        };
+        match calls.outcome("Dict::check", REPAIR, || dict.check()) {
             Some(Ok(report)) if report.is_whole() => "whole".to_owned(),
             Some(Ok(report)) => {
                 let first = report.problems.first().map_or(String::new(), ToString::to_string);
