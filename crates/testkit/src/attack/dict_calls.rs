@@ -1,6 +1,7 @@
 //! Every public call of `Dict` and of what it returns.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mmf::{Access, Dict, DictOptions, Encoding, ErrorKind, Permissions, Source, Watched};
@@ -117,6 +118,10 @@ impl DictVictim {
     fn writer(&mut self, calls: &mut Calls) -> Option<&Dict> {
         if self.writes.is_none() {
             self.open_for_writing(calls);
+            if self.writes.is_none() {
+                // The attacker may have made it whole by then.
+                thread::sleep(Duration::from_millis(1));
+            }
         }
         self.writes.as_ref()
     }
@@ -305,7 +310,7 @@ impl DictVictim {
         for nth in 0..6 {
             dict.set(&format!("n{nth}"), &i64::from(nth))?;
             dict.set(&format!("s{nth}"), &"text".repeat(10 * nth as usize))?;
-            dict.set_bytes(&format!("d{nth}"), &vec![0xc0; 400 + 500 * nth as usize])?;
+            dict.set_bytes(&format!("d{nth}"), &vec![0xc0; 1500 + 500 * nth as usize])?;
         }
         for nth in 0..3 {
             dict.set_bytes(&format!("l{nth}"), &vec![nth; usize::try_from(capacity / 32).unwrap_or(0).min(2 << 20)])?;

@@ -1,6 +1,7 @@
 //! Every public call of `Region` and its guards.
 
 use std::io::{Read, Write};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mmf::{Access, ErrorKind, Permissions, Region, RegionOptions, Source};
@@ -88,6 +89,10 @@ impl RegionVictim {
     fn writer(&mut self, calls: &mut Calls) -> Option<&Region> {
         if self.writes.is_none() {
             self.open_for_writing(calls);
+            if self.writes.is_none() {
+                // The attacker may have made it whole by then.
+                thread::sleep(Duration::from_millis(1));
+            }
         }
         self.writes.as_ref()
     }
