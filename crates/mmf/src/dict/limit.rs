@@ -128,6 +128,25 @@ mod tests {
         dict
     }
 
+    /// A writer whose time is over once some work is done.
+    fn late<'a>(dict: &'a Dict, plan: &'a mut Plan, doing: &'static str) -> Writer<'a> {
+        let mut writer = dict.writer(plan, doing).unwrap();
+        writer.limit = over();
+        writer
+    }
+
+    #[test]
+    fn an_update_that_has_waited_as_long_as_it_may_still_makes_space() {
+        let mut dict = dict("late", 0);
+        let fill = |dict: &Dict| (0..).find(|nth| dict.set_bytes(&format!("{nth}"), &[7; 1000]).is_err()).unwrap();
+        fill(&dict);
+        // Its time is over before anything is swept.
+        dict.timeout = Some(Duration::ZERO);
+        dict.clear().unwrap();
+        assert_ne!(dict.segment.map.word(at::SWEEP).unwrap(), 0);
+        dict.update("text", |_: Option<String>| Some("text".repeat(10_000))).unwrap();
+    }
+
     #[test]
     fn the_time_is_over_once_the_timeout_has_passed_and_stays_so() {
         for until in [Until::Now, Until::After(Duration::ZERO), Until::At(Instant::now() + LEAST)] {
@@ -166,7 +185,7 @@ mod tests {
             .for_each(|(at, value)| map.put_word(*at, *value).unwrap());
         let mut rounds = 0;
         while map.word(at::SWEEP).unwrap() != 0 {
-            let mut writer = Writer::lock(&dict, &mut plan, Until::At(Instant::now()), "sweep").unwrap();
+            let mut writer = late(&dict, &mut plan, "sweep");
             assert!(writer.sweep(u64::MAX).unwrap());
             rounds += 1;
         }
@@ -186,7 +205,7 @@ mod tests {
         assert!(!dict.heap().shorten(&mut plan, 0, &mut 100, &limit).unwrap());
         assert_eq!(count(), before);
         // A change is made all the same.
-        let mut writer = Writer::lock(&dict, &mut plan, Until::At(Instant::now()), "set").unwrap();
+        let mut writer = late(&dict, &mut plan, "set");
         while !writer.limit.spend() {}
         writer.make_room_in_index(1000).unwrap();
         assert_eq!(count(), before);
@@ -199,7 +218,7 @@ mod tests {
     fn a_transaction_whose_time_is_over_changes_nothing() {
         let dict = dict("transaction", 10);
         let mut plan = Plan::new();
-        let mut writer = Writer::lock(&dict, &mut plan, Until::At(Instant::now()), "change").unwrap();
+        let mut writer = late(&dict, &mut plan, "change");
         let keys: Vec<String> = (0..1000).map(|nth| format!("new {nth}")).collect();
         let steps: Vec<_> = (keys.iter())
             .map(|key| crate::dict::write::Step {
