@@ -180,9 +180,7 @@ impl View {
     /// Parts of a range that may have pages in memory; all of it, since the system does not tell.
     #[allow(clippy::unused_self, reason = "other systems look")]
     pub(crate) fn in_memory(&self, offset: usize, len: usize) -> Vec<std::ops::Range<usize>> {
-        // One range, and not as many numbers as it has.
-        #[allow(clippy::single_range_in_vec_init, reason = "as said")]
-        vec![offset..offset + len]
+        std::iter::once(offset..offset + len).collect()
     }
 
     pub(crate) fn flush(&self, offset: usize, len: usize) -> Result<()> {
