@@ -213,7 +213,7 @@ impl Dict {
             if report.is_whole() {
                 if stands {
                     writer.begin()?;
-                    writer.flush()?;
+                    writer.flush_until(Until::Forever)?;
                 }
                 return Ok(report);
             }
