@@ -337,6 +337,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn readers_that_a_peer_makes_up_hide_no_other_handle_from_a_repair() {
+        use std::sync::atomic::Ordering;
+
+        use crate::segment::layout;
+
+        let path = std::env::temp_dir().join(format!("mmf others {}", std::process::id()));
+        let dict = Dict::create_new(path.as_path(), 1 << 20).unwrap();
+        let other = Dict::open(path.as_path()).unwrap();
+        other.set_bytes("key", b"value").unwrap();
+        let slot = dict.segment.participant("examine").unwrap().slot();
+        let readers = layout::slot(slot, layout::at::SLOT_READERS);
+        dict.segment.map.store(readers, 1_u32, Ordering::Relaxed).unwrap();
+        assert!(dict.segment.has_others().unwrap());
+        drop(other);
+        assert!(!dict.segment.has_others().unwrap());
+        drop(dict);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn no_boot_has_a_number_that_means_something_else() {
         for id in 0..1000_u128 {
             let boot = boot_of(&id.to_le_bytes());
