@@ -17,14 +17,12 @@
 //! done: a call that does less never reads it.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::{Error, ErrorKind};
+pub(super) use crate::mapping::LEAST;
 use crate::mapping::Mapping;
 use crate::segment::Until;
-
-/// How long a call may work, however short its timeout is.
-pub(super) const LEAST: Duration = Duration::from_millis(50);
 
 /// Units of work between two looks at the clock: lines of the index, records, and each [`UNIT`]
 /// bytes of values.
@@ -109,6 +107,8 @@ pub(super) fn too_slow(map: &Mapping, doing: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::dict::plan::Plan;
     use crate::dict::shape::at;
@@ -145,6 +145,15 @@ mod tests {
         dict.clear().unwrap();
         assert_ne!(dict.segment.map.word(at::SWEEP).unwrap(), 0);
         dict.update("text", |_: Option<String>| Some("text".repeat(10_000))).unwrap();
+    }
+
+    #[test]
+    fn a_long_value_is_updated_within_a_timeout_of_zero() {
+        let name = Name::local(format!("limit long {}", std::process::id())).unwrap();
+        let dict = Dict::options().capacity(64 << 20).timeout(Some(Duration::ZERO)).create_new(name).unwrap();
+        dict.set("text", &"text".repeat(2 << 20)).unwrap();
+        let updated = dict.update("text", |text: Option<String>| text.map(|text| text + "!")).unwrap();
+        assert_eq!(updated.map(|text| text.len()), Some((8 << 20) + 1));
     }
 
     #[test]
