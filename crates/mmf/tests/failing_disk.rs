@@ -15,7 +15,9 @@ mod system;
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,6 +32,10 @@ struct Disk {
 
 impl Disk {
     fn new() -> Disk {
+        Disk::with("mkfs.ext4", &["-q", "-F", "-b", "4096", "-O", "^has_journal"], 64 << 20)
+    }
+
+    fn with(program: &str, options: &[&str], len: u64) -> Disk {
         own_mounts();
         let disk = Disk { dir: TempDir::new() };
         for place in [disk.backing(), disk.root()] {
@@ -37,10 +43,10 @@ impl Disk {
         }
         let backing = CString::new(disk.backing().as_os_str().as_bytes()).unwrap();
         mount(Some(c"tmpfs"), &backing, Some(c"tmpfs"), 0, "size=8m");
-        fs::File::create(disk.image()).unwrap().set_len(64 << 20).unwrap();
+        fs::File::create(disk.image()).unwrap().set_len(len).unwrap();
         // Blocks as large as the pages of the backing file: the driver of loop devices reports a
         // write that ends early as a success.
-        run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-O", "^has_journal"], &[&disk.image()]);
+        run(program, options, &[&disk.image()]);
         disk.mount();
         disk
     }
@@ -242,4 +248,64 @@ fn what_a_sync_after_a_failed_one_confirms_is_on_the_disk() {
         disk.mount_again();
         assert!(Mapping::open(path.as_path()).unwrap().read_to_vec(0, bytes.len()).unwrap() == bytes);
     }
+}
+
+/// Has the system write a file's pages, but none of what the file system keeps about the file.
+fn write_back(path: &Path) {
+    let file = fs::File::open(path).unwrap();
+    let flags = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the descriptor is open; the other arguments are numbers.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) };
+}
+
+#[test]
+#[ignore = "needs root: mounts a file system of its own"]
+fn bytes_whose_failed_write_left_a_hole_are_written_again() {
+    // A file system that gives a file its space only once the write has succeeded.
+    if Command::new("mkfs.btrfs").arg("--version").output().is_err() {
+        println!("skipped: there is no mkfs.btrfs");
+        return;
+    }
+    let options = ["-q", "-f", "-s", "4096", "-m", "single", "-d", "single"];
+    let disk = Disk::with("mkfs.btrfs", &options, 256 << 20);
+    let path = disk.root().join("bytes");
+    fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let map = Mapping::open(path.as_path()).unwrap();
+    map.sync(..).unwrap();
+    let bytes: Vec<u8> = (0..1 << 20).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    disk.fill();
+    map.write_at(0, &bytes).unwrap();
+    write_back(&path);
+    disk.make_room();
+    map.sync(..).unwrap_err();
+    map.sync(..).unwrap();
+    // The rest stays a hole, which is larger than the disk.
+    assert!(fs::metadata(&path).unwrap().blocks() * 512 < 8 << 20);
+    drop(map);
+    disk.mount_again();
+    assert!(Mapping::open(path.as_path()).unwrap().read_to_vec(0, bytes.len()).unwrap() == bytes);
+}
+
+#[test]
+#[ignore = "needs root: mounts a file system of its own"]
+fn a_part_of_a_file_is_written_again_where_it_lies_in_the_file() {
+    const BEGIN: u64 = (1 << 20) + 100;
+    let disk = Disk::new();
+    let path = disk.root().join("bytes");
+    fs::File::create(&path).unwrap().set_len(4 << 20).unwrap();
+    let map = Mapping::options().part(BEGIN..BEGIN + (1 << 20)).open(path.as_path()).unwrap();
+    disk.fill();
+    let bytes: Vec<u8> = (0..1 << 20).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    map.write_at(0, &bytes).unwrap();
+    map.sync(..).unwrap_err();
+    disk.make_room();
+    // Where ext4 has the bytes in memory alone, and says so, none are lost in silence.
+    if let Err(error) = map.sync(..) {
+        assert!(error.to_string().contains("in memory alone"), "{error}");
+        return;
+    }
+    drop(map);
+    disk.mount_again();
+    let found = Mapping::open(path.as_path()).unwrap().read_to_vec((1 << 20) + 100, bytes.len()).unwrap();
+    assert!(found == bytes);
 }

@@ -497,3 +497,15 @@ fn contents_that_claim_more_than_the_capacity_are_damaged_and_not_copied() {
     region.write().unwrap().set(b"mended").unwrap();
     assert_eq!(reader.to_vec().unwrap(), b"mended");
 }
+
+#[test]
+fn long_contents_are_copied_within_a_timeout_of_zero() {
+    let name = Name::local(unique_name("long")).unwrap();
+    let bytes = vec![7; 12 << 20];
+    let made = Region::create_new(&name, bytes.len() as u64).unwrap();
+    made.write().unwrap().set(&bytes).unwrap();
+    for access in [Access::ReadWrite, Access::ReadOnly] {
+        let region = Region::options().timeout(Some(Duration::ZERO)).access(access).open(&name).unwrap();
+        assert!(region.to_vec().unwrap() == bytes, "{access:?}");
+    }
+}

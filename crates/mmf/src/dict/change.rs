@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 #[cfg(feature = "serde")]
 use {
+    super::limit::LEAST,
     super::value::{decode, encode},
     serde::Serialize,
     serde::de::DeserializeOwned,
@@ -256,10 +257,11 @@ impl Dict {
         let hash = self.hash(key, "update")?;
         // Reading and the lock together take no longer.
         let until = self.usual().fixed();
+        let reading = if self.timeout.is_some_and(|timeout| timeout < LEAST) { self.usual() } else { until };
         let (mut bytes, mut encoded) = (Vec::new(), Vec::new());
         loop {
             let mut sink = &mut bytes;
-            let found = self.read_until(hash, key, &mut sink, until)?;
+            let found = self.read_until(hash, key, &mut sink, reading)?;
             let old = match found {
                 Some(found) => Some(decode(Encoding::of(found.kind), &bytes).map_err(|error| self.about(key, error))?),
                 None => None,

@@ -19,6 +19,7 @@ use super::shape::{at, number};
 use super::sync_mark::{self, SYNCING};
 use super::write::Writer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::segment::Until;
 
 /// Nothing has changed since the last flush.
 pub(super) const CLEAN: u64 = 1;
@@ -78,6 +79,12 @@ impl Writer<'_> {
 
     /// Brings everything to the disk, and frees what was kept for a power cut.
     pub(super) fn flush(&mut self) -> Result<()> {
+        self.flush_until(self.dict.usual())
+    }
+
+    /// As `flush`. `until`: for how long it verifies the dict after a failed sync, and for how long
+    /// it frees.
+    pub(super) fn flush_until(&mut self, until: Until) -> Result<()> {
         let map = self.heap.map;
         if !self.dict.is_file() {
             return Ok(());
@@ -91,7 +98,7 @@ impl Writer<'_> {
         // All of it, also what others have made it longer by.
         map.refresh()?;
         if stands {
-            self.verify()?;
+            self.verify(until)?;
         }
         self.sync_marked(..)?;
         if stands {
@@ -103,8 +110,8 @@ impl Writer<'_> {
             }
         }
         // What was removed is gone from the disk since the flush before; what replaced it is there since this one.
-        self.free_list(at::REMOVED_BEFORE)?;
-        self.free_list(at::PENDING)?;
+        self.free_list(at::REMOVED_BEFORE, until)?;
+        self.free_list(at::PENDING, until)?;
         self.plan.clear();
         let removed = map.word(at::REMOVED)?;
         self.plan.put(at::REMOVED_BEFORE, removed);
@@ -117,9 +124,9 @@ impl Writer<'_> {
 
     /// Frees the records of a list, in plans of some each. A peer may relink the list meanwhile: it
     /// ends after as many records as there is room for, at a record that was freed already, and at
-    /// the handle's timeout.
-    fn free_list(&mut self, list: usize) -> Result<()> {
-        let deadline = self.dict.timeout.and_then(|timeout| Instant::now().checked_add(timeout.max(FREES)));
+    /// the deadline.
+    fn free_list(&mut self, list: usize, until: Until) -> Result<()> {
+        let deadline = until.deadline().map(|deadline| deadline.max(Instant::now() + FREES));
         // No record takes less.
         let mut left = self.heap.map.len() / 48;
         loop {
@@ -187,6 +194,22 @@ mod tests {
         }
         let block = number(dict.segment.map.word(at::PENDING).unwrap());
         (path, dict, block)
+    }
+
+    #[test]
+    fn a_repair_after_a_failed_sync_has_no_deadline() {
+        let path = std::env::temp_dir().join(format!("mmf repaired late {}", std::process::id()));
+        let dict = Dict::create_new(path.as_path(), 64 << 20).unwrap();
+        // A check of all of them takes longer than any call with this timeout may work.
+        (0..40_000).for_each(|nth| {
+            dict.set_bytes(&format!("{nth}"), &[1; 500]).unwrap();
+        });
+        let map = &dict.segment.map;
+        map.put_word(at::DURABLE, map.word(at::DURABLE).unwrap() | SYNCING).unwrap();
+        drop(dict);
+        let report = Dict::options().timeout(Some(Duration::ZERO)).repair(path.as_path()).unwrap();
+        assert!(report.is_whole(), "{report:#?}");
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -17,14 +17,12 @@
 //! done: a call that does less never reads it.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::{Error, ErrorKind};
+pub(super) use crate::mapping::LEAST;
 use crate::mapping::Mapping;
 use crate::segment::Until;
-
-/// How long a call may work, however short its timeout is.
-pub(super) const LEAST: Duration = Duration::from_millis(50);
 
 /// Units of work between two looks at the clock: lines of the index, records, and each [`UNIT`]
 /// bytes of values.
@@ -109,6 +107,8 @@ pub(super) fn too_slow(map: &Mapping, doing: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::dict::plan::Plan;
     use crate::dict::shape::at;
@@ -126,6 +126,34 @@ mod tests {
         let dict = Dict::create_new(name, 4 << 20).unwrap();
         (0..entries).for_each(|nth| dict.set_bytes(&format!("key {nth}"), b"value").map(drop).unwrap());
         dict
+    }
+
+    /// A writer whose time is over once some work is done.
+    fn late<'a>(dict: &'a Dict, plan: &'a mut Plan, doing: &'static str) -> Writer<'a> {
+        let mut writer = dict.writer(plan, doing).unwrap();
+        writer.limit = over();
+        writer
+    }
+
+    #[test]
+    fn an_update_that_has_waited_as_long_as_it_may_still_makes_space() {
+        let mut dict = dict("late", 0);
+        let fill = |dict: &Dict| (0..).find(|nth| dict.set_bytes(&format!("{nth}"), &[7; 1000]).is_err()).unwrap();
+        fill(&dict);
+        // Its time is over before anything is swept.
+        dict.timeout = Some(Duration::ZERO);
+        dict.clear().unwrap();
+        assert_ne!(dict.segment.map.word(at::SWEEP).unwrap(), 0);
+        dict.update("text", |_: Option<String>| Some("text".repeat(10_000))).unwrap();
+    }
+
+    #[test]
+    fn a_long_value_is_updated_within_a_timeout_of_zero() {
+        let name = Name::local(format!("limit long {}", std::process::id())).unwrap();
+        let dict = Dict::options().capacity(64 << 20).timeout(Some(Duration::ZERO)).create_new(name).unwrap();
+        dict.set("text", &"text".repeat(2 << 20)).unwrap();
+        let updated = dict.update("text", |text: Option<String>| text.map(|text| text + "!")).unwrap();
+        assert_eq!(updated.map(|text| text.len()), Some((8 << 20) + 1));
     }
 
     #[test]
@@ -166,7 +194,7 @@ mod tests {
             .for_each(|(at, value)| map.put_word(*at, *value).unwrap());
         let mut rounds = 0;
         while map.word(at::SWEEP).unwrap() != 0 {
-            let mut writer = Writer::lock(&dict, &mut plan, Until::At(Instant::now()), "sweep").unwrap();
+            let mut writer = late(&dict, &mut plan, "sweep");
             assert!(writer.sweep(u64::MAX).unwrap());
             rounds += 1;
         }
@@ -186,7 +214,7 @@ mod tests {
         assert!(!dict.heap().shorten(&mut plan, 0, &mut 100, &limit).unwrap());
         assert_eq!(count(), before);
         // A change is made all the same.
-        let mut writer = Writer::lock(&dict, &mut plan, Until::At(Instant::now()), "set").unwrap();
+        let mut writer = late(&dict, &mut plan, "set");
         while !writer.limit.spend() {}
         writer.make_room_in_index(1000).unwrap();
         assert_eq!(count(), before);
@@ -199,7 +227,7 @@ mod tests {
     fn a_transaction_whose_time_is_over_changes_nothing() {
         let dict = dict("transaction", 10);
         let mut plan = Plan::new();
-        let mut writer = Writer::lock(&dict, &mut plan, Until::At(Instant::now()), "change").unwrap();
+        let mut writer = late(&dict, &mut plan, "change");
         let keys: Vec<String> = (0..1000).map(|nth| format!("new {nth}")).collect();
         let steps: Vec<_> = (keys.iter())
             .map(|key| crate::dict::write::Step {

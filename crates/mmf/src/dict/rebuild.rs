@@ -77,6 +77,8 @@ pub(super) struct Rebuild<'a> {
     shape: &'a Shape,
     trust: Trust,
     uses: Vec<Use>,
+    /// A sync may have failed before.
+    is_suspect: bool,
 }
 
 impl<'a> Rebuild<'a> {
@@ -85,7 +87,8 @@ impl<'a> Rebuild<'a> {
         let heap = dict.heap();
         // Whoever had the lock before may have made it longer.
         heap.map.refresh()?;
-        Ok(Rebuild { dict, heap, map: heap.map, shape: heap.shape, trust, uses: vec![Use::Free; heap.spans_there()] })
+        let uses = vec![Use::Free; heap.spans_there()];
+        Ok(Rebuild { dict, heap, map: heap.map, shape: heap.shape, trust, uses, is_suspect: false })
     }
 
     /// Does it, and gives how many entries there are.
@@ -93,7 +96,8 @@ impl<'a> Rebuild<'a> {
         if self.dict.is_file() {
             // Pages that an attempt before this one has changed are not changed again, and are to
             // be written all the same.
-            if self.map.word(at::SUSPECT)? != 0 {
+            self.is_suspect = self.map.word(at::SUSPECT)? != 0;
+            if self.is_suspect {
                 self.map.make_dirty()?;
             }
             self.map.put_word(at::SUSPECT, 1)?;
@@ -434,7 +438,14 @@ impl<'a> Rebuild<'a> {
         if is_file {
             map.put_word(at::FLUSHED, newest)?;
         }
+        if self.is_suspect {
+            // Also what the file has grown by: none of it may stay allocated and unwritten.
+            map.make_dirty()?;
+        }
         self.sync()?;
+        if self.is_suspect {
+            map.check_extents()?;
+        }
         map.put_word(at::JOURNAL, 0)?;
         map.put_word(at::SUSPECT, 0)?;
         map.put_word(at::DURABLE, if is_file { CLEAN | FLUSHED_BEFORE } else { 0 })?;

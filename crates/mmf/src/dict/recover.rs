@@ -213,7 +213,7 @@ impl Dict {
             if report.is_whole() {
                 if stands {
                     writer.begin()?;
-                    writer.flush()?;
+                    writer.flush_until(Until::Forever)?;
                 }
                 return Ok(report);
             }
@@ -335,6 +335,26 @@ fn check_to_read(dict: &Dict, mut boot: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readers_that_a_peer_makes_up_hide_no_other_handle_from_a_repair() {
+        use std::sync::atomic::Ordering;
+
+        use crate::segment::layout;
+
+        let path = std::env::temp_dir().join(format!("mmf others {}", std::process::id()));
+        let dict = Dict::create_new(path.as_path(), 1 << 20).unwrap();
+        let other = Dict::open(path.as_path()).unwrap();
+        other.set_bytes("key", b"value").unwrap();
+        let slot = dict.segment.participant("examine").unwrap().slot();
+        let readers = layout::slot(slot, layout::at::SLOT_READERS);
+        dict.segment.map.store(readers, 1_u32, Ordering::Relaxed).unwrap();
+        assert!(dict.segment.has_others().unwrap());
+        drop(other);
+        assert!(!dict.segment.has_others().unwrap());
+        drop(dict);
+        std::fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn no_boot_has_a_number_that_means_something_else() {

@@ -45,6 +45,7 @@ use super::shape::at;
 use super::write::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
+use crate::segment::Until;
 
 /// In DURABLE: a sync is under way, has failed or was cut off.
 pub(super) const SYNCING: u64 = 8;
@@ -145,13 +146,13 @@ impl Writer<'_> {
     /// then `clear_mark`.
     #[cold]
     #[inline(never)]
-    pub(super) fn verify(&mut self) -> Result<()> {
+    pub(super) fn verify(&mut self, until: Until) -> Result<()> {
         let map = self.heap.map;
         self.durable |= SYNCING;
         set(map, self.durable)?;
         map.make_dirty()?;
         let mut report = Report::default();
-        self.dict.check_now(&mut report, self.dict.usual())?;
+        self.dict.check_now(&mut report, until)?;
         match report.problems.first() {
             None => Ok(()),
             Some(problem) => {

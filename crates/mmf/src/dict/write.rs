@@ -70,7 +70,8 @@ impl<'a> Writer<'a> {
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
         let mine = Writer::enter(dict, until, doing)?;
         let mut writer = Writer::holding(mine, dict, plan);
-        writer.limit.set(until);
+        // The wait may have taken all of `until`. The work has as much time again.
+        writer.limit.set(dict.usual());
         writer.begin()?;
         Ok(writer)
     }

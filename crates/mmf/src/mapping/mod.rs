@@ -20,7 +20,7 @@ pub(crate) use cell::Cell;
 pub use cursor::Cursor;
 pub(crate) use glance::{Glance, GlanceMut};
 pub use options::MappingOptions;
-pub(crate) use words::PIECE;
+pub(crate) use words::{LEAST, PIECE};
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};

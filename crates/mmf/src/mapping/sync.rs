@@ -101,8 +101,9 @@ impl Mapping {
     ///
     /// After an error the disk may lack any byte written since the last sync that succeeded, and
     /// the system may read such bytes back as they were before. The next sync through this handle,
-    /// of whichever range, writes every page of the mapping again, but for a file's holes. It succeeds
-    /// only once the disk has what the mapping holds then; compare what matters, or write it again first.
+    /// of whichever range, writes every page of the mapping again; in the holes of a file those
+    /// alone whose bytes are not all zero. It succeeds only once the disk has what the mapping
+    /// holds then; compare what matters, or write it again first.
     ///
     /// The system tells each handle of a failure once. A handle that was opened after another
     /// program's sync has failed, and a forked child of a process whose sync has failed, are told
@@ -148,13 +149,69 @@ impl Mapping {
         self.syncs.failed.load(Ordering::Acquire)
     }
 
-    /// Has the system take each page for changed, and changes none. Holes of a file, which no write has
-    /// reached, stay holes where the system tells of them.
+    /// Has the system take each page for changed, and changes none. A page in a hole of the file
+    /// whose bytes are all zero stays as it is, where the system tells of holes: to write it would
+    /// allocate it, and the file reads as zeros there without it.
+    ///
+    /// A page in a hole can have other bytes. A file system that gives a file its space only after
+    /// the write (btrfs), or that could not allocate it (ext4, XFS), leaves a hole where a write
+    /// failed.
     pub(crate) fn make_dirty(&self) -> Result<()> {
-        let len = self.len();
-        let number = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(len);
-        let allocated = self.object.allocated(len as u64).map_err(|error| self.name_it(error))?;
-        allocated.into_iter().try_for_each(|range| self.make_range_dirty(number(range.start)..number(range.end)))
+        let allocated = self.object.allocated(self.end_in_object()).map_err(|error| self.name_it(error))?;
+        let mut end = 0;
+        for range in self.of_this(allocated) {
+            self.make_hole_dirty(end..range.start)?;
+            end = end.max(range.end);
+            self.make_range_dirty(range)?;
+        }
+        self.make_hole_dirty(end..self.len())
+    }
+
+    /// As [`make_dirty`](Mapping::make_dirty), for pages that the file has no space for.
+    fn make_hole_dirty(&self, hole: Range<usize>) -> Result<()> {
+        let mut start = hole.start;
+        while start < hole.end {
+            let end = hole.end.min(start.saturating_add(AT_ONCE));
+            let parts = self.views().last().map(|view| view.in_memory(start, end - start)).unwrap_or_default();
+            for part in parts {
+                self.make_part_dirty(part)?;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn make_part_dirty(&self, part: Range<usize>) -> Result<()> {
+        let before = self.locate_writable(0, 0, "sync")?.addr() % PAGE;
+        let mut room = [0; PAGE];
+        let mut offset = part.start;
+        while offset < part.end {
+            let next = part.end.min((offset + before) / PAGE * PAGE + PAGE - before);
+            let bytes = &mut room[..next - offset];
+            self.read_at(offset, bytes)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                self.make_range_dirty(offset..next)?;
+            }
+            offset = next;
+        }
+        Ok(())
+    }
+
+    /// Where this mapping ends in its object, of which it may be a part.
+    fn end_in_object(&self) -> u64 {
+        self.place.offset.saturating_add(self.len() as u64)
+    }
+
+    /// What lies in this mapping of some ranges of its object.
+    fn of_this(&self, ranges: Vec<Range<u64>>) -> impl Iterator<Item = Range<usize>> {
+        let (first, len) = (self.place.offset, self.len());
+        let here = move |at: u64| usize::try_from(at.saturating_sub(first)).unwrap_or(usize::MAX).min(len);
+        ranges.into_iter().map(move |range| here(range.start)..here(range.end)).filter(|range| !range.is_empty())
+    }
+
+    /// Parts that read as zeros once their pages have left memory, although a sync has succeeded.
+    fn unwritten(&self) -> Result<Vec<Range<usize>>> {
+        Ok(self.of_this(self.object.unwritten(self.end_in_object())?).collect())
     }
 
     /// As [`make_dirty`](Mapping::make_dirty), for the pages of a range.
@@ -188,7 +245,7 @@ impl Mapping {
     /// Fails where a sync of all pages has succeeded, and the file system would read some back as
     /// zeros all the same.
     pub(crate) fn check_extents(&self) -> Result<()> {
-        let Some(first) = self.object.unwritten(self.len() as u64)?.into_iter().next() else { return Ok(()) };
+        let Some(first) = self.unwritten()?.into_iter().next() else { return Ok(()) };
         let reason = format!(
             "its file system keeps bytes {} to {} in memory alone, since their first write failed",
             first.start, first.end
@@ -199,7 +256,7 @@ impl Mapping {
 
     /// Whether [`check_extents`](Mapping::check_extents) fails for the reason that it tells of.
     pub(crate) fn lacks_extents(&self) -> Result<bool> {
-        Ok(!self.object.unwritten(self.len() as u64)?.is_empty())
+        Ok(!self.unwritten()?.is_empty())
     }
 
     /// Has the file system give data to all parts that it would read back as zeros, beginning at
@@ -210,10 +267,7 @@ impl Mapping {
     /// What the system reports; all bytes are in memory then. `Unsupported` where a part begins
     /// before `from`.
     pub(crate) fn write_anew(&self, from: usize) -> Result<()> {
-        let unwritten = self.object.unwritten(self.len() as u64)?;
-        for range in unwritten {
-            let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(self.len());
-            let mut start = usize::try_from(range.start).unwrap_or(usize::MAX);
+        for Range { mut start, end } in self.unwritten()? {
             if start < from {
                 let error = Error::unsupported("sync", "writing anew what every process uses, on this file system");
                 return Err(self.name_it(error).with_help("copy the file while it is open"));
@@ -237,7 +291,8 @@ impl Mapping {
         let skipped = room.as_ptr().align_offset(PAGE).min(PAGE);
         let bytes = &mut room[skipped..skipped + len];
         self.read_at(offset, bytes)?;
-        let written = self.object.write_around(offset as u64, bytes).map_err(|error| self.name_it(error));
+        let written =
+            self.object.write_around(self.place.offset + offset as u64, bytes).map_err(|error| self.name_it(error));
         // The system drops pages in larger units than it writes.
         for (nth, page) in bytes.chunks(PAGE).enumerate() {
             let mut there = [0; PAGE];

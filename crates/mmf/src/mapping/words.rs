@@ -1,6 +1,7 @@
 //! Words and bytes at offsets that structures in a segment lead to.
 
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
@@ -10,6 +11,9 @@ use crate::sys::reach::{self, Word};
 /// Bytes that are copied between two looks at the clock: about a millisecond's worth where they are
 /// in memory.
 pub(crate) const PIECE: usize = 4 << 20;
+
+/// How long a call may work once it has its lock, however short its timeout is.
+pub(crate) const LEAST: Duration = Duration::from_millis(50);
 
 /// An offset as this process counts.
 fn place(offset: u64) -> usize {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Region;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::LEAST;
 use crate::segment::layout::PAYLOAD;
 use crate::segment::{Segment, Until};
 use crate::sys::guard::Fault;
@@ -55,6 +56,11 @@ pub(super) fn poisoned(segment: &Segment, doing: &'static str) -> Error {
     segment.name_it(Error::new(ErrorKind::Poisoned, doing)).with_help(help)
 }
 
+/// Until when a copy may work. The wait for the lock has a time of its own.
+pub(super) fn copy_deadline(until: Until) -> Option<Instant> {
+    until.deadline().map(|deadline| deadline.max(Instant::now() + LEAST))
+}
+
 /// Copies the contents into `bytes`, in place of what is there. A long copy ends with the deadline.
 pub(super) fn copy(segment: &Segment, bytes: &mut Vec<u8>, deadline: Option<Instant>) -> Result<()> {
     let len = len(segment, "read")?;
@@ -71,7 +77,7 @@ pub(super) fn copy(segment: &Segment, bytes: &mut Vec<u8>, deadline: Option<Inst
 /// Copies the contents without a lock: again and again until no writer came between.
 pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until) -> Result<()> {
     let doing = "read";
-    let deadline = until.deadline();
+    let (deadline, copy_deadline) = (until.deadline(), copy_deadline(until));
     let poisoned = || Err(poisoned(segment, doing));
     let (mut last, mut looks, mut sleep) = (None, 0, SHORTEST_SLEEP);
     loop {
@@ -80,7 +86,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
             return poisoned();
         }
         if before % 2 == 0 {
-            copy(segment, bytes, deadline)?;
+            copy(segment, bytes, copy_deadline)?;
             // The load that comes next must not be done before the copy's.
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
             if segment.or_gone(segment.version.load(), doing)? == before {

@@ -311,7 +311,7 @@ impl Region {
             let _guard = self.read()?;
             // The clock is asked by those alone who copy much.
             let is_long = held::len(&self.segment, "read")? > PIECE;
-            return held::copy(&self.segment, bytes, if is_long { self.usual().deadline() } else { None });
+            return held::copy(&self.segment, bytes, if is_long { held::copy_deadline(self.usual()) } else { None });
         }
         held::read_unlocked(&self.segment, bytes, self.usual())
     }

@@ -40,7 +40,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::layout::{SLOTS, at};
-use super::participants::{Participant, reap};
+use super::participants::{Participant, reap_dead};
 use super::{Segment, Until};
 use crate::error::Result;
 use crate::lock::{Mode, Refused};
@@ -204,7 +204,7 @@ impl Segment {
         let this = this_boot().map_err(Refused::Failed)?;
         let mut others_live = false;
         for slot in self.lock.readers().occupied()? {
-            let is_dead = reap(self, participant, slot).map_err(Refused::Failed)?;
+            let is_dead = reap_dead(self, participant, slot).map_err(Refused::Failed)?;
             others_live |= !is_dead && slot != participant.slot();
         }
         if others_live && self.has_checked_participant().map_err(Refused::Failed)? {

@@ -348,7 +348,7 @@ impl Segment {
     pub(crate) fn has_others(&self) -> Result<bool> {
         let me = self.participant("examine")?;
         for slot in self.or_gone(self.lock.readers().occupied(), "examine")? {
-            if slot != me.slot() && !participants::reap(self, me, slot)? {
+            if slot != me.slot() && !participants::reap_dead(self, me, slot)? {
                 return Ok(true);
             }
         }

@@ -115,12 +115,17 @@ fn move_in(segment: &Segment, slot: usize) -> Result<()> {
     segment.or_gone(segment.lock.readers().set_occupied(slot, true), doing)
 }
 
-/// Clears the slot of a participant if it is dead, and tells whether it was. Of this one it clears,
-/// whichever slot is asked about, what a peer forged.
+/// Clears the slot of a participant if it is dead, and of this one, whichever slot is asked about,
+/// what a peer forged; whether there was either.
 pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) -> Result<bool> {
     let disowned = segment.or_gone(disown(segment, participant.seat()), "recover")?;
+    Ok(reap_dead(segment, participant, slot)? || disowned)
+}
+
+/// Clears the slot of a participant if it is dead, and tells whether it was.
+pub(super) fn reap_dead(segment: &Segment, participant: &Participant, slot: usize) -> Result<bool> {
     if slot == participant.slot() || participant.tokens.is_alive(slot)? {
-        return Ok(disowned);
+        return Ok(false);
     }
     // Seized, nobody moves in; if this process dies, the next does it all again, and so may another at the same time.
     let Some(_seized) = participant.tokens.seize(slot)? else { return Ok(false) };

@@ -54,6 +54,8 @@
 //! View::map(&Object, &Place) -> Result<View>
 //! View::base(&self) -> *mut u8                          the first byte asked for (never null; dangling when `reach` is 0)
 //! View::reach(&self) -> usize                           bytes of address space from there on
+//! View::in_memory(&self, offset: usize, len: usize) -> Vec<Range<usize>>
+//!     the parts of a range that may have pages in memory
 //! View::flush(&self, offset: usize, len: usize) -> Result<()>
 //! View::prefault(&self, len: usize) -> Result<()>       the pages are there when this returns; gone ones are an error
 //! ```

@@ -104,6 +104,20 @@ fn extents(fd: BorrowedFd<'_>, len: u64, flags: u32) -> Result<Option<Vec<Range<
     Ok(Some(found))
 }
 
+/// A byte for each page of a range, 0 for those that are not in memory; `None` where the system
+/// does not tell.
+///
+/// # Safety
+///
+/// `start` is the beginning of a page of `page` bytes, and all `len` bytes from there on are mapped.
+pub(super) unsafe fn in_memory(start: *mut u8, len: usize, page: usize) -> Option<Vec<u8>> {
+    let mut pages = vec![1; len.div_ceil(page)];
+    // SAFETY: by the caller's promise the range is mapped, which the system checks as well; it
+    // writes a byte for each page that begins in it, for which there is room.
+    let done = unsafe { libc::mincore(start.cast(), len, pages.as_mut_ptr()) };
+    (done == 0).then_some(pages)
+}
+
 /// A description of an open file whose writes go around the pages in memory.
 pub(super) fn around(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());

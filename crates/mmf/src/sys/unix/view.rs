@@ -1,5 +1,6 @@
 //! Views: `mmap`, never executable.
 
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::ptr;
 
@@ -7,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::object::Object;
-use super::{native, page_size, system};
+use super::{extents, native, page_size, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{Access, LargePages};
 use crate::sys::Place;
@@ -69,6 +70,30 @@ impl View {
     fn pages(&self, offset: usize, len: usize) -> (*mut u8, usize) {
         let in_page = (self.before + offset) % page_size();
         (self.base.wrapping_add(offset).wrapping_sub(in_page), len + in_page)
+    }
+
+    /// Parts of a range that may have pages in memory; all of it where the system does not tell.
+    pub(crate) fn in_memory(&self, offset: usize, len: usize) -> Vec<Range<usize>> {
+        let end = self.reach.min(offset.saturating_add(len));
+        let len = end.saturating_sub(offset);
+        let (start, whole) = self.pages(offset, len);
+        let page = page_size();
+        // SAFETY: these pages hold a range of this view, which stays mapped while it is borrowed.
+        let Some(pages) = (unsafe { extents::in_memory(start, whole, page) }) else {
+            // One range, and not as many numbers as it has.
+            #[allow(clippy::single_range_in_vec_init, reason = "as said")]
+            return vec![offset..end];
+        };
+        // The first page may begin before the range.
+        let at = |nth: usize| (offset + nth * page).saturating_sub(whole - len).clamp(offset, end);
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        for (nth, _) in pages.iter().enumerate().filter(|(_, there)| **there != 0) {
+            match parts.last_mut() {
+                Some(last) if last.end == at(nth) => last.end = at(nth + 1),
+                _ => parts.push(at(nth)..at(nth + 1)),
+            }
+        }
+        parts
     }
 
     pub(crate) fn flush(&self, offset: usize, len: usize) -> Result<()> {

@@ -177,6 +177,12 @@ impl View {
         self.reach
     }
 
+    /// Parts of a range that may have pages in memory; all of it, since the system does not tell.
+    #[allow(clippy::unused_self, reason = "other systems look")]
+    pub(crate) fn in_memory(&self, offset: usize, len: usize) -> Vec<std::ops::Range<usize>> {
+        std::iter::once(offset..offset + len).collect()
+    }
+
     pub(crate) fn flush(&self, offset: usize, len: usize) -> Result<()> {
         let len = len.min(self.reach.saturating_sub(offset));
         // A length of 0 would mean all.
