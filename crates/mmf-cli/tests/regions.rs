@@ -306,12 +306,12 @@ fn a_segment_of_another_release_is_not_trampled() {
 #[test]
 fn a_region_that_can_only_be_read_is_read() {
     // A feature that writers have to know, and a lock that the program does not have.
-    let feature = |bytes: &mut [u8]| bytes[24] = 2;
+    let feature = |bytes: &mut [u8]| bytes[24] = 4;
     let lock = |bytes: &mut [u8]| {
         bytes[24] = 1;
         bytes[352..359].copy_from_slice(b"foreign");
     };
-    for (alter, reason) in [(&feature as &dyn Fn(&mut [u8]), "0x2"), (&lock, "\"foreign\"")] {
+    for (alter, reason) in [(&feature as &dyn Fn(&mut [u8]), "0x4"), (&lock, "\"foreign\"")] {
         let dir = TempDir::new();
         let path = altered(&dir, alter);
         let text = path.to_str().unwrap();

@@ -3,7 +3,7 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use testkit::death::Deaths;
-use testkit::{DEADLINE, LIFETIME, Peer, Watchdog};
+use testkit::{DEADLINE, LIFETIME, Peer};
 
 testkit::peers! { tracer, dict_tracer }
 
@@ -25,12 +25,13 @@ fn whatever_a_dead_process_leaves_of_a_dict_is_recovered() {
     trace("dict_tracer");
 }
 
+/// The tracer writes a line to its standard error for each operation that it has gone through, so a
+/// busy machine only makes it slower.
 fn trace(role: &str) {
-    let _watchdog = Watchdog::start(DEADLINE * 9);
     let mut tracer = Peer::spawn_with(role, &[], |command| {
-        command.env(LIFETIME, "160");
+        command.env(LIFETIME, "1800");
     });
-    let good = tracer.expect_line_within(DEADLINE * 8);
+    let good = tracer.expect_line_after_progress(DEADLINE * 8);
     assert_eq!(good, "true", "{}", tracer.stderr());
     tracer.finish();
 }

@@ -448,7 +448,8 @@ fn deaths_at_random_moments_lose_nothing(place: &Place) {
     }
     println!("{round} kills, {last} writes, longest wait {longest:?}");
     assert!(last > round as u64, "{last} writes");
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    // A busy machine holds processes up; `testkit torture` measures the waits.
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
     for mut peer in peers {
         peer.kill();
     }

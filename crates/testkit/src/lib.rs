@@ -30,7 +30,7 @@
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod attack;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod death;

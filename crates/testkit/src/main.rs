@@ -20,13 +20,13 @@ usage: testkit torture [--dict] [--kills N] [--processes N] [--seconds S] [--pac
        testkit golden DIRECTORY";
 
 /// Counts what victims of `attack` allocate.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[global_allocator]
 static METER: testkit::attack::meter::Meter = testkit::attack::meter::Meter;
 
 fn main() -> ExitCode {
     testkit::peer::enter(&[
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
         ("attack_victim", testkit::attack::victim),
         ("worker", torture::worker),
         ("dict_worker", torture::dict_worker),
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         testkit::golden::make(Path::new(dir)).expect("a directory that can be written to");
         return ExitCode::SUCCESS;
     }
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     if verb == "attack" {
         let Some(attack) = attack(rest) else { return usage() };
         return match attack.run() {
@@ -111,7 +111,7 @@ fn main() -> ExitCode {
 }
 
 /// What an attack was asked for.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn attack(args: &[String]) -> Option<testkit::attack::Attack> {
     use std::time::SystemTime;
 

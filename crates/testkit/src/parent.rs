@@ -168,6 +168,28 @@ impl Peer {
         }
     }
 
+    /// As [`expect_line`](Peer::expect_line), for a peer whose work takes long: it may take any time
+    /// as long as it writes to its standard error at least once in each `pause`.
+    ///
+    /// # Panics
+    ///
+    /// If the peer writes nothing for a `pause`, or ends.
+    #[track_caller]
+    pub fn expect_line_after_progress(&mut self, pause: Duration) -> String {
+        let mut written = self.stderr().len();
+        loop {
+            match self.lines.recv_timeout(pause) {
+                Ok(line) => return line,
+                Err(RecvTimeoutError::Timeout) if self.stderr().len() > written => written = self.stderr().len(),
+                Err(RecvTimeoutError::Timeout) => self.fail(&format!("wrote nothing for {pause:?}")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.await_exit(PIPES_CLOSE);
+                    self.fail("ended instead of saying something")
+                }
+            }
+        }
+    }
+
     /// Waits until the peer says something, which must be this.
     ///
     /// # Panics

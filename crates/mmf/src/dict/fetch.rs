@@ -150,3 +150,33 @@ fn named_twice(spans: &[usize]) -> Option<usize> {
 }
 
 const _: () = assert!(super::shape::MAX_SPANS == SPANS);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use crate::dict::{Dict, record};
+    use crate::error::ErrorKind;
+    use crate::mapping::PIECE;
+    use crate::name::Name;
+    use crate::segment::Until;
+
+    #[test]
+    fn a_long_copy_ends_with_the_deadline() {
+        let name = Name::local(format!("fetch {}", std::process::id())).unwrap();
+        let dict = Dict::create_new(name, 64 << 20).unwrap();
+        let (small, large) = (vec![7; PIECE], vec![7; 2 * PIECE]);
+        dict.set_bytes("small", &small).unwrap();
+        dict.set_bytes("large", &large).unwrap();
+        let heap = dict.heap();
+        let get = |key: &str, until| {
+            let (hash, mut bytes) = (record::hash(heap.seed, key.as_bytes()), Vec::new());
+            heap.get(hash, key.as_bytes(), &mut &mut bytes, until).map(|_| bytes)
+        };
+        let late = Until::At(Instant::now());
+        assert_eq!(get("small", late).unwrap(), small);
+        assert_eq!(get("large", Until::Forever).unwrap(), large);
+        let error = get("large", late).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Timeout { holder: None }), "{error}");
+    }
+}

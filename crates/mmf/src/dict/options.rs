@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Dict;
 use super::recover;
+use super::report::Report;
 use super::shape::{MAX_CAPACITY, MIN_CAPACITY, Shape, at};
 use crate::error::{Error, Result};
 use crate::name::Source;
@@ -123,6 +124,19 @@ impl DictOptions {
         let source = source.into();
         let size = self.first_size().map_err(|error| error.on(&source))?;
         self.dict(self.segment.open_or_create(&source, Kind::DICT, size)?, &source)
+    }
+
+    /// Repairs a dict as [`Dict::repair`] does, within these options: a dict of a larger capacity
+    /// than [`max_capacity`](Self::max_capacity) is refused, and the lock is waited for up to the
+    /// [`timeout`](Self::timeout).
+    ///
+    /// # Errors
+    ///
+    /// As [`Dict::repair`]; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another
+    /// capacity than the options allow.
+    pub fn repair(&self, source: impl Into<Source>) -> Result<Report> {
+        let source = source.into();
+        self.open_as_it_is(&source).and_then(|dict| dict.repair_it()).map_err(|error| error.on(&source))
     }
 
     /// Opens a dict that exists, however damaged.

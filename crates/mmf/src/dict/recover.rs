@@ -182,12 +182,7 @@ impl Dict {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn repair(source: impl Into<Source>) -> Result<Report> {
-        let source = source.into();
-        let repair = || {
-            let dict = DictOptions::new().open_as_it_is(&source)?;
-            dict.repair_it()
-        };
-        repair().map_err(|error: Error| error.on(&source))
+        DictOptions::new().repair(source)
     }
 
     pub(super) fn repair_it(&self) -> Result<Report> {

@@ -1,6 +1,6 @@
 //! The operations that the sources of `Mapping` and `Cursor` declare, so that no test forgets one.
 
-const MODULES: [(&str, &str); 10] = [
+const MODULES: [(&str, &str); 12] = [
     ("mod", include_str!("../../src/mapping/mod.rs")),
     ("atomics", include_str!("../../src/mapping/atomics.rs")),
     ("bytes", include_str!("../../src/mapping/bytes.rs")),
@@ -8,8 +8,10 @@ const MODULES: [(&str, &str); 10] = [
     ("cell", include_str!("../../src/mapping/cell.rs")),
     ("cursor", include_str!("../../src/mapping/cursor.rs")),
     ("glance", include_str!("../../src/mapping/glance.rs")),
+    ("growth", include_str!("../../src/mapping/growth.rs")),
     ("options", include_str!("../../src/mapping/options.rs")),
     ("raw", include_str!("../../src/mapping/raw.rs")),
+    ("sync", include_str!("../../src/mapping/sync.rs")),
     ("words", include_str!("../../src/mapping/words.rs")),
 ];
 

@@ -1,6 +1,7 @@
 //! Every public call of `Dict` and of what it returns.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mmf::{Access, Dict, DictOptions, Encoding, ErrorKind, Permissions, Source, Watched};
@@ -13,11 +14,11 @@ pub(super) const EXEMPT: [(&str, &str); 9] = [
     ("Dict::create_new", "as DictOptions::create_new, with the default deadline"),
     ("Dict::open", "as DictOptions::open, with the default deadline"),
     ("Dict::open_or_create", "as DictOptions::open_or_create, with the default deadline"),
+    ("Dict::repair", "as DictOptions::repair, without a largest capacity"),
     ("DictOptions::default", "as DictOptions::new"),
     ("Entries::next", "touches no shared memory"),
     ("Entries::size_hint", "touches no shared memory"),
     ("Problem::fmt", "touches no shared memory"),
-    ("Changes::fmt", "touches no shared memory"),
 ];
 
 pub(super) struct DictVictim {
@@ -53,6 +54,9 @@ const STEPS: [Step; 20] = [
     DictVictim::flush,
 ];
 
+/// `Dict::repair` waits for the lock with the default deadline, which no caller can change.
+const REPAIR: Bound = Bound::Deadline(Dict::DEFAULT_TIMEOUT);
+
 /// A key of those that the creator has set, or another.
 fn key(calls: &mut Calls) -> String {
     let letter = calls.random.pick(&["n", "s", "d", "d", "l", "k", "x"]);
@@ -70,10 +74,19 @@ fn value(calls: &mut Calls) -> Vec<u8> {
 }
 
 impl DictVictim {
-    pub(super) fn new(source: Source, timeout: Duration, is_file: bool) -> DictVictim {
+    pub(super) fn new(source: Source, timeout: Duration, capacity: u64, is_file: bool) -> DictVictim {
         Calls::also(&["Dict::options", "DictOptions::new", "DictOptions::capacity", "DictOptions::access"]);
-        Calls::also(&["DictOptions::permissions", "DictOptions::allow_other_owners", "DictOptions::timeout"]);
-        let options = Dict::options().timeout(Some(timeout)).permissions(Permissions::User).allow_other_owners(false);
+        Calls::also(&[
+            "DictOptions::permissions",
+            "DictOptions::allow_other_owners",
+            "DictOptions::timeout",
+            "DictOptions::max_capacity",
+        ]);
+        let options = Dict::options()
+            .timeout(Some(timeout))
+            .max_capacity(capacity)
+            .permissions(Permissions::User)
+            .allow_other_owners(false);
         DictVictim { source, options, is_file, writes: None, reads: None }
     }
 
@@ -105,6 +118,10 @@ impl DictVictim {
     fn writer(&mut self, calls: &mut Calls) -> Option<&Dict> {
         if self.writes.is_none() {
             self.open_for_writing(calls);
+            if self.writes.is_none() {
+                // The attacker may have made it whole by then.
+                thread::sleep(Duration::from_millis(1));
+            }
         }
         self.writes.as_ref()
     }
@@ -283,7 +300,7 @@ impl DictVictim {
         let bound = calls.work();
         // While the other victim has it open it is refused.
         if calls.random.once_in(8) {
-            calls.call("Dict::repair", bound, || Dict::repair(&self.source));
+            calls.call("DictOptions::repair", REPAIR, || self.options.repair(&self.source));
         }
         let Some(dict) = self.writer(calls) else { return };
         calls.call("Dict::flush", bound, || dict.flush());
@@ -293,7 +310,7 @@ impl DictVictim {
         for nth in 0..6 {
             dict.set(&format!("n{nth}"), &i64::from(nth))?;
             dict.set(&format!("s{nth}"), &"text".repeat(10 * nth as usize))?;
-            dict.set_bytes(&format!("d{nth}"), &vec![0xc0; 400 + 500 * nth as usize])?;
+            dict.set_bytes(&format!("d{nth}"), &vec![0xc0; 1500 + 500 * nth as usize])?;
         }
         for nth in 0..3 {
             dict.set_bytes(&format!("l{nth}"), &vec![nth; usize::try_from(capacity / 32).unwrap_or(0).min(2 << 20)])?;
@@ -343,14 +360,17 @@ impl Victim for DictVictim {
         if !self.is_file {
             return "nothing".to_owned();
         }
-        let bound = calls.work();
-        match calls.outcome("Dict::repair", bound, || Dict::repair(&self.source)) {
+        match calls.outcome("DictOptions::repair", REPAIR, || self.options.repair(&self.source)) {
             None => return "panic".to_owned(),
             Some(Err(error)) => return error.told(),
             Some(Ok(_)) => {}
         }
-        let Some(dict) = self.writer(calls) else { return "unopened".to_owned() };
-        match calls.outcome("Dict::check", bound, || dict.check()) {
+        // The trial is over: the check takes as long as the capacity asks for.
+        let patient = self.options.clone().timeout(Some(Dict::DEFAULT_TIMEOUT));
+        let Some(Ok(dict)) = calls.outcome("DictOptions::open", REPAIR, || patient.open(&self.source)) else {
+            return "unopened".to_owned();
+        };
+        match calls.outcome("Dict::check", REPAIR, || dict.check()) {
             Some(Ok(report)) if report.is_whole() => "whole".to_owned(),
             Some(Ok(report)) => {
                 let first = report.problems.first().map_or(String::new(), ToString::to_string);

@@ -137,7 +137,7 @@ fn directory(object: &mut Object, variant: u8, random: &mut Random) {
     match variant {
         0 => object.put(dict::BUCKETS, upper | random.pick(&[0, 1, 63, 65, PLACE, most, most + 1])),
         1 => object.put(dict::BUCKETS, extreme(object, random)),
-        2 => object.put(shape.directory + 8 * random.index(shape.spans), span(object, random) + 1),
+        2 => object.put(shape.directory + 8 * random.index(shape.spans), span(object, random).wrapping_add(1)),
         3 => object.put(shape.directory + 8 * random.index(shape.spans.min(4)), random.pick(&[0, u64::MAX, PLACE])),
         // All buckets lie in one span, as many as there can be.
         4 => {
@@ -241,7 +241,7 @@ fn records_of(object: &mut Object, variant: u8, random: &mut Random) {
         0 => {
             let before = random.pick(&[block as u64, 0, u64::MAX, total]);
             object.put(block + 8, before);
-            object.put(block, commit + random.pick(&[1, 2, 1000]));
+            object.put(block, commit.wrapping_add(random.pick(&[1, 2, 1000])));
         }
         1 => object.put(block, extreme(object, random)),
         2 => object.put(block + 16, extreme(object, random)),
@@ -301,14 +301,14 @@ fn spans(object: &mut Object, variant: u8, random: &mut Random) {
             object.put(entry + 16, own | own << 32);
             object.put(dict::FREE, own);
         }
-        2 => object.put(dict::FREE, span(object, random) + 1),
+        2 => object.put(dict::FREE, span(object, random).wrapping_add(1)),
         // A class's list that leads to itself.
         3 => {
             let class = object.word(entry) & 0xff;
             object.put(entry + 16, own | own << 32);
             object.put(dict::CLASSES + 8 * usize::try_from(class).unwrap_or(0), own);
         }
-        4 => object.put(dict::CLASSES + 8 * random.index(256), span(object, random) + 1),
+        4 => object.put(dict::CLASSES + 8 * random.index(256), span(object, random).wrapping_add(1)),
         5 => object.put(entry, object.word(entry) & !0xff | random.pick(&[0, 1, 12, 187, 188, 251, 252, 253, 255])),
         // Blocks in use and the first free one.
         6 => {
@@ -380,8 +380,11 @@ fn ring(object: &mut Object, variant: u8, random: &mut Random) {
 fn words(object: &mut Object, variant: u8, random: &mut Random) {
     let commit = object.word(dict::COMMIT);
     match variant {
-        0 => object.put(dict::COMMIT, random.pick(&[0, 1, commit.wrapping_sub(1), commit + 1, u64::MAX, u64::MAX - 1])),
-        1 => object.put(dict::FLOOR, random.pick(&[commit, commit + 1, u64::MAX, 0])),
+        0 => object.put(
+            dict::COMMIT,
+            random.pick(&[0, 1, commit.wrapping_sub(1), commit.wrapping_add(1), u64::MAX, u64::MAX - 1]),
+        ),
+        1 => object.put(dict::FLOOR, random.pick(&[commit, commit.wrapping_add(1), u64::MAX, 0])),
         2 => object.put(dict::LEN, extreme(object, random)),
         3 => object.put(dict::SWEEP, random.pick(&[1, 2, u64::MAX, PLACE, object.word(dict::BUCKETS) & PLACE])),
         4 => object.put(dict::FLUSHED, extreme(object, random)),

@@ -4,8 +4,9 @@
 //! # Limits
 //!
 //! - A call with a deadline takes at most twice the deadline plus 100 ms. A call without one
-//!   (`check`, `repair`, `flush`, `sync`, the creation, and the opening of a file, which may have
+//!   (`check`, `flush`, `sync`, the creation, and the opening of a file, which may have
 //!   to be made anew) takes at most 2 s and 1 s more for each 128 MiB of capacity.
+//!   `repair` has the default deadline of 10 s.
 //! - The time that counts is that of the clock less that in which the thread was ready to run and
 //!   had no processor. A call whose processor time alone is above the limit is a violation at once;
 //!   any other is one if the trial, repeated alone up to three times, shows it again.

@@ -113,7 +113,8 @@ impl Attack {
     }
 
     /// Makes a trial and notes it; returns the largest shares of the limits that a call took,
-    /// `None` after a violation.
+    /// `None` after a violation, and
+    /// where most calls were refused.
     fn trial(script: &Script, report: &Mutex<Report>, alone: &RwLock<()>) -> Option<[f64; 3]> {
         let limits = Limits::of(script.kind, script.capacity);
         let outcome = {
@@ -125,7 +126,10 @@ impl Attack {
             let shares = call.shares(&limits);
             [most[0].max(shares[0]), most[1].max(shares[1]), most[2].max(shares[2])]
         };
-        let shares = found.is_empty().then(|| outcome.calls.iter().fold([0.0; 3], larger));
+        // Where most calls find no segment, the others find little.
+        let refused = outcome.calls.iter().filter(|call| call.outcome == "NotASegment").count();
+        let is_useful = found.is_empty() && refused <= outcome.calls.len() / 2;
+        let shares = is_useful.then(|| outcome.calls.iter().fold([0.0; 3], larger));
         lock(report).add(script, &outcome);
         for violation in found {
             let confirmed = violation.certain || Attack::again(script, &violation, &limits, alone);

@@ -1,6 +1,7 @@
 //! Every public call of `Region` and its guards.
 
 use std::io::{Read, Write};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mmf::{Access, ErrorKind, Permissions, Region, RegionOptions, Source};
@@ -8,10 +9,12 @@ use mmf::{Access, ErrorKind, Permissions, Region, RegionOptions, Source};
 use super::victim::{Bound, Calls, LOCK_WAIT, Victim, had};
 
 /// Public functions that no victim calls, and why.
-pub(super) const EXEMPT: [(&str, &str); 10] = [
+pub(super) const EXEMPT: [(&str, &str); 12] = [
     ("LockError::fmt", "touches no shared memory"),
     ("LockError::source", "touches no shared memory"),
     ("ReadGuard::as_slice", "its caller promises that all peers are trusted"),
+    ("ReadGuard::poison_error", "makes an error of the region's name"),
+    ("WriteGuard::poison_error", "makes an error of the region's name"),
     ("Region::create_new", "as RegionOptions::create_new, with the default deadline"),
     ("Region::open", "as RegionOptions::open, with the default deadline"),
     ("Region::open_or_create", "as RegionOptions::open_or_create, with the default deadline"),
@@ -46,10 +49,19 @@ const STEPS: [Step; 12] = [
 ];
 
 impl RegionVictim {
-    pub(super) fn new(source: Source, timeout: Duration) -> RegionVictim {
+    pub(super) fn new(source: Source, timeout: Duration, capacity: u64) -> RegionVictim {
         Calls::also(&["Region::options", "RegionOptions::new", "RegionOptions::capacity", "RegionOptions::access"]);
-        Calls::also(&["RegionOptions::permissions", "RegionOptions::allow_other_owners", "RegionOptions::timeout"]);
-        let options = Region::options().timeout(Some(timeout)).permissions(Permissions::User).allow_other_owners(false);
+        Calls::also(&[
+            "RegionOptions::permissions",
+            "RegionOptions::allow_other_owners",
+            "RegionOptions::timeout",
+            "RegionOptions::max_capacity",
+        ]);
+        let options = Region::options()
+            .timeout(Some(timeout))
+            .max_capacity(capacity)
+            .permissions(Permissions::User)
+            .allow_other_owners(false);
         RegionVictim { source, options, writes: None, reads: None }
     }
 
@@ -77,6 +89,10 @@ impl RegionVictim {
     fn writer(&mut self, calls: &mut Calls) -> Option<&Region> {
         if self.writes.is_none() {
             self.open_for_writing(calls);
+            if self.writes.is_none() {
+                // The attacker may have made it whole by then.
+                thread::sleep(Duration::from_millis(1));
+            }
         }
         self.writes.as_ref()
     }

@@ -7,6 +7,8 @@ use super::random::Random;
 /// Kind of a record whose value is `MessagePack`.
 const ENCODED: u64 = 1 << 16;
 const KIND: u64 = 0x7f << 16;
+/// Records, those with the longest values, that are written over at once.
+const MANY: usize = 24;
 /// The longest value that is written over.
 const LONGEST: u64 = 1 << 16;
 
@@ -24,8 +26,16 @@ pub(super) fn apply(object: &mut Object, variant: u8, random: &mut Random) {
         return;
     }
     found.sort_by_key(|(_, word)| std::cmp::Reverse(word >> 24));
-    let among = if random.once_in(2) { found.len() } else { found.len().min(8) };
-    let (block, word) = found[random.index(among)];
+    let many = random.once_in(2);
+    let count = if many { found.len().min(MANY) } else { 1 };
+    for nth in 0..count {
+        let at = if many { nth } else { random.index(found.len()) };
+        write_over(object, variant, found[at], random);
+    }
+}
+
+/// Writes over one record: its block, and its word with the lengths.
+fn write_over(object: &mut Object, variant: u8, (block, word): (usize, u64), random: &mut Random) {
     let key_len = (word & 0xffff) as usize;
     let (key, value) = (block + RECORD, block + RECORD + key_len);
     let len = usize::try_from(word >> 24).unwrap_or(0);
@@ -54,6 +64,11 @@ pub(super) fn apply(object: &mut Object, variant: u8, random: &mut Random) {
             bytes
         }
     };
+    // The depth may also stand behind a whole number or a text, which is all that was asked for.
+    let mut bytes = bytes;
+    if let (Some(first), true) = (bytes.first_mut(), random.below(3) != 0) {
+        *first = random.pick(&[0x01, 0x01, 0xa0]);
+    }
     object.put(block + 24, word & !KIND | ENCODED);
     object.put_bytes(value, &bytes);
 }

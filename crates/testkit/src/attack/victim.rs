@@ -105,8 +105,8 @@ fn run(args: &[String]) {
     limit_space(calls.baseline * 1024 + limits.space + limits.space_beyond);
     meter::start();
     let mut victim: Box<dyn Victim> = match kind {
-        Kind::RegionName => Box::new(RegionVictim::new(source, timeout)),
-        _ => Box::new(DictVictim::new(source, timeout, kind == Kind::DictFile)),
+        Kind::RegionName => Box::new(RegionVictim::new(source, timeout, capacity)),
+        _ => Box::new(DictVictim::new(source, timeout, capacity, kind == Kind::DictFile)),
     };
     // `PID/task/TID`.
     let thread = fs::read_link("/proc/thread-self").expect("a thread of Linux");

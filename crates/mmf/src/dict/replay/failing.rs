@@ -400,7 +400,7 @@ fn rebuilds_that_fail(is_repair: bool, nth: Option<usize>, again: usize) -> usiz
 
 #[test]
 fn whichever_sync_of_a_recovery_or_a_repair_fails_it_is_done_again() {
-    for (is_repair, expected) in [(false, 3), (true, 4)] {
+    for (is_repair, expected) in [(false, 4), (true, 4)] {
         assert_eq!(rebuilds_that_fail(is_repair, None, 0), expected);
         for nth in 0..expected {
             for again in [0, 1] {

@@ -90,10 +90,10 @@ impl Worker {
         result.map_err(|error| self.sheet.complain(&format!("to {doing}: {error}"))).ok()
     }
 
-    /// As `must`, but a reader without a lock may give up.
+    /// As `must`, but a reader without a lock may give up, and a scan may end with its timeout.
     fn may<T>(&self, result: mmf::Result<T>, doing: &str) -> Option<T> {
         match result {
-            Err(error) if *error.kind() == ErrorKind::Contended => {
+            Err(error) if matches!(error.kind(), ErrorKind::Contended | ErrorKind::Timeout { holder: None }) => {
                 self.sheet.count(model::CONTENDED);
                 None
             }
