@@ -8,7 +8,7 @@
 //! - The first change after a flush says so on the disk before anything else is changed; a dict that was not changed since
 //!   needs no looking through.
 //!
-//! Each sync here may fail; [`sync_mark`](super::sync_mark) tells what follows from that.
+//! Each sync here may fail; [`sync_mark`] tells what follows from that.
 
 use std::time::{Duration, Instant};
 

@@ -21,16 +21,16 @@ impl Mapping {
     /// Makes the object at least `len` bytes long, zeros behind its old end. A shorter `len`
     /// changes nothing.
     ///
-    /// Named and anonymous memory grows up to what [`reserve`](MappingOptions::reserve) set aside,
-    /// a file as far as its disk. Every other process can reach the new bytes at once: an access
-    /// past the length that it knows asks the system for the present one. Pointers taken before
-    /// stay good for the bytes they had.
+    /// Named and anonymous memory grows up to what
+    /// [`reserve`](super::MappingOptions::reserve) set aside, a file as far as its disk. Every other
+    /// process can reach the new bytes at once: an access past the length that it knows asks the
+    /// system for the present one. Pointers taken before stay good for the bytes they had.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] past the reserve; [`ErrorKind::NoSpace`], and then a file may be
     /// longer than before, but not as long as asked for; [`ErrorKind::ReadOnly`];
-    /// [`ErrorKind::Unsupported`] for a [part](MappingOptions::part) and for copy-on-write.
+    /// [`ErrorKind::Unsupported`] for a [part](super::MappingOptions::part) and for copy-on-write.
     ///
     /// # Examples
     ///
@@ -58,10 +58,10 @@ impl Mapping {
     /// Needed only for the length itself: an access past the known length asks by itself, and maps
     /// no more than it needs or twice what was mapped. This maps all of the object, so a peer
     /// decides how much of the address space it takes; where that matters, map a
-    /// [part](MappingOptions::part). An object that became shorter keeps its known length; what is
-    /// gone is an [`ErrorKind::Fault`]. A copy-on-write mapping follows as far as its
-    /// [`reserve`](MappingOptions::reserve), since farther on it would have to be mapped anew,
-    /// without its changes.
+    /// [part](super::MappingOptions::part). An object that became shorter keeps its known length;
+    /// what is gone is an [`ErrorKind::Fault`]. A copy-on-write mapping follows as far as its
+    /// [`reserve`](super::MappingOptions::reserve), since farther on it would have to be mapped
+    /// anew, without its changes.
     ///
     /// # Errors
     ///
