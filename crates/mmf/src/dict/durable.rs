@@ -119,7 +119,8 @@ impl Writer<'_> {
     /// ends after as many records as there is room for, at a record that was freed already, and at
     /// the handle's timeout.
     fn free_list(&mut self, list: usize) -> Result<()> {
-        let deadline = self.dict.timeout.and_then(|timeout| Instant::now().checked_add(timeout.max(FREES)));
+        let least = self.dict.work_time.max(FREES);
+        let deadline = self.dict.timeout.and_then(|timeout| Instant::now().checked_add(timeout.max(least)));
         // No record takes less.
         let mut left = self.heap.map.len() / 48;
         loop {

@@ -151,7 +151,7 @@ impl Writer<'_> {
         set(map, self.durable)?;
         map.make_dirty()?;
         let mut report = Report::default();
-        self.dict.check_now(&mut report, self.dict.usual())?;
+        self.dict.check_now(&mut report, self.dict.work())?;
         match report.problems.first() {
             None => Ok(()),
             Some(problem) => {
