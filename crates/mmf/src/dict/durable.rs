@@ -79,7 +79,7 @@ impl Writer<'_> {
 
     /// Brings everything to the disk, and frees what was kept for a power cut.
     pub(super) fn flush(&mut self) -> Result<()> {
-        self.flush_until(self.dict.usual())
+        self.flush_until(self.dict.work())
     }
 
     /// As `flush`. `until`: for how long it verifies the dict after a failed sync, and for how long

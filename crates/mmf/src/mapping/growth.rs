@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use super::{Growth, Mapping, options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::Access;
-use crate::sys::{Place, View};
+use crate::sys::{self, Place, View};
 
 impl Mapping {
     /// Makes the object at least `len` bytes long, zeros behind its old end. A shorter `len`
@@ -89,8 +89,12 @@ impl Mapping {
     /// How far to map for an access that ends at `end`: twice as far as the newest view at the
     /// most, or to `end`. All views are kept, so they must not be many; and a peer that extends the
     /// object must not choose their length.
+    ///
+    /// In whole pages, as the system maps: where it sizes objects in pages (Windows), an access to
+    /// the last page then finds all of the object.
     fn step(&self, end: usize, views: &[View]) -> usize {
-        views.last().map_or(0, View::reach).saturating_mul(2).max(end)
+        let least = views.last().map_or(0, View::reach).saturating_mul(2).max(end);
+        least.checked_next_multiple_of(sys::page_size()).unwrap_or(least)
     }
 
     /// Takes up a length that the object has by now, with a new view where the last does not reach
