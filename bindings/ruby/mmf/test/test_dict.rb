@@ -242,6 +242,17 @@ class TestDict < MmfTestCase
     depth.times.inject(1) { |inner, _| [inner] }
   end
 
+  def test_everything_at_once_may_take_longer_than_a_lock_is_waited_for_at_a_time
+    dict = dict(capacity: 512 << 20)
+    # At least 50 ms of work for one call.
+    count = 400_000
+    count.times { |n| dict["key #{n}"] = n }
+    assert_equal(count, dict.keys.size)
+    assert_equal([count, count * (count - 1) / 2], [dict.to_h.size, dict.sum { |_, value| value }])
+    Dict.open(name: unique, access: :read_only) { |other| assert_equal(count, other.keys.size) }
+    assert_same(dict, dict.clear)
+  end
+
   def test_depth
     dict = dict()
     # A fiber has the smallest stack.

@@ -129,7 +129,7 @@ impl Dict {
             None => {
                 // What this takes is not there for the lock.
                 until = until.fixed();
-                self.heap().get(hash, key.as_bytes(), &mut NoValue, until)?
+                self.heap().get(hash, key.as_bytes(), &mut NoValue, until, until)?
             }
         };
         if found.is_some() {
@@ -309,7 +309,7 @@ impl Writer<'_> {
     pub(super) fn read(&mut self, hash: u64, key: &str, bytes: &mut Vec<u8>) -> Result<Option<Encoding>> {
         let Some(stored) = self.stored(hash, key.as_bytes())? else { return Ok(None) };
         bytes.clear();
-        self.heap.append_value(stored.block, &stored.head, bytes, &Limit::new(self.dict.usual()))?;
+        self.heap.append_value(stored.block, &stored.head, bytes, &Limit::new(self.dict.work()))?;
         let stamp = self.heap.map.word(stored.block + STAMP)?;
         if !self.heap.is_sound(stored.block, stamp, &stored.head, key.as_bytes(), bytes) {
             return Err(self.heap.unsound(stored.block));

@@ -6,7 +6,6 @@ use std::time::Instant;
 use super::Dict;
 use super::heap::{EVER, Heap, LINK, LINKS, State};
 use super::index::{NEXT, SLOTS, block_of, bucket, count_of, tag};
-use super::limit::LEAST;
 use super::plan::Plan;
 use super::record::{self, Kind, STAMP};
 use super::report::Report;
@@ -51,18 +50,18 @@ impl Dict {
         let mut report = Report::default();
         if self.segment.map.access() == Access::ReadWrite {
             return match Reader::lock(self, self.usual()) {
-                Ok(_reader) => self.check_now(&mut report, self.usual()).map(|()| report),
+                Ok(_reader) => self.check_now(&mut report, self.work()).map(|()| report),
                 Err(error) if matches!(error.kind(), ErrorKind::Damaged { .. }) => {
                     let mut plan = Plan::new();
                     let _writer = Writer::take(self, &mut plan, self.usual(), "check")?;
                     report.add(None, Some(at::JOURNAL), error.kind().to_string());
-                    self.check_now(&mut report, self.usual()).map(|()| report)
+                    self.check_now(&mut report, self.work()).map(|()| report)
                 }
                 Err(error) => Err(error),
             };
         }
         let deadline = self.usual().deadline();
-        let until = deadline.map_or(Until::Forever, |deadline| Until::At(deadline.max(Instant::now() + LEAST)));
+        let until = self.work().fixed();
         loop {
             let before = self.heap().stillness()?;
             report = Report::default();

@@ -8,7 +8,7 @@
 //! - The first change after a flush says so on the disk before anything else is changed; a dict that was not changed since
 //!   needs no looking through.
 //!
-//! Each sync here may fail; [`sync_mark`](super::sync_mark) tells what follows from that.
+//! Each sync here may fail; [`sync_mark`] tells what follows from that.
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ impl Writer<'_> {
 
     /// Brings everything to the disk, and frees what was kept for a power cut.
     pub(super) fn flush(&mut self) -> Result<()> {
-        self.flush_until(self.dict.usual())
+        self.flush_until(self.dict.work())
     }
 
     /// As `flush`. `until`: for how long it verifies the dict after a failed sync, and for how long

@@ -171,7 +171,7 @@ mod tests {
         let heap = dict.heap();
         let get = |key: &str, until| {
             let (hash, mut bytes) = (record::hash(heap.seed, key.as_bytes()), Vec::new());
-            heap.get(hash, key.as_bytes(), &mut &mut bytes, until).map(|_| bytes)
+            heap.get(hash, key.as_bytes(), &mut &mut bytes, Until::Forever, until).map(|_| bytes)
         };
         let late = Until::At(Instant::now());
         assert_eq!(get("small", late).unwrap(), small);

@@ -81,8 +81,8 @@ impl Dict {
     ///
     /// All of it is done before this returns: iterating over what it returned waits for nothing and
     /// has no deadline. It waits for the lock up to the handle's timeout, and then copies for as
-    /// long again, 50 ms at least. A dict that takes longer needs a longer
-    /// [timeout](super::DictOptions::timeout).
+    /// long again, and at least for the handle's [`work_time`](super::DictOptions::work_time) of
+    /// 50 ms. A dict that takes longer needs more of either.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Dict {
     /// As `entries`, for those who have the lock, or who look themselves whether anybody wrote.
     pub(super) fn entries_now(&self) -> Result<Entries> {
         match self.segment.map.access() {
-            Access::ReadWrite => Ok(Entries(self.heap().scan_still(true, &Limit::new(self.usual()))?.into_iter())),
+            Access::ReadWrite => Ok(Entries(self.heap().scan_still(true, &Limit::new(self.work()))?.into_iter())),
             Access::ReadOnly | Access::CopyOnWrite => self.entries(),
         }
     }
@@ -120,9 +120,9 @@ impl Dict {
     fn collect(&self, values: bool) -> Result<Vec<Entry>> {
         if self.segment.map.access() == Access::ReadWrite {
             let _reader = Reader::lock(self, self.usual())?;
-            return self.heap().scan_still(values, &Limit::new(self.usual()));
+            return self.heap().scan_still(values, &Limit::new(self.work()));
         }
-        let limit = Limit::new(self.usual());
+        let (tries, limit) = (Limit::new(self.usual()), Limit::new(self.work()));
         let mut in_vain = 0;
         loop {
             let before = self.heap().stillness()?;
@@ -140,7 +140,7 @@ impl Dict {
             } else {
                 in_vain = 0;
             }
-            if limit.is_over() {
+            if limit.is_over() || tries.is_over() {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
             }
         }

@@ -7,7 +7,8 @@
 //!    entries together have no more bytes. More is damage
 //!    ([`Heap::most_lines`](super::heap::Heap::most_lines)).
 //! 2. Of time. A call waits for its lock for as long as the timeout says, and then works for as
-//!    long again, at least for [`LEAST`]. Each step of a scan calls [`spend`](Limit::spend).
+//!    long again, at least for the handle's work time, which is [`LEAST`] unless the options say
+//!    more. Each step of a scan calls [`spend`](Limit::spend).
 //!
 //! A call that has not changed anything yet ends with [`ErrorKind::Timeout`]. Maintenance
 //! (sweeping, splitting and shortening buckets, emptying spans) stops and is continued by a later
@@ -180,6 +181,23 @@ mod tests {
         }
         let error = dict.check_now(&mut crate::Report::default(), Until::At(Instant::now())).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Timeout { holder: None }), "{error}");
+    }
+
+    #[test]
+    fn a_handle_that_waits_briefly_for_locks_may_work_for_longer() {
+        let name = Name::local(format!("limit work {}", std::process::id())).unwrap();
+        let works_for = |timeout, work_time| {
+            let options = Dict::options().capacity(1 << 20).timeout(timeout).work_time(work_time);
+            match options.open_or_create(&name).unwrap().work() {
+                Until::After(time) => Some(time),
+                _ => None,
+            }
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(works_for(Some(Duration::ZERO), Duration::ZERO), Some(LEAST));
+        assert_eq!(works_for(Some(second / 10), second), Some(second));
+        assert_eq!(works_for(Some(2 * second), second), Some(2 * second));
+        assert_eq!(works_for(None, second), None);
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub struct Dict {
     /// words have gone back.
     seen: AtomicU64,
     timeout: Option<Duration>,
+    /// How long a call works at least, however short the timeout is.
+    work_time: Duration,
 }
 
 impl Dict {
@@ -150,7 +152,7 @@ impl Dict {
     }
 
     /// Takes up a segment of this kind.
-    fn of(mut segment: Segment, timeout: Option<Duration>) -> Result<Dict> {
+    fn of(mut segment: Segment, timeout: Option<Duration>, work_time: Duration) -> Result<Dict> {
         segment.map.set_structured();
         segment.has_more_checks();
         let Some(shape) = Shape::of(segment.header.capacity) else {
@@ -158,7 +160,8 @@ impl Dict {
         };
         let mut seed = [0; 8];
         seed.copy_from_slice(&segment.header.id[..8]);
-        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), old: 0, seen: AtomicU64::new(0), timeout })
+        let seen = AtomicU64::new(0);
+        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), old: 0, seen, timeout, work_time })
     }
 
     #[inline]
@@ -169,6 +172,12 @@ impl Dict {
     #[inline]
     fn usual(&self) -> Until {
         self.timeout.map_or(Until::Forever, Until::After)
+    }
+
+    /// Until when a call works that has its lock, or needs none.
+    #[inline]
+    fn work(&self) -> Until {
+        self.timeout.map_or(Until::Forever, |timeout| Until::After(timeout.max(self.work_time)))
     }
 
     #[inline]
@@ -200,7 +209,7 @@ impl Dict {
     fn read_until(&self, hash: u64, key: &str, sink: &mut impl Sink, until: Until) -> Result<Option<Found>> {
         match self.heap().glance(hash, key.as_bytes(), sink) {
             Some(found) => Ok(found),
-            None => self.heap().get(hash, key.as_bytes(), sink, until),
+            None => self.heap().get(hash, key.as_bytes(), sink, until, self.work()),
         }
     }
 

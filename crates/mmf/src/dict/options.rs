@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Dict;
+use super::limit::LEAST;
 use super::recover;
 use super::report::Report;
 use super::shape::{MAX_CAPACITY, MIN_CAPACITY, Shape, at};
@@ -17,6 +18,7 @@ use crate::spec::{Access, Permissions};
 #[must_use]
 pub struct DictOptions {
     segment: SegmentOptions,
+    work_time: Duration,
 }
 
 impl Default for DictOptions {
@@ -28,7 +30,7 @@ impl Default for DictOptions {
 impl DictOptions {
     /// Read-write, for this user alone, locks waited for 10 seconds.
     pub fn new() -> Self {
-        DictOptions { segment: SegmentOptions::new() }
+        DictOptions { segment: SegmentOptions::new(), work_time: LEAST }
     }
 
     /// Bytes that a created dict may grow to, what it needs for itself included; [1 MiB](Dict::MIN_CAPACITY) at the least. They
@@ -83,6 +85,32 @@ impl DictOptions {
     /// How long this handle waits for locks, and tries to read beside writers; `None` is for ever.
     pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.segment.timeout = timeout;
+        self
+    }
+
+    /// How long a call may work at least, once it has its lock or needs none: copying a long value
+    /// or all entries, looking for space, verifying. 50 ms unless said; a longer
+    /// [timeout](Self::timeout) counts in its place.
+    ///
+    /// For a program that has to notice something else while it waits for a lock, as the runtimes
+    /// of many languages have: it gives a short timeout and calls again after each
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use mmf::{Dict, Name};
+    ///
+    /// let name = Name::local(format!("short-waits-{}", std::process::id()))?;
+    /// let options = Dict::options().timeout(Some(Duration::from_millis(20))).work_time(Duration::from_secs(10));
+    /// let dict = options.capacity(1 << 20).create_new(&name)?;
+    /// assert_eq!(dict.entries()?.len(), 0);
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn work_time(mut self, time: Duration) -> Self {
+        self.work_time = time.max(LEAST);
         self
     }
 
@@ -141,7 +169,7 @@ impl DictOptions {
 
     /// Opens a dict that exists, however damaged.
     pub(super) fn open_as_it_is(&self, source: &Source) -> Result<Dict> {
-        Dict::of(self.segment.open(source, Kind::DICT)?, self.segment.timeout)
+        Dict::of(self.segment.open(source, Kind::DICT)?, self.segment.timeout, self.work_time)
     }
 
     /// Bytes of payload that a dict begins with: everything before the first span.
@@ -161,7 +189,7 @@ impl DictOptions {
     }
 
     fn dict(&self, segment: crate::segment::Segment, source: &Source) -> Result<Dict> {
-        let opened = Dict::of(segment, self.segment.timeout).and_then(|mut dict| {
+        let opened = Dict::of(segment, self.segment.timeout, self.work_time).and_then(|mut dict| {
             recover::after_power_cut(&dict)?;
             if dict.is_file() {
                 dict.old = dict.segment.map.word(at::COMMIT)?;

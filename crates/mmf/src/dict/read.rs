@@ -245,14 +245,22 @@ impl Heap<'_> {
         self.damaged("its index leads to what is no record")
     }
 
-    /// What `key` has, with its value in `sink`, without a lock.
+    /// What `key` has, with its value in `sink`, without a lock: tries beside writers for as long as
+    /// `until` says, and copies for as long as `work` says.
     #[cold]
     #[inline(never)]
-    pub(super) fn get(&self, hash: u64, key: &[u8], sink: &mut impl Sink, until: Until) -> Result<Option<Found>> {
-        let limit = Limit::new(until);
+    pub(super) fn get(
+        &self,
+        hash: u64,
+        key: &[u8],
+        sink: &mut impl Sink,
+        until: Until,
+        work: Until,
+    ) -> Result<Option<Found>> {
+        let limit = Limit::new(work);
         match self.look(hash, key, sink, &limit) {
             Ok(found) => Ok(found),
-            Err(again) => self.look_again(hash, key, sink, &limit, again),
+            Err(again) => self.look_again(hash, key, sink, (&Limit::new(until), &limit), again),
         }
     }
 
@@ -263,7 +271,7 @@ impl Heap<'_> {
         hash: u64,
         key: &[u8],
         sink: &mut impl Sink,
-        limit: &Limit,
+        (tries, limit): (&Limit, &Limit),
         mut again: Again,
     ) -> Result<Option<Found>> {
         let mut moment = None;
@@ -278,7 +286,7 @@ impl Heap<'_> {
             }
             match again {
                 Again::Failed(error) => return Err(error),
-                Again::Changed if limit.is_over() => break,
+                Again::Changed if limit.is_over() || tries.is_over() => break,
                 Again::Changed if round > 100 => std::thread::yield_now(),
                 Again::Changed => std::hint::spin_loop(),
             }

@@ -12,7 +12,6 @@
 )]
 
 mod disk;
-#[cfg(unix)]
 mod failing;
 
 use std::collections::{BTreeMap, BTreeSet};

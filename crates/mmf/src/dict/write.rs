@@ -71,7 +71,7 @@ impl<'a> Writer<'a> {
         let mine = Writer::enter(dict, until, doing)?;
         let mut writer = Writer::holding(mine, dict, plan);
         // The wait may have taken all of `until`. The work has as much time again.
-        writer.limit.set(dict.usual());
+        writer.limit.set(dict.work());
         writer.begin()?;
         Ok(writer)
     }
@@ -151,7 +151,7 @@ impl<'a> Writer<'a> {
                 return Ok(Some(version));
             }
         }
-        self.limit.set(self.dict.usual());
+        self.limit.set(self.dict.work());
         if self.is_clean() && self.are_in_vain(changes)? {
             return Ok(None);
         }

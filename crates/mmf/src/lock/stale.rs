@@ -1,5 +1,5 @@
 //! What shared memory says of this handle, though none of its threads holds it: a hostile peer
-//! stored it there. See [`threads`](super::threads) for the proof.
+//! stored it there. See [`threads`] for the proof.
 
 use super::threads::{self, Thread};
 use super::{Lock, Mode, Seat, WRITER};

@@ -236,7 +236,9 @@ pub(crate) struct Thread {
     /// The marks of the segments that it has locked.
     pub(crate) marks: [Cell<u64>; MOST],
     pub(crate) count: Cell<usize>,
-    record: Cell<&'static Record>,
+    /// Points to `NONE` or to a record of the list. Not a reference: Rust 1.85 takes none to a static
+    /// with atomics in a constant.
+    record: Cell<*const Record>,
 }
 
 static NONE: Record = Record::new(true);
@@ -244,7 +246,7 @@ static NONE: Record = Record::new(true);
 thread_local! {
     #[allow(clippy::missing_const_for_thread_local, reason = "it is; the lint misses that on windows-gnu")]
     static THIS: Thread = const {
-        Thread { marks: [const { Cell::new(0) }; MOST], count: Cell::new(NO_RECORD), record: Cell::new(&NONE) }
+        Thread { marks: [const { Cell::new(0) }; MOST], count: Cell::new(NO_RECORD), record: Cell::new(&raw const NONE) }
     };
     static RETIRE: Retire = const { Retire };
 }
@@ -256,10 +258,10 @@ struct Retire;
 impl Drop for Retire {
     fn drop(&mut self) {
         Thread::with(|this| {
-            let record = this.record.get();
+            let record = this.record();
             if this.count.get() == 0 && record.is_idle() {
                 this.count.set(NO_RECORD);
-                this.record.set(&NONE);
+                this.record.set(&raw const NONE);
                 record.taken.store(false, Ordering::Release);
             }
         });
@@ -275,7 +277,9 @@ impl Thread {
     /// Its record, if it has one.
     #[inline(always)]
     pub(crate) fn record(&self) -> &'static Record {
-        self.record.get()
+        // SAFETY: `NONE` is a static and the records of the list are leaked, so both live as long as
+        // the process. They are only shared: what changes in them is atomic.
+        unsafe { &*self.record.get() }
     }
 
     /// Has a record from here on.
@@ -283,12 +287,12 @@ impl Thread {
     #[inline(never)]
     pub(crate) fn ensure_record(&self) -> &'static Record {
         if self.count.get() == NO_RECORD {
-            self.record.set(take_record());
+            self.record.set(ptr::from_ref(take_record()));
             self.count.set(0);
             // Where this thread is ending already, the record stays with it.
             let _ = RETIRE.try_with(|_| ());
         }
-        self.record.get()
+        self.record()
     }
 }
 

@@ -15,22 +15,22 @@ use std::sync::atomic::Ordering;
 use super::{Growth, Mapping, options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::Access;
-use crate::sys::{Place, View};
+use crate::sys::{self, Place, View};
 
 impl Mapping {
     /// Makes the object at least `len` bytes long, zeros behind its old end. A shorter `len`
     /// changes nothing.
     ///
-    /// Named and anonymous memory grows up to what [`reserve`](MappingOptions::reserve) set aside,
-    /// a file as far as its disk. Every other process can reach the new bytes at once: an access
-    /// past the length that it knows asks the system for the present one. Pointers taken before
-    /// stay good for the bytes they had.
+    /// Named and anonymous memory grows up to what
+    /// [`reserve`](super::MappingOptions::reserve) set aside, a file as far as its disk. Every other
+    /// process can reach the new bytes at once: an access past the length that it knows asks the
+    /// system for the present one. Pointers taken before stay good for the bytes they had.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] past the reserve; [`ErrorKind::NoSpace`], and then a file may be
     /// longer than before, but not as long as asked for; [`ErrorKind::ReadOnly`];
-    /// [`ErrorKind::Unsupported`] for a [part](MappingOptions::part) and for copy-on-write.
+    /// [`ErrorKind::Unsupported`] for a [part](super::MappingOptions::part) and for copy-on-write.
     ///
     /// # Examples
     ///
@@ -58,10 +58,10 @@ impl Mapping {
     /// Needed only for the length itself: an access past the known length asks by itself, and maps
     /// no more than it needs or twice what was mapped. This maps all of the object, so a peer
     /// decides how much of the address space it takes; where that matters, map a
-    /// [part](MappingOptions::part). An object that became shorter keeps its known length; what is
-    /// gone is an [`ErrorKind::Fault`]. A copy-on-write mapping follows as far as its
-    /// [`reserve`](MappingOptions::reserve), since farther on it would have to be mapped anew,
-    /// without its changes.
+    /// [part](super::MappingOptions::part). An object that became shorter keeps its known length;
+    /// what is gone is an [`ErrorKind::Fault`]. A copy-on-write mapping follows as far as its
+    /// [`reserve`](super::MappingOptions::reserve), since farther on it would have to be mapped
+    /// anew, without its changes.
     ///
     /// # Errors
     ///
@@ -89,8 +89,12 @@ impl Mapping {
     /// How far to map for an access that ends at `end`: twice as far as the newest view at the
     /// most, or to `end`. All views are kept, so they must not be many; and a peer that extends the
     /// object must not choose their length.
+    ///
+    /// In whole pages, as the system maps: where it sizes objects in pages (Windows), an access to
+    /// the last page then finds all of the object.
     fn step(&self, end: usize, views: &[View]) -> usize {
-        views.last().map_or(0, View::reach).saturating_mul(2).max(end)
+        let least = views.last().map_or(0, View::reach).saturating_mul(2).max(end);
+        least.checked_next_multiple_of(sys::page_size()).unwrap_or(least)
     }
 
     /// Takes up a length that the object has by now, with a new view where the last does not reach

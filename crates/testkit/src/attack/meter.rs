@@ -2,7 +2,7 @@
 //!
 //! The resident size would not do: a hostile length makes a victim reserve memory that it never
 //! touches, and the pages of shared memory count as resident too. The program installs the
-//! allocator in every process; it counts only where [`start`] was called, and costs one load
+//! allocator in every process; it counts only where `start` was called, and costs one load
 //! elsewhere.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -14,12 +14,14 @@ module Mmf
     include Error
   end
 
-  # The system refuses: rights are missing.
+  # The system refuses: rights are missing. Or the object has more than one name (hard links), of
+  # which its owner has to remove all but one.
   class PermissionError < Errno::EACCES
     include Error
   end
 
-  # The object belongs to somebody else, and `allow_other_owners: true` was not asked for.
+  # The object belongs to another user, and `allow_other_owners: true` was not asked for. Of a file
+  # this counts in `open_or_create` alone, in directories such as /tmp.
   class ForeignOwnerError < PermissionError; end
 
   # Memory or disk for the bytes is not to be had.

@@ -13,7 +13,8 @@ module Mmf
   # - `capacity:` bytes that what is made may grow to; the least of what is opened
   # - `access:` `:read_write` or `:read_only`
   # - `permissions:` as for Mapping
-  # - `timeout:` (10.0) seconds that a lock is waited for; nil is for ever
+  # - `timeout:` (10.0) seconds that a lock is waited for; nil is for ever. A call of a Dict may then
+  #   work for as long again as it was opened with
   class Region
     extend Opening
 

@@ -188,7 +188,7 @@ mod tests {
     fn for_sure(dict: &Dict, key: &str) -> Option<(Found, Vec<u8>)> {
         let mut bytes = Vec::new();
         let hash = dict.hash(key, "read").unwrap();
-        let found = dict.heap().get(hash, key.as_bytes(), &mut &mut bytes, Until::Forever).unwrap();
+        let found = dict.heap().get(hash, key.as_bytes(), &mut &mut bytes, Until::Forever, Until::Forever).unwrap();
         found.map(|found| (found, bytes))
     }
 

@@ -19,6 +19,7 @@ use loom::model::Builder;
 
 use super::Dict;
 use super::index::bucket;
+use super::limit::LEAST;
 use super::read::Found;
 use super::record;
 use super::shape::{LINE, MIN_CAPACITY, Shape, at, class};
@@ -157,7 +158,7 @@ impl Look {
         };
         let get = |key: &String| {
             let mut bytes = Vec::new();
-            let found = heap.get(hash(key), key.as_bytes(), &mut &mut bytes, Until::Now)?;
+            let found = heap.get(hash(key), key.as_bytes(), &mut &mut bytes, Until::Now, Until::Now)?;
             Ok(told(key, &bytes, found))
         };
         let seen: Result<Seen> = match self {
@@ -214,7 +215,7 @@ impl Handles {
         let handle = |access, timeout| {
             let options = Mapping::options().access(access);
             let map = options.from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-            let mut dict = Dict::of(Segment::adopt(map, Kind::DICT, None, None).unwrap(), timeout).unwrap();
+            let mut dict = Dict::of(Segment::adopt(map, Kind::DICT, None, None).unwrap(), timeout, LEAST).unwrap();
             dict.seed = SEED;
             dict
         };

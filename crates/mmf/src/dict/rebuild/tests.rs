@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use super::super::{Dict, DictOptions};
 use super::*;
@@ -37,6 +38,15 @@ fn fill(dict: &Dict, keys: std::ops::Range<u8>) -> BTreeMap<String, Vec<u8>> {
 
 fn read_all(dict: &Dict) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(dict.entries()?.map(|entry| (entry.key, entry.value)).collect())
+}
+
+/// Replaces what a file holds. In place: Windows refuses to truncate a file that is mapped.
+fn replace(path: &Path, bytes: &[u8]) {
+    let mut file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+    if file.metadata().unwrap().len() != bytes.len() as u64 {
+        file.set_len(bytes.len() as u64).unwrap();
+    }
 }
 
 #[track_caller]
@@ -130,7 +140,7 @@ fn wherever_a_rebuild_ends_no_reader_misses_a_key_and_the_next_writer_does_it_ag
                     bytes[*offset..*offset + stored.len()].copy_from_slice(stored);
                 }
             }
-            fs::write(path, &bytes).unwrap();
+            replace(path, &bytes);
         };
         put();
         // As handles that were opened before.

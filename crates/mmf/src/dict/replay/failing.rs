@@ -12,7 +12,7 @@
 //! `MMF_FAILURES` says how many lives there are, `MMF_FAILURE` which one alone.
 
 use std::cell::RefCell;
-use std::os::unix::fs::FileExt;
+use std::io::{Seek, SeekFrom, Write};
 use std::rc::Rc;
 
 use super::*;
@@ -46,6 +46,11 @@ struct Failure {
     nth: Option<usize>,
 }
 
+fn write_at(mut file: &fs::File, offset: usize, bytes: &[u8]) {
+    file.seek(SeekFrom::Start(offset as u64)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
 /// Has syncs of this thread fail, and pages of the file go back. Gives the count of syncs so far,
 /// and of failures.
 fn install(path: &Path, disk: Vec<u8>, failure: Failure, seed: u64) -> Rc<RefCell<(usize, usize)>> {
@@ -65,7 +70,7 @@ fn install(path: &Path, disk: Vec<u8>, failure: Failure, seed: u64) -> Rc<RefCel
         // The header belongs to the segment.
         let lost: Vec<Lost> = model.fail(PAYLOAD, failure.again, &mut numbers);
         for page in lost.iter().filter(|page| page.was_read_again) {
-            file.write_all_at(&page.on_disk, page.offset as u64).unwrap();
+            write_at(&file, page.offset, &page.on_disk);
         }
         Some(lost)
     })));
@@ -427,7 +432,7 @@ fn words_that_go_back_with_a_failed_sync_are_stored_again() {
     let mut fails = true;
     trace::set_disk(Some(Box::new(move |_| {
         std::mem::replace(&mut fails, false).then(|| {
-            file.write_all_at(&past, PAYLOAD as u64).unwrap();
+            write_at(&file, PAYLOAD, &past);
             vec![Lost { offset: PAYLOAD, on_disk: past.clone(), was_read_again: true }]
         })
     })));

@@ -34,14 +34,14 @@ fn create_where(path: &Path, spec: &Spec, is_remote: impl Fn(BorrowedFd<'_>) -> 
     }
     newborn.shape(spec.size.unwrap_or(0), spec)?;
     newborn.publish(name).map_err(system("create"))?;
-    Object::of_file(newborn.into_fd(), path, spec)
+    Object::of_file(newborn.into_fd(), None, path, spec)
 }
 
 pub(super) fn open(path: &Path, spec: &Spec) -> Result<Object> {
     refuse_large_pages(spec)?;
     let fd = rustix::fs::open(path, flags(spec), Mode::empty()).map_err(not_opened)?;
-    check_demands(&fd, spec)?;
-    Object::of_file(fd, path, spec)
+    let stat = check_demands(&fd, spec)?;
+    Object::of_file(fd, Some(&stat), path, spec)
 }
 
 /// NONBLOCK: a fifo must be refused, not waited for.
@@ -72,7 +72,7 @@ pub(super) fn find(path: &Path, spec: &Spec) -> Result<Object> {
         Ok(fd) => {
             let stat = check_demands(&fd, spec)?;
             if is_trusted(&stat) && stat.st_nlink == 1 {
-                return Object::of_file(fd, path, spec);
+                return Object::of_file(fd, Some(&stat), path, spec);
             }
         }
         // A symbolic link; FreeBSD and NetBSD have errors of their own for it, and there is nothing
@@ -103,7 +103,7 @@ pub(super) fn find(path: &Path, spec: &Spec) -> Result<Object> {
             "another user may have given one of your files this name; open it as an existing file if it is meant";
         return Err(Error::new(ErrorKind::HardLinked { links: links(&stat) }, "open").with_help(help));
     }
-    Object::of_file(fd, path, spec)
+    Object::of_file(fd, Some(&stat), path, spec)
 }
 
 /// This user's own, or root's.

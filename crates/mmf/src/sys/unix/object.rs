@@ -88,10 +88,11 @@ impl Object {
     }
 
     /// Wraps a file that was opened or made under this path.
-    pub(super) fn of_file(fd: OwnedFd, path: &Path, spec: &Spec) -> Result<Object> {
+    pub(super) fn of_file(fd: OwnedFd, stat: Option<&Stat>, path: &Path, spec: &Spec) -> Result<Object> {
         let object = Object::new(fd, None, Some(path.display().to_string()), spec)?;
         let name = (spec.access == Access::ReadWrite).then(|| NameOnDisk::new(path));
-        Ok(Object { name, ..object })
+        let identity = stat.map(|stat| OnceLock::from(Identity::of(stat).number())).unwrap_or_default();
+        Ok(Object { name, identity, ..object })
     }
 
     pub(crate) fn len(&self) -> Result<u64> {

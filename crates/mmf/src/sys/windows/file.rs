@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::windows::ffi::OsStrExt;
-use std::os::windows::fs::OpenOptionsExt;
+use std::os::windows::fs::{FileExt, OpenOptionsExt};
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::path::{self, Path};
 use std::ptr;
@@ -98,6 +98,20 @@ impl File {
 
     pub(super) fn len(&self) -> Result<u64> {
         self.file.metadata().map(|metadata| metadata.len()).map_err(|source| error::classify("measure", source))
+    }
+
+    /// Reads the first bytes, as many as there are. `None`: the system refuses.
+    pub(super) fn read_start(&self, bytes: &mut [u8]) -> Option<usize> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match self.file.seek_read(&mut bytes[done..], done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        Some(done)
     }
 
     pub(super) fn grow(&self, len: u64) -> Result<()> {

@@ -93,10 +93,13 @@ impl Object {
         }
     }
 
-    /// Sections are read through views alone.
-    #[allow(clippy::unused_self, reason = "the contract of all systems")]
-    pub(crate) fn read_start(&self, _: &mut [u8]) -> Option<usize> {
-        None
+    /// Reads the first bytes before all of it is mapped: a file without a view, a section through
+    /// the view by which its length is measured. `None` where they cannot be read.
+    pub(crate) fn read_start(&self, bytes: &mut [u8]) -> Option<usize> {
+        match self {
+            Object::Memory(section) => section.read_start(bytes),
+            Object::File(file) => file.read_start(bytes),
+        }
     }
 
     /// Bytes that are known to be there without asking.

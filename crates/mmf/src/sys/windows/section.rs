@@ -295,6 +295,15 @@ impl Section {
         self.look.of_len(len, self.granularity(), map)
     }
 
+    /// Reads the first bytes, as many as there are, through a view of a window at the most. `None`
+    /// where they cannot be read.
+    pub(super) fn read_start(&self, bytes: &mut [u8]) -> Option<usize> {
+        match self.look.get(|| self.window(self.access, 0)).ok()? {
+            Some(view) => view.read_start(bytes),
+            None => self.window(Access::ReadOnly, 0).ok()?.read_start(bytes),
+        }
+    }
+
     /// A view of these bytes, elsewhere than at the start or at an address that is asked for.
     pub(super) fn part(&self, access: Access, offset: u64, len: usize, address: Option<usize>) -> Result<Arc<Mapped>> {
         self.look.give_up();

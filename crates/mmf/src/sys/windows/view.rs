@@ -81,13 +81,21 @@ impl Mapped {
         if done.is_null() { Err(error::last("get memory for")) } else { Ok(()) }
     }
 
+    /// Copies the first bytes of the view to `bytes`, as many as both have, and returns how many.
+    /// `None`: one of their pages is not there.
+    pub(super) fn read_start(&self, bytes: &mut [u8]) -> Option<usize> {
+        let (start, len) = (self.base.as_ptr(), bytes.len().min(self.len));
+        // SAFETY: both runs have `len` bytes; `bytes` is this process's own and no part of the view.
+        let left =
+            unsafe { guard::copy(copying(), bytes.as_mut_ptr(), start, len, start.addr(), start.addr() + self.len) };
+        (left == 0).then_some(len)
+    }
+
     /// Copies `bytes`, no more than there are, to the start of a view that can be written and that nobody else has yet.
     pub(super) fn begin_with(&self, bytes: &[u8]) -> Result<()> {
         let (start, len) = (self.base.as_ptr(), bytes.len().min(self.len));
-        // Without routines for this processor the system copies.
-        let policy = if guard::arm().is_ok() { FaultPolicy::Trap } else { FaultPolicy::SystemCalls };
         // SAFETY: the bytes lie in this view, which is no part of `bytes`; no reference points into it.
-        match unsafe { guard::copy(policy, start, bytes.as_ptr(), len, start.addr(), start.addr() + self.len) } {
+        match unsafe { guard::copy(copying(), start, bytes.as_ptr(), len, start.addr(), start.addr() + self.len) } {
             0 => Ok(()),
             left => Err(Error::new(ErrorKind::Fault { offset: len - left, done: len - left }, "create")),
         }
@@ -222,6 +230,11 @@ impl View {
         }
         Ok(())
     }
+}
+
+/// By what the first bytes are copied: without routines for this processor the system copies.
+fn copying() -> FaultPolicy {
+    if guard::arm().is_ok() { FaultPolicy::Trap } else { FaultPolicy::SystemCalls }
 }
 
 /// Where the view has to begin for its first byte to be at `wanted`.

@@ -67,7 +67,8 @@ impl RubyDict {
     fn open(ruby: &Ruby, how: How, options: RHash) -> Result<RubyDict, Error> {
         let options = Options(options);
         let access = options.access(ruby)?;
-        let mut wanted = Self::options(access);
+        let timeout = options.timeout(ruby)?;
+        let mut wanted = Self::options(access, timeout);
         if let Some(capacity) = options.get(ruby, "capacity")? {
             wanted = wanted.capacity(capacity);
         }
@@ -77,26 +78,39 @@ impl RubyDict {
         let Some(source) = options.source(ruby)? else {
             return Err(error::new(ruby, "InvalidArgumentError", "a dict needs a name or a file"));
         };
-        let dict = mmf_gvl::wait(ruby, |_| {
-            Some(match how {
-                How::Open => wanted.open(&source),
-                How::Create => wanted.create_new(&source),
-                How::Both => wanted.open_or_create(&source),
-            })
+        let deadline = timeout.deadline();
+        // Another process may be rebuilding a file after a power cut.
+        let dict = mmf_gvl::wait(ruby, |cancel| {
+            loop {
+                let opened = match how {
+                    How::Open => wanted.open(&source),
+                    How::Create => wanted.create_new(&source),
+                    How::Both => wanted.open_or_create(&source),
+                };
+                match opened {
+                    Err(error) if is_taken(&error) && !deadline.is_over() => {}
+                    opened => return Some(opened),
+                }
+                if cancel.load(Ordering::Relaxed) {
+                    return None;
+                }
+            }
         })?;
         let dict = dict.map_err(|error| error::raise(ruby, error))?;
         Ok(RubyDict {
             open: RefCell::new(Some(Arc::new(dict))),
             source,
             access,
-            timeout: Cell::new(Patience::DEFAULT),
+            timeout: Cell::new(timeout),
             spare: Cell::new(Vec::new()),
             calls: Calls::default(),
         })
     }
 
-    fn options(access: Access) -> DictOptions {
-        Dict::options().access(access).timeout(Some(SLICE))
+    /// Locks are waited for in slices; what a call does besides may take as long as the whole
+    /// timeout.
+    fn options(access: Access, timeout: Patience) -> DictOptions {
+        Dict::options().access(access).timeout(Some(SLICE)).work_time(timeout.time().unwrap_or(Duration::MAX))
     }
 
     /// The handle; in a forked child one of its own, since it cannot use its parent's.
@@ -106,7 +120,7 @@ impl RubyDict {
             Ok(dict) if !dict.is_forked() => Ok(dict),
             Ok(dict) => {
                 drop(dict);
-                let dict = Self::options(self.access).open(&self.source);
+                let dict = Self::options(self.access, self.timeout.get()).open(&self.source);
                 *self.open.borrow_mut() = Some(Arc::new(dict.map_err(|error| error::raise(ruby, error))?));
                 self.current(ruby)
             }

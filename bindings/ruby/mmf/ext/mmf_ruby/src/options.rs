@@ -83,6 +83,11 @@ impl Options {
         }
     }
 
+    /// `timeout:`, which may be nil.
+    pub(crate) fn timeout(self, ruby: &Ruby) -> Result<Patience, Error> {
+        self.0.get(ruby.to_symbol("timeout")).map_or(Ok(Patience::DEFAULT), Patience::try_convert)
+    }
+
     fn word(self, ruby: &Ruby, option: &str) -> Result<Option<String>, Error> {
         self.get::<Symbol>(ruby, option)?.map(|word| Ok(word.name()?.into_owned())).transpose()
     }
@@ -101,11 +106,15 @@ impl TryConvert for Patience {
 impl Patience {
     pub(crate) const DEFAULT: Patience = Patience(Some(10.0));
 
+    /// How long that is; `None` is for ever.
+    pub(crate) fn time(self) -> Option<Duration> {
+        // What no clock reaches is for ever.
+        self.0.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
+    }
+
     /// It begins now.
     pub(crate) fn deadline(self) -> Deadline {
-        // What no clock reaches is for ever.
-        let time = self.0.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
-        Deadline(time.and_then(|time| Instant::now().checked_add(time)))
+        Deadline(self.time().and_then(|time| Instant::now().checked_add(time)))
     }
 }
 

@@ -186,7 +186,11 @@ impl<G> Locked<G> {
     }
 }
 
-fn despite_poison<G: mmf::LockGuard>(ruby: &Ruby, result: Result<G, LockError<G>>, despite: bool) -> Result<Locked<G>, Error> {
+fn despite_poison<G: mmf::LockGuard>(
+    ruby: &Ruby,
+    result: Result<G, LockError<G>>,
+    despite: bool,
+) -> Result<Locked<G>, Error> {
     match result {
         Ok(guard) => Ok(Locked(guard, false)),
         Err(LockError::Poisoned(guard)) if despite => Ok(Locked(guard, true)),
