@@ -46,7 +46,6 @@ pub(crate) fn start() {
 }
 
 /// From now on the disk decides which syncs of this thread fail.
-#[cfg_attr(not(unix), allow(dead_code, reason = "the tests of failing disks need writes at an offset"))]
 pub(crate) fn set_disk(disk: Option<Disk>) {
     DISK.with(|place| *place.borrow_mut() = disk);
 }

@@ -119,7 +119,6 @@ impl Disk {
 
     /// What a sync that fails now leaves of each dirty page from `from` on. One in `again` of them
     /// is read again.
-    #[cfg_attr(not(unix), allow(dead_code, reason = "the tests of failing disks need writes at an offset"))]
     pub(super) fn fail(&self, from: usize, again: usize, numbers: &mut Numbers) -> Vec<Lost> {
         let eager = numbers.below(4);
         let pages = self.dirty.iter().filter(|(page, _)| **page * PAGE >= from);
