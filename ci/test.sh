@@ -4,7 +4,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # What the ignored tests need: other languages' programs, and tools that change users and mounts.
-packages python3 ruby util-linux
+packages python3 ruby util-linux mount e2fsprogs btrfs-progs
 
 counted cargo test "$@"
 if cargo nextest --version >/dev/null 2>&1; then

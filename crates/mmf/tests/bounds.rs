@@ -295,16 +295,3 @@ fn spans_that_are_not_there_are_not_in_use() {
     is_damaged("set", dict.set_bytes("another", &[7; 3000]));
     assert!(std::fs::metadata(&path).unwrap().len() <= before, "the object grew by what a peer stored");
 }
-
-#[test]
-fn a_long_copy_of_a_region_ends_with_the_timeout() {
-    let dir = TempDir::new();
-    let path = dir.join("slow region");
-    let value = vec![7; 32 << 20];
-    Region::create_new(path.as_path(), 64 << 20).unwrap().write().unwrap().set(&value).unwrap();
-    for access in [Access::ReadOnly, Access::ReadWrite] {
-        let hasty = Region::options().access(access).timeout(Some(Duration::from_micros(100)));
-        let error = hasty.open(path.as_path()).unwrap().to_vec().unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Timeout { .. }), "{error}");
-    }
-}

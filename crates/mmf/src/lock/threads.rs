@@ -296,8 +296,36 @@ impl Thread {
     }
 }
 
-/// A place for a handle's lock in each record.
+/// A place for a handle's lock in each record: one that no thread uses now, if there is any. A
+/// leaked guard uses its place for ever; so does, in a forked child, what a thread of the parent
+/// held at the fork.
 pub(super) fn next_place() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed) % PLACES
+    let mut places = (0..PLACES).map(|_| NEXT.fetch_add(1, Ordering::Relaxed) % PLACES);
+    let is_free = |place: &usize| {
+        // The models number their handles.
+        let Look { reads, writes, .. } = if cfg!(loom) { Look::default() } else { look(*place) };
+        !reads && !writes
+    };
+    places.find(is_free).unwrap_or(0)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{Name, Region};
+
+    #[test]
+    fn no_new_handle_shares_the_place_of_a_leaked_guard() {
+        let region = |nth: usize| {
+            let name = Name::local(format!("place {nth} {}", std::process::id())).unwrap();
+            Region::create_new(name, 100).unwrap()
+        };
+        let leaky = region(0);
+        // In a thread of its own, whose record it keeps.
+        std::thread::scope(|scope| {
+            scope.spawn(|| std::mem::forget(leaky.write().unwrap()));
+        });
+        let others: Vec<_> = (1..=2 * super::PLACES).map(region).collect();
+        assert!(others.iter().all(|other| other.place() != leaky.place()));
+    }
 }

@@ -141,3 +141,36 @@ fn make_more_room(segment: &Segment, len: usize) -> Result<()> {
 pub(super) fn set_len(segment: &Segment, len: usize, doing: &'static str) -> Result<()> {
     segment.or_gone(segment.len.store(len as u64), doing)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::PIECE;
+    use crate::name::Name;
+
+    #[test]
+    fn a_long_copy_ends_with_its_deadline_and_a_short_one_does_not() {
+        let name = Name::local(format!("long copy {}", std::process::id())).unwrap();
+        let region = Region::create_new(name, 3 * PIECE as u64).unwrap();
+        for (len, is_long) in [(PIECE, false), (2 * PIECE, true)] {
+            region.write().unwrap().set(&vec![7; len]).unwrap();
+            let mut bytes = Vec::new();
+            let copied = copy(&region.segment, &mut bytes, Some(Instant::now()));
+            match copied {
+                Ok(()) => assert!(!is_long && bytes.len() == len),
+                Err(error) => assert!(is_long && matches!(error.kind(), ErrorKind::Timeout { .. }), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_has_50_ms_however_short_the_timeout_is() {
+        let began = Instant::now();
+        for until in [Until::Now, Until::After(Duration::from_micros(100))] {
+            assert!(copy_deadline(until).unwrap() >= began + LEAST);
+        }
+        let long = Duration::from_secs(3);
+        assert!(copy_deadline(Until::After(long)).unwrap() <= Instant::now() + long);
+        assert_eq!(copy_deadline(Until::Forever), None);
+    }
+}

@@ -289,6 +289,11 @@ impl Region {
         !self.segment.is_ours()
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn place(&self) -> usize {
+        self.segment.lock.place()
+    }
+
     /// A copy of the contents. A read-only handle takes no lock: it copies, and copies again if a writer came between.
     ///
     /// # Errors
