@@ -8,7 +8,7 @@ use windows_sys::Win32::Foundation::STATUS_ACCESS_DENIED;
 use windows_sys::Win32::System::Threading::EVENT_MODIFY_STATE;
 
 use super::super::event::{self, Use};
-use super::super::{Bells, Tokens, boot, page_size, random_id};
+use super::super::{Bells, Tokens, a_checked_token_is_held, boot, page_size, random_id, token_is_held};
 use super::files::Dir;
 use super::{await_order, local, place, read, sized, tell, view};
 use crate::spec::{Access, LargePages, Permissions, Spec};
@@ -43,6 +43,49 @@ fn what_is_created_begins_with_the_bytes_given() {
     }
     let spec = Spec { first_bytes: b"hidden".to_vec(), ..sized(4096) };
     assert_eq!(read(&view(&Object::anonymous(&spec).unwrap(), 0, 6), 0, 6), b"hidden");
+}
+
+#[test]
+fn the_first_bytes_are_read_before_anything_else_is_mapped() {
+    let dir = Dir::new();
+    for (source, reserve) in [(local("start"), None), (local("start"), Some(1 << 34)), (dir.file("start"), None)] {
+        if reserve.is_some() && usize::BITS == 32 {
+            continue;
+        }
+        let spec = Spec { reserve, first_bytes: b"the start".to_vec(), ..sized(4096) };
+        let _object = Object::create(&source, &spec).unwrap();
+        for access in [Access::ReadOnly, Access::ReadWrite, Access::CopyOnWrite] {
+            let opened = Object::open(&source, &Spec { access, ..Spec::default() }).unwrap();
+            let mut bytes = [1; 20];
+            assert_eq!(opened.read_start(&mut bytes), Some(20), "{source:?} {access:?}");
+            assert_eq!(&bytes, b"the start\0\0\0\0\0\0\0\0\0\0\0");
+        }
+    }
+    // A file that is shorter. (Wine lets memory be read that is not committed.)
+    let source = dir.file("short");
+    let _object = Object::create(&source, &Spec { first_bytes: b"abc".to_vec(), ..sized(3) }).unwrap();
+    let opened = Object::open(&source, &Spec::default()).unwrap();
+    assert_eq!(opened.read_start(&mut [0; 20]), Some(3));
+}
+
+#[test]
+fn a_second_token_is_of_one_slot_and_of_one_file() {
+    let (dir, id) = (Dir::new(), random_id().unwrap());
+    let [object, copy] = ["original", "copy"].map(|name| Object::create(&dir.file(name), &sized(4096)).unwrap());
+    let [one, two] = [(), ()].map(|()| Tokens::new(&object, &id).unwrap());
+    let is_held = |object| a_checked_token_is_held(object, &id).unwrap();
+    assert!(one.take(3).unwrap() && !is_held(&object));
+    assert!(one.take_checked(&object, 3).unwrap() && is_held(&object) && !is_held(&copy));
+    assert!(!two.take_checked(&object, 3).unwrap());
+    assert!(two.take_checked(&object, 4).unwrap() && two.take_checked(&copy, 3).unwrap());
+    // The first token does not go with it, and none of the other handle's.
+    one.give_checked(3);
+    assert!(one.is_alive(3).unwrap() && is_held(&object) && is_held(&copy));
+    drop(two);
+    assert!(!is_held(&object) && !is_held(&copy));
+    assert!(one.take_checked(&object, 3).unwrap());
+    drop(one);
+    assert!(!is_held(&object) && !token_is_held(&object, &id, 3).unwrap());
 }
 
 #[test]
