@@ -101,8 +101,9 @@ impl Mapping {
     ///
     /// After an error the disk may lack any byte written since the last sync that succeeded, and
     /// the system may read such bytes back as they were before. The next sync through this handle,
-    /// of whichever range, writes every page of the mapping again, but for a file's holes. It succeeds
-    /// only once the disk has what the mapping holds then; compare what matters, or write it again first.
+    /// of whichever range, writes every page of the mapping again, but for a file's holes. It
+    /// succeeds only once the disk has what the mapping holds then; compare what matters, or write
+    /// it again first.
     ///
     /// The system tells each handle of a failure once. A handle that was opened after another
     /// program's sync has failed, and a forked child of a process whose sync has failed, are told
@@ -148,8 +149,8 @@ impl Mapping {
         self.syncs.failed.load(Ordering::Acquire)
     }
 
-    /// Has the system take each page for changed, and changes none. Holes of a file, which no write has
-    /// reached, stay holes where the system tells of them.
+    /// Has the system take each page for changed, and changes none. Holes of a file, which no write
+    /// has reached, stay holes where the system tells of them.
     pub(crate) fn make_dirty(&self) -> Result<()> {
         let len = self.len();
         let number = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(len);
@@ -170,8 +171,8 @@ impl Mapping {
         let mut offset = range.start;
         while offset < range.end {
             let byte = self.locate_writable(offset, 1, "sync")?;
-            // SAFETY: `locate_writable` checked that the byte lies in the view, which lives as long as
-            // `self`, and may be written; a byte is always aligned; a fault is reported.
+            // SAFETY: `locate_writable` checked that the byte lies in the view, which lives as long
+            // as `self`, and may be written; a byte is always aligned; a fault is reported.
             let there = unsafe { u8::add(byte, 0) };
             match there {
                 #[cfg(test)]
@@ -203,7 +204,8 @@ impl Mapping {
     }
 
     /// Has the file system give data to all parts that it would read back as zeros, beginning at
-    /// `from` or behind it. For a moment each of them reads as zeros, so that nobody may use them.
+    /// `from` or behind it. For a moment each of them reads as zeros, so that no process may use
+    /// them.
     ///
     /// # Errors
     ///
