@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The long forms of what `.ci/run` runs in a short form: several hours on two cores. `ci/full.sh PART...` runs
-# these parts alone, by the names below. Each part runs to its end; the script fails if one has failed.
+# The long forms of what `.ci/run` runs in a short form: several hours on two cores. `ci/full.sh
+# PART...` runs these parts alone, by the names below. Each part runs to its end; the script fails
+# if one has failed.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # All models, which CI runs as well.
