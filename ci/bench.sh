@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every benchmark compiles and runs once, unmeasured. The comparison of builds passes its tests, and compares a
-# build with itself.
+# Every benchmark compiles and runs once, unmeasured. The comparison of builds passes its tests, and
+# compares a build with itself.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 cargo bench --manifest-path benches/Cargo.toml -- --test

@@ -77,8 +77,8 @@ const FULL: Effort = Effort {
 const LARGE: Effort = Effort { large_entries: 10_000_000, entries_of_a_page: 1_000_000, ..FULL };
 
 /// For one of the many process starts of a comparison of builds. Takes a third of the time of
-/// `FULL`. The samples are much shorter than a time slice, so that most of them are whole ones where
-/// other programs want the core.
+/// `FULL`. The samples are much shorter than a time slice, so that most of them are whole ones
+/// where other programs want the core.
 const COMPARE: Effort = Effort {
     plan: Plan { pairs: 31, sample: Duration::from_micros(200) },
     long_pairs: 7,

@@ -182,7 +182,7 @@ impl Yard {
         let mut command = Command::new(cargo);
         command.args(["build", "--quiet", "--release", "--bin", "mmf-benches", "--manifest-path"]);
         command.arg(source.join("benches/Cargo.toml")).arg("--target-dir").arg(&target);
-        // The same way of compiling for everyone who compares.
+        // The same way of compiling for every comparison.
         command.env("CARGO_INCREMENTAL", "0").env_remove("CARGO_BUILD_TARGET").current_dir(&source);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status().map_err(|error| failure(format!("cannot start cargo: {error}")))?;

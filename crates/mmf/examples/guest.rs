@@ -89,7 +89,8 @@ pub unsafe extern "C" fn guest_close(map: *mut c_void) {
     drop(unsafe { Box::from_raw(map.cast::<Mapping>()) });
 }
 
-/// Creates a region of that name, takes its lock, and drops it: all that registers something with the system.
+/// Creates a region of that name, takes its lock, and drops it: all that registers something with
+/// the system.
 ///
 /// # Safety
 ///

@@ -116,8 +116,8 @@ impl Name {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] in the other scopes for an object without hard links;
-    /// [`ErrorKind::Unsupported`] on Windows, where every name goes with its last holder; [`ErrorKind::NotFound`];
-    /// [`ErrorKind::PermissionDenied`] for another user's.
+    /// [`ErrorKind::Unsupported`] on Windows, where every name goes with its last holder;
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::PermissionDenied`] for another user's.
     pub fn unlink(&self) -> Result<()> {
         let unlinked = match self.scope {
             Scope::Exact => crate::sys::unlink_exact(&self.text),

@@ -1,8 +1,9 @@
 //! Values of the whole process that are computed at their first use, without a lock.
 //!
-//! [`OnceLock`](std::sync::OnceLock) blocks other threads while one computes. A child that is forked at that moment has the
-//! blocked state and not the thread, so its first use blocks for ever. Here, each thread that finds no value computes one.
-//! The first to store its value wins; the others drop theirs.
+//! [`OnceLock`](std::sync::OnceLock) blocks other threads while one computes. A child that is
+//! forked at that moment has the blocked state and not the thread, so its first use blocks for
+//! ever. Here, each thread that finds no value computes one. The first to store its value wins; the
+//! others drop theirs.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -26,7 +27,8 @@ impl<T: Send + Sync> Shared<T> {
 
     #[inline]
     pub(crate) fn get(&'static self) -> Option<&'static T> {
-        // SAFETY: null, or a value that `publish` stored before (`Release`), which nothing changes or frees.
+        // SAFETY: null, or a value that `publish` stored before (`Release`), which nothing changes
+        // or frees.
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 

@@ -69,21 +69,25 @@ pub enum FaultPolicy {
     /// On Unix it fails, and the process dies:
     ///
     /// - in a thread that blocks `SIGBUS`;
-    /// - while another handler stands in the place of mmf's that does not pass on what is not its own. Python's
-    ///   `faulthandler`, enabled after the first mapping, is one. mmf looks for that, and installs its own handler
-    ///   on top of the other, at each opening, growth, sync and flush, and at a handle's first lock; between the other's
-    ///   installation and the next of these, faults are not caught. So install such a handler before the first mapping,
-    ///   or call [`Mapping::sync`](crate::Mapping::sync) after it. mmf's handler passes on what is not its own.
+    /// - while another handler stands in the place of mmf's that does not pass on what is not its
+    ///   own. Python's `faulthandler`, enabled after the first mapping, is one. mmf looks for that,
+    ///   and installs its own handler on top of the other, at each opening, growth, sync and flush,
+    ///   and at a handle's first lock; between the other's installation and the next of these,
+    ///   faults are not caught. So install such a handler before the first mapping, or call
+    ///   [`Mapping::sync`](crate::Mapping::sync) after it. mmf's handler passes on what is not its
+    ///   own.
     ///
-    /// The handler cannot be taken away, so on Unix a library that contains mmf stays loaded after `dlclose`.
+    /// The handler cannot be taken away, so on Unix a library that contains mmf stays loaded after
+    /// `dlclose`.
     #[default]
     Trap,
     /// The system copies and reports: `process_vm_readv` on Linux,
     /// `mach_vm_read_overwrite` on macOS, `ReadProcessMemory` on Windows. No handler is installed. Every
     /// access is a system call, and atomic operations are [unsupported](crate::ErrorKind::Unsupported).
     ///
-    /// Opening fails where the system refuses that call. A filter of system calls (seccomp) that ends the process
-    /// instead does so at the opening: nothing tells the two apart beforehand. The other policies never make the call.
+    /// Opening fails where the system refuses that call. A filter of system calls (seccomp) that
+    /// ends the process instead does so at the opening: nothing tells the two apart beforehand. The
+    /// other policies never make the call.
     SystemCalls,
     /// Not at all: a page that is gone kills the process. For memory that nobody can take away.
     Unguarded,

@@ -111,7 +111,7 @@ fn a_dict_in_use_is_not_rebuilt_by_a_process_that_has_another_boot_id() {
     other.wait();
     drop(read_only(&path).unwrap());
     drop(third);
-    // With nobody left, only the boot id tells.
+    // With no process left, only the boot id tells.
     let error = read_only(&path).err().unwrap();
     assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
     let dict = Dict::open(path.as_path()).unwrap();

@@ -1,4 +1,5 @@
-//! A limit on the size of files (`ulimit -f`): the system ends a process that passes it by `SIGXFSZ`, unless it does not try.
+//! A limit on the size of files (`ulimit -f`): the system ends a process that passes it by
+//! `SIGXFSZ`, unless it does not try.
 
 #![cfg(unix)]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]

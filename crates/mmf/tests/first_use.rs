@@ -1,8 +1,10 @@
-//! Forks while another thread uses the library for the first time. The child has a copy of every lock that the thread
-//! holds at that moment, and not the thread.
+//! Forks while another thread uses the library for the first time. The child has a copy of every
+//! lock that the thread holds at that moment, and not the thread.
 //!
-//! 1. The story's process never uses mmf itself. It forks *users*, whose copy of mmf has not been used either.
-//! 2. Each user starts a thread that uses mmf, and forks children at random moments of that first use.
+//! 1. The story's process never uses mmf itself. It forks *users*, whose copy of mmf has not been
+//!    used either.
+//! 2. Each user starts a thread that uses mmf, and forks children at random moments of that first
+//!    use.
 //! 3. Each child uses mmf in the same way. A child that hangs is ended by its alarm.
 
 #![cfg(unix)]
@@ -41,7 +43,8 @@ fn name(kind: &str) -> Name {
     Name::local(format!("first-use-{kind}-{}", std::process::id())).unwrap()
 }
 
-/// Uses all that the library sets up at its first use: fault handlers, fork handlers, the boot's id, tokens.
+/// Uses all that the library sets up at its first use: fault handlers, fork handlers, the boot's
+/// id, tokens.
 fn use_it() {
     let region = Region::create_new(name("region"), 4096).unwrap();
     region.write().unwrap().write_at(0, b"first").unwrap();

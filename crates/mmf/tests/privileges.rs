@@ -1,5 +1,5 @@
-//! A process opens regions and dicts, gives up what it needed to open them, and then uses them for the first time: as a
-//! daemon does that starts as root, or a program that goes into a sandbox.
+//! A process opens regions and dicts, gives up what it needed to open them, and then uses them for
+//! the first time: as a daemon does that starts as root, or a program that goes into a sandbox.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]

@@ -1,5 +1,5 @@
-//! Filters that end the process at `process_vm_readv(2)`, as sandboxes do that see a way into other processes in it. The
-//! default fault policy never calls it.
+//! Filters that end the process at `process_vm_readv(2)`, as sandboxes do that see a way into other
+//! processes in it. The default fault policy never calls it.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
@@ -43,7 +43,8 @@ impl Page {
         // SAFETY: plain integers, for which zeros are valid.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = self.0.addr() + 32;
-        // SAFETY: a valid action; the old one is not asked for. No fault reaches the handler, see below.
+        // SAFETY: a valid action; the old one is not asked for. No fault reaches the handler, see
+        // below.
         checked(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) });
     }
 }

@@ -131,7 +131,7 @@ fn owners_way_out(_: &[&str]) {
     tells(|| {
         let (mut owner, mut intruder) = board();
         let mut other = Actor::who(&format!("become {INTRUDER}"));
-        // What nobody has linked goes with its last holder alone.
+        // An object without a link goes with its last holder alone.
         owner.is_refused("unlink global:board", &ErrorKind::InvalidInput { reason: String::new() });
         intruder.does(&format!("hold {BOARD}"));
         intruder.does(&format!("link {BOARD} /dev/shm/lair/link"));

@@ -66,7 +66,7 @@ fn paths(_: &[&str]) {
             owner.does("write 0 precious");
             owner.does("drop");
             if mode == 0o1770 {
-                // Root plants in the other's stead: who may search the directory is root alone.
+                // Root plants in the other's stead: root alone may search the directory.
                 fs::write(planted, [0; SIZE]).unwrap();
                 chown(planted, Some(INTRUDER), None).unwrap();
                 let text = refused(&Mapping::open_or_create(Path::new(planted), 16));
@@ -92,7 +92,7 @@ fn paths(_: &[&str]) {
             owner.is_refused(&format!("make file:{link} size=16"), &foreign());
             assert!(!Path::new(&format!("{mine}-missing")).exists());
             intruder.does(&format!("remove {link}"));
-            // The owner's own file, under a name that somebody else gave it.
+            // The owner's own file, under a name that another user gave it.
             fs::hard_link(mine, hard).unwrap();
             owner.is_refused(&format!("make file:{hard} size=16"), &linked_error());
             owner.does(&format!("open file:{hard}"));

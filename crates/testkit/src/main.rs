@@ -1,5 +1,5 @@
-//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit fairness`, `testkit death`, `testkit attack`. And
-//! `testkit golden` makes the golden segments.
+//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit fairness`, `testkit death`, `testkit
+//! attack`. And `testkit golden` makes the golden segments.
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 

@@ -168,8 +168,8 @@ impl Peer {
         }
     }
 
-    /// As [`expect_line`](Peer::expect_line), for a peer whose work takes long: it may take any time
-    /// as long as it writes to its standard error at least once in each `pause`.
+    /// As [`expect_line`](Peer::expect_line), for a peer whose work takes long: it may take any
+    /// time as long as it writes to its standard error at least once in each `pause`.
     ///
     /// # Panics
     ///

@@ -33,7 +33,7 @@ pub(crate) struct SetArgs {
 /// Print a key's value
 ///
 /// Text is printed without quotes, bytes as they are, everything else as JSON. Where there is no such key the exit code
-/// is 1. Nobody is waited for: not for a lock, nor for a writer. On a terminal, control characters
+/// is 1. It does not wait, neither for a lock nor for a writer. On a terminal, control characters
 /// of text other than line ends and tabs are escaped, and bytes that have any are refused; a pipe
 /// or a file gets everything as it is.
 #[derive(Args)]

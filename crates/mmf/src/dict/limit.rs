@@ -1,7 +1,7 @@
 //! [`Limit`]: until when a call may work, beside waiting for its lock.
 //!
-//! Whoever may write to a dict can make it as large as its capacity, and forge an index that leads
-//! to the same records again and again. Two bounds end every scan:
+//! A process that may write to a dict can make it as large as its capacity, and forge an index that
+//! leads to the same records again and again. Two bounds end every scan:
 //!
 //! 1. Of what exists. An index has no more lines than the spans that were ever taken hold, and all
 //!    entries together have no more bytes. More is damage

@@ -318,7 +318,7 @@ impl Dict {
     ///
     /// As [`set_bytes`](Dict::set_bytes), and what the system reports. After an error nothing is
     /// confirmed. The next flush, of any process, writes all pages again and verifies the whole
-    /// dict before it succeeds; that takes as long as [`check`](Dict::check), and others who write
+    /// dict before it succeeds; that takes as long as [`check`](Dict::check), and other writers
     /// wait meanwhile. Until then each read verifies its value.
     ///
     /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where not all is there that was written

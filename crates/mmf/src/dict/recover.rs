@@ -123,7 +123,7 @@ pub(super) fn begin_rebuild(dict: &Dict, trust: Trust) -> Result<()> {
     Ok(())
 }
 
-/// Whether a rebuild was cut off, which whoever has the lock does again.
+/// Whether a rebuild was cut off, which the holder of the lock does again.
 pub(super) fn was_cut_off(map: &Mapping) -> Result<bool> {
     Ok(map.word(at::JOURNAL)? == plan::REPAIR && map.word(at::BOOT)? == RECOVERING)
 }

@@ -98,7 +98,7 @@ pub(super) fn write_anew(map: &Mapping) -> Result<()> {
     map.put_word(at::JOURNAL, plan::REPAIR)?;
     map.put_word(at::BUCKETS, words[1].1 & !count_of(words[1].1))?;
     let written = map.write_anew(at::PAIRS);
-    // The journal last: until then nobody takes a dict without buckets for empty.
+    // The journal last: until then no process takes a dict without buckets for empty.
     for (at, word) in words.into_iter().rev() {
         map.put_word(at, word)?;
     }

@@ -109,7 +109,7 @@ impl Record {
     /// This thread has released that handle's lock, or not got it.
     #[inline(always)]
     pub(crate) fn end(&self, place: usize, mode: Mode) {
-        // Pairs with the acquire of `look`: who sees that the use has ended finds the lock
+        // Pairs with the acquire of `look`: a thread that sees the use end finds the lock
         // released.
         self.add(place, CHANGE - one(mode), Ordering::Release);
     }
@@ -236,8 +236,8 @@ pub(crate) struct Thread {
     /// The marks of the segments that it has locked.
     pub(crate) marks: [Cell<u64>; MOST],
     pub(crate) count: Cell<usize>,
-    /// Points to `NONE` or to a record of the list. Not a reference: Rust 1.85 takes none to a static
-    /// with atomics in a constant.
+    /// Points to `NONE` or to a record of the list. Not a reference: Rust 1.85 takes none to a
+    /// static with atomics in a constant.
     record: Cell<*const Record>,
 }
 
@@ -277,8 +277,8 @@ impl Thread {
     /// Its record, if it has one.
     #[inline(always)]
     pub(crate) fn record(&self) -> &'static Record {
-        // SAFETY: `NONE` is a static and the records of the list are leaked, so both live as long as
-        // the process. They are only shared: what changes in them is atomic.
+        // SAFETY: `NONE` is a static and the records of the list are leaked, so both live as long
+        // as the process. They are only shared: what changes in them is atomic.
         unsafe { &*self.record.get() }
     }
 

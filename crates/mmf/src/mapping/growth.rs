@@ -21,10 +21,10 @@ impl Mapping {
     /// Makes the object at least `len` bytes long, zeros behind its old end. A shorter `len`
     /// changes nothing.
     ///
-    /// Named and anonymous memory grows up to what
-    /// [`reserve`](super::MappingOptions::reserve) set aside, a file as far as its disk. Every other
-    /// process can reach the new bytes at once: an access past the length that it knows asks the
-    /// system for the present one. Pointers taken before stay good for the bytes they had.
+    /// Named and anonymous memory grows up to what [`reserve`](super::MappingOptions::reserve) set
+    /// aside, a file as far as its disk. Every other process can reach the new bytes at once: an
+    /// access past the length that it knows asks the system for the present one. Pointers taken
+    /// before stay good for the bytes they had.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl Mapping {
         // Before the object has grown to what only others can reach.
         options::address_space(len as u64)?;
         let mut views = self.views();
-        // The known length may be more than there is: somebody may have made the file shorter.
+        // The known length may be more than there is: a process may have made the file shorter.
         if len > self.len() || len as u64 > self.object.len()? {
             self.object.grow(len as u64)?;
             let now = options::some_len(&self.object)?;

@@ -206,8 +206,9 @@ impl Mapping {
         &self.object
     }
 
-    /// Takes up the trap for faults again if a handler that was installed since has replaced it. To ask costs one system call,
-    /// so this stands where others are made anyway. A failure leaves the handler that is there; the next opening reports it.
+    /// Takes up the trap for faults again if a handler that was installed since has replaced it. To
+    /// ask costs one system call, so this stands where others are made anyway. A failure leaves the
+    /// handler that is there; the next opening reports it.
     pub(crate) fn rearm(&self) {
         if self.policy == FaultPolicy::Trap {
             let _ = sys::guard::arm();

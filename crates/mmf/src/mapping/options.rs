@@ -158,10 +158,10 @@ impl MappingOptions {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Mismatch`] where it is not what the options demand;
-    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::HardLinked`] for memory that has a
-    /// second name, which another user may have given it; [`ErrorKind::InvalidInput`];
-    /// [`ErrorKind::Busy`] where a process that makes or removes it does not finish;
-    /// [`ErrorKind::Unsupported`] for a directory or a device.
+    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::HardLinked`] for
+    /// memory that has a second name, which another user may have given it;
+    /// [`ErrorKind::InvalidInput`]; [`ErrorKind::Busy`] where a process that makes or removes it
+    /// does not finish; [`ErrorKind::Unsupported`] for a directory or a device.
     pub fn open(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
         self.check()

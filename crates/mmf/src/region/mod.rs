@@ -314,7 +314,7 @@ impl Region {
     pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
         if self.segment.map.access() == Access::ReadWrite {
             let _guard = self.read()?;
-            // The clock is asked by those alone who copy much.
+            // Only a long copy reads the clock.
             let is_long = held::len(&self.segment, "read")? > PIECE;
             return held::copy(&self.segment, bytes, if is_long { held::copy_deadline(self.usual()) } else { None });
         }

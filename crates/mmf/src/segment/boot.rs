@@ -2,9 +2,9 @@
 //! since.
 //!
 //! A file outlives the machine that used it, with whatever stood in its header: a writer in the
-//! lock's word, readers, a half-made change. The first participant of another boot clears all of that, and writes the
-//! present boot last. A death on the way changes nothing: the next participant finds the old boot
-//! and does it again.
+//! lock's word, readers, a half-made change. The first participant of another boot clears all of
+//! that, and writes the present boot last. A death on the way changes nothing: the next participant
+//! finds the old boot and does it again.
 //!
 //! # Checked participants
 //!
@@ -28,9 +28,9 @@
 //! The checks are: what [`Segment::renew`] does, and for a dict the check of its own BOOT
 //! (`dict/recover.rs`), which a handle for writing does when it is opened. Both run under the lock
 //! for writing wherever the boot differs, and a dict's handle takes the second token before it
-//! releases that lock. So of several processes that come first in a new boot, one clears or recovers, and the
-//! others find the present boot or the token. If that process dies, its tokens are gone and the
-//! boot is still the old one, and the next process does it all.
+//! releases that lock. So of several processes that come first in a new boot, one clears or
+//! recovers, and the others find the present boot or the token. If that process dies, its tokens
+//! are gone and the boot is still the old one, and the next process does it all.
 //!
 //! If a checked participant lives, the boot in the file stays as it is. So two containers do not
 //! overwrite each other's id, and a participant need not wait for the lock when it attaches. If

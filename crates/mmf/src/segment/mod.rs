@@ -80,8 +80,8 @@ pub(crate) struct Segment {
 /// What a handle has before it is a participant.
 #[derive(Default)]
 struct Joining {
-    /// Made when the handle is opened for writing: a process that has given up its rights since could not make them. `None`
-    /// where that failed; the first lock tries again and reports why.
+    /// Made when the handle is opened for writing: a process that has given up its rights since
+    /// could not make them. `None` where that failed; the first lock tries again and reports why.
     tokens: Option<sys::Tokens>,
     /// One that has its slot, and has to clear what another boot left before it does anything else.
     unready: Option<Participant>,

@@ -23,8 +23,9 @@ pub(crate) struct Participant {
 const TOKEN_WAIT: Duration = Duration::from_millis(100);
 
 impl Participant {
-    /// Takes a slot, with the tokens that the handle made when it was opened. Where it made none, or they were used up, they are
-    /// made now; that fails in a process that has given up the rights for it since.
+    /// Takes a slot, with the tokens that the handle made when it was opened. Where it made none,
+    /// or they were used up, they are made now; that fails in a process that has given up the
+    /// rights for it since.
     pub(super) fn attach(segment: &Segment, prepared: &mut Option<Tokens>) -> Result<Participant> {
         let tokens = match prepared.take() {
             Some(tokens) => tokens,
@@ -146,7 +147,7 @@ pub(super) fn disown(segment: &Segment, me: &Seat) -> Result<bool, crate::sys::g
 /// well, the next does it all again. So each step is an exchange that does nothing where another was faster, who may have
 /// let a third one in since.
 fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {
-    // First of all: who does this again after it finds a change that is complete.
+    // First of all: a process that does this again finds a change that is complete.
     let half_made = poison_if_half_made(segment, slot)?;
     segment.lock.scrub(slot)?;
     if half_made { segment.changes.wake_all() } else { Ok(()) }

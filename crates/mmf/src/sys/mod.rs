@@ -87,7 +87,7 @@
 //! token_is_held(&Object, id, slot) -> Result<bool>      somebody has it; asked by one who may take none
 //! Tokens::take_checked(&self, &Object, slot) -> Result<bool>   as `take`, for the second token of a slot
 //! Tokens::give_checked(&self, slot)
-//! a_checked_token_is_held(&Object, id) -> Result<bool>         somebody has one of any slot; a copy of the file has others
+//! a_checked_token_is_held(&Object, id) -> Result<bool>         a process has one of any slot; a copy of the file has others
 //! ```
 //!
 //! - *A token dies with its process*, at the latest when the system has released all that the process had, and with nothing
@@ -95,7 +95,8 @@
 //!   other also within a process; a forked child has none of its parent's.
 //! - *One has it*, or nobody. Two who seize at once may both be refused, and for that moment see life where there is none;
 //!   neither is for long, and both ask again. Two may also both be let, but nobody takes it meanwhile.
-//! - Every call but `new` works after the process has given up rights (`setuid`, `chroot`, a sandbox without `open`).
+//! - Every call but `new` works after the process has given up rights (`setuid`, `chroot`, a sandbox
+//!   without `open`).
 //! - `is_alive` needs no right but those that the handle has. That a peer may block a slot which nobody has is the
 //!   system's to prevent where it can; it costs that slot, and on Windows what its dead owner held, no more.
 //!

@@ -159,7 +159,8 @@ pub(crate) fn probe_system_calls() -> Result<()> {
     }
 }
 
-/// Whether the page of this address can be read; the page is brought in for it. A page that is gone is no signal.
+/// Whether the page of this address can be read; the page is brought in for it. A page that is gone
+/// is no signal.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 pub(crate) fn can_be_read(address: *const u8) -> bool {
     syscalls::can_be_read(address)

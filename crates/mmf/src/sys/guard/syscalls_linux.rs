@@ -21,11 +21,12 @@ pub(super) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) -> io::Resul
     usize::try_from(copied).map_err(|_| io::Error::last_os_error())
 }
 
-/// Whether the page of this address can be read. A page of a file or of memory is brought in for it.
+/// Whether the page of this address can be read. A page of a file or of memory is brought in for
+/// it.
 ///
-/// `rt_sigprocmask(2)` with an operation that does not exist reads its set, which is `EFAULT` where that fails, and then
-/// refuses with `EINVAL`. Unlike `process_vm_readv`, every filter of system calls lets it through: a signal handler cannot do
-/// without.
+/// `rt_sigprocmask(2)` with an operation that does not exist reads its set, which is `EFAULT` where
+/// that fails, and then refuses with `EINVAL`. Unlike `process_vm_readv`, every filter of system
+/// calls lets it through: a signal handler cannot do without.
 pub(super) fn can_be_read(address: *const u8) -> bool {
     const NO_OPERATION: libc::c_int = -1;
     const SET_SIZE: usize = 8;
@@ -36,7 +37,8 @@ pub(super) fn can_be_read(address: *const u8) -> bool {
     if set.is_null() {
         return false;
     }
-    // SAFETY: the system reads the set itself, and changes nothing since there is no such operation.
+    // SAFETY: the system reads the set itself, and changes nothing since there is no such
+    // operation.
     let outcome = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, NO_OPERATION, set, no_set, SET_SIZE) };
     outcome == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT)
 }

@@ -31,8 +31,8 @@ impl State {
     }
 }
 
-/// The tokens of one handle, and so of the process whose threads use it. A handle makes them when it is opened, before the
-/// threads of a model have become processes.
+/// The tokens of one handle, and so of the process whose threads use it. A handle makes them when
+/// it is opened, before the threads of a model have become processes.
 pub(crate) struct Tokens;
 
 fn process() -> usize {

@@ -1,12 +1,14 @@
 //! Keeps this library's code loaded once the system holds the address of a function of it.
 //!
-//! A signal handler and fork handlers stay registered to the end of the process. A program may load a library that contains
-//! this code and unload it again with `dlclose(3)`. The next signal would then jump to unmapped memory. So the first
-//! registration takes one more reference to the library, which is never given back.
+//! A signal handler and fork handlers stay registered to the end of the process. A program may load
+//! a library that contains this code and unload it again with `dlclose(3)`. The next signal would
+//! then jump to unmapped memory. So the first registration takes one more reference to the library,
+//! which is never given back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Keeps the library that contains this function loaded. Nothing happens where that is the program itself.
+/// Keeps the library that contains this function loaded. Nothing happens where that is the program
+/// itself.
 pub(crate) fn keep_loaded() {
     static KEPT: AtomicBool = AtomicBool::new(false);
     // Two threads may both do it: one reference more changes nothing.
@@ -46,9 +48,10 @@ mod imp {
         if main_program().and_then(object_at).is_some_and(|program| program.dli_fbase == library.dli_fbase) {
             return;
         }
-        // Where it fails, the file is the program's own: what is loaded by `dlopen` is found by the name that it was loaded by.
-        // SAFETY: the loader's own string, which lives as long as the library, and so while this code runs. The flags have
-        // the loader run no code.
+        // Where it fails, the file is the program's own: what is loaded by `dlopen` is found by the
+        // name that it was loaded by.
+        // SAFETY: the loader's own string, which lives as long as the library, and so while this
+        // code runs. The flags have the loader run no code.
         unsafe { libc::dlopen(library.dli_fname, FLAGS) };
     }
 
@@ -62,7 +65,8 @@ mod imp {
         (!info.dli_fname.is_null()).then_some(info)
     }
 
-    /// An address in the program itself: the kernel tells where its program headers are (`getauxval(3)`).
+    /// An address in the program itself: the kernel tells where its program headers are
+    /// (`getauxval(3)`).
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn main_program() -> Option<*const c_void> {
         // SAFETY: takes a number only.

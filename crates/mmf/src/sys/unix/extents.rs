@@ -53,7 +53,8 @@ pub(super) fn unwritten(fd: BorrowedFd<'_>, len: u64) -> Result<Vec<Range<u64>>,
     Ok(extents(fd, len, UNWRITTEN)?.unwrap_or_default())
 }
 
-/// The extents among the first `len` bytes: all but holes. Without the file system's help all of them.
+/// The extents among the first `len` bytes: all but holes. Without the file system's help all of
+/// them.
 pub(super) fn allocated(fd: BorrowedFd<'_>, len: u64) -> Result<Vec<Range<u64>>, Errno> {
     // One range, and not as many numbers as it has.
     #[allow(clippy::single_range_in_vec_init, reason = "as said")]

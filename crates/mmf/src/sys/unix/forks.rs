@@ -3,10 +3,11 @@
 //! Handlers of `pthread_atfork(3)` see the calls of `fork`, not those of `posix_spawn` and `vfork`, whose children have
 //! the descriptions only until they start their program.
 //!
-//! A child that is forked while another thread holds a lock of the process has a copy of the lock that nothing ever
-//! releases. So the library has two kinds of process-wide state:
+//! A child that is forked while another thread holds a lock of the process has a copy of the lock
+//! that nothing ever releases. So the library has two kinds of process-wide state:
 //!
-//! - values that each thread may compute and one thread publishes ([`Shared`](crate::shared::Shared), plain atomics);
+//! - values that each thread may compute and one thread publishes
+//!   ([`Shared`](crate::shared::Shared), plain atomics);
 //! - what a [`ForkLock`] guards, which a child takes over from a thread that it does not have.
 //!
 //! The first use of either may run during a fork, before any handler is registered.
@@ -31,8 +32,8 @@ extern "C" fn count() {
 /// A function that the system calls at a fork.
 pub(super) type Handler = extern "C" fn();
 
-/// Fork handlers that are registered once, or a few times: a child that was forked during the registration does it
-/// again. So the handlers bear being called several times for one fork.
+/// Fork handlers that are registered once, or a few times: a child that was forked during the
+/// registration does it again. So the handlers bear being called several times for one fork.
 pub(super) struct Handlers {
     registered: AtomicBool,
     lock: ForkLock,
@@ -59,8 +60,8 @@ impl Handlers {
             return;
         }
         let unsafe_type = |handler: Option<Handler>| handler.map(|handler| handler as unsafe extern "C" fn());
-        // SAFETY: the handlers are functions of code that stays loaded, see above, and do only what may be done between
-        // `fork` and `exec`.
+        // SAFETY: the handlers are functions of code that stays loaded, see above, and do only what
+        // may be done between `fork` and `exec`.
         let outcome = unsafe { libc::pthread_atfork(unsafe_type(before), unsafe_type(after), unsafe_type(in_child)) };
         // Without memory for it the next call tries again.
         self.registered.store(outcome == 0, Ordering::Release);
@@ -69,10 +70,12 @@ impl Handlers {
 
 /// A lock that a fork cannot leave held for ever.
 ///
-/// The word holds the process id of the holder, or 0. A child that was forked while another thread held the lock finds an id
-/// that is not its own: it takes the lock over. What the lock guards may then be half changed, which the guard tells.
+/// The word holds the process id of the holder, or 0. A child that was forked while another thread
+/// held the lock finds an id that is not its own: it takes the lock over. What the lock guards may
+/// then be half changed, which the guard tells.
 ///
-/// It is held for a few system calls at most, so a waiting thread yields and then sleeps for short times.
+/// It is held for a few system calls at most, so a waiting thread yields and then sleeps for short
+/// times.
 pub(crate) struct ForkLock(AtomicU32);
 
 /// The lock is held until this is dropped.
@@ -104,7 +107,8 @@ impl ForkLock {
                     continue;
                 }
             };
-            // The release is in `unlock`; none where the lock is taken over, but then no other thread runs that wrote.
+            // The release is in `unlock`; none where the lock is taken over, but then no other
+            // thread runs that wrote.
             if self.0.compare_exchange(from, this, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return ForkGuard { lock: self, taken_over };
             }

@@ -180,7 +180,8 @@ pub(super) fn is_remote(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     may_be_shared(kind as u32, || Ok(rustix::fs::major(rustix::fs::fstat(fd)?.st_dev)))
 }
 
-/// `major` tells that of the device which the file system is on, 0 where it is on none. It is asked for where it matters.
+/// `major` tells that of the device which the file system is on, 0 where it is on none. It is asked
+/// for where it matters.
 fn may_be_shared(kind: u32, major: impl FnOnce() -> Result<u32, Errno>) -> Result<bool, Errno> {
     const SHARED: [u32; 18] = [
         0x6969,      // NFS

@@ -176,8 +176,8 @@ impl Object {
 
     /// A description of its own on the same file, to hold locks with.
     ///
-    /// Needs the rights that opening the file for writing needs, and the file's path or `/proc`: a process that may give
-    /// these up calls it before.
+    /// Needs the rights that opening the file for writing needs, and the file's path or `/proc`: a
+    /// process that may give these up calls it before.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
     pub(super) fn second_description(&self) -> Result<OwnedFd> {
         // The path costs half of what `/proc` does, if it still leads to this file.
@@ -198,7 +198,8 @@ impl Object {
             return Ok(*identity);
         }
         let identity = Identity::of(&rustix::fs::fstat(&self.fd).map_err(system("examine"))?).number();
-        // `set`, not `get_or_init`: it blocks no other thread while the system is asked. One that was first had the same.
+        // `set`, not `get_or_init`: it blocks no other thread while the system is asked. One that
+        // was first had the same.
         let _ = self.identity.set(identity);
         Ok(identity)
     }

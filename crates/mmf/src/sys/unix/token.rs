@@ -17,12 +17,12 @@ use super::ofd;
 use super::system;
 use crate::error::Result;
 
-/// One handle's tokens: its own, and those of the dead that it takes over for a moment. All are locks of one description, so
-/// none conflicts with another.
+/// One handle's tokens: its own, and those of the dead that it takes over for a moment. All are
+/// locks of one description, so none conflicts with another.
 pub(crate) struct Tokens {
     own: Description,
-    /// The slot that this handle has; `NO_SLOT`: none. Another lock on it would be granted, and its release would give the
-    /// token up.
+    /// The slot that this handle has; `NO_SLOT`: none. Another lock on it would be granted, and its
+    /// release would give the token up.
     taken: AtomicUsize,
     /// Held by the thread that looks at the slots of others, or has one seized.
     reaping: Mutex<()>,
@@ -96,7 +96,7 @@ pub(crate) fn token_is_held(object: &Object, _id: &[u8; 16], slot: usize) -> Res
     ofd::slot_is_locked(object.handle(), slot).map_err(system("probe"))
 }
 
-/// Whether somebody has the second token of any slot. Asked as [`token_is_held`].
+/// Whether a process has the second token of any slot. Asked as [`token_is_held`].
 pub(crate) fn a_checked_token_is_held(object: &Object, _id: &[u8; 16]) -> Result<bool> {
     ofd::any_checked_is_locked(object.handle()).map_err(system("probe"))
 }
@@ -163,7 +163,8 @@ struct Open {
     list: UnsafeCell<Vec<RawFd>>,
 }
 
-// SAFETY: the list is reached through `Locked` and by fork handlers alone, each of which has the lock.
+// SAFETY: the list is reached through `Locked` and by fork handlers alone, each of which has the
+// lock.
 unsafe impl Sync for Open {}
 
 static OPEN: Open = Open { lock: ForkLock::new(), list: UnsafeCell::new(Vec::new()) };
@@ -183,8 +184,9 @@ impl Locked {
 fn open_descriptions() -> Locked {
     let guard = OPEN.lock.lock();
     if guard.taken_over {
-        // A fork that had begun before the handlers were registered: this child has the list as another thread was changing
-        // it. Its descriptions stay open here, and its parent's handles are its parent's.
+        // A fork that had begun before the handlers were registered: this child has the list as
+        // another thread was changing it. Its descriptions stay open here, and its parent's handles
+        // are its parent's.
         // SAFETY: this thread has the lock. The old list is not looked at.
         unsafe { ptr::write(OPEN.list.get(), Vec::new()) };
         FORKS.fetch_add(1, Ordering::Relaxed);
@@ -213,8 +215,8 @@ fn arm_fork_handlers() {
     HANDLERS.register(Some(before), Some(after), Some(in_child));
 }
 
-/// The thread that forks and so has the list locked; 0: none. Each handler may be registered several times: the first call of
-/// each does what is to be done, and the others find it done.
+/// The thread that forks and so has the list locked; 0: none. Each handler may be registered
+/// several times: the first call of each does what is to be done, and the others find it done.
 static FORKING: AtomicUsize = AtomicUsize::new(0);
 
 /// Tells this thread from all others of the process, and is the same in a forked child.

@@ -27,7 +27,7 @@ pub(crate) fn token_is_held(_object: &Object, id: &[u8; 16], slot: usize) -> Res
     is_held(id, Use::Token, slot)
 }
 
-/// Whether somebody has the second token of any slot. Asked as [`token_is_held`].
+/// Whether a process has the second token of any slot. Asked as [`token_is_held`].
 pub(crate) fn a_checked_token_is_held(object: &Object, id: &[u8; 16]) -> Result<bool> {
     let id = id_of_file(object, id)?;
     for slot in 0..SLOTS {

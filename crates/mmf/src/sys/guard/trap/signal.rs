@@ -38,9 +38,9 @@ static PREVIOUS: [[AtomicPtr<libc::sigaction>; GENERATIONS]; SIGNALS.len()] =
 /// How many generations are used up, per signal.
 static USED: [AtomicUsize; SIGNALS.len()] = [const { AtomicUsize::new(0) }; SIGNALS.len()];
 
-/// Held while a handler is installed, so that threads that arm at the same time use up one generation. A forked child that
-/// takes the lock over finds each step done or not done: it looks at the handler that is installed, and claims a
-/// generation of its own if that is not this copy's.
+/// Held while a handler is installed, so that threads that arm at the same time use up one
+/// generation. A forked child that takes the lock over finds each step done or not done: it looks
+/// at the handler that is installed, and claims a generation of its own if that is not this copy's.
 static INSTALLING: ForkLock = ForkLock::new();
 
 pub(super) fn arm() -> Result<()> {

@@ -120,12 +120,14 @@ fn is_marked(handler: usize) -> bool {
         return false;
     }
     let mark = ptr::with_exposed_provenance::<[u8; HANDLER]>(handler - HANDLER);
-    // The handler's library may have been unloaded since, and code need not be readable, so the system is asked. Not by
-    // `process_vm_readv`: the default policy must work where a filter of system calls kills at that.
+    // The handler's library may have been unloaded since, and code need not be readable, so the
+    // system is asked. Not by `process_vm_readv`: the default policy must work where a filter of
+    // system calls kills at that.
     if !syscalls::can_be_read(mark.cast()) {
         return false;
     }
-    // SAFETY: its page can be read. The handler is installed, or another copy's next: such a copy stays loaded, and any other
-    // owner that unmaps its handler's code at this very moment would have the next signal end the process anyway.
+    // SAFETY: its page can be read. The handler is installed, or another copy's next: such a copy
+    // stays loaded, and any other owner that unmaps its handler's code at this very moment would
+    // have the next signal end the process anyway.
     (unsafe { mark.read() }) == *MARK
 }
