@@ -14,9 +14,13 @@ MMF_SECTION=$(wine winepath -w "$PWD/target/section.exe" 2>/dev/null | tr -d '\r
 export MMF_SECTION
 # Wine can leave a program of the tests behind that was killed while it started.
 trap 'pkill -KILL -f "^Z:${PWD//\//.}.target.*peer_entry" || true' EXIT
-counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" "$@"
+if [ $# -gt 0 ]; then
+    counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" "$@"
+    exit 0
+fi
+# What the ignored tests need is here, so all tests run once, and not first without these.
+counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -- --include-ignored
 
-[ $# = 0 ] || exit 0
 "${FOREIGN[@]}" cargo build "${ARGS[@]}" -p testkit
 # By way of a file, as for the tests.
 log=$(mktemp)
