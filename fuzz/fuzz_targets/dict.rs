@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use mmf::{Access, Dict, Entries, Mapping, Watched};
+use mmf::{Access, Dict, DictOptions, Entries, Mapping, Watched};
+use serde::de::IgnoredAny;
 use testkit::TempDir;
 
 /// Where what a dict is led by begins, and how much of it there is in the least dict; behind it lie records and buckets.
@@ -43,7 +44,11 @@ enum Step {
     Copy(u32, u8, u32),
     Truncate(u32),
     Open,
+    /// Opens with at most this capacity, in KiB.
+    OpenUpTo(u16),
     Set(u8, u16),
+    /// Sets a value of as many arrays in each other, or maps, and decodes it.
+    Nest(u8, u16, bool),
     Remove(u8),
     Get(u8),
     Transaction(u8, u8, u16),
@@ -123,7 +128,11 @@ struct Open {
 
 impl Open {
     fn new(path: &Path) -> Open {
-        let options = Dict::options().timeout(Some(Duration::from_millis(50)));
+        Open::with(Dict::options(), path)
+    }
+
+    fn with(options: DictOptions, path: &Path) -> Open {
+        let options = options.timeout(Some(Duration::from_millis(50)));
         Open { dict: options.open(path).ok(), reader: options.access(Access::ReadOnly).open(path).ok() }
     }
 
@@ -196,6 +205,28 @@ fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open, quiet: bool) 
             let _ = file.set_len(u64::from(*len) % (1 << 20));
         }
         Step::Open => *open = Open::new(path),
+        Step::OpenUpTo(kib) => {
+            let most = u64::from(*kib) << 10;
+            *open = Open::with(Dict::options().max_capacity(most), path);
+            for dict in open.each() {
+                assert!(dict.capacity() <= most.max(Dict::MIN_CAPACITY), "opened with {} bytes", dict.capacity());
+            }
+        }
+        Step::Nest(number, depth, maps) => {
+            // An array of one, or a map of one with the key 1; nil is innermost.
+            let outer: &[u8] = if *maps { &[0x81, 1] } else { &[0x91] };
+            let value = [outer.repeat(usize::from(*depth)), vec![0xc0]].concat();
+            if let Some(dict) = &open.dict {
+                let _ = dict.set_bytes(&key(*number), &value);
+            }
+            for dict in open.each() {
+                let decoded = dict.get::<IgnoredAny>(&key(*number));
+                let is_known = quiet && dict.get_bytes(&key(*number)).is_ok_and(|bytes| bytes == Some(value.clone()));
+                if is_known && usize::from(*depth) > Dict::MAX_DEPTH {
+                    assert!(decoded.is_err(), "decoded {depth} levels");
+                }
+            }
+        }
         Step::Set(number, len) => drop(open.dict.as_ref().map(|dict| dict.set_bytes(&key(*number), &value(*len)))),
         Step::Remove(number) => drop(open.dict.as_ref().map(|dict| dict.remove(&key(*number)))),
         Step::Get(number) => {
@@ -268,13 +299,17 @@ fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open, quiet: bool) 
             // Nobody else may have it open.
             (open.dict, open.reader) = (None, None);
             let repaired = Dict::repair(path);
-            *open = Open::new(path);
             if let (Ok(report), true) = (repaired, quiet) {
-                let dict = open.dict.as_ref().unwrap_or_else(|| panic!("repaired, and cannot be opened: {report:?}"));
+                // The sanitizer makes this slow.
+                let options = Dict::options().timeout(Some(Duration::from_secs(20)));
+                let dict = options
+                    .open(path)
+                    .unwrap_or_else(|error| panic!("repaired, and cannot be opened: {error}, {report:?}"));
                 let found = dict.check().unwrap_or_else(|error| panic!("repaired, and cannot be checked: {error}"));
                 assert!(found.is_whole(), "repaired, and then: {found:?}");
                 assert_eq!(found.entries, report.entries);
             }
+            *open = Open::new(path);
         }
     }
 }

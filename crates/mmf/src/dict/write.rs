@@ -1,9 +1,14 @@
 //! Writing: under the segment's lock, as plans that the journal has done to the end.
 
+mod few;
+mod free;
+
 use std::sync::atomic::Ordering;
 
+use few::Few;
+
 use super::Dict;
-use super::heap::{Heap, LINK, NoBlock};
+use super::heap::{Heap, NoBlock};
 use super::index::{Place, count_of, slot_for};
 use super::limit::{Limit, too_slow};
 use super::plan::{self, Plan};
@@ -423,75 +428,6 @@ impl<'a> Writer<'a> {
         Ok(block)
     }
 
-    /// Frees a record that no slot leads to any more; where a power cut must find it, at the next flush.
-    #[inline]
-    pub(super) fn free(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
-        if self.is_durable() { self.keep(block, removal) } else { self.free_now(block, in_spans) }
-    }
-
-    /// As `free`, where the plan takes no block after that.
-    #[inline(always)]
-    pub(super) fn free_last(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
-        if !in_spans && !self.is_durable() {
-            if let Some(()) =
-                self.heap.map.glance_mut().and_then(|map| self.heap.give_at_a_glance(map, self.plan, block))
-            {
-                return Ok(());
-            }
-        }
-        self.free(block, in_spans, removal)
-    }
-
-    /// Keeps what was freed for the next flush.
-    fn keep(&mut self, block: usize, removal: bool) -> Result<()> {
-        let list = if removal { at::REMOVED } else { at::PENDING };
-        let first = self.plan.get(self.heap.map, list)?;
-        let bytes = self.plan.get(self.heap.map, at::PENDING_BYTES)?;
-        let size = self.size_of(block)?;
-        self.plan.put(block + LINK, first);
-        self.plan.put(list, block as u64);
-        self.plan.put(at::PENDING_BYTES, bytes.saturating_add(size));
-        Ok(())
-    }
-
-    /// Bytes that a record takes, its spans included.
-    pub(super) fn size_of(&self, block: usize) -> Result<u64> {
-        let head = self.head(block)?;
-        let (_, _, size) = self.heap.block(self.plan, block)?;
-        let spans = if head.in_spans {
-            head.span_count(self.heap.shape).saturating_mul(self.heap.shape.span_size())
-        } else {
-            0
-        };
-        Ok(size.saturating_add(spans) as u64)
-    }
-
-    pub(super) fn head(&self, block: usize) -> Result<Head> {
-        let mut copy = HeadAndKey::new();
-        match copy.copy(&self.heap, block, 0)? {
-            Some((head, ..)) => Ok(head),
-            None => Err(self.heap.no_record(block)),
-        }
-    }
-
-    /// Frees a record at once.
-    #[inline]
-    pub(super) fn free_now(&mut self, block: usize, in_spans: bool) -> Result<()> {
-        self.plan.put_unasked(block + STAMP, 0);
-        if in_spans {
-            let head = self.head(block)?;
-            let (_, _, size) = self.heap.block(self.plan, block)?;
-            // A damaged one may name the spans of others; what is its own stays taken until a repair.
-            if self.heap.is_whole(block, size, &head)? {
-                let spans = self.heap.span_list(block, &head)?;
-                if let (Some(first), Some(last)) = (spans.first(), spans.last()) {
-                    self.heap.give_parts(self.plan, *first, *last)?;
-                }
-            }
-        }
-        self.heap.give(self.plan, block)
-    }
-
     /// Who waits for changes looks again once the lock is released.
     pub(super) fn has_changed(&mut self) {
         self.changed = true;
@@ -534,36 +470,5 @@ impl Drop for Writer<'_> {
         if self.changed && watched {
             let _ = segment.changes.ring();
         }
-    }
-}
-
-/// A list that mostly is short.
-struct Few<T> {
-    first: Option<T>,
-    more: Vec<T>,
-}
-
-impl<T: Copy> Few<T> {
-    #[inline]
-    fn new() -> Few<T> {
-        Few { first: None, more: Vec::new() }
-    }
-
-    #[inline]
-    fn with_room_for(items: usize) -> Few<T> {
-        Few { first: None, more: Vec::with_capacity(items.saturating_sub(1)) }
-    }
-
-    #[inline]
-    fn push(&mut self, item: T) {
-        match self.first {
-            None => self.first = Some(item),
-            Some(_) => self.more.push(item),
-        }
-    }
-
-    #[inline]
-    fn iter(&self) -> impl Iterator<Item = T> {
-        self.first.iter().chain(&self.more).copied()
     }
 }

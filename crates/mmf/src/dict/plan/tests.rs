@@ -1,0 +1,83 @@
+use super::*;
+
+fn segment() -> (Mapping, Shape) {
+    let shape = Shape::of((PAYLOAD as u64) + (1 << 20)).unwrap();
+    (Mapping::anonymous(shape.heap as u64).unwrap(), shape)
+}
+
+/// Stores the plan in the journal and carries out so many of its stores.
+fn begin(map: &Mapping, stores: &[(usize, u64)], done: usize) {
+    for (nth, (offset, value)) in stores.iter().enumerate() {
+        map.put_word(at::PAIRS + 16 * nth, *offset as u64).unwrap();
+        map.put_word(at::PAIRS + 16 * nth + 8, *value).unwrap();
+    }
+    map.put_word(at::JOURNAL, stores.len() as u64).unwrap();
+    stores[..done].iter().for_each(|(offset, value)| map.put_word(*offset, *value).unwrap());
+}
+
+#[test]
+fn of_many_stores_the_newest_of_each_word_is_what_it_will_be() {
+    let (map, _) = segment();
+    for expected in [0, 5, 1000] {
+        let mut plan = Plan::new();
+        plan.expect(expected);
+        for nth in 0..3000_usize {
+            plan.put(at::PAIRS + 8 * (nth % 700), nth as u64 + 1);
+            // What nobody asks for is found by nobody, or as what it is.
+            plan.put_unasked(at::CLASSES + 8 * (nth % 3), nth as u64);
+        }
+        for word in 0..800 {
+            // The last of those with this remainder.
+            let newest = (word < 700).then(|| (2999 - (2999 - word) % 700 + 1) as u64);
+            assert_eq!(plan.planned(at::PAIRS + 8 * word), newest, "{word}");
+            assert_eq!(plan.get(&map, at::PAIRS + 8 * word).unwrap(), newest.unwrap_or(0));
+        }
+        assert_eq!(plan.len(), 6000);
+        plan.clear();
+        assert_eq!(plan.planned(at::PAIRS), None);
+    }
+}
+
+#[test]
+fn words_have_places_of_their_own_however_few_bits_a_process_counts_with() {
+    let homes: std::collections::HashSet<usize> =
+        (0..1000).map(|nth| home(at::PAIRS as u64 + 64 * nth, 4095)).collect();
+    assert!(homes.len() > 700, "{}", homes.len());
+}
+
+#[test]
+fn what_a_dead_writer_began_is_done_to_the_end_from_wherever_it_died() {
+    let stores = [(at::LEN, 1), (at::CLASSES, 2), (at::COMMIT, 7), (at::LEN, 3), (at::FREE, 4)];
+    for done in 0..=stores.len() {
+        let (map, shape) = segment();
+        begin(&map, &stores, done);
+        assert!(finish(&map, &shape).unwrap());
+        let words = [at::LEN, at::CLASSES, at::COMMIT, at::FREE, at::JOURNAL].map(|at| map.word(at).unwrap());
+        assert_eq!(words, [3, 2, 7, 4, 0], "died after {done}");
+        assert!(!finish(&map, &shape).unwrap());
+    }
+}
+
+#[test]
+fn what_readers_follow_does_not_go_back_when_a_journal_is_carried_out_again() {
+    for point in [at::COMMIT, at::BUCKETS] {
+        let (map, shape) = segment();
+        // What the store before the point made, a store after it has replaced; the rest is left to be done.
+        begin(&map, &[(at::CLASSES, 1), (point, 7), (at::LEN, 2), (at::CLASSES + 8, 3)], 3);
+        map.put_word(at::CLASSES, 9).unwrap();
+        assert!(finish(&map, &shape).unwrap());
+        assert_eq!([at::CLASSES, at::CLASSES + 8].map(|at| map.word(at).unwrap()), [9, 3]);
+    }
+}
+
+#[test]
+fn a_journal_that_leads_elsewhere_changes_nothing() {
+    let (map, shape) = segment();
+    for wrong in [0, 4096, at::LEN + 1, at::JOURNAL, at::PAIRS + 16, map.len(), !7] {
+        begin(&map, &[(at::LEN, 5), (wrong, 1)], 0);
+        assert!(matches!(finish(&map, &shape).unwrap_err().kind(), ErrorKind::Damaged { .. }));
+        assert_eq!(map.word(at::LEN).unwrap(), 0);
+    }
+    map.put_word(at::JOURNAL, u64::MAX).unwrap();
+    assert!(matches!(finish(&map, &shape).unwrap_err().kind(), ErrorKind::Damaged { .. }));
+}
