@@ -81,10 +81,12 @@ impl DictVictim {
             "DictOptions::allow_other_owners",
             "DictOptions::timeout",
             "DictOptions::max_capacity",
+            "DictOptions::work_time",
         ]);
         let options = Dict::options()
             .timeout(Some(timeout))
             .max_capacity(capacity)
+            .work_time(Duration::from_millis(50))
             .permissions(Permissions::User)
             .allow_other_owners(false);
         DictVictim { source, options, is_file, writes: None, reads: None }
