@@ -8,5 +8,6 @@ packages python3 ruby util-linux mount e2fsprogs btrfs-progs
 
 counted cargo test "$@"
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --run-ignored all "$@"
+    # These start processes of their own for all that they do, and take long.
+    cargo nextest run --run-ignored all -E 'not (binary(death) | binary(torture) | binary(attack))' "$@"
 fi

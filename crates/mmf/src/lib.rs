@@ -33,6 +33,7 @@ mod mapping;
 mod name;
 mod region;
 mod segment;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other processors need no tuning"))]
 mod shared;
 mod spec;
 mod sys;

@@ -254,7 +254,8 @@ fn in_time<T>(what: &str, work: impl FnOnce() -> T) -> T {
 /// A large dict, most of it a hole, whose directory leads to one full span of lines again and
 /// again.
 fn forged_directory(dir: &TempDir, name: &str) -> PathBuf {
-    let capacity = 2 << 30;
+    // A process with 32 bits has fewer addresses.
+    let capacity = if cfg!(target_pointer_width = "64") { 2 << 30 } else { 512 << 20 };
     let path = dir.join(name);
     let dict = Dict::create_new(path.as_path(), capacity as u64).unwrap();
     dict.set_bytes("key", &[1; 8]).unwrap();
