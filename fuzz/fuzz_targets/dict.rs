@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use mmf::{Access, Dict, DictOptions, Entries, Mapping, Watched};
+use mmf::{Access, Dict, DictOptions, Encoding, Entries, Mapping, Watched};
 use serde::de::IgnoredAny;
 use testkit::TempDir;
 
@@ -217,7 +217,7 @@ fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open, quiet: bool) 
             let outer: &[u8] = if *maps { &[0x81, 1] } else { &[0x91] };
             let value = [outer.repeat(usize::from(*depth)), vec![0xc0]].concat();
             if let Some(dict) = &open.dict {
-                let _ = dict.set_bytes(&key(*number), &value);
+                let _ = dict.set_encoded(&key(*number), Encoding::MessagePack, &value);
             }
             for dict in open.each() {
                 let decoded = dict.get::<IgnoredAny>(&key(*number));
