@@ -205,3 +205,23 @@ fn a_participant_counts_once_it_has_checked_the_file() {
     assert!(word(at::DURABLE) & CLEAN != 0, "it was rebuilt");
     assert!(read_all(&last).unwrap() == entries);
 }
+
+/// A page of the table may go back to an older state after a failed sync. Then the next change would
+/// write into blocks that are in use.
+#[test]
+fn a_table_that_ends_before_records_in_use_is_damage() {
+    let file = File::new("short table");
+    let dict = Dict::create_new(file.0.as_path(), 1 << 20).unwrap();
+    for nth in 0..10 {
+        dict.set_bytes(&format!("key {nth}"), &[1; 30]).unwrap();
+    }
+    assert!(dict.check().unwrap().is_whole());
+    let map = &dict.segment.map;
+    let state = |span| State::of(map.word(dict.shape.entry(span) + STATE).unwrap());
+    let span = (0..20).find(|span| state(*span).live == 10).unwrap();
+    let entry = dict.shape.entry(span);
+    map.put_word(entry + EVER, 5).unwrap();
+    map.put_word(entry + STATE, State { live: 5, ..state(span) }.word()).unwrap();
+    let report = dict.check().unwrap();
+    assert!(report.problems.iter().any(|problem| problem.what.contains("led to")), "{report:#?}");
+}
