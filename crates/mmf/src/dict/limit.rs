@@ -67,7 +67,7 @@ impl Limit {
         self.spend_more(1)
     }
 
-    /// Adds the work of so many bytes; whether the time is over.
+    /// Adds the work of `bytes` bytes. Returns whether the time is over.
     #[inline]
     pub(super) fn spend_bytes(&self, bytes: usize) -> bool {
         self.spend_more(u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).saturating_add(1))

@@ -126,7 +126,7 @@ impl Mapping {
     }
 
     /// A view that reaches `now`; twice as far as the last where that can be had, since each is
-    /// kept to the end, and a process may have only so many (`vm.max_map_count`).
+    /// kept to the end, and the system limits their number (`vm.max_map_count`).
     fn farther(&self, now: usize, reach: usize) -> Result<View> {
         self.rearm();
         let map = |reach| View::map(&self.object, &Place { reach, base_address: None, ..self.place });

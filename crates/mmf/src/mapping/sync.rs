@@ -260,7 +260,7 @@ impl Mapping {
     }
 
     /// Has the file system give data to all parts that it would read back as zeros, beginning at
-    /// `from` or behind it. For a moment each of them reads as zeros, so that nobody may use them.
+    /// `from` or behind it. For a moment each of them reads as zeros: no process may use them then.
     ///
     /// # Errors
     ///

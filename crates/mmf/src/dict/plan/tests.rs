@@ -5,7 +5,7 @@ fn segment() -> (Mapping, Shape) {
     (Mapping::anonymous(shape.heap as u64).unwrap(), shape)
 }
 
-/// Stores the plan in the journal and carries out so many of its stores.
+/// Stores the plan in the journal and carries out the first `done` of its stores.
 fn begin(map: &Mapping, stores: &[(usize, u64)], done: usize) {
     for (nth, (offset, value)) in stores.iter().enumerate() {
         map.put_word(at::PAIRS + 16 * nth, *offset as u64).unwrap();
@@ -23,7 +23,7 @@ fn of_many_stores_the_newest_of_each_word_is_what_it_will_be() {
         plan.expect(expected);
         for nth in 0..3000_usize {
             plan.put(at::PAIRS + 8 * (nth % 700), nth as u64 + 1);
-            // What nobody asks for is found by nobody, or as what it is.
+            // A word that the plan does not store is not found, or has its present value.
             plan.put_unasked(at::CLASSES + 8 * (nth % 3), nth as u64);
         }
         for word in 0..800 {

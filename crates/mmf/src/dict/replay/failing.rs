@@ -38,9 +38,9 @@ struct Outcomes {
 /// How a disk fails.
 #[derive(Clone, Copy)]
 struct Failure {
-    /// One in so many syncs fails; 0 is none.
+    /// One in this number of syncs fails; 0: no sync.
     one_in: usize,
-    /// One in so many lost pages is read again; 0 is none.
+    /// One in this number of lost pages is read again; 0: no page.
     again: usize,
     /// That one alone, counted from 0.
     nth: Option<usize>,

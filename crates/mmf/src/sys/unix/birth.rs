@@ -195,7 +195,7 @@ pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno
     }
 }
 
-/// `FBIG` where this process may have no file of so many bytes. The system would tell it by
+/// `FBIG` where the process's limit forbids a file of that size. The system would tell it by
 /// `SIGXFSZ`, which ends the process unless it has a handler
 /// ([`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html), `RLIMIT_FSIZE`).
 pub(super) fn check_file_limit(len: u64) -> Result<(), Errno> {

@@ -25,7 +25,7 @@ const SLOTS: i64 = LIVE + 64;
 /// From here on a second byte per participant, held exclusively once its checks of the file are
 /// done. It is behind every byte that a forged slot in the lock's word, of 16 bits, can lead to.
 const CHECKED: i64 = LIVE + (1 << 20);
-/// So many slots a segment has.
+/// The number of slots of a segment.
 const SLOT_COUNT: i64 = 256;
 
 /// With 64 bits for the offsets. For 32-bit processors the `fcntl` of glibc and Android takes a narrower one, so that the

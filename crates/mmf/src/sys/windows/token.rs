@@ -38,7 +38,7 @@ pub(crate) fn a_checked_token_is_held(object: &Object, id: &[u8; 16]) -> Result<
     Ok(false)
 }
 
-/// So many slots a segment has.
+/// The number of slots of a segment.
 const SLOTS: usize = 256;
 
 /// The segment's id, changed by which file it is in: a copy has the same id, and was not checked
