@@ -38,5 +38,7 @@ for name in "${not_in_valgrind[@]}"; do
 done
 # A handler that looks at the registers of a fault needs them as they were at that instruction.
 registers=allregs-at-each-insn
-timeout 900 valgrind --quiet --error-exitcode=99 --vex-guest-chase=no --px-default="$registers" \
+# Valgrind runs one thread at a time. Without fair scheduling a thread that loops without a system call
+# can keep the others from running for minutes on an idle machine.
+timeout 900 valgrind --quiet --error-exitcode=99 --fair-sched=yes --vex-guest-chase=no --px-default="$registers" \
     --px-file-backed="$registers" "$binary" --test-threads=1 "${skip[@]}"
