@@ -109,6 +109,18 @@ impl Writer<'_> {
                 return Ok(());
             }
         }
+        // BOOT is 0 before the first change. After a power cut no process rebuilds such a dict or
+        // looks at its journal's pairs, which the disk may lack although it has the journal's count.
+        // So no plan is carried out, and there is nothing to free.
+        if map.word(at::BOOT)? != 0 {
+            self.free_pending(version, until)?;
+        }
+        self.sync_durable(CLEAN | FLUSHED_BEFORE, FLUSHED_BEFORE)
+    }
+
+    /// Frees what was kept for a power cut, and syncs that. The disk has all changes up to `version`.
+    fn free_pending(&mut self, version: u64, until: Until) -> Result<()> {
+        let map = self.heap.map;
         // What was removed is gone from the disk since the flush before; what replaced it is there since this one.
         self.free_list(at::REMOVED_BEFORE, until)?;
         self.free_list(at::PENDING, until)?;
@@ -118,8 +130,7 @@ impl Writer<'_> {
         self.plan.put(at::REMOVED, 0);
         self.plan.put(at::FLUSHED, version);
         self.plan.carry_out(map, self.heap.shape)?;
-        self.sync_marked(..)?;
-        self.sync_durable(CLEAN | FLUSHED_BEFORE, FLUSHED_BEFORE)
+        self.sync_marked(..)
     }
 
     /// Frees the records of a list, in plans of some each. A peer may relink the list meanwhile: it

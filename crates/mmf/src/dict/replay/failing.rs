@@ -228,7 +228,7 @@ fn live_and_fail(
 fn failing_lives(seed: u64, outcomes: &mut Outcomes) {
     let mut numbers = Numbers::of(seed ^ 0xdead);
     let path: PathBuf = std::env::temp_dir().join(format!("mmf failing {seed} {}", std::process::id()));
-    drop(Dict::create_new(path.as_path(), 1 << 20).unwrap());
+    create(&path, seed);
     let (mut may, mut count) = (May::new(), 0);
     for _ in 0..5 {
         let failure =
