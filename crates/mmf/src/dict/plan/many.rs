@@ -51,7 +51,7 @@ impl Key {
     pub(super) fn home(self, offset: u64, mask: usize) -> usize {
         let product = u128::from(offset >> 3 ^ self.0[0]) * u128::from(self.0[1]);
         // Both halves have 64 bits; no process counts with fewer than the 32 that are taken.
-        number((product ^ product >> 64) as u64 & 0xffff_ffff) & mask
+        number(((product ^ product >> 64) & 0xffff_ffff) as u64) & mask
     }
 }
 
