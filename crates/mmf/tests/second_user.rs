@@ -82,18 +82,22 @@ fn linked(_: &[&str]) {
     });
 }
 
-/// Where the intruder's link leads to from now on: as the owner's `secrets`, and held.
+/// Has the intruder open the object, not hold it, and link it to a second name.
 #[track_caller]
-fn pass_for_secrets(intruder: &mut Intruder) {
+fn open_and_link(intruder: &mut Intruder) {
+    intruder.does(&format!("hold {BOARD}"));
+    intruder.does("let-go");
+    intruder.does(&format!("link {BOARD} /dev/shm/lair/link"));
+}
+
+/// Gives the intruder's link, held by the intruder, the name of another object of the owner's.
+/// Asserts that it does not pass for that object and does not block the name.
+#[track_caller]
+fn assert_link_is_no_object(intruder: &mut Intruder, owner: &mut Actor) {
     intruder.does(&format!("rename /dev/shm/lair/link {SECRETS}"));
     intruder.does("hold-again");
     assert_eq!(fs::metadata(SECRETS).unwrap().uid(), NOBODY, "nothing is tested");
     assert_eq!(fs::metadata(SECRETS).unwrap().nlink(), 1, "nothing is tested");
-}
-
-/// That the link does not pass for the owner's object, and does not keep its name.
-#[track_caller]
-fn assert_secrets_are_the_owners(owner: &mut Actor) {
     owner.is_refused("open global:secrets ro", &ErrorKind::NotFound);
     owner.does(&format!("make global:secrets size={SIZE}"));
     assert_eq!(owner.does("zeros"), "true");
@@ -118,8 +122,7 @@ fn owners_way_out(_: &[&str]) {
         other.is_refused("unlink global:board", &ErrorKind::PermissionDenied);
         owner.does("unlink global:board");
         assert_eq!(owner.does("read 0 5"), "board", "its holders keep it");
-        pass_for_secrets(&mut intruder);
-        assert_secrets_are_the_owners(&mut owner);
+        assert_link_is_no_object(&mut intruder, &mut owner);
         owner.does(&format!("create global:board size={SIZE} everyone"));
         owner.leaves();
         other.leaves();
@@ -136,13 +139,10 @@ fn what_was_linked_before_its_last_holder_dropped_it_does_not_pass_for_another_o
 fn linked_and_dropped(_: &[&str]) {
     tells(|| {
         let (mut owner, mut intruder) = board();
-        intruder.does(&format!("hold {BOARD}"));
-        intruder.does("let-go");
-        intruder.does(&format!("link {BOARD} /dev/shm/lair/link"));
+        open_and_link(&mut intruder);
         owner.does("drop");
         assert!(!Path::new(BOARD).exists());
-        pass_for_secrets(&mut intruder);
-        assert_secrets_are_the_owners(&mut owner);
+        assert_link_is_no_object(&mut intruder, &mut owner);
         owner.leaves();
         intruder.leaves();
     });
@@ -158,17 +158,14 @@ fn linked_and_killed(_: &[&str]) {
     tells(|| {
         let (dies, mut intruder) = board();
         let mut owner = owner();
-        intruder.does(&format!("hold {BOARD}"));
-        intruder.does("let-go");
-        intruder.does(&format!("link {BOARD} /dev/shm/lair/link"));
+        open_and_link(&mut intruder);
         dies.dies();
         owner.is_refused("open global:board", &ErrorKind::NotFound);
         owner.is_refused(&format!("create global:board size={SIZE}"), &linked_error());
         assert!(owner.does("sweep global:board").contains("links"));
         assert_eq!(owner.does("listed global:board"), "false");
         owner.does("unlink global:board");
-        pass_for_secrets(&mut intruder);
-        assert_secrets_are_the_owners(&mut owner);
+        assert_link_is_no_object(&mut intruder, &mut owner);
         owner.leaves();
         intruder.leaves();
     });
