@@ -8,6 +8,8 @@
 
 #[path = "common/packed.rs"]
 mod packed;
+#[path = "dict_golden/rebuild.rs"]
+mod rebuild;
 #[path = "dict_golden/sync_mark.rs"]
 mod sync_mark;
 
@@ -33,24 +35,6 @@ const PAIRS: usize = PAYLOAD + 4096;
 const SIDE: usize = 16384;
 const DIRECTORY: usize = PAIRS + 2 * SIDE;
 
-fn is_written() -> bool {
-    std::env::var("MMF_GOLDEN").is_ok_and(|what| what == "write")
-}
-
-fn pack(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();
-    let mut at = 0;
-    while let Some(from) = bytes[at..].iter().position(|byte| *byte != 0).map(|skipped| at + skipped) {
-        // Shorter runs of zeros are not worth an end.
-        let end = bytes[from..].windows(32).position(|run| run.iter().all(|byte| *byte == 0));
-        at = end.map_or(bytes.len(), |len| from + len);
-        packed.extend((from as u64).to_le_bytes());
-        packed.extend(((at - from) as u64).to_le_bytes());
-        packed.extend(&bytes[from..at]);
-    }
-    packed
-}
-
 fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
@@ -67,11 +51,9 @@ fn put_word(bytes: &mut [u8], at: usize, value: u64) {
 fn golden(dir: &TempDir, name: &str, kept: &[u8], make: impl FnOnce(&Path) -> Vec<u8>) -> (PathBuf, Vec<u8>) {
     let path = dir.join(name);
     let mut bytes = unpack(kept);
-    if is_written() {
+    if packed::is_written() {
         bytes = make(&path);
-        let packed = pack(&bytes);
-        assert!(unpack(&packed) == bytes);
-        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name), packed).unwrap();
+        packed::keep(name, &bytes);
     }
     fs::write(&path, &bytes).unwrap();
     (path, bytes)

@@ -4,38 +4,22 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "support_b/actor.rs"]
-mod actor;
-#[path = "support_b/clean.rs"]
-mod clean;
-#[path = "support_b/intruder.rs"]
-mod intruder;
-#[path = "support_b/system.rs"]
-mod system;
+#[path = "support_b/second_user.rs"]
+mod set_up;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use actor::{Actor, actor};
-use clean::{story, tells};
-use intruder::{Intruder, intruder};
 use mmf::{Dict, ErrorKind, Mapping, Region};
-use system::NOBODY;
+use set_up::actor::actor;
+use set_up::clean::{story, tells};
+use set_up::intruder::{Intruder, intruder};
+use set_up::system::NOBODY;
+use set_up::{INTRUDER, SIZE, foreign, linked_error, owner};
 use testkit::TempDir;
 
 testkit::peers! { actor, intruder, paths }
-
-const INTRUDER: u32 = 65533;
-const SIZE: usize = 8192;
-
-fn linked_error() -> ErrorKind {
-    ErrorKind::HardLinked { links: 0 }
-}
-
-fn foreign() -> ErrorKind {
-    ErrorKind::ForeignOwner { owner: String::new() }
-}
 
 #[test]
 #[ignore = "needs root: becomes other users"]
@@ -54,7 +38,7 @@ fn paths(_: &[&str]) {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         chown(&own, Some(NOBODY), None).unwrap();
         let mut intruder = Intruder::of(INTRUDER);
-        let mut owner = Actor::who(&format!("become {NOBODY}"));
+        let mut owner = owner();
         for mode in [0o1777, 0o777, 0o1770] {
             fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).unwrap();
             // The intruder and the owner have this group, where it counts.

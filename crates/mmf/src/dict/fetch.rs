@@ -133,8 +133,8 @@ impl Heap<'_> {
     }
 }
 
-/// A span that is named more than once. All of them are below [`SPANS`].
-fn named_twice(spans: &[usize]) -> Option<usize> {
+/// Returns a span that is named more than once, if there is one. All of them are below [`SPANS`].
+pub(super) fn named_twice(spans: &[usize]) -> Option<usize> {
     if spans.len() <= FEW {
         return spans.iter().enumerate().find(|(nth, span)| spans[..*nth].contains(span)).map(|(_, span)| *span);
     }

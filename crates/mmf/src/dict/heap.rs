@@ -12,6 +12,7 @@
 //! them. A span that was full joins its list again once an eighth of it is free, so that it does not come and go with each
 //! change; before the dict is called full, all that have room join. Everything is changed through a [`Plan`]; what is written to free memory before it is carried out harms nobody.
 
+use super::fetch::named_twice;
 use super::plan::Plan;
 use super::record::STAMP;
 use super::shape::{Shape, at, class, number};
@@ -283,10 +284,15 @@ impl<'a> Heap<'a> {
         Ok(span)
     }
 
-    /// The free span behind one that the list of free spans leads to. One that has blocks or
-    /// buckets is in use: the list is from another time than the table, which happens after a
-    /// failed sync.
+    /// Returns the free span behind `span`, to which the list of free spans leads. A span that has
+    /// blocks or buckets is in use: the list is from another time than the table, which happens
+    /// after a failed sync. A span from USED on was never taken, so only a forged list leads to it;
+    /// it would be taken a second time once USED reaches it.
     fn after_free(&self, plan: &Plan, span: usize) -> Result<Option<usize>> {
+        let used = plan.get(self.map, at::USED)?;
+        if span as u64 >= used {
+            return Err(self.damaged(format!("the list of free spans leads to span {span} of {used} in use")));
+        }
         let State { class, .. } = self.state(plan, span)?;
         if class != class::FREE && class != class::PART {
             return Err(self.damaged(format!("the list of free spans leads to span {span}, which is in use")));
@@ -308,12 +314,21 @@ impl<'a> Heap<'a> {
 
     /// Takes `count` spans for the parts of a value. They stay linked among themselves, in this order, so that all are given
     /// back in two stores.
+    ///
+    /// A peer may have forged links that lead back to an earlier span. The walk is bounded by the
+    /// number of spans, and a span that it meets twice is damage, found before anything is stored.
     pub(super) fn take_parts(&self, plan: &mut Plan, count: usize) -> Result<Vec<usize>, NoBlock> {
+        if count > self.shape.spans {
+            return Err(NoBlock::Full(None));
+        }
         let mut parts = Vec::new();
         let mut next = self.span_number(plan.get(self.map, at::FREE)?)?;
         while let Some(span) = next.filter(|_| parts.len() < count) {
             parts.push(span);
             next = self.after_free(plan, span)?;
+        }
+        if let Some(span) = named_twice(&parts) {
+            return Err(self.damaged(format!("the list of free spans leads to span {span} twice")).into());
         }
         let (used, from_list) = (plan.get(self.map, at::USED)?, parts.len());
         let missing = count - parts.len();
@@ -390,3 +405,6 @@ impl<'a> Heap<'a> {
 pub(super) fn stored(span: Option<usize>) -> u64 {
     span.map_or(0, |span| span as u64 + 1)
 }
+
+#[cfg(test)]
+mod tests;

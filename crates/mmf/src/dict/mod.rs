@@ -153,6 +153,7 @@ impl Dict {
 
     /// Takes up a segment of this kind.
     fn of(mut segment: Segment, timeout: Option<Duration>, work_time: Duration) -> Result<Dict> {
+        plan::prepare();
         segment.map.set_structured();
         segment.has_more_checks();
         let Some(shape) = Shape::of(segment.header.capacity) else {

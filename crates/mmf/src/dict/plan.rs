@@ -8,8 +8,13 @@
 //! follow yet, after it those that free what nobody needs any more. What readers follow must not go back to what an
 //! earlier store of the plan made of it; so if that one store is done, the journal is carried out from there on.
 
+mod many;
+
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
+
+use many::Many;
+pub(super) use many::prepare;
 
 use super::shape::{Shape, at, number};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,119 +49,10 @@ const NO_MORE: usize = FEW + 1;
 /// No word's offset.
 const NOWHERE: (u64, usize) = (u64::MAX, 0);
 
-struct Many {
-    /// As `few`, without that behind them.
-    stores: Vec<[u64; 2]>,
-    /// By offset: where in `stores` the newest of a word is; 0 is none. At most half of it is used.
-    newest: Vec<u32>,
-    used: usize,
-    /// A bit for each line of 64 bytes that has any of them, or for others.
-    lines: [u64; 64],
-}
-
-impl Many {
-    fn new(stores: &[[u64; 2]], room: usize) -> Box<Many> {
-        // About half of them are asked for.
-        let len = room.max(2 * stores.len()).next_power_of_two();
-        let mut many =
-            Box::new(Many { stores: Vec::with_capacity(room + 2), newest: vec![0; len], used: 0, lines: [0; 64] });
-        many.stores.push([0; 2]);
-        for [offset, value] in stores {
-            many.put(*offset, *value);
-        }
-        many
-    }
-
-    #[inline]
-    fn put(&mut self, offset: u64, value: u64) {
-        let (at, place) = self.find(offset);
-        // More than that no journal has room for.
-        self.newest[at] = u32::try_from(self.stores.len()).unwrap_or(u32::MAX);
-        self.stores.push([offset, value]);
-        let (word, bit) = Many::bit(offset);
-        self.lines[word] |= bit;
-        if place == 0 {
-            self.used += 1;
-            if 2 * self.used > self.newest.len() {
-                self.grow();
-            }
-        }
-    }
-
-    /// Gives its place.
-    #[inline(never)]
-    fn put_anywhere(&mut self, offset: u64, value: u64) -> usize {
-        match self.find(offset) {
-            (_, 0) => {
-                self.put(offset, value);
-                self.stores.len() - 1
-            }
-            (_, place) => {
-                self.stores[place][1] = value;
-                place
-            }
-        }
-    }
-
-    /// The value of a word's newest store.
-    #[inline]
-    fn newest(&self, offset: u64) -> Option<u64> {
-        match self.find(offset) {
-            (_, 0) => None,
-            (_, place) => Some(self.stores[place][1]),
-        }
-    }
-
-    /// Where in `newest` a word is, or may go, and where in `stores` it is, or 0. Who forges offsets makes this slow, and no
-    /// more than the records that they lead to.
-    #[inline]
-    fn find(&self, offset: u64) -> (usize, usize) {
-        let mask = self.newest.len() - 1;
-        let mut at = home(offset, mask);
-        loop {
-            let place = self.newest[at] as usize;
-            if place == 0 || self.stores[place][0] == offset {
-                return (at, place);
-            }
-            at = (at + 1) & mask;
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn grow(&mut self) {
-        let old = std::mem::take(&mut self.newest);
-        self.newest = vec![0; 2 * old.len()];
-        for place in old.into_iter().filter(|place| *place != 0) {
-            let (at, _) = self.find(self.stores[place as usize][0]);
-            self.newest[at] = place;
-        }
-    }
-
-    #[inline]
-    fn bit(offset: u64) -> (usize, u64) {
-        let bit = number(mixed(offset >> 6) & 4095);
-        (bit / 64, 1 << (bit % 64))
-    }
-}
-
 /// One of 64 bits for the word at an offset.
 #[inline(always)]
 fn bit_of(offset: u64) -> u64 {
     1 << ((offset >> 3 ^ offset >> 9) & 63)
-}
-
-/// Where a word's place is looked for first.
-#[inline]
-fn home(offset: u64, mask: usize) -> usize {
-    // Of no more bits than any process counts with.
-    number(mixed(offset >> 3) & 0xffff_ffff) & mask
-}
-
-#[inline]
-fn mixed(word: u64) -> u64 {
-    let product = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    product ^ product >> 32
 }
 
 impl Plan {

@@ -3,6 +3,8 @@
 //! It may be cut off at any moment, by a death or by another power cut, and is then done again: those records that count
 //! keep their bytes, and so do removals until what they removed is gone from the disk. That it is done is said last.
 
+#[cfg(all(test, not(loom)))]
+mod golden;
 mod reindex;
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ use disk::Disk;
 use super::Dict;
 use super::recover::RECOVERING;
 use super::shape::at;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Result};
 use crate::mapping::trace::{self, Event};
 use crate::segment::layout::{Header, at as header};
 
@@ -131,6 +131,42 @@ fn value(numbers: &mut Numbers, count: &mut u64) -> Vec<u8> {
     value
 }
 
+/// Chooses one of `keys` numbers, and one of three lengths for each.
+fn key(numbers: &mut Numbers, keys: usize) -> String {
+    format!("key {}{}", numbers.below(keys), "x".repeat(numbers.below(3) * 30))
+}
+
+/// Sets or removes the one key of a change.
+fn change_one(dict: &Dict, change: &[(String, Value)]) -> Result<()> {
+    let (key, value) = &change[0];
+    match value {
+        Some(value) => dict.set_bytes(key, value).map(drop),
+        None => dict.remove(key).map(drop),
+    }
+}
+
+/// Sets and removes fewer than `most` of `keys` keys in a transaction, and adds them to `change`.
+fn change_several(
+    dict: &Dict,
+    change: &mut Vec<(String, Value)>,
+    (keys, most): (usize, usize),
+    numbers: &mut Numbers,
+    count: &mut u64,
+) -> Result<()> {
+    dict.transaction(|tx| {
+        for _ in 0..numbers.below(keys.min(most)) {
+            let (key, value) = (key(numbers, keys), (!numbers.one_in(3)).then(|| value(numbers, count)));
+            match &value {
+                Some(value) => tx.set_bytes(&key, value)?,
+                None => drop(tx.remove(&key)?),
+            }
+            change.retain(|(there, _)| *there != key);
+            change.push((key, value));
+        }
+        Ok(())
+    })
+}
+
 /// Opens the file, sees whether all is as it may be, and uses the dict for a while.
 fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: u64, rounds: usize) -> Life {
     let disk = fs::read(path).unwrap();
@@ -150,7 +186,6 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
     let mut fillers: &[usize] = &[];
     for _ in 0..rounds {
         let begun = trace::len();
-        let key = |numbers: &mut Numbers| format!("key {}{}", numbers.below(keys), "x".repeat(numbers.below(3) * 30));
         let mut change = Vec::new();
         let choice = numbers.below(40);
         if choice == 39 && numbers.one_in(4) {
@@ -160,32 +195,21 @@ fn live(path: &Path, before: May, numbers: &mut Numbers, count: &mut u64, seed: 
             _ if !fillers.is_empty() => {
                 *count += 1;
                 change.push((format!("filler {count}"), Some(vec![*count as u8; fillers[0]])));
-                dict.set_bytes(&change[0].0, change[0].1.as_deref().unwrap()).map(drop)
+                change_one(&dict, &change)
             }
             0 => dict.flush().map(|()| flushes.push((trace::len(), state.clone()))),
             1 if numbers.one_in(3) => {
                 change.extend(state.keys().map(|key| (key.clone(), None)));
                 dict.clear().map(drop)
             }
-            1..5 => dict.transaction(|tx| {
-                for _ in 0..numbers.below(keys.min(60)) {
-                    let (key, value) = (key(numbers), (!numbers.one_in(3)).then(|| value(numbers, count)));
-                    match &value {
-                        Some(value) => tx.set_bytes(&key, value)?,
-                        None => drop(tx.remove(&key)?),
-                    }
-                    change.retain(|(there, _)| *there != key);
-                    change.push((key, value));
-                }
-                Ok(())
-            }),
+            1..5 => change_several(&dict, &mut change, (keys, 60), numbers, count),
             5..14 => {
-                change.push((key(numbers), None));
-                dict.remove(&change[0].0).map(drop)
+                change.push((key(numbers, keys), None));
+                change_one(&dict, &change)
             }
             _ => {
-                change.push((key(numbers), Some(value(numbers, count))));
-                dict.set_bytes(&change[0].0, change[0].1.as_deref().unwrap()).map(drop)
+                change.push((key(numbers, keys), Some(value(numbers, count))));
+                change_one(&dict, &change)
             }
         };
         match done {

@@ -57,10 +57,10 @@ impl Mapping {
     #[inline(always)]
     pub fn write_at(&self, offset: usize, data: &[u8]) -> Result<()> {
         let dst = self.locate_writable(offset, data.len(), "write")?;
-        // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long as `self` and may be
-        // written; the source is a slice.
-        let left =
-            unsafe { reach::copy(self.policy, dst, data.as_ptr(), data.len(), dst.addr(), dst.addr() + data.len()) };
+        let (src, len, end) = (data.as_ptr(), data.len(), dst.addr() + data.len());
+        // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long as
+        // `self` and may be written; the source is a slice.
+        let left = unsafe { reach::copy(self.policy, dst, src, len, dst.addr(), end) };
         #[cfg(test)]
         super::trace::stored(offset, data);
         if left == 0 { Ok(()) } else { Err(self.fault("write", offset, data.len() - left)) }

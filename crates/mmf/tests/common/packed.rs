@@ -1,6 +1,11 @@
 //! Golden files as they are kept, without their zeros: the length of the whole (u64, little-endian), and then runs of other
 //! bytes, each as its offset (u64), its length (u64) and itself.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fs;
+use std::path::Path;
+
 /// The whole file.
 pub(crate) fn unpack(packed: &[u8]) -> Vec<u8> {
     let number =
@@ -13,4 +18,30 @@ pub(crate) fn unpack(packed: &[u8]) -> Vec<u8> {
         left = &left[16 + len..];
     }
     bytes
+}
+
+/// Whether golden files are made anew.
+pub(crate) fn is_written() -> bool {
+    std::env::var("MMF_GOLDEN").is_ok_and(|what| what == "write")
+}
+
+fn pack(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();
+    let mut at = 0;
+    while let Some(from) = bytes[at..].iter().position(|byte| *byte != 0).map(|skipped| at + skipped) {
+        // Shorter runs of zeros are not worth an end.
+        let end = bytes[from..].windows(32).position(|run| run.iter().all(|byte| *byte == 0));
+        at = end.map_or(bytes.len(), |len| from + len);
+        packed.extend((from as u64).to_le_bytes());
+        packed.extend(((at - from) as u64).to_le_bytes());
+        packed.extend(&bytes[from..at]);
+    }
+    packed
+}
+
+/// Keeps a file under this name from now on.
+pub(crate) fn keep(name: &str, bytes: &[u8]) {
+    let packed = pack(bytes);
+    assert!(unpack(&packed) == bytes);
+    fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name), packed).unwrap();
 }

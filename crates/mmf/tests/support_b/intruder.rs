@@ -27,7 +27,7 @@ use testkit::{Peer, peer};
 use super::system::{become_user, lock_byte};
 
 /// The byte that each holder of a named object locks.
-const LIVE: i64 = 1 << 62;
+pub(crate) const LIVE: i64 = 1 << 62;
 
 /// The peer's side; the argument is the user id.
 pub(crate) fn intruder(args: &[&str]) {

@@ -1,3 +1,4 @@
+use super::many::{Key, mixed};
 use super::*;
 
 fn segment() -> (Mapping, Shape) {
@@ -41,8 +42,29 @@ fn of_many_stores_the_newest_of_each_word_is_what_it_will_be() {
 #[test]
 fn words_have_places_of_their_own_however_few_bits_a_process_counts_with() {
     let homes: std::collections::HashSet<usize> =
-        (0..1000).map(|nth| home(at::PAIRS as u64 + 64 * nth, 4095)).collect();
+        (0..1000).map(|nth| Key::get().home(at::PAIRS as u64 + 64 * nth, 4095)).collect();
     assert!(homes.len() > 700, "{}", homes.len());
+}
+
+/// A peer knows how offsets are mixed, but not the key of this process. These offsets all go to one
+/// place where they are mixed without it.
+#[test]
+fn offsets_that_a_peer_chooses_take_no_more_probes_than_others() {
+    const STORES: usize = 1000;
+    let forged = |word: &usize| mixed(*word as u64) & 0xfff == 0;
+    let chosen: Vec<usize> = (0..).filter(forged).take(STORES).map(|word| 8 * word).collect();
+    let others: Vec<usize> = (0..STORES).map(|nth| at::PAIRS + 64 * nth).collect();
+    for offsets in [chosen, others] {
+        let mut plan = Plan::new();
+        for offset in &offsets {
+            plan.put(*offset, 1);
+            plan.put_anywhere(*offset, 2);
+            assert_eq!(plan.planned(*offset), Some(2));
+        }
+        // Three for each offset, and those of the table's growth.
+        let probes = plan.many.as_ref().unwrap().probes.get();
+        assert!(probes < 20 * STORES as u64, "{probes} probes for {STORES} offsets");
+    }
 }
 
 #[test]

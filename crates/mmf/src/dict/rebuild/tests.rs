@@ -14,10 +14,10 @@ use crate::name::Source;
 use crate::spec::Access;
 
 /// A file that is removed in the end.
-struct File(PathBuf);
+pub(super) struct File(pub(super) PathBuf);
 
 impl File {
-    fn new(what: &str) -> File {
+    pub(super) fn new(what: &str) -> File {
         File(std::env::temp_dir().join(format!("mmf {what} {}", std::process::id())))
     }
 }

@@ -127,7 +127,6 @@ fn live_and_fail(
     for _ in 0..20 + numbers.below(100) {
         let begun = trace::len();
         let failures = counts.borrow().1;
-        let key = |numbers: &mut Numbers| format!("key {}{}", numbers.below(keys), "x".repeat(numbers.below(3) * 30));
         let mut change = Vec::new();
         let mut flushed = false;
         let done = match numbers.below(20) {
@@ -139,25 +138,14 @@ fn live_and_fail(
                 change.extend(state.keys().map(|key| (key.clone(), None)));
                 dict.clear().map(drop)
             }
-            4..6 => dict.transaction(|tx| {
-                for _ in 0..numbers.below(keys.min(40)) {
-                    let (key, value) = (key(numbers), (!numbers.one_in(3)).then(|| value(numbers, count)));
-                    match &value {
-                        Some(value) => tx.set_bytes(&key, value)?,
-                        None => drop(tx.remove(&key)?),
-                    }
-                    change.retain(|(there, _)| *there != key);
-                    change.push((key, value));
-                }
-                Ok(())
-            }),
+            4..6 => change_several(&dict, &mut change, (keys, 40), numbers, count),
             6..9 => {
-                change.push((key(numbers), None));
-                dict.remove(&change[0].0).map(drop)
+                change.push((key(numbers, keys), None));
+                change_one(&dict, &change)
             }
             _ => {
-                change.push((key(numbers), Some(value(numbers, count))));
-                dict.set_bytes(&change[0].0, change[0].1.as_deref().unwrap()).map(drop)
+                change.push((key(numbers, keys), Some(value(numbers, count))));
+                change_one(&dict, &change)
             }
         };
         in_doubt |= counts.borrow().1 > failures;
@@ -192,9 +180,9 @@ fn live_and_fail(
         }
         for _ in 0..5 {
             if in_doubt {
-                assert_read(&dict, &had, &key(numbers), seed, outcomes);
+                assert_read(&dict, &had, &key(numbers, keys), seed, outcomes);
             } else {
-                let key = key(numbers);
+                let key = key(numbers, keys);
                 assert!(dict.get_bytes(&key).unwrap() == state.get(&key).cloned(), "{seed}: {key}");
             }
         }
@@ -291,7 +279,7 @@ impl Drop for TempFile {
 /// Repeats what a failing disk ends, until it succeeds. `None`: damage was found, and the error
 /// names the way out.
 #[track_caller]
-fn insist<T>(mut attempt: impl FnMut() -> crate::Result<T>) -> Option<T> {
+fn insist<T>(mut attempt: impl FnMut() -> Result<T>) -> Option<T> {
     for _ in 0..3 {
         match attempt() {
             Ok(done) => return Some(done),

@@ -63,6 +63,8 @@ impl Patience {
     }
 
     pub(super) fn wait(&mut self, doing: &'static str) -> Result<()> {
+        #[cfg(test)]
+        ON_WAIT.with(|call| call.borrow_mut().as_mut().map_or((), |call| call()));
         if self.since.elapsed() > self.most {
             return Err(Error::new(ErrorKind::Busy, doing)
                 .with_help("is the process that makes or removes it stopped? try again, or end it"));
@@ -75,6 +77,17 @@ impl Patience {
         }
         Ok(())
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static ON_WAIT: std::cell::RefCell<Option<Box<dyn FnMut()>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// For tests: calls this before each wait of this thread.
+#[cfg(test)]
+pub(super) fn on_wait(call: Option<Box<dyn FnMut()>>) {
+    ON_WAIT.with(|place| *place.borrow_mut() = call);
 }
 
 /// This process's hold on a named object.

@@ -11,6 +11,7 @@ mod named;
 mod object;
 mod remove;
 mod scope;
+mod second_name;
 mod sweep;
 mod view;
 

@@ -13,6 +13,7 @@ use super::native;
 use super::object::{Object, check_demands, check_kind, check_owner, hard_linked, info_of, open_flags, out_of_space};
 use super::remove::{Judged, Suspect, discard, give_up, is_given_up, is_own, remove_if_dead};
 use super::scope::{Identity, Missing, PREFIX, ScopeDir, file_name};
+use super::second_name::is_its_creators;
 use super::sweep::{entries, scopes, sweep, sweep_dir, sweep_some};
 use super::{is_exhausted, system};
 use crate::error::{Error, ErrorKind, Result};
@@ -194,10 +195,13 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
                         }
                     }
                 }
+                Holders::Some if stat.st_nlink > 1 && !is_its_creators(&dir, &file, &fd, &stat)? => {
+                    return Err(hard_linked("open", &stat, &dir.path_of(&file), &name.to_string()));
+                }
                 Holders::Some | Holders::Maker => {}
             }
         }
-        // A creator may have it under its temporary name too, for a moment.
+        // A creator may have it under its temporary name too until its next system call.
         patience.wait("open").map_err(|busy| match stat.st_nlink {
             0 | 1 => busy,
             _ => hard_linked("open", &stat, &dir.path_of(&file), &name.to_string()),
@@ -227,8 +231,12 @@ fn open_exact(name: &Name, spec: &Spec) -> Result<Object> {
         if !native::EXACT_IS_FILE || stat.st_nlink <= 1 {
             return Object::new(fd, None, Some(native::exact_path(&file)), spec);
         }
-        // As above.
-        patience.wait("open").map_err(|_| hard_linked("open", &stat, &native::exact_path(&file), &name.to_string()))?;
+        let linked = || hard_linked("open", &stat, &native::exact_path(&file), &name.to_string());
+        // As the file of another scope's object.
+        if !is_its_creators(&ScopeDir::open(Scope::Exact, Missing::Report)?, &file, &fd, &stat)? {
+            return Err(linked());
+        }
+        patience.wait("open").map_err(|_| linked())?;
     }
 }
 

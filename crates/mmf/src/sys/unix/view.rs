@@ -146,10 +146,10 @@ impl Request<'_> {
             Access::CopyOnWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE),
         };
         let fd = self.object.handle();
-        // SAFETY: a new mapping of the kernel's choosing, or at an address that `extra` forbids to replace or that
-        // the caller has reserved for it.
-        let mapped =
-            unsafe { rustix::mm::mmap(address.cast(), self.total, prot, sharing | extra, fd.as_fd(), self.offset) };
+        let (address, flags) = (address.cast(), sharing | extra);
+        // SAFETY: a new mapping of the kernel's choosing, or at an address that `extra` forbids to
+        // replace or that the caller has reserved for it.
+        let mapped = unsafe { rustix::mm::mmap(address, self.total, prot, flags, fd.as_fd(), self.offset) };
         mapped.map(|start| start.cast())
     }
 

@@ -3,6 +3,7 @@
 mod files;
 mod memory;
 mod segments;
+mod views;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};

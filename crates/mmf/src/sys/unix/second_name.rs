@@ -1,0 +1,152 @@
+//! Whether a further link of an object's file is that of the object's creator.
+//!
+//! Where the file system has neither files without names nor a rename that refuses to replace, a
+//! creator links its file to the object's name, and then removes the temporary name
+//! ([`Newborn::publish`](super::birth::Newborn::publish)). Between these two calls the file has two
+//! links, and a process that opens the object waits. A file with any other further link is no
+//! object (see [`super::remove`]), and is refused at once.
+//!
+//! Another user can give a link a temporary name too. The owner of the file, and root, remove such a
+//! name: a creator that has published its file needs it no more. Any other user waits for up to the
+//! time of [`Patience`](super::live::Patience).
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{Dir, Stat};
+
+use super::remove::{discard, is_own};
+use super::scope::{Identity, ScopeDir, is_temporary};
+use super::system;
+use crate::error::Result;
+
+/// Entries of the directory that are searched for a temporary name.
+const SEARCHED: usize = 1 << 14;
+
+/// What a search for a temporary name gives.
+#[derive(Debug, PartialEq, Eq)]
+enum Search {
+    Found(String),
+    NotThere,
+    /// The directory has more than [`SEARCHED`] entries.
+    Unknown,
+}
+
+/// Whether an opener waits for the creator of `file_name`, whose file, open as `fd`, has further
+/// links according to `stat`. `false`: another process made one of them.
+pub(super) fn is_its_creators(dir: &ScopeDir, file_name: &str, fd: impl AsFd, stat: &Stat) -> Result<bool> {
+    match search(dir, file_name, Identity::of(stat))? {
+        Search::Found(temporary) => {
+            if is_own(stat) || rustix::process::geteuid().is_root() {
+                // The creator may have removed it just now.
+                let _ = discard(dir, &temporary, Identity::of(stat));
+            }
+            Ok(true)
+        }
+        Search::Unknown => Ok(true),
+        // A creator that removed its name before the search leaves one link.
+        Search::NotThere => Ok(rustix::fs::fstat(fd).map_err(system("open"))?.st_nlink <= 1),
+    }
+}
+
+fn search(dir: &ScopeDir, file_name: &str, identity: Identity) -> Result<Search> {
+    for (nth, entry) in Dir::read_from(&dir.fd).map_err(system("open"))?.enumerate() {
+        let entry = entry.map_err(system("open"))?;
+        if nth == SEARCHED {
+            return Ok(Search::Unknown);
+        }
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if is_temporary(name) && name != file_name && dir.holds(name, identity) {
+            return Ok(Search::Found(name.to_owned()));
+        }
+    }
+    Ok(Search::NotThere)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use rustix::fs::AtFlags;
+
+    use super::super::live::on_wait;
+    use super::super::named::{create, open};
+    use super::super::object::Object;
+    use super::super::scope::{Missing, TEMPORARY, file_name};
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::name::{Name, Scope};
+    use crate::spec::Spec;
+
+    fn object(text: &str) -> (Name, String, ScopeDir, Object) {
+        let name = Name::local(format!("second name {text} {}", std::process::id())).unwrap();
+        let object = create(&name, &Spec { size: Some(100), ..Spec::default() }).unwrap();
+        (name.clone(), file_name(&name), ScopeDir::open(Scope::Local, Missing::Report).unwrap(), object)
+    }
+
+    fn link(dir: &ScopeDir, from: &str, to: &str) {
+        rustix::fs::linkat(&dir.fd, from, &dir.fd, to, AtFlags::empty()).unwrap();
+    }
+
+    /// Counts the waits of this thread's openers from now on.
+    fn count_waits() -> Rc<Cell<u32>> {
+        let waits = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&waits);
+        on_wait(Some(Box::new(move || counted.set(counted.get() + 1))));
+        waits
+    }
+
+    #[test]
+    fn a_foreign_link_is_refused_without_waiting_for_a_creator() {
+        let (name, file, dir, object) = object("foreign");
+        let second = format!("foreign-{}", std::process::id());
+        link(&dir, &file, &second);
+        let waits = count_waits();
+        for _ in 0..3 {
+            let error = open(&name, &Spec::default()).err().unwrap();
+            assert!(matches!(error.kind(), ErrorKind::HardLinked { links: 2 }), "{error}");
+        }
+        assert_eq!(waits.get(), 0);
+        rustix::fs::unlinkat(&dir.fd, &*second, AtFlags::empty()).unwrap();
+        drop(open(&name, &Spec::default()).unwrap());
+        assert_eq!(waits.get(), 0);
+        drop(object);
+    }
+
+    #[test]
+    fn a_creator_that_has_not_removed_its_temporary_name_yet_is_no_reason_to_refuse_its_object() {
+        let (name, file, dir, object) = object("creator");
+        let temporary = format!("{TEMPORARY}{}-second-name", std::process::id());
+        link(&dir, &file, &temporary);
+        let identity = Identity::of(&dir.stat_of(&file).unwrap());
+        assert_eq!(search(&dir, &file, identity).unwrap(), Search::Found(temporary.clone()));
+        assert_eq!(search(&dir, &temporary, identity).unwrap(), Search::NotThere);
+        let waits = count_waits();
+        // The owner removes that name, and does not wait for a creator that is stopped.
+        drop(open(&name, &Spec::default()).unwrap());
+        assert_eq!(waits.get(), 1);
+        assert!(dir.stat_of(&temporary).is_none());
+        // With a foreign link beside it the file is refused all the same.
+        let second = format!("foreign-creator-{}", std::process::id());
+        link(&dir, &file, &second);
+        link(&dir, &file, &temporary);
+        let error = open(&name, &Spec::default()).err().unwrap();
+        assert!(matches!(error.kind(), ErrorKind::HardLinked { links: 2 }), "{error}");
+        rustix::fs::unlinkat(&dir.fd, &*second, AtFlags::empty()).unwrap();
+        drop(object);
+        assert!(dir.stat_of(&file).is_none() && dir.stat_of(&temporary).is_none());
+    }
+
+    #[test]
+    fn a_link_that_is_gone_after_the_search_was_the_creators() {
+        let (_, file, dir, object) = object("gone");
+        let second = format!("gone-{}", std::process::id());
+        link(&dir, &file, &second);
+        let stat = dir.stat_of(&file).unwrap();
+        let look = rustix::fs::openat(&dir.fd, &*file, super::super::live::WARY, rustix::fs::Mode::empty()).unwrap();
+        assert!(!is_its_creators(&dir, &file, &look, &stat).unwrap());
+        rustix::fs::unlinkat(&dir.fd, &*second, AtFlags::empty()).unwrap();
+        assert!(is_its_creators(&dir, &file, &look, &stat).unwrap());
+        drop(object);
+    }
+}
