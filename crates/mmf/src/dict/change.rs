@@ -10,6 +10,7 @@ use super::shape::at;
 use super::value::Encoding;
 use super::write::{Step, Writer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::segment::retry::Attempts;
 
 #[cfg(feature = "serde")]
 use {
@@ -258,6 +259,7 @@ impl Dict {
         // Reading and the lock together take no longer.
         let until = self.usual().fixed();
         let reading = if self.timeout.is_some_and(|timeout| timeout < LEAST) { self.usual() } else { until };
+        let mut attempts = Attempts::new(until);
         let (mut bytes, mut encoded) = (Vec::new(), Vec::new());
         loop {
             let mut sink = &mut bytes;
@@ -279,7 +281,7 @@ impl Dict {
                 return Ok(new);
             }
             drop(writer);
-            if until.is_over() {
+            if !attempts.pause(true) {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "update")));
             }
         }

@@ -91,7 +91,8 @@ impl<'a> Writer<'a> {
     #[inline(always)]
     pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Mine<'a, true>> {
         let segment = &dict.segment;
-        segment.participant(doing)?;
+        // Attaching and the lock together take no longer than `until` says.
+        let (_, until) = segment.participant_until(until, doing)?;
         let mine = Mine::mark(segment, doing)?;
         segment.write_lock(until, doing)?;
         Ok(mine)

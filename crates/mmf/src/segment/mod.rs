@@ -6,9 +6,11 @@ mod mine;
 #[cfg(test)]
 #[cfg(loom)]
 pub(crate) mod models;
+pub(crate) mod notify;
 mod options;
 mod own_lock;
 mod participants;
+pub(crate) mod retry;
 pub(crate) mod waits;
 
 pub(crate) use boot::this_boot;
