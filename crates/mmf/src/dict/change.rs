@@ -9,13 +9,14 @@ use super::ring::Ring;
 use super::shape::at;
 use super::value::Encoding;
 use super::write::{Step, Writer};
+#[cfg_attr(not(feature = "serde"), allow(unused_imports, reason = "the documentation links to them"))]
 use crate::error::{Error, ErrorKind, Result};
-use crate::segment::retry::Attempts;
 
 #[cfg(feature = "serde")]
 use {
     super::limit::LEAST,
     super::value::{decode, encode},
+    crate::segment::retry::Attempts,
     serde::Serialize,
     serde::de::DeserializeOwned,
 };
