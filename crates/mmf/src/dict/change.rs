@@ -63,8 +63,8 @@ impl Dict {
     pub(super) fn put(&self, key: &str, kind: Kind, value: &[u8]) -> Result<u64> {
         let hash = self.hash(key, "set")?;
         let mut plan = Plan::new();
-        let mine = Writer::enter(self, self.usual(), "set")?;
-        let mut writer = Writer::holding(mine, self, &mut plan);
+        let lock = Writer::enter(self, self.usual(), "set")?;
+        let mut writer = Writer::holding(lock, self, &mut plan);
         writer.begin()?;
         writer.put(hash, key, kind, value)
     }

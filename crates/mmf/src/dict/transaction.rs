@@ -11,7 +11,7 @@ use super::value::Encoding;
 use super::write::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::retry::Attempts;
-use crate::segment::{Mine, Until};
+use crate::segment::{ReadLock, Until};
 use crate::spec::Access;
 
 #[cfg(feature = "serde")]
@@ -98,8 +98,7 @@ impl Dict {
 
 /// The read lock. Dropped, it is released.
 pub(super) struct Reader<'a> {
-    dict: &'a Dict,
-    _mine: Mine<'a, false>,
+    _lock: ReadLock<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -107,10 +106,8 @@ impl<'a> Reader<'a> {
         let segment = &dict.segment;
         let until = until.fixed();
         loop {
-            segment.participant_until(until, "read")?;
-            let mine = Mine::mark(segment, "read")?;
-            segment.read_lock(until, "read")?;
-            let reader = Reader { dict, _mine: mine };
+            let (lock, _) = ReadLock::lock(segment, until, "read")?;
+            let reader = Reader { _lock: lock };
             if segment.map.word(at::JOURNAL)? == 0 {
                 return Ok(reader);
             }
@@ -121,16 +118,6 @@ impl<'a> Reader<'a> {
             if until.is_over() {
                 return Err(too_slow(&segment.map, "read"));
             }
-        }
-    }
-}
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        let segment = &self.dict.segment;
-        if let Some(seat) = segment.seat() {
-            // Where the page is gone, so is the lock.
-            let _ = segment.lock.unlock_read(seat);
         }
     }
 }
