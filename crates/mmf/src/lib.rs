@@ -25,7 +25,21 @@
 //! [`ErrorKind::Fault`]. [`FaultPolicy`] tells the ways and their limits. On Unix the default installs a handler for
 //! `SIGBUS` at the first mapping; what is not its own goes on to the handler that was there before. In a thread that
 //! blocks `SIGBUS` the system kills the process instead of asking any handler.
+//!
+//! # Features
+//!
+//! Both are on by default, and each works without the other.
+//!
+//! - `dict`: `Dict`, keys and values. It brings the crate `xxhash-rust`.
+//! - `serde`: values of a `Dict` of any type that serde can serialize, as MessagePack. It brings the
+//!   crates `serde` and `rmp-serde`.
 
+#![cfg_attr(
+    not(feature = "dict"),
+    allow(dead_code, unused_imports, reason = "some parts of the lower layers serve dicts alone")
+)]
+
+#[cfg(feature = "dict")]
 mod dict;
 mod error;
 mod lock;
@@ -39,6 +53,7 @@ mod spec;
 mod sys;
 mod wait;
 
+#[cfg(feature = "dict")]
 pub use dict::{
     Change, Changes, Dict, DictOptions, Encoding, Entries, Entry, Problem, Report, Snapshot, Stats, Transaction,
     Watched,

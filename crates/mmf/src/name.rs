@@ -48,48 +48,22 @@ impl Name {
     /// The longest text in [`Scope::Local`] and [`Scope::Global`], in bytes.
     pub const MAX_LEN: usize = 200;
 
-    /// A name in the given scope.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidName`] with the reason.
-    pub fn new(scope: Scope, text: impl Into<String>) -> Result<Self> {
-        let name = Name { scope, text: text.into() };
+    /// Returns the name if its text fits the scope. `check_exact` has the system's rules for
+    /// [`Scope::Exact`], and returns why a text breaks them.
+    pub(crate) fn checked(
+        scope: Scope,
+        text: String,
+        check_exact: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Result<Name> {
+        let name = Name { scope, text };
         let checked = match scope {
             Scope::Local | Scope::Global => check_portable(&name.text),
-            Scope::Exact => crate::sys::check_exact(&name.text),
+            Scope::Exact => check_exact(&name.text),
         };
         match checked {
             Ok(()) => Ok(name),
             Err(reason) => Err(Error::new(ErrorKind::InvalidName { reason }, "use").on(&name)),
         }
-    }
-
-    /// A name that this user's programs see.
-    ///
-    /// # Errors
-    ///
-    /// As [`Name::new`].
-    pub fn local(text: impl Into<String>) -> Result<Self> {
-        Name::new(Scope::Local, text)
-    }
-
-    /// A name that every user's programs see.
-    ///
-    /// # Errors
-    ///
-    /// As [`Name::new`].
-    pub fn global(text: impl Into<String>) -> Result<Self> {
-        Name::new(Scope::Global, text)
-    }
-
-    /// A name in the system's own spelling.
-    ///
-    /// # Errors
-    ///
-    /// As [`Name::new`].
-    pub fn exact(text: impl Into<String>) -> Result<Self> {
-        Name::new(Scope::Exact, text)
     }
 
     /// Who can reach it.
@@ -102,28 +76,6 @@ impl Name {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
-    }
-
-    /// Removes the name of an [`Exact`](Scope::Exact) object; processes that hold it open keep
-    /// their memory (`shm_unlink`).
-    ///
-    /// In the other scopes an object's name goes with its last holder. There this function is the
-    /// way out for the owner of an object that another user has given a second name
-    /// ([`ErrorKind::HardLinked`], Unix): it removes this name, and gives the object up for ever.
-    /// No process opens it any more, under whatever name; processes that hold it keep their memory;
-    /// the next creation makes a new object. To keep the object instead, remove the other names.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] in the other scopes for an object without hard links;
-    /// [`ErrorKind::Unsupported`] on Windows, where every name goes with its last holder;
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::PermissionDenied`] for another user's.
-    pub fn unlink(&self) -> Result<()> {
-        let unlinked = match self.scope {
-            Scope::Exact => crate::sys::unlink_exact(&self.text),
-            Scope::Local | Scope::Global => crate::sys::give_up_linked(self),
-        };
-        unlinked.map_err(|error| error.on(self))
     }
 }
 

@@ -106,6 +106,9 @@ fn forks_in_first_use(_: &[&str]) {
             let child = fork(|| user(seed.wrapping_mul(u64::from(round) * 2 + 1)));
             failed += child.code().expect("a user that ends");
             assert!(failed < 3, "{failed} children failed in {} forks", (round + 1) * CHILDREN);
+            if round % 20 == 0 {
+                eprintln!("{} forks", (round + 1) * CHILDREN);
+            }
         }
         assert_eq!(failed, 0, "children failed in {} forks", forks());
     });

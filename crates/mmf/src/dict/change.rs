@@ -9,12 +9,14 @@ use super::ring::Ring;
 use super::shape::at;
 use super::value::Encoding;
 use super::write::{Step, Writer};
+#[cfg_attr(not(feature = "serde"), allow(unused_imports, reason = "the documentation links to them"))]
 use crate::error::{Error, ErrorKind, Result};
 
 #[cfg(feature = "serde")]
 use {
     super::limit::LEAST,
     super::value::{decode, encode},
+    crate::segment::retry::Attempts,
     serde::Serialize,
     serde::de::DeserializeOwned,
 };
@@ -61,8 +63,8 @@ impl Dict {
     pub(super) fn put(&self, key: &str, kind: Kind, value: &[u8]) -> Result<u64> {
         let hash = self.hash(key, "set")?;
         let mut plan = Plan::new();
-        let mine = Writer::enter(self, self.usual(), "set")?;
-        let mut writer = Writer::holding(mine, self, &mut plan);
+        let lock = Writer::enter(self, self.usual(), "set")?;
+        let mut writer = Writer::holding(lock, self, &mut plan);
         writer.begin()?;
         writer.put(hash, key, kind, value)
     }
@@ -258,6 +260,7 @@ impl Dict {
         // Reading and the lock together take no longer.
         let until = self.usual().fixed();
         let reading = if self.timeout.is_some_and(|timeout| timeout < LEAST) { self.usual() } else { until };
+        let mut attempts = Attempts::new(until);
         let (mut bytes, mut encoded) = (Vec::new(), Vec::new());
         loop {
             let mut sink = &mut bytes;
@@ -279,7 +282,7 @@ impl Dict {
                 return Ok(new);
             }
             drop(writer);
-            if until.is_over() {
+            if !attempts.pause(true) {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "update")));
             }
         }

@@ -1,7 +1,6 @@
 //! Looking whether a dict is as it should be: records, index, spans and lists, each against the others.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use super::Dict;
 use super::heap::{EVER, Heap, LINK, LINKS, State};
@@ -15,6 +14,7 @@ use super::transaction::Reader;
 use super::write::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Until;
+use crate::segment::retry::Attempts;
 use crate::spec::Access;
 
 impl Dict {
@@ -60,7 +60,7 @@ impl Dict {
                 Err(error) => Err(error),
             };
         }
-        let deadline = self.usual().deadline();
+        let mut attempts = Attempts::new(self.usual());
         let until = self.work().fixed();
         loop {
             let before = self.heap().stillness()?;
@@ -83,13 +83,12 @@ impl Dict {
             if still && (abandoned || !before.is_changing()) {
                 return outcome.map(|()| report);
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if !attempts.pause(!still) {
                 if still {
                     return Ok(report);
                 }
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "check")));
             }
-            std::thread::yield_now();
         }
     }
 

@@ -6,7 +6,7 @@ use std::vec;
 use super::Dict;
 use super::heap::Heap;
 use super::index::{SLOTS, block_of, bucket, tag};
-use super::limit::{Limit, too_slow};
+use super::limit::{LEAST, Limit, too_slow};
 use super::plan;
 use super::read::{Again, IN_VAIN};
 use super::record::{self, HEAD, Head, Kind, STAMP};
@@ -15,6 +15,7 @@ use super::shape::{at, number};
 use super::transaction::Reader;
 use super::value::Encoding;
 use crate::error::{Error, ErrorKind, Result};
+use crate::segment::retry::Attempts;
 use crate::spec::Access;
 use crate::sys::fence;
 
@@ -122,14 +123,16 @@ impl Dict {
             let _reader = Reader::lock(self, self.usual())?;
             return self.heap().scan_still(values, &Limit::new(self.work()));
         }
-        let (tries, limit) = (Limit::new(self.usual()), Limit::new(self.work()));
+        let limit = Limit::new(self.work());
+        let mut attempts = Attempts::new(self.usual().at_least(LEAST));
         let mut in_vain = 0;
         loop {
             let before = self.heap().stillness()?;
             let entries = self.heap().scan(values, &limit);
             fence(Ordering::Acquire);
             // Also before an error is believed.
-            if self.heap().stillness()? == before {
+            let changed = self.heap().stillness()? != before;
+            if !changed {
                 in_vain += 1;
                 match entries {
                     Ok(entries) => return Ok(entries),
@@ -140,7 +143,7 @@ impl Dict {
             } else {
                 in_vain = 0;
             }
-            if limit.is_over() || tries.is_over() {
+            if limit.is_over() || !attempts.pause(changed) {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
             }
         }

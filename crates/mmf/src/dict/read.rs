@@ -10,12 +10,13 @@ use std::sync::atomic::Ordering;
 
 use super::heap::Heap;
 use super::index::{LONGEST, SLOTS, block_of, bucket, count_of, tag, tagged};
-use super::limit::Limit;
+use super::limit::{LEAST, Limit};
 use super::plan;
 use super::record::{self, BEFORE, HEAD, Head, KEY_MAX, Kind, STAMP, VERSION};
 use super::shape::{at, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Until;
+use crate::segment::retry::Attempts;
 use crate::sys::fence;
 
 /// What a key has.
@@ -260,7 +261,7 @@ impl Heap<'_> {
         let limit = Limit::new(work);
         match self.look(hash, key, sink, &limit) {
             Ok(found) => Ok(found),
-            Err(again) => self.look_again(hash, key, sink, (&Limit::new(until), &limit), again),
+            Err(again) => self.look_again(hash, key, sink, (until, &limit), again),
         }
     }
 
@@ -271,10 +272,11 @@ impl Heap<'_> {
         hash: u64,
         key: &[u8],
         sink: &mut impl Sink,
-        (tries, limit): (&Limit, &Limit),
+        (until, limit): (Until, &Limit),
         mut again: Again,
     ) -> Result<Option<Found>> {
         let mut moment = None;
+        let mut attempts = Attempts::new(until.at_least(LEAST));
         for round in 0_u32.. {
             if round % IN_VAIN == 0 {
                 // Whoever writes, stops or dies leaves what can be read; so what keeps a reader from it are changes.
@@ -286,9 +288,8 @@ impl Heap<'_> {
             }
             match again {
                 Again::Failed(error) => return Err(error),
-                Again::Changed if limit.is_over() || tries.is_over() => break,
-                Again::Changed if round > 100 => std::thread::yield_now(),
-                Again::Changed => std::hint::spin_loop(),
+                Again::Changed if limit.is_over() || !attempts.pause(true) => break,
+                Again::Changed => {}
             }
             match self.look(hash, key, sink, limit) {
                 Ok(found) => return Ok(found),

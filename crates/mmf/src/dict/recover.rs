@@ -357,6 +357,45 @@ mod tests {
     }
 
     #[test]
+    fn the_first_change_in_another_boot_waits_no_longer_than_its_timeout() {
+        use std::sync::atomic::Ordering::SeqCst;
+        use std::time::Duration;
+
+        use crate::error::ErrorKind;
+        use crate::segment::layout;
+        use crate::sys::Tokens;
+
+        let timeout = Duration::from_secs(2);
+        let path = std::env::temp_dir().join(format!("mmf first change {}", std::process::id()));
+        let dict = Dict::options().timeout(Some(timeout)).capacity(1 << 20).create_new(path.as_path()).unwrap();
+        let map = &dict.segment.map;
+        // A participant that lives, has not finished its checks, and holds the lock.
+        let (slot, id) = (5, dict.segment.header.id);
+        let tokens = Tokens::new(map.object(), &id).unwrap();
+        assert!(tokens.take(slot).unwrap());
+        dict.segment.lock.readers().set_occupied(slot, true).unwrap();
+        map.store(layout::at::LOCK, slot as u64 + 1, SeqCst).unwrap();
+        let boot = layout::at::BOOT + 16;
+        let this: u64 = map.load(boot, SeqCst).unwrap();
+        map.store(boot, this ^ 2, SeqCst).unwrap();
+        let error = std::thread::scope(|scope| {
+            // The participant has cleared what the other boot left, and keeps the lock.
+            scope.spawn(|| {
+                std::thread::sleep(timeout / 4 * 3);
+                map.store(boot, this, SeqCst).unwrap();
+            });
+            dict.set_bytes("key", b"value").unwrap_err()
+        });
+        // Of its time only a quarter was left for the lock.
+        let ErrorKind::Timeout { holder: Some(holder) } = error.kind() else { panic!("{error}") };
+        assert!(holder.held_for < timeout, "{:?}", holder.held_for);
+        tokens.give(slot);
+        dict.set_bytes("key", b"value").unwrap();
+        drop(dict);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn no_boot_has_a_number_that_means_something_else() {
         for id in 0..1000_u128 {
             let boot = boot_of(&id.to_le_bytes());

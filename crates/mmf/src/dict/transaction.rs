@@ -1,7 +1,5 @@
 //! Several changes as one.
 
-use std::time::Instant;
-
 use super::Dict;
 use super::iter::Entries;
 use super::limit::too_slow;
@@ -12,7 +10,8 @@ use super::shape::at;
 use super::value::Encoding;
 use super::write::Writer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::segment::{Mine, Until};
+use crate::segment::retry::Attempts;
+use crate::segment::{ReadLock, Until};
 use crate::spec::Access;
 
 #[cfg(feature = "serde")]
@@ -82,7 +81,7 @@ impl Dict {
             let _reader = Reader::lock(self, self.usual())?;
             return body(&snapshot);
         }
-        let deadline = self.usual().deadline();
+        let mut attempts = Attempts::new(self.usual());
         loop {
             let before = self.heap().stillness()?;
             let result = body(&snapshot);
@@ -90,7 +89,7 @@ impl Dict {
             if self.heap().stillness()? == before {
                 return result;
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if !attempts.pause(true) {
                 return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
             }
         }
@@ -99,8 +98,7 @@ impl Dict {
 
 /// The read lock. Dropped, it is released.
 pub(super) struct Reader<'a> {
-    dict: &'a Dict,
-    _mine: Mine<'a, false>,
+    _lock: ReadLock<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -108,10 +106,8 @@ impl<'a> Reader<'a> {
         let segment = &dict.segment;
         let until = until.fixed();
         loop {
-            segment.participant("read")?;
-            let mine = Mine::mark(segment, "read")?;
-            segment.read_lock(until, "read")?;
-            let reader = Reader { dict, _mine: mine };
+            let (lock, _) = ReadLock::lock(segment, until, "read")?;
+            let reader = Reader { _lock: lock };
             if segment.map.word(at::JOURNAL)? == 0 {
                 return Ok(reader);
             }
@@ -122,16 +118,6 @@ impl<'a> Reader<'a> {
             if until.is_over() {
                 return Err(too_slow(&segment.map, "read"));
             }
-        }
-    }
-}
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        let segment = &self.dict.segment;
-        if let Some(seat) = segment.seat() {
-            // Where the page is gone, so is the lock.
-            let _ = segment.lock.unlock_read(seat);
         }
     }
 }
@@ -316,9 +302,38 @@ impl Transaction<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::dict::index::Place;
     use crate::name::Name;
+
+    #[test]
+    fn attempts_beside_a_writer_that_never_rests_pause() {
+        let timeout = Duration::from_secs(1);
+        let name = Name::local(format!("pauses {}", std::process::id())).unwrap();
+        let peer = Dict::create_new(&name, 1 << 20).unwrap();
+        let options = || Dict::options().timeout(Some(timeout));
+        let (reader, writer) =
+            (options().access(Access::ReadOnly).open(&name).unwrap(), options().open(&name).unwrap());
+        let mut attempts = 0;
+        let seen = reader.snapshot(|_| {
+            attempts += 1;
+            peer.set_bytes("key", b"value")
+        });
+        assert_eq!(*seen.unwrap_err().kind(), ErrorKind::Contended);
+        // 200 short pauses, and then sleeps of at least 50 us.
+        assert!((2..20_300).contains(&attempts), "{attempts} attempts");
+        attempts = 0;
+        peer.set("number", &attempts).unwrap();
+        let updated = writer.update("number", |old: Option<u32>| {
+            attempts += 1;
+            peer.set("number", &attempts).unwrap();
+            old
+        });
+        assert_eq!(*updated.unwrap_err().kind(), ErrorKind::Contended);
+        assert!((2..20_300).contains(&attempts), "{attempts} attempts");
+    }
 
     #[test]
     fn a_snapshot_without_a_lock_does_not_see_a_removal_half_made() {

@@ -11,11 +11,6 @@ use crate::error::Result;
 use crate::segment::Until;
 use crate::spec::Access;
 
-/// The longest sleep of one who watches: whoever should wake it may have died.
-const LONGEST_SLEEP: Duration = Duration::from_millis(50);
-/// How often a read-only handle looks.
-const POLL: Duration = Duration::from_millis(5);
-
 /// Which keys are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Watched {
@@ -131,33 +126,9 @@ impl Changes<'_> {
 
     fn next_before(&mut self, deadline: Option<Instant>) -> Result<Option<Change>> {
         let segment = &self.dict.segment;
-        let me = match segment.map.access() {
-            Access::ReadWrite => Some(segment.participant("watch")?.slot()),
-            Access::ReadOnly | Access::CopyOnWrite => None,
-        };
         let limit =
             Limit::new(deadline.map_or(Until::Forever, |deadline| Until::At(deadline.max(Instant::now() + LEAST))));
-        loop {
-            if let Some(change) = self.next_there(&limit)? {
-                return Ok(Some(change));
-            }
-            let ticket = me.map(|me| segment.or_gone(segment.changes.ticket(me), "watch")).transpose()?;
-            // Again, since a writer that came before the ticket wakes nobody.
-            if let Some(change) = self.next_there(&limit)? {
-                return Ok(Some(change));
-            }
-            let left = match deadline {
-                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-                None => LONGEST_SLEEP,
-            };
-            if left.is_zero() {
-                return Ok(None);
-            }
-            match ticket {
-                Some(ticket) => segment.changes.sleep(ticket, left.min(LONGEST_SLEEP)),
-                None => std::thread::sleep(left.min(POLL)),
-            }
-        }
+        segment.wait_for_change(deadline, "watch", || self.next_there(&limit))
     }
 
     /// The next change that is there already, looked for among those of other keys until the time
@@ -197,5 +168,34 @@ impl Iterator for Changes<'_> {
 
     fn next(&mut self) -> Option<Result<Change>> {
         self.next_before(None).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::Name;
+    use crate::segment::waits::For;
+
+    #[test]
+    fn a_thread_that_watches_is_counted_in_its_slot_while_it_sleeps() {
+        let name = Name::local(format!("counted watcher {}", std::process::id())).unwrap();
+        let dict = Dict::create_new(&name, 1 << 20).unwrap();
+        let watching = Dict::open(&name).unwrap();
+        let slot = watching.segment.participant("watch").unwrap().slot();
+        let count = || dict.segment.waiting(slot, For::Change).unwrap();
+        assert_eq!(count(), 0);
+        std::thread::scope(|scope| {
+            let mut changes = watching.watch(Watched::All).unwrap();
+            let watcher = scope.spawn(move || changes.next_for(Duration::from_secs(60)));
+            while count() == 0 {
+                assert!(!watcher.is_finished());
+                std::thread::yield_now();
+            }
+            assert_eq!(count(), 1);
+            dict.set_bytes("key", b"value").unwrap();
+            assert!(matches!(watcher.join().unwrap(), Ok(Some(Change::Set { .. }))));
+        });
+        assert_eq!(count(), 0);
     }
 }

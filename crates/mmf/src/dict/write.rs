@@ -19,7 +19,7 @@ use super::ring::Ring;
 use super::shape::{at, class};
 use super::sync_mark::SYNCING;
 use crate::error::{Error, ErrorKind, Result};
-use crate::segment::{Mine, Until};
+use crate::segment::{Until, WriteLock};
 use crate::sys::fence;
 
 /// About as many stores as a key takes.
@@ -61,20 +61,18 @@ pub(super) struct Writer<'a> {
     pub(super) dict: &'a Dict,
     pub(super) heap: Heap<'a>,
     pub(super) plan: &'a mut Plan,
-    /// Somebody may wait for what was changed.
-    changed: bool,
     /// See `at::DURABLE`.
     pub(super) durable: u64,
     pub(super) limit: Limit,
-    _mine: Mine<'a, true>,
+    lock: WriteLock<'a>,
 }
 
 impl<'a> Writer<'a> {
     /// Takes the lock, and brings what a dead writer left half done to its end.
     #[inline]
     pub(super) fn lock(dict: &'a Dict, plan: &'a mut Plan, until: Until, doing: &'static str) -> Result<Writer<'a>> {
-        let mine = Writer::enter(dict, until, doing)?;
-        let mut writer = Writer::holding(mine, dict, plan);
+        let lock = Writer::enter(dict, until, doing)?;
+        let mut writer = Writer::holding(lock, dict, plan);
         // The wait may have taken all of `until`. The work has as much time again.
         writer.limit.set(dict.work());
         writer.begin()?;
@@ -89,19 +87,15 @@ impl<'a> Writer<'a> {
 
     /// Takes the lock. What follows is that it is [held](Writer::holding).
     #[inline(always)]
-    pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<Mine<'a, true>> {
-        let segment = &dict.segment;
-        segment.participant(doing)?;
-        let mine = Mine::mark(segment, doing)?;
-        segment.write_lock(until, doing)?;
-        Ok(mine)
+    pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<WriteLock<'a>> {
+        Ok(WriteLock::lock(&dict.segment, until, doing)?.0)
     }
 
     /// The holder of the lock, which it releases when it is dropped. It has no [limit](Limit) yet.
     /// Apart from [`lock`](Writer::lock) for those who would lose time by its being moved.
     #[inline(always)]
-    pub(super) fn holding(mine: Mine<'a, true>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
-        Writer { dict, heap: dict.heap(), plan, changed: false, durable: 0, limit: Limit::unset(), _mine: mine }
+    pub(super) fn holding(lock: WriteLock<'a>, dict: &'a Dict, plan: &'a mut Plan) -> Writer<'a> {
+        Writer { dict, heap: dict.heap(), plan, durable: 0, limit: Limit::unset(), lock }
     }
 
     /// Brings what a dead writer left half done to its end.
@@ -109,7 +103,8 @@ impl<'a> Writer<'a> {
     pub(super) fn begin(&mut self) -> Result<()> {
         match plan::finish(self.heap.map, self.heap.shape) {
             // The dead writer may have woken no process that waits for changes.
-            Ok(finished) => self.changed |= finished,
+            Ok(true) => self.has_changed(),
+            Ok(false) => {}
             Err(error) => self.rebuild_if_cut_off(error)?,
         }
         self.durable = self.heap.map.word(at::DURABLE)?;
@@ -124,7 +119,7 @@ impl<'a> Writer<'a> {
             return Err(error);
         }
         recover::rebuild(self.dict)?;
-        self.changed = true;
+        self.has_changed();
         Ok(())
     }
 
@@ -336,7 +331,7 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(super) fn carry_out(&mut self) -> Result<()> {
         self.plan.carry_out(self.heap.map, self.heap.shape)?;
-        self.changed = true;
+        self.has_changed();
         Ok(())
     }
 
@@ -428,9 +423,10 @@ impl<'a> Writer<'a> {
         Ok(block)
     }
 
-    /// Who waits for changes looks again once the lock is released.
-    pub(super) fn has_changed(&mut self) {
-        self.changed = true;
+    /// Has the release of the lock wake those that wait for changes.
+    #[inline]
+    pub(super) fn has_changed(&self) {
+        self.lock.segment().has_changed();
     }
 
     #[inline]
@@ -456,19 +452,5 @@ impl<'a> Writer<'a> {
         let most = self.dict.capacity() / 4;
         let reason = format!("a value of {len} bytes is too large; what surely fits is {most}");
         self.heap.map.name_it(Error::invalid("change", reason)).with_help("make it with more capacity")
-    }
-}
-
-impl Drop for Writer<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        let segment = &self.dict.segment;
-        // A forked child has no place: the lock is its parent's.
-        let Some(seat) = segment.seat() else { return };
-        // Where the page is gone, so is the lock.
-        let watched = segment.lock.unlock_write(seat).unwrap_or(false);
-        if self.changed && watched {
-            let _ = segment.changes.ring();
-        }
     }
 }

@@ -78,6 +78,15 @@ impl Until {
         }
     }
 
+    /// At least for that long, unless it is a moment or for ever.
+    pub(crate) fn at_least(self, least: Duration) -> Until {
+        match self {
+            Until::Now => Until::After(least),
+            Until::After(timeout) => Until::After(timeout.max(least)),
+            Until::At(_) | Until::Forever => self,
+        }
+    }
+
     /// Whether there is nothing left to wait for.
     pub(crate) fn is_over(self) -> bool {
         self.deadline().is_some_and(|deadline| sys::now() >= deadline)

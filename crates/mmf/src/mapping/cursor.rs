@@ -3,6 +3,7 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use super::Mapping;
+use crate::error::{ErrorKind, Result};
 
 /// A position in a [`Mapping`], to read, write and seek with as in a file.
 ///
@@ -60,11 +61,11 @@ impl Cursor<'_> {
     }
 
     /// Advances by what was done; an error is one only when nothing was.
-    fn advance(&mut self, result: crate::Result<()>, n: usize) -> io::Result<usize> {
+    fn advance(&mut self, result: Result<()>, n: usize) -> io::Result<usize> {
         let done = match result {
             Ok(()) => n,
             Err(error) => match *error.kind() {
-                crate::ErrorKind::Fault { done, .. } if done > 0 => done,
+                ErrorKind::Fault { done, .. } if done > 0 => done,
                 _ => return Err(error.into()),
             },
         };

@@ -6,8 +6,7 @@ use super::held;
 use super::lock_error::LockError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Held, Mine, Seat, Segment, Until};
-use crate::sys::guard::Fault;
+use crate::segment::{ReadLock, Segment, Until, WriteLock};
 
 /// Data without references, padding and values that are not allowed: any bytes are one, and it is only bytes.
 ///
@@ -29,102 +28,28 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// The lock for reading. Dropped, it is released.
 pub struct ReadGuard<'a> {
-    mine: Mine<'a, false>,
+    lock: ReadLock<'a>,
 }
 
 /// The lock for writing. Dropped, it is released, and others see what was changed; dropped by a panic, it leaves poison.
 pub struct WriteGuard<'a> {
-    mine: Mine<'a, true>,
+    lock: WriteLock<'a>,
 }
 
 impl<'a> ReadGuard<'a> {
     #[inline]
     pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let Some(seat) = segment.seat() else { return ReadGuard::first(segment, until) };
-        let Some(mine) = Mine::first(segment) else { return ReadGuard::one_of_many(segment, until) };
-        match segment.lock.try_read(seat) {
-            Ok(Some(held)) => ReadGuard::told(mine, held),
-            Ok(None) | Err(Fault) => ReadGuard::wait(mine, until),
-        }
-    }
-
-    /// This handle's first lock.
-    #[cold]
-    #[inline(never)]
-    fn first(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let (_, until) = segment.participant_until(until, "lock").map_err(LockError::Failed)?;
-        ReadGuard::one_of_many(segment, until)
-    }
-
-    /// This thread has other locks.
-    #[cold]
-    #[inline(never)]
-    fn one_of_many(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let mine = Mine::mark(segment, "lock").map_err(LockError::Failed)?;
-        ReadGuard::wait(mine, until)
-    }
-
-    /// Somebody is in the way, or was.
-    #[cold]
-    #[inline(never)]
-    fn wait(mine: Mine<'a, false>, until: Until) -> Result<Self, LockError<Self>> {
-        let held = mine.segment().wait_to_read(until, "lock").map_err(LockError::Failed)?;
-        ReadGuard::told(mine, held)
-    }
-
-    #[inline]
-    fn told(mine: Mine<'a, false>, held: Held) -> Result<Self, LockError<Self>> {
-        let guard = ReadGuard { mine };
+        let (lock, held) = ReadLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
+        let guard = ReadGuard { lock };
         if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
-    }
-}
-
-impl Drop for ReadGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // A forked child has no place: the lock is its parent's. Nor has who uses a lock of the user's own.
-        if let Some(seat) = self.mine.segment().seat() {
-            // Where the page is gone, so is the lock.
-            let _ = self.mine.segment().lock.unlock_read(seat);
-        } else {
-            let _ = self.mine.segment().unlock_own(false);
-        }
     }
 }
 
 impl<'a> WriteGuard<'a> {
     #[inline]
     pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let Some(seat) = segment.seat() else { return WriteGuard::first(segment, until) };
-        let Some(mine) = Mine::first(segment) else { return WriteGuard::one_of_many(segment, until) };
-        match segment.lock.try_write(seat) {
-            Ok(true) => Ok(WriteGuard { mine }),
-            Ok(false) | Err(Fault) => WriteGuard::wait(mine, until),
-        }
-    }
-
-    /// This handle's first lock.
-    #[cold]
-    #[inline(never)]
-    fn first(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let (_, until) = segment.participant_until(until, "lock").map_err(LockError::Failed)?;
-        WriteGuard::one_of_many(segment, until)
-    }
-
-    /// This thread has other locks.
-    #[cold]
-    #[inline(never)]
-    fn one_of_many(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let mine = Mine::mark(segment, "lock").map_err(LockError::Failed)?;
-        WriteGuard::wait(mine, until)
-    }
-
-    /// Somebody is in the way, or was.
-    #[cold]
-    #[inline(never)]
-    fn wait(mine: Mine<'a, true>, until: Until) -> Result<Self, LockError<Self>> {
-        let held = mine.segment().wait_to_write(until, "lock").map_err(LockError::Failed)?;
-        let guard = WriteGuard { mine };
+        let (lock, held) = WriteLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
+        let guard = WriteGuard { lock };
         if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 
@@ -132,7 +57,7 @@ impl<'a> WriteGuard<'a> {
     /// under way.
     #[inline]
     fn begin(&mut self) -> Result<()> {
-        let segment = self.mine.segment();
+        let segment = self.lock.segment();
         segment.or_gone(segment.begin_change(), "write")
     }
 
@@ -140,21 +65,12 @@ impl<'a> WriteGuard<'a> {
     #[inline]
     fn change(&mut self, change: impl FnOnce(&Segment) -> Result<()>) -> Result<()> {
         self.begin()?;
-        let segment = self.mine.segment();
+        let segment = self.lock.segment();
         let changed = change(segment);
         if changed.is_err() {
             segment.set_torn(true);
         }
         changed
-    }
-
-    /// What was changed is complete, or will never be.
-    #[inline(never)]
-    fn end(&self, seat: &Seat) -> Result<(), Fault> {
-        let segment = self.mine.segment();
-        segment.end_change()?;
-        // The exchange stands between the store of the version and the look at who sleeps.
-        if segment.lock.unlock_write(seat)? { segment.changes.ring() } else { Ok(()) }
     }
 
     /// Writes `data` at `offset`, which lengthens the contents where it passes their end; a gap reads as zeros.
@@ -165,7 +81,7 @@ impl<'a> WriteGuard<'a> {
     /// [`ErrorKind::Damaged`]; [`ErrorKind::Fault`], after which the change may be half made: that is poison once the guard
     /// is dropped, unless [`set`](Self::set) has replaced all of it.
     pub fn write_at(&mut self, offset: usize, data: &[u8]) -> Result<()> {
-        let segment = self.mine.segment();
+        let segment = self.lock.segment();
         let len = held::len(segment, "write")?;
         let Some(end) = offset.checked_add(data.len()) else {
             return Err(segment.name_it(Error::invalid("write", "the end of the range overflows")));
@@ -186,7 +102,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn set(&mut self, data: &[u8]) -> Result<()> {
-        let segment = self.mine.segment();
+        let segment = self.lock.segment();
         held::make_room(segment, data.len())?;
         self.change(|segment| {
             segment.map.write_at(PAYLOAD, data)?;
@@ -202,7 +118,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn resize(&mut self, len: usize) -> Result<()> {
-        let segment = self.mine.segment();
+        let segment = self.lock.segment();
         let now = held::len(segment, "resize")?;
         held::make_room(segment, len)?;
         self.change(|segment| {
@@ -241,7 +157,7 @@ impl<'a> WriteGuard<'a> {
     /// shorter. That is so if every process that may open it uses it through this crate and is trusted.
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8]> {
         self.begin()?;
-        let segment = self.mine.segment();
+        let segment = self.lock.segment();
         let len = held::len(segment, "write")?;
         let base = segment.map.as_mut_ptr()?.wrapping_add(PAYLOAD);
         // SAFETY: `held::len` checked that so much is mapped, for as long as the region lives, which outlives this guard; the
@@ -250,24 +166,11 @@ impl<'a> WriteGuard<'a> {
     }
 }
 
-impl Drop for WriteGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        let segment = self.mine.segment();
-        if let Some(seat) = segment.seat() {
-            // Where the page is gone, so is the lock.
-            let _ = if segment.is_changing() { self.end(seat) } else { segment.lock.unlock_write(seat).map(drop) };
-        } else {
-            let _ = segment.unlock_own(true);
-        }
-    }
-}
-
 macro_rules! reading {
     ($guard:ident) => {
         impl $guard<'_> {
             pub(super) fn segment(&self) -> &Segment {
-                self.mine.segment()
+                self.lock.segment()
             }
 
             /// How long the contents are: the length of what was written.

@@ -1,20 +1,13 @@
 //! What is done with the bytes: by those who hold the lock, and by those who only look.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::Region;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::LEAST;
 use crate::segment::layout::PAYLOAD;
+use crate::segment::retry::Attempts;
 use crate::segment::{Segment, Until};
 use crate::sys::guard::Fault;
-
-/// The longest sleep of one who waits for a change: whoever should wake it may have died.
-pub(super) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
-
-/// Looks of one who reads without a lock before it sleeps, and how long it sleeps first.
-const LOOKS: u32 = 100;
-const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
 
 /// The length of the contents, checked against what is mapped: any process can write any number there.
 #[inline]
@@ -74,16 +67,16 @@ pub(super) fn copy(segment: &Segment, bytes: &mut Vec<u8>, deadline: Option<Inst
     })
 }
 
-/// Copies the contents without a lock: again and again until no writer came between.
+/// Copies the contents without a lock: repeats the copy until no writer has changed them meanwhile.
 pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until) -> Result<()> {
     let doing = "read";
-    let (deadline, copy_deadline) = (until.deadline(), copy_deadline(until));
-    let poisoned = || Err(poisoned(segment, doing));
-    let (mut last, mut looks, mut sleep) = (None, 0, SHORTEST_SLEEP);
+    let copy_deadline = copy_deadline(until);
+    let mut attempts = Attempts::new(until);
+    let mut last = None;
     loop {
         let before = segment.or_gone(segment.version.load(), doing)?;
         if segment.or_gone(segment.lock.is_poisoned(), doing)? {
-            return poisoned();
+            return Err(poisoned(segment, doing));
         }
         if before % 2 == 0 {
             copy(segment, bytes, copy_deadline)?;
@@ -93,23 +86,14 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Until
                 return Ok(());
             }
         }
-        let left = deadline.map_or(LONGEST_SLEEP, |deadline| deadline.saturating_duration_since(Instant::now()));
-        if looks < LOOKS && !left.is_zero() {
-            looks += 1;
-            std::thread::yield_now();
-            continue;
+        // The change may be a dead writer's. This asks the system, which costs more than a pause.
+        if before % 2 == 1 && attempts.are_many() && segment.is_abandoned(before)? {
+            return Err(poisoned(segment, doing));
         }
-        // Asked of the system, so that only who waits does it: the change may be a dead writer's.
-        if before % 2 == 1 && segment.is_abandoned(before)? {
-            return poisoned();
-        }
-        if left.is_zero() {
+        if !attempts.pause(last != Some(before)) {
             return Err(segment.name_it(Error::new(ErrorKind::Contended, doing)));
         }
-        // Where writers come and go, the next look may be in between; one change may take long.
-        sleep = if last == Some(before) { (sleep * 2).min(Region::POLL) } else { SHORTEST_SLEEP };
         last = Some(before);
-        std::thread::sleep(sleep.min(left));
     }
 }
 
@@ -144,7 +128,10 @@ pub(super) fn set_len(segment: &Segment, len: usize, doing: &'static str) -> Res
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::Region;
     use crate::mapping::PIECE;
     use crate::name::Name;
 

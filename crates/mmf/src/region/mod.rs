@@ -18,8 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::PIECE;
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
-use crate::segment::waits::{For, Waits};
-use crate::segment::{Segment, Until};
+use crate::segment::{Segment, Until, notify};
 use crate::spec::Access;
 
 /// A run of bytes that processes share behind a reader-writer lock, by name or by file.
@@ -238,32 +237,16 @@ impl Region {
     ///
     /// [`ErrorKind::Timeout`]; [`ErrorKind::Full`] where too many handles take part; [`ErrorKind::Fault`].
     pub fn wait_changed(&self, since: u64, deadline: Instant) -> Result<u64> {
-        let me = match self.segment.map.access() {
-            Access::ReadWrite => Some(self.segment.participant_until(Until::At(deadline), "wait for")?.0.slot()),
-            Access::ReadOnly | Access::CopyOnWrite => None,
-        };
-        let waits = me.map(|me| Waits::new(&self.segment, me, For::Change));
-        loop {
-            let ticket = me.map(|me| self.segment.or_gone(self.segment.changes.ticket(me), "wait for")).transpose()?;
+        let changed = self.segment.wait_for_change(Some(deadline), "wait for", || {
             let version = self.version()?;
-            if version != since {
-                return Ok(version);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(self.segment.name_it(Error::new(ErrorKind::Timeout { holder: None }, "wait for")));
-            }
-            waits.as_ref().map_or(Ok(()), Waits::begin)?;
-            match ticket {
-                // Bounded, since whoever should wake us may die before it does.
-                Some(ticket) => self.segment.changes.sleep(ticket, left.min(held::LONGEST_SLEEP)),
-                None => std::thread::sleep(left.min(Region::POLL)),
-            }
-        }
+            Ok((version != since).then_some(version))
+        })?;
+        let timeout = || self.segment.name_it(Error::new(ErrorKind::Timeout { holder: None }, "wait for"));
+        changed.ok_or_else(timeout)
     }
 
     /// How often a read-only handle looks for a change.
-    pub const POLL: Duration = Duration::from_millis(5);
+    pub const POLL: Duration = notify::POLL;
 
     /// Bytes that the contents may grow to.
     #[must_use]

@@ -1,18 +1,22 @@
 //! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
 
 mod boot;
+pub(crate) mod guard;
 pub(crate) mod layout;
 mod mine;
 #[cfg(test)]
 #[cfg(loom)]
 pub(crate) mod models;
+pub(crate) mod notify;
 mod options;
 mod own_lock;
 mod participants;
+pub(crate) mod retry;
 pub(crate) mod waits;
 
 pub(crate) use boot::this_boot;
-pub(crate) use mine::Mine;
+pub(crate) use guard::{ReadLock, WriteLock};
+use mine::Mine;
 pub(crate) use options::SegmentOptions;
 pub(crate) use participants::Participant;
 
@@ -37,6 +41,9 @@ use waits::{For, Waits};
 const LOOK: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_micros(100);
 
+/// In the place of a version: the container does without, since its changes are never torn.
+const CHANGED: u64 = 2;
+
 /// A mapping with a header, a lock and participants.
 pub(crate) struct Segment {
     pub(crate) header: Header,
@@ -49,8 +56,8 @@ pub(crate) struct Segment {
     pub(crate) len: Cell<u64>,
     /// Moved by every change, odd while one is under way.
     pub(crate) version: Cell<u64>,
-    /// The version while this handle changes something, else 0. Here and not in the guard, which is returned through memory
-    /// unless it is one word.
+    /// The odd version while this handle changes something, `CHANGED` after a change without a
+    /// version, else 0. Here and not in the guard, which is one word.
     changing: AtomicU64,
     /// Whether the thread was unwinding already when the change began.
     unwinding: AtomicBool,
@@ -293,26 +300,8 @@ impl Segment {
         if self.is_ours() { self.participant.get().map(Participant::seat) } else { None }
     }
 
-    #[inline]
-    pub(crate) fn read_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        match self.seat().map(|me| self.lock.try_read(me)) {
-            Some(Ok(Some(held))) => Ok(held),
-            _ => self.wait_to_read(until, doing),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn write_lock(&self, until: Until, doing: &'static str) -> Result<Held> {
-        match self.seat().map(|me| self.lock.try_write(me)) {
-            Some(Ok(true)) => Ok(Held { poisoned: false }),
-            _ => self.wait_to_write(until, doing),
-        }
-    }
-
-    /// As `read_lock`, for those whom trying has not helped.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn wait_to_read(&self, until: Until, doing: &'static str) -> Result<Held> {
+    /// Takes the lock for reading, waiting for it, or a lock of the user's own.
+    fn wait_to_read(&self, until: Until, doing: &'static str) -> Result<Held> {
         let (participant, until) = self.participant_until(until, doing)?;
         let me = participant.seat();
         let waits = Waits::new(self, me.slot(), For::Lock);
@@ -324,10 +313,8 @@ impl Segment {
         held.map_err(|refused| self.refused(refused, until, doing))
     }
 
-    /// As `write_lock`, for those whom trying has not helped.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn wait_to_write(&self, until: Until, doing: &'static str) -> Result<Held> {
+    /// Takes the lock for writing, waiting for it, or a lock of the user's own.
+    fn wait_to_write(&self, until: Until, doing: &'static str) -> Result<Held> {
         let (participant, until) = self.participant_until(until, doing)?;
         let held = self.write_lock_as(participant, until);
         held.map_err(|refused| self.refused(refused, until, doing))
@@ -382,6 +369,12 @@ impl Segment {
         self.changing.load(Ordering::Relaxed) != 0
     }
 
+    /// The holder of the lock has changed something, completely: the release wakes waiters.
+    #[inline]
+    pub(crate) fn has_changed(&self) {
+        self.changing.store(CHANGED, Ordering::Relaxed);
+    }
+
     /// What the change left is half of it, or is whole again.
     #[inline]
     pub(crate) fn set_torn(&self, torn: bool) {
@@ -393,6 +386,9 @@ impl Segment {
     pub(crate) fn end_change(&self) -> Result<(), Fault> {
         let version = self.changing.load(Ordering::Relaxed);
         self.changing.store(0, Ordering::Relaxed);
+        if version == CHANGED {
+            return Ok(());
+        }
         let panics = std::thread::panicking() && !self.unwinding.load(Ordering::Relaxed);
         if panics || self.torn.load(Ordering::Relaxed) {
             self.torn.store(false, Ordering::Relaxed);

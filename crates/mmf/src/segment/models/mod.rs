@@ -209,11 +209,7 @@ fn lock_write(
 
 /// Gives it up as a guard does.
 fn unlock_write(segment: &Segment, me: &Seat) -> Result<(), Fault> {
-    if !segment.is_changing() {
-        return segment.lock.unlock_write(me).map(drop);
-    }
-    segment.end_change()?;
-    if segment.lock.unlock_write(me)? { segment.changes.ring() } else { Ok(()) }
+    segment.release_write(me)
 }
 
 /// Takes a read lock as a guard does.

@@ -20,63 +20,22 @@
 //! - `portable`: Rust's own atomics, for processors without assembly of ours, and for the tests to compare with.
 
 mod between;
-#[cfg(any(
-    test,
-    not(all(
-        target_pointer_width = "64",
-        any(target_arch = "x86_64", target_arch = "aarch64"),
-        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
-    ))
-))]
+#[cfg(any(test, not(trap64)))]
 mod one_by_one;
-#[cfg(any(
-    test,
-    not(any(
-        all(
-            target_pointer_width = "64",
-            any(target_arch = "x86_64", target_arch = "aarch64"),
-            any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
-        ),
-        all(target_arch = "x86", target_feature = "sse2", any(target_os = "linux", target_os = "android", windows))
-    ))
-))]
+#[cfg(any(test, not(trap)))]
 mod portable;
-#[cfg(any(
-    all(
-        target_pointer_width = "64",
-        any(target_arch = "x86_64", target_arch = "aarch64"),
-        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
-    ),
-    all(target_arch = "x86", target_feature = "sse2", any(target_os = "linux", target_os = "android", windows))
-))]
+#[cfg(trap)]
 mod trap;
 
-#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "syscalls_linux.rs")]
+#[cfg_attr(linux_like, path = "syscalls_linux.rs")]
 #[cfg_attr(target_os = "macos", path = "syscalls_macos.rs")]
 #[cfg_attr(windows, path = "syscalls_windows.rs")]
-#[cfg_attr(
-    not(any(target_os = "linux", target_os = "android", target_os = "macos", windows)),
-    path = "syscalls_none.rs"
-)]
+#[cfg_attr(not(any(linux_like, target_os = "macos", windows)), path = "syscalls_none.rs")]
 mod syscalls;
 
-#[cfg(not(any(
-    all(
-        target_pointer_width = "64",
-        any(target_arch = "x86_64", target_arch = "aarch64"),
-        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
-    ),
-    all(target_arch = "x86", target_feature = "sse2", any(target_os = "linux", target_os = "android", windows))
-)))]
+#[cfg(not(trap))]
 use portable as imp;
-#[cfg(any(
-    all(
-        target_pointer_width = "64",
-        any(target_arch = "x86_64", target_arch = "aarch64"),
-        any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd", windows)
-    ),
-    all(target_arch = "x86", target_feature = "sse2", any(target_os = "linux", target_os = "android", windows))
-))]
+#[cfg(trap)]
 use trap as imp;
 
 #[cfg(test)]
@@ -161,7 +120,7 @@ pub(crate) fn probe_system_calls() -> Result<()> {
 
 /// Whether the page of this address can be read; the page is brought in for it. A page that is gone
 /// is no signal.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
+#[cfg(any(linux_like, apple))]
 pub(crate) fn can_be_read(address: *const u8) -> bool {
     syscalls::can_be_read(address)
 }

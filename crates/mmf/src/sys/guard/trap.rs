@@ -14,13 +14,13 @@
 //! ```
 
 /// Bears the release, so that a program can hold two incompatible ones.
-#[cfg(not(any(target_vendor = "apple", all(windows, target_arch = "x86"))))]
+#[cfg(not(any(apple, all(windows, target_arch = "x86"))))]
 macro_rules! label {
     ($name:expr) => {
         concat!("mmf_0_1_guard_", $name)
     };
 }
-#[cfg(any(target_vendor = "apple", all(windows, target_arch = "x86")))]
+#[cfg(any(apple, all(windows, target_arch = "x86")))]
 macro_rules! label {
     ($name:expr) => {
         concat!("_mmf_0_1_guard_", $name)
@@ -34,13 +34,13 @@ macro_rules! entry {
     };
 }
 // A symbol of its own would let the linker move or drop what follows it: the block is one piece.
-#[cfg(target_vendor = "apple")]
+#[cfg(apple)]
 macro_rules! hide {
     ($name:expr) => {
         concat!(".private_extern ", label!($name), "\n.alt_entry ", label!($name), "\n")
     };
 }
-#[cfg(all(unix, not(target_vendor = "apple")))]
+#[cfg(all(unix, not(apple)))]
 macro_rules! hide {
     ($name:expr) => {
         concat!(".hidden ", label!($name), "\n.type ", label!($name), ", %function\n")
@@ -80,7 +80,7 @@ macro_rules! end {
         ""
     };
 }
-#[cfg(target_vendor = "apple")]
+#[cfg(apple)]
 macro_rules! begin {
     () => {
         concat!(
@@ -94,7 +94,7 @@ macro_rules! begin {
         )
     };
 }
-#[cfg(any(all(unix, not(target_vendor = "apple")), all(windows, target_arch = "x86", not(target_env = "msvc"))))]
+#[cfg(any(all(unix, not(apple)), all(windows, target_arch = "x86", not(target_env = "msvc"))))]
 macro_rules! begin {
     () => {
         concat!(entry!("begin"), ".cfi_startproc")

@@ -24,22 +24,10 @@ mod imp {
     use std::mem::MaybeUninit;
 
     /// Take a reference to what is loaded, load nothing, and never unload it.
-    #[cfg(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "macos",
-        target_os = "ios",
-        target_os = "freebsd"
-    ))]
+    #[cfg(any(linux_like, apple, bsd))]
     const FLAGS: c_int = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
     /// A reference alone does, too.
-    #[cfg(not(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "macos",
-        target_os = "ios",
-        target_os = "freebsd"
-    )))]
+    #[cfg(not(any(linux_like, apple, bsd)))]
     const FLAGS: c_int = libc::RTLD_LAZY;
 
     pub(super) fn keep_loaded() {
@@ -67,14 +55,14 @@ mod imp {
 
     /// An address in the program itself: the kernel tells where its program headers are
     /// (`getauxval(3)`).
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(linux_like)]
     fn main_program() -> Option<*const c_void> {
         // SAFETY: takes a number only.
         let headers = unsafe { libc::getauxval(libc::AT_PHDR) };
         let headers = usize::try_from(headers).ok().filter(|headers| *headers != 0)?;
         Some(std::ptr::with_exposed_provenance(headers))
     }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(linux_like))]
     fn main_program() -> Option<*const c_void> {
         None
     }

@@ -15,47 +15,41 @@ mod second_name;
 mod sweep;
 mod view;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(linux_like)]
 #[path = "wait_linux.rs"]
 mod wait;
-#[cfg(any(target_os = "macos", target_os = "ios"))]
+#[cfg(apple)]
 #[path = "wait_apple.rs"]
 mod wait;
-#[cfg(target_os = "freebsd")]
+#[cfg(bsd)]
 #[path = "wait_freebsd.rs"]
 mod wait;
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "macos",
-    target_os = "ios",
-    target_os = "freebsd"
-)))]
+#[cfg(not(any(linux_like, apple, bsd)))]
 #[path = "wait_poll.rs"]
 mod wait;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(linux_like)]
 mod extents;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(linux_like))]
 #[path = "extents_none.rs"]
 mod extents;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
+#[cfg(any(linux_like, apple))]
 mod ofd;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(linux_like))]
 mod shm;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
+#[cfg(any(linux_like, apple))]
 mod token;
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios")))]
+#[cfg(not(any(linux_like, apple)))]
 #[path = "token_none.rs"]
 mod token;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(linux_like)]
 #[path = "linux.rs"]
 mod native;
-#[cfg(any(target_os = "macos", target_os = "ios"))]
+#[cfg(apple)]
 #[path = "apple.rs"]
 mod native;
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios")))]
+#[cfg(not(any(linux_like, apple)))]
 #[path = "bsd.rs"]
 mod native;
 
@@ -98,7 +92,7 @@ macro_rules! impl_handle_traits {
 pub(crate) use impl_handle_traits;
 
 /// Memory without a name where the system has none: a file that never gets its name.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(linux_like))]
 fn unnamed_in_shared_dir() -> crate::error::Result<OwnedHandle> {
     use std::os::fd::AsFd;
     let dir = scope::ScopeDir::open(crate::name::Scope::Global, scope::Missing::Report)?;
@@ -106,7 +100,7 @@ fn unnamed_in_shared_dir() -> crate::error::Result<OwnedHandle> {
 }
 
 /// Has the system read from each page, which reports the pages that are gone.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
+#[cfg(any(linux_like, apple))]
 fn touch(address: *mut u8, len: usize) -> Result<(), Errno> {
     let mut pages = (0..len).step_by(page_size()).map(|at| address.wrapping_add(at));
     if pages.all(|page| crate::sys::guard::can_be_read(page)) { Ok(()) } else { Err(Errno::FAULT) }

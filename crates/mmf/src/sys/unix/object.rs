@@ -11,7 +11,7 @@ use rustix::io::{Errno, FdFlags};
 use super::birth::{extend, mode_of, size_to_make};
 use super::file::NameOnDisk;
 use super::live::Live;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
+#[cfg(any(linux_like, apple))]
 use super::live::WARY;
 use super::scope::Identity;
 use super::{extents, file, is_exhausted, named, native, system};
@@ -178,7 +178,7 @@ impl Object {
     ///
     /// Needs the rights that opening the file for writing needs, and the file's path or `/proc`: a
     /// process that may give these up calls it before.
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
+    #[cfg(any(linux_like, apple))]
     pub(super) fn second_description(&self) -> Result<OwnedFd> {
         // The path costs half of what `/proc` does, if it still leads to this file.
         let flags = OFlags::RDWR | WARY;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
+use super::named::check_exact;
 use super::native;
 use super::object::links;
 use super::remove::{Judged, Suspect, is_own, remove_if_dead};
@@ -93,7 +94,7 @@ fn what_it_is(dir: &ScopeDir, entry: &rustix::fs::DirEntry) -> Option<Entry> {
         return Some(Entry::Temporary(file.to_owned()));
     }
     // A text that is no name was chosen by another program.
-    let name = Name::new(dir.scope, file.strip_prefix(PREFIX)?).ok()?;
+    let name = Name::checked(dir.scope, file.strip_prefix(PREFIX)?.to_owned(), check_exact).ok()?;
     Some(Entry::Object(name, file.to_owned()))
 }
 

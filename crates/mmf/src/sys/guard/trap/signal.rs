@@ -22,9 +22,9 @@ mod chain;
 mod context;
 mod doors;
 
-#[cfg(not(target_os = "freebsd"))]
+#[cfg(not(bsd))]
 const SIGNALS: [c_int; 1] = [libc::SIGBUS];
-#[cfg(target_os = "freebsd")]
+#[cfg(bsd)]
 const SIGNALS: [c_int; 2] = [libc::SIGBUS, libc::SIGSEGV];
 
 /// How often a handler can be installed for a signal before [`arm`] gives up.
@@ -138,7 +138,7 @@ unsafe extern "C" fn handler<const GENERATION: usize>(signal: c_int, info: *mut 
 /// `SI_USER` and the like, which are not positive on Linux and above 0x10000 on the BSDs and macOS.
 fn is_fault(info: &libc::siginfo_t) -> bool {
     // A poisoned page that nobody has touched yet is told to whoever asked for it, at any instruction.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(linux_like)]
     if info.si_signo == libc::SIGBUS && info.si_code == libc::BUS_MCEERR_AO {
         return false;
     }
@@ -177,7 +177,7 @@ unsafe fn fault_address(info: &libc::siginfo_t) -> usize {
 }
 
 /// The system rounds the address of poisoned memory down to a page of whatever size, and says which.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(linux_like)]
 fn blur(info: &libc::siginfo_t) -> usize {
     // Behind the address, which is the first of the union's fields; libc does not name it. The union follows three
     // integers, where a pointer may stand.
@@ -190,7 +190,7 @@ fn blur(info: &libc::siginfo_t) -> usize {
     let shift = unsafe { shift.read() };
     1 << shift.min(40)
 }
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(linux_like))]
 fn blur(_: &libc::siginfo_t) -> usize {
     1
 }

@@ -3,7 +3,7 @@
 
 use libc::ucontext_t;
 
-#[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86_64"))]
+#[cfg(all(linux_like, target_arch = "x86_64"))]
 macro_rules! register {
     ($context:expr, pc) => {
         (*$context).uc_mcontext.gregs[libc::REG_RIP as usize]
@@ -15,7 +15,7 @@ macro_rules! register {
         (*$context).uc_mcontext.gregs[libc::REG_R9 as usize]
     };
 }
-#[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "aarch64"))]
+#[cfg(all(linux_like, target_arch = "aarch64"))]
 macro_rules! register {
     ($context:expr, pc) => {
         (*$context).uc_mcontext.pc
@@ -27,7 +27,7 @@ macro_rules! register {
         (*$context).uc_mcontext.regs[5]
     };
 }
-#[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86"))]
+#[cfg(all(linux_like, target_arch = "x86"))]
 macro_rules! register {
     ($context:expr, pc) => {
         (*$context.cast::<Front>()).gregs[14]
@@ -41,7 +41,7 @@ macro_rules! register {
 }
 /// The front of the kernel's `struct ucontext` for this processor (`asm/ucontext.h`, `asm/sigcontext.h`); for musl, libc
 /// names no registers.
-#[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86"))]
+#[cfg(all(linux_like, target_arch = "x86"))]
 #[repr(C)]
 struct Front {
     flags: u32,
@@ -73,7 +73,7 @@ macro_rules! register {
         (*(*$context).uc_mcontext).__ss.__x[5]
     };
 }
-#[cfg(all(target_os = "freebsd", target_arch = "x86_64"))]
+#[cfg(all(bsd, target_arch = "x86_64"))]
 macro_rules! register {
     ($context:expr, pc) => {
         (*$context).uc_mcontext.mc_rip
@@ -85,7 +85,7 @@ macro_rules! register {
         (*$context).uc_mcontext.mc_r9
     };
 }
-#[cfg(all(target_os = "freebsd", target_arch = "aarch64"))]
+#[cfg(all(bsd, target_arch = "aarch64"))]
 macro_rules! register {
     ($context:expr, pc) => {
         (*$context).uc_mcontext.mc_gpregs.gp_elr

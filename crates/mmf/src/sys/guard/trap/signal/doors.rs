@@ -42,13 +42,13 @@ macro_rules! jump {
 }
 
 // One symbol for all doors, so that no linker moves one of them alone.
-#[cfg(target_vendor = "apple")]
+#[cfg(apple)]
 macro_rules! hide_doors {
     () => {
         concat!(".private_extern ", label!("doors"))
     };
 }
-#[cfg(not(target_vendor = "apple"))]
+#[cfg(not(apple))]
 macro_rules! hide_doors {
     () => {
         concat!(".hidden ", label!("doors"))
