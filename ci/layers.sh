@@ -18,7 +18,7 @@ declare -A below=(
     [lock]="error sys mapping wait"
     [segment]="error name spec sys mapping wait lock"
     [region]="error name spec sys mapping lock segment"
-    [dict]="error name spec sys mapping segment"
+    [dict]="shared error name spec sys mapping segment"
 )
 
 cd crates/mmf/src
