@@ -12,8 +12,11 @@ done
 RUSTC_WRAPPER="$PWD/ci/fuzz-rustc.sh" RUSTFLAGS="$flags" CARGO_TARGET_DIR=target/fuzz \
     cargo "+$(nightly)" build --manifest-path fuzz/Cargo.toml --release --target "$target" --bins
 ran=0
-# Files of the targets are in memory: what they flush must not wait for a disk.
-export TMPDIR=/dev/shm
+# Files of the targets are in memory: what they flush must not wait for a disk. A target that is
+# interrupted or crashes leaves its directory.
+TMPDIR=$(mktemp -d /dev/shm/mmf-fuzz.XXXXXX)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 # The defaults keep 256 MiB of freed memory and 30 frames of each allocation, which costs a fifth of
 # the time.
 export ASAN_OPTIONS=handle_segv=0:handle_sigbus=0:quarantine_size_mb=8:malloc_context_size=8
