@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts rustc for `ci/fuzz.sh`: a crate that only computes checksums is compiled without coverage and
-# debug assertions. With them, most of the time of the target `dict` passes there, and finds nothing.
+# Starts rustc for `ci/fuzz.sh`. The crate that only computes checksums is compiled without coverage
+# counters and debug assertions, since the target `dict` spends much of its time in it.
 set -euo pipefail
 
 rustc=$1

@@ -89,7 +89,7 @@ impl<T: Send + 'static> Storm<T> {
                     work.iter().for_each(&once);
                     thread::yield_now();
                 }
-                // What is allocated for an input is freed before its end, or would be taken for a leak.
+                // Memory of an input that outlives the input would be taken for a leak.
                 drop(work);
                 writer.state.store(IDLE, SeqCst);
             }
