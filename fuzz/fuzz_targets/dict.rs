@@ -3,28 +3,37 @@
 
 #![no_main]
 
-use std::fs;
+mod stage;
+
+use std::cell::OnceCell;
 use std::path::Path;
-use std::sync::LazyLock;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::arbitrary::{self, Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use mmf::{Access, Dict, DictOptions, Encoding, Entries, Mapping, Watched};
 use serde::de::IgnoredAny;
-use testkit::TempDir;
+use stage::{Choice, Restored, Storm};
 
 /// Where what a dict is led by begins, and how much of it there is in the least dict; behind it lie records and buckets.
 const PAYLOAD: usize = 20 << 10;
 const LED_BY: usize = 48 << 10;
+/// How long locks are waited for: in most inputs, and in those that wait long enough to sleep and
+/// to look whether the holder lives.
+const SHORT: Duration = Duration::from_micros(150);
+const LONG: Duration = Duration::from_millis(20);
+
+/// How many steps an input may have, and how many of them that look at all entries. libFuzzer
+/// prefers inputs with many, which take long and find what a few find.
+const STEPS: usize = 40;
+const SCANS: usize = 6;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
     flushed: bool,
-    /// What another thread writes over and over meanwhile.
+    /// What another thread writes over and over meanwhile, in the inputs chosen for it.
     storm: Vec<(u32, Word)>,
     steps: Vec<Step>,
 }
@@ -66,6 +75,12 @@ enum Step {
     Repair,
 }
 
+impl Step {
+    fn is_scan(&self) -> bool {
+        matches!(self, Step::Snapshot(..) | Step::Entries | Step::Keys | Step::Check | Step::Repair)
+    }
+}
+
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Word {
     Small(u8),
@@ -89,30 +104,26 @@ impl Word {
     }
 }
 
-/// Two dicts with something of everything: one that was flushed, and one that was not.
-static WHOLE: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
-    let dir = TempDir::new();
-    [false, true].map(|flushed| {
-        let path = dir.join(format!("{flushed}"));
-        fill(&path, flushed).unwrap_or_else(|error| panic!("{error}"));
-        fs::read(path).unwrap_or_else(|error| panic!("{error}"))
-    })
-});
+/// How many keys of each sort the small dict and the large one have. Most inputs use the small one,
+/// since those that look at all entries take time in proportion.
+const KEYS: [usize; 2] = [16, 300];
 
-fn fill(path: &Path, flushed: bool) -> mmf::Result<()> {
+/// Makes a dict with something of everything, flushed before its last changes or not at all.
+fn make(path: &Path, keys: usize, flushed: bool) -> mmf::Result<()> {
     let dict = Dict::create_new(path, 1 << 20)?;
-    for n in 0..300_usize {
-        dict.set_bytes(&key(n as u8), &vec![1; n * 3])?;
+    let (third, scale) = (keys / 3, 300 / keys);
+    for n in 0..keys {
+        dict.set_bytes(&key(n as u8), &vec![1; n * 3 * scale])?;
         dict.set_bytes(&format!("more {n}"), b"little")?;
     }
     if flushed {
         dict.flush()?;
     }
-    for n in 0..100_u8 {
-        dict.set_bytes(&key(n), &vec![2; usize::from(n) * 40])?;
+    for n in 0..third {
+        dict.set_bytes(&key(n as u8), &vec![2; n * 40 * scale])?;
     }
-    for n in 100..130 {
-        dict.remove(&key(n))?;
+    for n in third..third + keys / 10 {
+        dict.remove(&key(n as u8))?;
     }
     Ok(())
 }
@@ -121,19 +132,27 @@ fn key(number: u8) -> String {
     format!("key {number}")
 }
 
-struct Open {
+/// The handles of one input, and how they are opened.
+struct Open<'a> {
+    file: &'a Restored,
+    options: DictOptions,
     dict: Option<Dict>,
     reader: Option<Dict>,
 }
 
-impl Open {
-    fn new(path: &Path) -> Open {
-        Open::with(Dict::options(), path)
+impl Open<'_> {
+    fn new(file: &Restored, timeout: Duration) -> Open<'_> {
+        let options = Dict::options().timeout(Some(timeout));
+        let mut open = Open { file, options, dict: None, reader: None };
+        open.again(&open.options.clone());
+        open
     }
 
-    fn with(options: DictOptions, path: &Path) -> Open {
-        let options = options.timeout(Some(Duration::from_millis(50)));
-        Open { dict: options.open(path).ok(), reader: options.access(Access::ReadOnly).open(path).ok() }
+    /// Opens both handles anew.
+    fn again(&mut self, options: &DictOptions) {
+        let path = self.file.path();
+        self.dict = options.open(path).ok();
+        self.reader = options.clone().access(Access::ReadOnly).open(path).ok();
     }
 
     fn each(&self) -> impl Iterator<Item = &Dict> {
@@ -146,38 +165,54 @@ fn judge(entries: Entries) {
     assert!(bytes <= 2 << 20, "{bytes} bytes of entries from a dict of 1 MiB");
 }
 
-fuzz_target!(|input: Input| {
-    let dir = TempDir::new();
-    let path = dir.join("dict");
-    fs::write(&path, &WHOLE[usize::from(input.flushed)]).unwrap_or_else(|error| panic!("{error}"));
-    let enemy = Mapping::open(&path).unwrap_or_else(|error| panic!("{error}"));
-    let mut open = Open::new(&path);
-    let over = AtomicBool::new(input.storm.is_empty());
-    thread::scope(|scope| {
-        let storm = scope.spawn(|| {
-            while !over.load(Relaxed) {
-                for (at, word) in &input.storm {
-                    let _ = enemy.write_at((*at as usize % enemy.len()) & !7, &word.value().to_le_bytes());
-                }
-                thread::yield_now();
-            }
-        });
-        let steps = std::panic::AssertUnwindSafe(|| {
-            for step in &input.steps {
-                act(step, &enemy, &path, &mut open, input.storm.is_empty());
-            }
-        });
-        let outcome = std::panic::catch_unwind(steps);
-        over.store(true, Relaxed);
-        drop(storm);
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+type Writes = (Arc<Mapping>, Vec<(u32, Word)>);
+
+thread_local! {
+    /// The small and the large dict, not flushed and flushed.
+    static FILES: [OnceCell<Restored>; 4] = const { [const { OnceCell::new() }; 4] };
+    static STORM: Storm<Writes> = Storm::new(|(peer, words): &Writes| {
+        for (at, word) in words {
+            let _ = peer.write_at((*at as usize % peer.len()) & !7, &word.value().to_le_bytes());
+        }
     });
-    drop(open);
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(bytes)) {
+        let (choice, flushed) = (Choice::of(bytes), input.flushed);
+        let large = choice.is_large();
+        FILES.with(|files| {
+            let file = &files[usize::from(large) * 2 + usize::from(flushed)];
+            let make = || Restored::new(|path| make(path, KEYS[usize::from(large)], flushed));
+            run(input, &choice, file.get_or_init(make));
+        });
+    }
 });
+
+fn run(input: Input, choice: &Choice, file: &Restored) {
+    file.restore();
+    let mut open = Open::new(file, if choice.waits() { LONG } else { SHORT });
+    let storms = choice.storms() && !input.storm.is_empty();
+    let mut scans = 0;
+    let mut steps = || {
+        for step in input.steps.iter().take(STEPS) {
+            scans += usize::from(step.is_scan());
+            if !step.is_scan() || scans <= SCANS {
+                act(step, &mut open, !storms);
+            }
+        }
+    };
+    if storms {
+        STORM.with(|storm| storm.during((Arc::clone(&file.peer), input.storm), steps));
+    } else {
+        steps();
+    }
+}
 
 /// What an operation gives is not judged, but that it comes back is; and that what was repaired is whole where nobody touches
 /// it meanwhile.
-fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open, quiet: bool) {
+fn act(step: &Step, open: &mut Open<'_>, quiet: bool) {
+    let enemy = &*open.file.peer;
     let place = |at: u32| PAYLOAD + at as usize % (enemy.len() - PAYLOAD - 8);
     let value = |len: u16| vec![3; usize::from(len)];
     match step {
@@ -201,13 +236,12 @@ fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open, quiet: bool) 
             }
         }
         Step::Truncate(len) => {
-            let file = fs::OpenOptions::new().write(true).open(path).unwrap_or_else(|error| panic!("{error}"));
-            let _ = file.set_len(u64::from(*len) % (1 << 20));
+            open.file.set_len(u64::from(*len) % (1 << 20));
         }
-        Step::Open => *open = Open::new(path),
+        Step::Open => open.again(&open.options.clone()),
         Step::OpenUpTo(kib) => {
             let most = u64::from(*kib) << 10;
-            *open = Open::with(Dict::options().max_capacity(most), path);
+            open.again(&open.options.clone().max_capacity(most));
             for dict in open.each() {
                 assert!(dict.capacity() <= most.max(Dict::MIN_CAPACITY), "opened with {} bytes", dict.capacity());
             }
@@ -298,7 +332,10 @@ fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open, quiet: bool) 
         Step::Repair => {
             // Nobody else may have it open.
             (open.dict, open.reader) = (None, None);
-            let repaired = Dict::repair(path);
+            let path = open.file.path();
+            // Beside a thread that writes to the lock all the time, every wait may take its timeout.
+            let options = if quiet { Dict::options() } else { open.options.clone() };
+            let repaired = options.repair(path);
             if let (Ok(report), true) = (repaired, quiet) {
                 // The sanitizer makes this slow.
                 let options = Dict::options().timeout(Some(Duration::from_secs(20)));
@@ -309,7 +346,7 @@ fn act(step: &Step, enemy: &Mapping, path: &Path, open: &mut Open, quiet: bool) 
                 assert!(found.is_whole(), "repaired, and then: {found:?}");
                 assert_eq!(found.entries, report.entries);
             }
-            *open = Open::new(path);
+            open.again(&open.options.clone());
         }
     }
 }

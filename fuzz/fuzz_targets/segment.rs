@@ -4,32 +4,37 @@
 #![no_main]
 
 mod limits;
+mod stage;
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::arbitrary::{self, Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use mmf::{Access, Error, ErrorKind, LockError, Mapping, ReadGuard, Region, WriteGuard};
-use testkit::TempDir;
+use mmf::{Access, Error, ErrorKind, LockError, Mapping, ReadGuard, Region, RegionOptions, WriteGuard};
+use stage::{Choice, Restored, Storm};
 
 const CAPACITY: usize = 64 << 10;
 /// Where the payload begins.
 const HEAD: usize = 20480;
 /// What operations allocate beside contents: tables of handles, errors, and a vector that grows while a stream is read.
 const SLACK: usize = 4 * CAPACITY;
-/// How long locks are waited for.
-const PATIENCE: Duration = Duration::from_millis(3);
+/// How long locks are waited for: in most inputs, and in those that wait long enough to sleep and
+/// to look whether the holder lives.
+const SHORT: Duration = Duration::from_micros(150);
+const LONG: Duration = Duration::from_millis(3);
+
+/// How many steps an input may have. libFuzzer prefers inputs with many, which take long and find
+/// what fewer find.
+const STEPS: usize = 40;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
-    /// What is written over and over by another thread meanwhile.
+    /// What another thread writes over and over meanwhile, in the inputs chosen for it.
     storm: Vec<Scribble>,
     steps: Vec<Step>,
 }
@@ -135,38 +140,39 @@ enum Inside {
     TryWrite(u8),
 }
 
-struct World {
-    dir: TempDir,
-    raw: Mapping,
+struct World<'a> {
+    file: &'a Restored,
+    timeout: Duration,
     handles: [Option<Region>; 4],
 }
 
-impl World {
-    fn path(dir: &TempDir) -> PathBuf {
-        dir.join("region")
+/// Makes a region with some contents.
+fn make(path: &std::path::Path) -> mmf::Result<()> {
+    let region = Region::create_new(path, CAPACITY as u64)?;
+    region.write()?.set(b"contents")
+}
+
+impl World<'_> {
+    fn new(file: &Restored, timeout: Duration) -> World<'_> {
+        file.restore();
+        let mut world = World { file, timeout, handles: [None, None, None, None] };
+        let first = world.options().open(file.path()).unwrap_or_else(|error| panic!("{error}"));
+        world.handles[0] = Some(first);
+        world
     }
 
-    fn new() -> World {
-        let dir = TempDir::new();
-        let options = Region::options().capacity(CAPACITY as u64).timeout(Some(PATIENCE));
-        let first = options.create_new(World::path(&dir)).unwrap_or_else(|error| panic!("{error}"));
-        first
-            .write()
-            .map_err(Error::from)
-            .and_then(|mut guard| guard.set(b"contents"))
-            .unwrap_or_else(|e| panic!("{e}"));
-        let raw = Mapping::open(World::path(&dir)).unwrap_or_else(|error| panic!("{error}"));
-        World { dir, raw, handles: [Some(first), None, None, None] }
+    fn options(&self) -> RegionOptions {
+        Region::options().timeout(Some(self.timeout))
     }
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Scribble(scribble) => scribble.apply(&self.raw),
-            Step::Size(size) => size.apply(&World::path(&self.dir)),
+            Step::Scribble(scribble) => scribble.apply(&self.file.peer),
+            Step::Size(size) => size.apply(self.file),
             Step::Open(which, reads) => {
                 let access = if *reads { Access::ReadOnly } else { Access::ReadWrite };
-                let options = Region::options().access(access).timeout(Some(PATIENCE));
-                let opened = within(step, || options.open(World::path(&self.dir)));
+                let options = self.options().access(access);
+                let opened = within(step, || options.open(self.file.path()));
                 self.handles[usize::from(which % 4)] = told(opened);
             }
             Step::Drop(which) => within(step, || self.handles[usize::from(which % 4)] = None),
@@ -237,8 +243,8 @@ impl World {
     /// What needs no lock, and what must be refused to one who has it.
     fn beside(&self, inside: &Inside) {
         match inside {
-            Inside::Scribble(scribble) => scribble.apply(&self.raw),
-            Inside::Size(size) => size.apply(&World::path(&self.dir)),
+            Inside::Scribble(scribble) => scribble.apply(&self.file.peer),
+            Inside::Size(size) => size.apply(self.file),
             Inside::Do(which, free) => self.free(*which, *free),
             Inside::TryRead(which) => {
                 if let Some(region) = &self.handles[usize::from(which % 4)] {
@@ -336,8 +342,9 @@ fn drop_in_panic(guard: WriteGuard<'_>) {
     assert!(unwound.is_err());
 }
 
+/// Up to half a millisecond.
 fn short(time: u8) -> Duration {
-    Duration::from_micros(u64::from(time) * 12)
+    Duration::from_micros(u64::from(time) * 2)
 }
 
 /// Reads into the middle of a buffer, whose ends stay as they are.
@@ -404,39 +411,48 @@ impl Value {
 }
 
 impl Size {
-    fn apply(self, path: &Path) {
+    fn apply(self, file: &Restored) {
         let len = match self {
             Size::Cut(len) => u64::from(len),
             Size::Longer(len) => (HEAD + CAPACITY) as u64 + u64::from(len),
             Size::Huge(len) => u64::from(len) << 20,
         };
-        File::options().write(true).open(path).and_then(|file| file.set_len(len)).unwrap_or_else(|e| panic!("{e}"));
+        file.set_len(len);
     }
 }
 
-fuzz_target!(|input: Input| {
-    let mut world = World::new();
-    let ended = AtomicBool::new(false);
-    let storm = Mapping::open(World::path(&world.dir)).unwrap_or_else(|error| panic!("{error}"));
-    thread::scope(|scope| {
-        let storms = || {
-            while !ended.load(SeqCst) {
-                input.storm.iter().for_each(|scribble| scribble.apply(&storm));
-                thread::yield_now();
-            }
-        };
-        let storms = (!input.storm.is_empty()).then(|| scope.spawn(storms));
-        input.steps.iter().for_each(|step| world.step(step));
-        ended.store(true, SeqCst);
-        // Its very end: what a thread still has after its work would be taken for a leak.
-        let outcome = storms.map(thread::ScopedJoinHandle::join);
-        assert!(matches!(outcome, None | Some(Ok(()))));
-    });
-    // Who comes when the hostile one is gone is kept out by nothing that it left.
-    world.handles = [None, None, None, None];
-    let late = Region::options().timeout(Some(Duration::from_secs(10))).open(World::path(&world.dir));
-    if let Some(region) = told(late) {
-        let lock = within(&"the last lock", || region.write().or_else(LockError::into_guard));
-        assert!(matches!(lock.as_ref().map_err(Error::kind), Ok(_) | Err(ErrorKind::Fault { .. })), "{:?}", lock.err());
+thread_local! {
+    static FILE: Restored = Restored::new(make);
+    static STORM: Storm<(Arc<Mapping>, Vec<Scribble>)> =
+        Storm::new(|(peer, storm): &(Arc<Mapping>, Vec<Scribble>)| storm.iter().for_each(|one| one.apply(peer)));
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(bytes)) {
+        FILE.with(|file| run(input, &Choice::of(bytes), file));
     }
 });
+
+fn run(input: Input, choice: &Choice, file: &Restored) {
+    let waits_long = choice.waits();
+    let mut world = World::new(file, if waits_long { LONG } else { SHORT });
+    let mut steps = || input.steps.iter().take(STEPS).for_each(|step| world.step(step));
+    if choice.storms() && !input.storm.is_empty() {
+        STORM.with(|storm| storm.during((Arc::clone(&file.peer), input.storm), steps));
+    } else {
+        steps();
+    }
+    // A handle that is opened once the hostile peer has ended is locked out by nothing that it left.
+    world.handles = [None, None, None, None];
+    let late = Region::options().timeout(Some(Duration::from_secs(10))).open(file.path());
+    if let Some(region) = told(late) {
+        // Without a timeout it asks about the holders at once, and so need not sleep first.
+        let first = if waits_long { None } else { Some(within(&"the last lock", || region.write_for(Duration::ZERO))) };
+        let lock = match first {
+            None | Some(Err(LockError::Failed(_))) => within(&"the last lock", || region.write()),
+            Some(lock) => lock,
+        };
+        let lock = lock.or_else(LockError::into_guard);
+        assert!(matches!(lock.as_ref().map_err(Error::kind), Ok(_) | Err(ErrorKind::Fault { .. })), "{:?}", lock.err());
+    }
+}

@@ -282,6 +282,58 @@ class TestDict < MmfTestCase
     end
   end
 
+  def test_a_larger_capacity_than_the_most_is_refused
+    dict = dict()
+    dict[:a] = 1
+    error = assert_raise(MismatchError) { Dict.open(name: unique, max_capacity: 2 << 20) }
+    assert_match(/#{unique}.*#{dict.capacity} bytes.*raise `max_capacity`/, error.message)
+    assert_raise(MismatchError) { Dict.open(name: unique, max_capacity: 2 << 20, access: :read_only) }
+    assert_raise(MismatchError) { Dict.open_or_create(name: unique, capacity: 1 << 20, max_capacity: 2 << 20) }
+    error = assert_raise(InvalidArgumentError) { Dict.create(file: path, capacity: 4 << 20, max_capacity: 2 << 20) }
+    assert_match(/raise `max_capacity`/, error.message)
+    assert_false(File.exist?(path))
+    [dict.capacity, nil].each do |most|
+      Dict.open(name: unique, max_capacity: most) { |other| assert_equal(1, other[:a]) }
+    end
+    # A handle that a forked child opens keeps to the options.
+    other = Dict.open(name: unique, max_capacity: dict.capacity, capacity: 1 << 20)
+    pid = fork { exit!(other[:a] == 1) }
+    assert_predicate(Process.wait2(pid).last, :success?)
+  end
+
+  def test_the_timeout_and_the_work_time_of_a_handle_limit_long_scans
+    dict = Dict.create(name: unique, capacity: 1 << 30, timeout: 60)
+    assert_equal([60, 0.05], [dict.timeout, dict.work_time])
+    count = 0
+    cpu = -> { Process.clock_gettime(Process::CLOCK_PROCESS_CPUTIME_ID) }
+    loop do
+      100_000.times { dict[(count += 1).to_s] = nil }
+      began = cpu.call
+      dict.keys
+      # Listing them takes several times the 50 ms that a call has at least.
+      break if cpu.call - began >= 0.3
+    end
+    too_slow = -> { assert_raise(Mmf::TimeoutError) { dict.keys } }
+    dict.timeout = 0
+    too_slow.call
+    dict.timeout = 60
+    assert_equal(count, dict.keys.size)
+    pid = fork { exit!(dict.keys.size == count) }
+    assert_predicate(Process.wait2(pid).last, :success?)
+    dict.timeout = 0
+    too_slow.call
+    dict.work_time = 60
+    assert_equal([60, count], [dict.work_time, dict.keys.size])
+    dict.work_time = 0.01
+    too_slow.call
+    dict.timeout = nil
+    assert_equal(count, dict.keys.size)
+    dict.timeout = 0.01
+    dict.work_time = nil
+    assert_equal([nil, count], [dict.work_time, dict.keys.size])
+    Dict.open(name: unique, timeout: 0.01, work_time: 60) { |other| assert_equal(count, other.keys.size) }
+  end
+
   def test_the_end
     dict = dict()
     assert_match(/\A#<Mmf::Dict name:#{unique} size=0 capacity=\d+>\z/, dict.inspect)

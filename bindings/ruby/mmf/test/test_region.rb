@@ -186,6 +186,22 @@ class TestRegion < MmfTestCase
     assert_raise(NotFoundError) { Region.open(name: unique) }
   end
 
+  def test_a_larger_capacity_than_the_most_is_refused
+    region = region()
+    region.write("hello")
+    most = region.capacity
+    error = assert_raise(MismatchError) { Region.open(name: unique, max_capacity: most - 1) }
+    assert_match(/#{unique}.*#{most} bytes.*raise `max_capacity`/, error.message)
+    assert_raise(MismatchError) { Region.open_or_create(name: unique, capacity: 1, max_capacity: most - 1) }
+    error = assert_raise(InvalidArgumentError) { Region.create(file: path, capacity: 10, max_capacity: 9) }
+    assert_match(/raise `max_capacity`/, error.message)
+    Region.open(name: unique, max_capacity: most) do |other|
+      assert_equal("hello", other.read)
+      pid = fork { exit!(other.read == "hello") }
+      assert_predicate(Process.wait2(pid).last, :success?)
+    end
+  end
+
   def test_what_is_no_region_is_told
     Mapping.create(name: unique, size: 4096) { assert_raise(NotASegmentError) { Region.open(name: unique) } }
     assert_raise(InvalidArgumentError) { Region.create(name: unique) }

@@ -201,6 +201,26 @@ mod tests {
     }
 
     #[test]
+    fn the_work_time_of_a_handle_can_be_changed() {
+        let mut dict = dict("change of work time", 0);
+        let works_for = |dict: &Dict| match dict.work() {
+            Until::After(time) => Some(time),
+            _ => None,
+        };
+        dict.timeout = Some(Duration::from_millis(1));
+        assert_eq!((dict.work_time(), works_for(&dict)), (LEAST, Some(LEAST)));
+        dict.set_work_time(Duration::from_secs(5));
+        assert_eq!(works_for(&dict), Some(Duration::from_secs(5)));
+        dict.set_work_time(Duration::ZERO);
+        assert_eq!(works_for(&dict), Some(LEAST));
+        // Longer than an `u64` counts nanoseconds.
+        dict.set_work_time(Duration::MAX);
+        assert!(works_for(&dict).is_some_and(|time| time > Duration::from_secs(500 << 25)));
+        assert_eq!(dict.len().unwrap(), 0);
+        assert_eq!(dict.keys().unwrap().len(), 0);
+    }
+
+    #[test]
     fn a_sweep_whose_time_is_over_is_continued_by_the_next() {
         let dict = dict("sweep", 2000);
         let map = &dict.segment.map;

@@ -44,7 +44,7 @@ pub use transaction::{Snapshot, Transaction};
 pub use value::Encoding;
 pub use watch::{Change, Changes, Watched};
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -52,6 +52,7 @@ use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
 use crate::segment::{Segment, Until};
 use heap::Heap;
+use limit::LEAST;
 use plan::Plan;
 use read::{Found, NoValue, Sink};
 use record::KEY_MAX;
@@ -97,8 +98,9 @@ pub struct Dict {
     /// words have gone back.
     seen: AtomicU64,
     timeout: Option<Duration>,
-    /// How long a call works at least, however short the timeout is.
-    work_time: Duration,
+    /// Nanoseconds that a call works at least, however short the timeout is. Handles are shared
+    /// between threads, so a change of it is atomic.
+    work_time: AtomicU64,
 }
 
 impl Dict {
@@ -161,7 +163,7 @@ impl Dict {
         };
         let mut seed = [0; 8];
         seed.copy_from_slice(&segment.header.id[..8]);
-        let seen = AtomicU64::new(0);
+        let (seen, work_time) = (AtomicU64::new(0), AtomicU64::new(nanos(work_time)));
         Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), old: 0, seen, timeout, work_time })
     }
 
@@ -178,7 +180,7 @@ impl Dict {
     /// Until when a call works that has its lock, or needs none.
     #[inline]
     fn work(&self) -> Until {
-        self.timeout.map_or(Until::Forever, |timeout| Until::After(timeout.max(self.work_time)))
+        self.timeout.map_or(Until::Forever, |timeout| Until::After(timeout.max(self.work_time())))
     }
 
     #[inline]
@@ -212,6 +214,35 @@ impl Dict {
             Some(found) => Ok(found),
             None => self.heap().get(hash, key.as_bytes(), sink, until, self.work()),
         }
+    }
+
+    /// Returns how long a call of this handle may work at least, whatever its timeout is.
+    #[must_use]
+    #[inline]
+    pub fn work_time(&self) -> Duration {
+        // No memory is published through it.
+        Duration::from_nanos(self.work_time.load(Relaxed))
+    }
+
+    /// Changes how long a call of this handle may work at least, as
+    /// [`DictOptions::work_time`] chose it when the handle was opened. Calls that begin later keep
+    /// to it; a call that runs in another thread may or may not. Less than 50 ms becomes 50 ms, and
+    /// more than 584 years becomes 584 years.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use mmf::{Dict, Name};
+    ///
+    /// let dict = Dict::create_new(Name::local(format!("long-work-{}", std::process::id()))?, 1 << 20)?;
+    /// dict.set_work_time(Duration::from_secs(60));
+    /// assert_eq!(dict.work_time(), Duration::from_secs(60));
+    /// # Ok::<(), mmf::Error>(())
+    /// ```
+    pub fn set_work_time(&self, time: Duration) {
+        self.work_time.store(nanos(time.max(LEAST)), Relaxed);
     }
 
     /// What it was opened by.
@@ -332,4 +363,9 @@ impl Dict {
         }
         self.writer(&mut Plan::new(), "flush")?.flush()
     }
+}
+
+/// The nanoseconds of a time, or 584 years if it is longer.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

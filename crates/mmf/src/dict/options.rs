@@ -94,7 +94,7 @@ impl DictOptions {
     ///
     /// For a program that has to notice something else while it waits for a lock, as the runtimes
     /// of many languages have: it gives a short timeout and calls again after each
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). [`Dict::set_work_time`] changes it later.
     ///
     /// # Examples
     ///

@@ -19,13 +19,17 @@ module Mmf
   # Arrays and Hashes of such. Binary Strings stay binary; all others are kept, and come back, in UTF-8. Anything else
   # raises. What comes back is a copy: `dict.list << 1` changes nothing, `dict.update(:list) { |list| list << 1 }` does.
   #
-  # Options beside `name:`, `global:`, `exact:` or `file:` are those of Region.
+  # Options beside `name:`, `global:`, `exact:` or `file:` are those of Region, and
+  # - `work_time:` (0.05) seconds that a call may work at least, once it has its lock or needs none;
+  #   nil is for ever. A longer `timeout:` counts in its place. The default timeout of 10 seconds
+  #   therefore lets #to_h copy for 10 seconds, and a program that waits only briefly for locks
+  #   gives both: `timeout: 0.01, work_time: 5`
   class Dict
     extend Opening
     include Enumerable
 
     # @api private
-    OPTIONS = %i[capacity access permissions timeout].freeze
+    OPTIONS = %i[capacity max_capacity access permissions allow_other_owners timeout work_time].freeze
     MISSING = Object.new.freeze
     private_constant :OPTIONS, :MISSING
     private_class_method :new, :native_open
@@ -121,7 +125,16 @@ module Mmf
     end
 
     # @!attribute timeout
-    #   @return [Float, nil] seconds that a lock is waited for, and that reading is tried beside writers; nil is for ever
+    #   Seconds that a lock is waited for, that reading is tried beside writers, and then that the
+    #   call may work (see #work_time); nil is for ever. The `timeout:` of a single call limits
+    #   its wait alone.
+    #   @return [Float, nil]
+
+    # @!attribute work_time
+    #   Seconds that a call may work at least, once it has its lock or needs none: copying all
+    #   entries, looking for space. A longer #timeout counts in its place; less than 0.05 counts as
+    #   0.05; nil is for ever. A call that works for longer raises TimeoutError.
+    #   @return [Float, nil]
 
     # @!method size
     #   @return [Integer] how many keys there are

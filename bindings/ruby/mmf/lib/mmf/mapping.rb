@@ -16,7 +16,10 @@ module Mmf
   # - `permissions:` `:user`, `:everyone`, a mode such as 0o640, or SDDL text on Windows
   # - `part:` a Range of bytes, to map only these
   # - `large_pages:` `:never`, `:prefer`, `:require`
-  # - `prefault:`, `inheritable:`, `allow_other_owners:` true or false
+  # - `prefault:`, `inheritable:` true or false
+  # - `allow_other_owners:` true opens named memory of any user; false (the default) only that of
+  #   this user and of the system, and raises ForeignOwnerError for the rest. Of files,
+  #   `open_or_create` alone refuses those of other users
   # - `base_address:` where its first byte shall be
   class Mapping
     extend Opening

@@ -11,15 +11,17 @@ module Mmf
   #
   # Options beside `name:`, `global:`, `exact:` or `file:` are
   # - `capacity:` bytes that what is made may grow to; the least of what is opened
+  # - `max_capacity:` bytes; refuses to open or create an object of a larger capacity, which bounds
+  #   the memory that it can take. The process that made the object chose its capacity: give this
+  #   option where that process is not trusted
   # - `access:` `:read_write` or `:read_only`
-  # - `permissions:` as for Mapping
-  # - `timeout:` (10.0) seconds that a lock is waited for; nil is for ever. A call of a Dict may then
-  #   work for as long again as it was opened with
+  # - `permissions:` and `allow_other_owners:` as for Mapping
+  # - `timeout:` (10.0) seconds that a lock is waited for; nil is for ever
   class Region
     extend Opening
 
     # @api private
-    OPTIONS = %i[capacity access permissions timeout].freeze
+    OPTIONS = %i[capacity max_capacity access permissions allow_other_owners timeout].freeze
     private_constant :OPTIONS
     private_class_method :new, :native_open
     private :native_lock, :native_read, :native_wait, :native_status

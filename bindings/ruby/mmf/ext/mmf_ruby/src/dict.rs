@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
-use magnus::error::{ErrorType, Tag};
-use magnus::r_hash::ForEach;
 use magnus::rb_sys::AsRawValue;
 use magnus::{
     Error, RArray, RHash, RModule, RString, RTypedData, Ruby, TryConvert, Value, function, method, prelude::*,
@@ -22,10 +20,13 @@ use crate::attribute::Calls;
 use crate::changes::RubyChanges;
 use crate::key::Key;
 use crate::options::{Deadline, How, Options, Patience};
-use crate::{attribute, changes, error, value};
+use crate::{attribute, changes, error, transaction, value};
 
 /// How long the handle waits at a time: also with Ruby's lock, which is why it is short.
 const SLICE: Duration = Duration::from_millis(2);
+
+/// How long a call may work at least unless `work_time:` says otherwise, as in Rust.
+const WORK_TIME: Patience = Patience(Some(0.05));
 
 /// The most memory that a dict keeps for its next value.
 const SPARE: usize = 1 << 16;
@@ -36,7 +37,10 @@ pub(crate) struct RubyDict {
     open: RefCell<Option<Arc<Dict>>>,
     source: Source,
     access: Access,
+    /// How a forked child opens its own handle.
+    options: DictOptions,
     timeout: Cell<Patience>,
+    work_time: Cell<Patience>,
     /// Memory for the next value, to be taken by who uses it.
     spare: Cell<Vec<u8>>,
     pub(crate) calls: Calls,
@@ -68,9 +72,17 @@ impl RubyDict {
         let options = Options(options);
         let access = options.access(ruby)?;
         let timeout = options.timeout(ruby)?;
-        let mut wanted = Self::options(access, timeout);
+        let work_time = options.seconds(ruby, "work_time", WORK_TIME)?;
+        let mut wanted = Dict::options()
+            .access(access)
+            .allow_other_owners(options.get(ruby, "allow_other_owners")?.unwrap_or(false))
+            .timeout(Some(SLICE))
+            .work_time(longest(timeout, work_time));
         if let Some(capacity) = options.get(ruby, "capacity")? {
             wanted = wanted.capacity(capacity);
+        }
+        if let Some(most) = options.get(ruby, "max_capacity")? {
+            wanted = wanted.max_capacity(most);
         }
         if let Some(permissions) = options.permissions(ruby)? {
             wanted = wanted.permissions(permissions);
@@ -101,16 +113,12 @@ impl RubyDict {
             open: RefCell::new(Some(Arc::new(dict))),
             source,
             access,
+            options: wanted,
             timeout: Cell::new(timeout),
+            work_time: Cell::new(work_time),
             spare: Cell::new(Vec::new()),
             calls: Calls::default(),
         })
-    }
-
-    /// Locks are waited for in slices; what a call does besides may take as long as the whole
-    /// timeout.
-    fn options(access: Access, timeout: Patience) -> DictOptions {
-        Dict::options().access(access).timeout(Some(SLICE)).work_time(timeout.time().unwrap_or(Duration::MAX))
     }
 
     /// The handle; in a forked child one of its own, since it cannot use its parent's.
@@ -120,8 +128,9 @@ impl RubyDict {
             Ok(dict) if !dict.is_forked() => Ok(dict),
             Ok(dict) => {
                 drop(dict);
-                let dict = Self::options(self.access, self.timeout.get()).open(&self.source);
-                *self.open.borrow_mut() = Some(Arc::new(dict.map_err(|error| error::raise(ruby, error))?));
+                let dict = self.options.open(&self.source).map_err(|error| error::raise(ruby, error))?;
+                *self.open.borrow_mut() = Some(Arc::new(dict));
+                self.apply_work_time();
                 self.current(ruby)
             }
             Err(_) => Err(error::new(ruby, "ClosedError", "closed dict")),
@@ -129,7 +138,7 @@ impl RubyDict {
     }
 
     /// The handle, for who gives Ruby's lock away meanwhile.
-    fn get(&self, ruby: &Ruby) -> Result<Arc<Dict>, Error> {
+    pub(crate) fn get(&self, ruby: &Ruby) -> Result<Arc<Dict>, Error> {
         self.current(ruby).map(|dict| Arc::clone(&dict))
     }
 
@@ -262,6 +271,23 @@ impl RubyDict {
 
     fn set_timeout(&self, patience: Patience) {
         self.timeout.set(patience);
+        self.apply_work_time();
+    }
+
+    fn work_time(&self) -> Option<f64> {
+        self.work_time.get().0
+    }
+
+    fn set_work_time(&self, patience: Patience) {
+        self.work_time.set(patience);
+        self.apply_work_time();
+    }
+
+    /// Passes the longer of both times on to the handle: its own timeout is only a slice.
+    fn apply_work_time(&self) {
+        if let Some(dict) = &*self.open.borrow() {
+            dict.set_work_time(longest(self.timeout.get(), self.work_time.get()));
+        }
     }
 
     /// Pairs of keys and values.
@@ -290,58 +316,6 @@ impl RubyDict {
 
     pub(crate) fn is_read_only(&self) -> bool {
         self.access == Access::ReadOnly
-    }
-
-    /// `native_transaction(timeout, changes) { }`: the block fills `changes`, with keys that have their new value as
-    /// `Dict.encode` gives it, or nil to be removed. They are made if it ends, also by `break` and `return`; not if it ends by
-    /// an exception or `throw`.
-    fn transaction(ruby: &Ruby, this: &Self, deadline: Deadline, changes: RHash) -> Result<Value, Error> {
-        let dict = this.get(ruby)?;
-        let process = std::process::id();
-        let mut outcome = None;
-        let done = mmf_gvl::wait(ruby, |cancel| {
-            loop {
-                let result = dict.transaction(|transaction| {
-                    // SAFETY: this is the body of `wait`, and the only call in it.
-                    let (result, steps) = unsafe { mmf_gvl::locked(ruby, |ruby| block(ruby, process, changes)) };
-                    outcome = Some(result);
-                    let Some(steps) = steps else {
-                        transaction.abort();
-                        return Ok(());
-                    };
-                    for (key, value) in steps {
-                        match value {
-                            Some(bytes) => transaction.set_encoded(&key, Encoding::MessagePack, &bytes)?,
-                            None => drop(transaction.remove(&key)?),
-                        }
-                    }
-                    Ok(())
-                });
-                match &result {
-                    Err(error) if outcome.is_none() && is_taken(error) && !deadline.is_over() => {}
-                    _ => return Some(result),
-                }
-                if cancel.load(Ordering::Relaxed) {
-                    return None;
-                }
-            }
-        })?;
-        done.map_err(|error| error::raise(ruby, error))?;
-        outcome.unwrap_or_else(|| Ok(ruby.qnil().as_value()))
-    }
-
-    /// `native_snapshot(timeout) { }`
-    fn snapshot(ruby: &Ruby, this: &Self, patience: Patience) -> Result<Value, Error> {
-        let dict = this.get(ruby)?;
-        let mut outcome = None;
-        attempt(ruby, &dict, patience.deadline(), |dict| {
-            dict.snapshot(|_| {
-                // SAFETY: this is the body of the `wait` in `attempt`, and the only call in it.
-                outcome = Some(unsafe { mmf_gvl::locked(ruby, |ruby| ruby.yield_values::<(), Value>(())) });
-                Ok(())
-            })
-        })?;
-        outcome.unwrap_or_else(|| Ok(ruby.qnil().as_value()))
     }
 
     /// `native_watch(key, prefix)`: one of them or neither.
@@ -380,31 +354,9 @@ impl RubyDict {
     }
 }
 
-type Steps = Vec<(String, Option<Vec<u8>>)>;
-
-/// What the block gave, and what is to be changed then.
-fn block(ruby: &Ruby, process: u32, changes: RHash) -> (Result<Value, Error>, Option<Steps>) {
-    let result = ruby.yield_values::<(), Value>(());
-    let is_kept = match &result {
-        Ok(_) => true,
-        Err(error) => matches!(error.error_type(), ErrorType::Jump(Tag::Break | Tag::Return)),
-    };
-    if !is_kept {
-        return (result, None);
-    }
-    if std::process::id() != process {
-        let text = "a forked child has left its parent's transaction";
-        return (Err(error::new(ruby, "InvalidArgumentError", text)), None);
-    }
-    let mut steps = Vec::new();
-    let collected = changes.foreach(|key: String, value: Option<RString>| {
-        steps.push((key, value.map(crate::bytes)));
-        Ok(ForEach::Continue)
-    });
-    match collected {
-        Ok(()) => (result, Some(steps)),
-        Err(error) => (Err(error), None),
-    }
+/// Returns the longer of two times; the longest that there is for one without an end.
+fn longest(one: Patience, other: Patience) -> Duration {
+    one.time().zip(other.time()).map_or(Duration::MAX, |(one, other)| one.max(other))
 }
 
 fn decode(ruby: &Ruby, encoding: Encoding, bytes: &[u8]) -> Result<Value, Error> {
@@ -415,12 +367,12 @@ fn decode(ruby: &Ruby, encoding: Encoding, bytes: &[u8]) -> Result<Value, Error>
 }
 
 /// Whether it is worth another try.
-fn is_taken(error: &mmf::Error) -> bool {
+pub(crate) fn is_taken(error: &mmf::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Timeout { .. } | ErrorKind::Contended)
 }
 
 /// Does what may have to wait.
-fn attempt<R>(
+pub(crate) fn attempt<R>(
     ruby: &Ruby,
     dict: &Dict,
     deadline: Deadline,
@@ -481,11 +433,11 @@ pub(crate) fn define(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     class.define_method("version", method!(RubyDict::version, 1))?;
     class.define_method("keys", method!(RubyDict::keys, 0))?;
     class.define_method("native_entries", method!(RubyDict::entries, 0))?;
-    class.define_method("native_transaction", method!(RubyDict::transaction, 2))?;
-    class.define_method("native_snapshot", method!(RubyDict::snapshot, 1))?;
     class.define_method("native_watch", method!(RubyDict::watch, 2))?;
     class.define_method("timeout", method!(RubyDict::timeout, 0))?;
     class.define_method("timeout=", method!(RubyDict::set_timeout, 1))?;
+    class.define_method("work_time", method!(RubyDict::work_time, 0))?;
+    class.define_method("work_time=", method!(RubyDict::set_work_time, 1))?;
     class.define_method("size", method!(RubyDict::size, 0))?;
     class.define_method("capacity", method!(RubyDict::capacity, 0))?;
     class.define_method("source", method!(RubyDict::source, 0))?;
@@ -493,5 +445,6 @@ pub(crate) fn define(ruby: &Ruby, module: RModule) -> Result<(), Error> {
     class.define_method("close", method!(RubyDict::close, 0))?;
     class.define_method("closed?", method!(RubyDict::is_closed, 0))?;
     attribute::define(class)?;
+    transaction::define(class)?;
     changes::define(ruby, class)
 }

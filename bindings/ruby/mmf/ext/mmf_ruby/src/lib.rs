@@ -11,6 +11,7 @@ mod key;
 mod mapping;
 mod options;
 mod region;
+mod transaction;
 mod value;
 
 use magnus::{Error, RModule, RString, Ruby, prelude::*};

@@ -85,7 +85,12 @@ impl Options {
 
     /// `timeout:`, which may be nil.
     pub(crate) fn timeout(self, ruby: &Ruby) -> Result<Patience, Error> {
-        self.0.get(ruby.to_symbol("timeout")).map_or(Ok(Patience::DEFAULT), Patience::try_convert)
+        self.seconds(ruby, "timeout", Patience::DEFAULT)
+    }
+
+    /// A number of seconds, or nil; the default if it is not given.
+    pub(crate) fn seconds(self, ruby: &Ruby, name: &str, default: Patience) -> Result<Patience, Error> {
+        self.0.get(ruby.to_symbol(name)).map_or(Ok(default), Patience::try_convert)
     }
 
     fn word(self, ruby: &Ruby, option: &str) -> Result<Option<String>, Error> {

@@ -18,6 +18,8 @@ pub(crate) struct RubyRegion {
     open: RefCell<Option<Handle>>,
     source: Source,
     access: Access,
+    /// How a forked child opens its own handle.
+    options: RegionOptions,
 }
 
 /// A handle, and the process that it is good for.
@@ -36,9 +38,14 @@ impl RubyRegion {
     fn open(ruby: &Ruby, how: How, options: RHash) -> Result<RubyRegion, Error> {
         let options = Options(options);
         let access = options.access(ruby)?;
-        let mut wanted = Region::options().access(access);
+        let mut wanted = Region::options()
+            .access(access)
+            .allow_other_owners(options.get(ruby, "allow_other_owners")?.unwrap_or(false));
         if let Some(capacity) = options.get(ruby, "capacity")? {
             wanted = wanted.capacity(capacity);
+        }
+        if let Some(most) = options.get(ruby, "max_capacity")? {
+            wanted = wanted.max_capacity(most);
         }
         if let Some(permissions) = options.permissions(ruby)? {
             wanted = wanted.permissions(permissions);
@@ -54,7 +61,7 @@ impl RubyRegion {
             })
         })?;
         let region = region.map_err(|error| error::raise(ruby, error))?;
-        Ok(RubyRegion { open: RefCell::new(Some(Handle::new(region))), source, access })
+        Ok(RubyRegion { open: RefCell::new(Some(Handle::new(region))), source, access, options: wanted })
     }
 
     /// The handle; in a forked child one of its own, since it cannot use its parent's.
@@ -62,8 +69,7 @@ impl RubyRegion {
         let mut open = self.open.borrow_mut();
         let Some(handle) = &mut *open else { return Err(error::new(ruby, "ClosedError", "closed region")) };
         if handle.process != std::process::id() {
-            let options: RegionOptions = Region::options().access(self.access);
-            *handle = Handle::new(options.open(&self.source).map_err(|error| error::raise(ruby, error))?);
+            *handle = Handle::new(self.options.open(&self.source).map_err(|error| error::raise(ruby, error))?);
         }
         Ok(Arc::clone(&handle.region))
     }
