@@ -114,6 +114,11 @@ pub(super) fn word_zeroed_by_forks() -> Option<&'static AtomicU32> {
     None
 }
 
+/// Returns `false`: `/dev/urandom` is read in its place.
+pub(super) fn random(_bytes: &mut [u8]) -> bool {
+    false
+}
+
 /// `fsync` leaves the data in the drive; this does not (`fcntl(2)`, `F_FULLFSYNC`).
 pub(super) fn sync(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fcntl_fullfsync(fd)

@@ -128,12 +128,15 @@ pub(super) fn position_after(entry: &DirEntry) -> i64 {
 /// Exact names are files in the shared directory ([`shm_open(3)`]); ours appear there complete.
 ///
 /// [`shm_open(3)`]: https://man7.org/linux/man-pages/man3/shm_open.3.html
-pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<OwnedFd> {
+///
+/// Returns the length as well.
+pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<(OwnedFd, u64)> {
     let dir = ScopeDir::open(Scope::Exact, Missing::Report)?;
     let mut newborn = Newborn::in_dir(dir.fd.as_fd())?;
-    newborn.shape(size_to_make(spec)?, spec)?;
+    let size = size_to_make(spec)?;
+    newborn.shape(size, spec)?;
     newborn.publish(file.as_ref()).map_err(|errno| Error::system("create", errno.into()))?;
-    Ok(newborn.into_fd())
+    Ok((newborn.into_fd(), size))
 }
 
 pub(super) fn open_exact(file: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -243,6 +246,15 @@ pub(super) fn anonymous() -> Result<OwnedFd> {
 
 pub(super) fn seal(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fcntl_add_seals(fd, SealFlags::SHRINK)
+}
+
+/// Fills the bytes with random ones without a descriptor ([`getrandom(2)`]); `false` where the system
+/// cannot: a kernel before 3.17, or one that has gathered too little randomness yet.
+///
+/// [`getrandom(2)`]: https://man7.org/linux/man-pages/man2/getrandom.2.html
+pub(super) fn random(bytes: &mut [u8]) -> bool {
+    let len = bytes.len();
+    rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::NONBLOCK) == Ok(len)
 }
 
 /// What was written is on the disk.
