@@ -93,6 +93,7 @@ impl Writer<'_> {
         if self.is_clean() && !stands {
             return Ok(());
         }
+        map.rearm();
         let version = self.version()?;
         self.check_seen(version)?;
         // All of it, also what others have made it longer by.

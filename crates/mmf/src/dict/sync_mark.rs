@@ -54,11 +54,12 @@ pub(super) const SYNCING: u64 = 8;
 const WORDS: usize = (at::PAIRS - at::COMMIT) / 8;
 
 /// Syncs a range of a dict's file. If the sync fails, the mark stands, beside what `durable` gives
-/// for DURABLE, and each word is what it was before. The caller holds the lock.
+/// for DURABLE, and each word is what it was before. The caller holds the lock; a flush has asked
+/// for the signal handler.
 pub(super) fn sync_or_mark(map: &Mapping, range: impl RangeBounds<usize>, durable: u64) -> Result<()> {
     let mut words = [0; WORDS];
     map.read_words(at::COMMIT, &mut words)?;
-    let synced = map.sync(range);
+    let synced = map.sync_armed(range);
     if synced.is_err() {
         // The sync's error tells more than one of these.
         let _ = map.put_words(at::COMMIT, &words);
