@@ -32,6 +32,32 @@ pub(super) const UNSURE: u64 = 4;
 /// Records freed in one plan.
 const BATCH: usize = 64;
 
+/// The records that a plan frees.
+struct Batch {
+    records: Vec<usize>,
+    /// A bit for each hash of a record in it, so that few of them have to be searched for.
+    hashes: [u64; 16],
+}
+
+impl Batch {
+    fn new() -> Batch {
+        Batch { records: Vec::with_capacity(BATCH), hashes: [0; 16] }
+    }
+
+    /// Adds a record; `false` where it is in it.
+    fn add(&mut self, at: usize) -> bool {
+        // Records that follow each other are at least 48 bytes apart.
+        let hash = at / 32;
+        let (word, bit) = (&mut self.hashes[hash / 64 % 16], 1 << (hash % 64));
+        if *word & bit != 0 && self.records.contains(&at) {
+            return false;
+        }
+        *word |= bit;
+        self.records.push(at);
+        true
+    }
+}
+
 /// How long a flush frees records at the least, however short the handle's timeout is.
 const FREES: Duration = Duration::from_millis(100);
 
@@ -93,6 +119,7 @@ impl Writer<'_> {
         if self.is_clean() && !stands {
             return Ok(());
         }
+        map.rearm();
         let version = self.version()?;
         self.check_seen(version)?;
         // All of it, also what others have made it longer by.
@@ -142,13 +169,13 @@ impl Writer<'_> {
         let mut left = self.heap.map.len() / 48;
         loop {
             self.plan.clear();
-            let mut freed = Vec::with_capacity(BATCH);
+            let mut freed = Batch::new();
             let mut bytes = self.heap.map.word(at::PENDING_BYTES)?;
             let mut block = self.heap.map.word(list)?;
-            while block != 0 && freed.len() < BATCH {
+            while block != 0 && freed.records.len() < BATCH {
                 let at = number(block);
                 let next = self.heap.map.word(at.saturating_add(LINK))?;
-                if left == 0 || freed.contains(&at) || self.heap.map.word(at.saturating_add(STAMP))? == 0 {
+                if left == 0 || !freed.add(at) || self.heap.map.word(at.saturating_add(STAMP))? == 0 {
                     return Err(self.heap.damaged(format!("a list of what is to be freed leads to {at} again")));
                 }
                 bytes = bytes.saturating_sub(self.size_of(at)?);
@@ -156,9 +183,8 @@ impl Writer<'_> {
                 self.free_now(at, in_spans)?;
                 block = next;
                 left -= 1;
-                freed.push(at);
             }
-            if freed.is_empty() {
+            if freed.records.is_empty() {
                 return Ok(());
             }
             self.plan.put(list, block);

@@ -35,6 +35,7 @@
 //! The look of step 4 finds it, unless all pages of a change, in a dict that was never flushed,
 //! have gone back together.
 
+use std::mem::MaybeUninit;
 use std::ops::RangeBounds;
 
 use super::durable::UNSURE;
@@ -54,14 +55,15 @@ pub(super) const SYNCING: u64 = 8;
 const WORDS: usize = (at::PAIRS - at::COMMIT) / 8;
 
 /// Syncs a range of a dict's file. If the sync fails, the mark stands, beside what `durable` gives
-/// for DURABLE, and each word is what it was before. The caller holds the lock.
+/// for DURABLE, and each word is what it was before. The caller holds the lock; a flush has asked
+/// for the signal handler.
 pub(super) fn sync_or_mark(map: &Mapping, range: impl RangeBounds<usize>, durable: u64) -> Result<()> {
-    let mut words = [0; WORDS];
-    map.read_words(at::COMMIT, &mut words)?;
-    let synced = map.sync(range);
+    let mut room = [const { MaybeUninit::uninit() }; WORDS];
+    let words = map.read_words_uninit(at::COMMIT, &mut room)?;
+    let synced = map.sync_armed(range);
     if synced.is_err() {
         // The sync's error tells more than one of these.
-        let _ = map.put_words(at::COMMIT, &words);
+        let _ = map.put_words(at::COMMIT, words);
         let _ = set(map, durable);
         let _ = map.make_dirty();
     }

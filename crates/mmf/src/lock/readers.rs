@@ -45,7 +45,8 @@ impl Readers {
     /// As [`Mapping::cell`].
     pub(super) unsafe fn new(map: &Mapping, places: Places, place: usize) -> Result<Readers> {
         // SAFETY: the caller's promise, passed on.
-        let count = |slot: usize| unsafe { map.cell(places.readers + slot * places.stride) };
+        let counts = unsafe { map.cells(places.readers, places.stride, SLOTS) }?;
+        let count = |slot: usize| Ok(counts.nth(slot));
         // SAFETY: the caller's promise, passed on.
         let word = |group: usize| unsafe { map.cell(places.occupied + 8 * group) };
         let occupied = [word(0)?, word(1)?, word(2)?, word(3)?];

@@ -1,4 +1,4 @@
-//! [`Cell`]: a word of a mapping whose place was checked once.
+//! [`Cell`]: a word of a mapping whose place was checked once. [`Cells`]: many of them.
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +23,24 @@ impl<W> Clone for Cell<W> {
     }
 }
 
+/// Words of shared memory at equal distances, whose places were checked once.
+///
+/// As a [`Cell`], it must not outlive the mapping it was taken from.
+pub(crate) struct Cells<W> {
+    first: Cell<W>,
+    /// Bytes from the beginning of one word to that of the next.
+    stride: usize,
+    count: usize,
+}
+
+impl<W> Cells<W> {
+    /// The `nth` word, counted from 0; the last one where there are not so many.
+    #[inline]
+    pub(crate) fn nth(&self, nth: usize) -> Cell<W> {
+        Cell(self.first.0.wrapping_byte_add(self.stride * nth.min(self.count - 1)))
+    }
+}
+
 impl Mapping {
     /// The word at `offset`, for as long as this mapping lives.
     ///
@@ -31,8 +49,22 @@ impl Mapping {
     /// - The cell is dropped before the mapping.
     /// - Nothing is written through it if the mapping is read-only.
     pub(crate) unsafe fn cell<W: Word>(&self, offset: usize) -> Result<Cell<W>> {
-        let at = self.locate(offset, size_of::<W>(), "open")?;
-        if at.addr() % size_of::<W>() != 0 {
+        // SAFETY: the caller's promise, passed on.
+        Ok(unsafe { self.cells(offset, size_of::<W>(), 1) }?.first)
+    }
+
+    /// As many words as `count`, at least one, of which the first is at `offset` and each next one
+    /// begins `stride` bytes farther.
+    ///
+    /// # Safety
+    ///
+    /// As [`cell`](Mapping::cell), for each of them.
+    pub(crate) unsafe fn cells<W: Word>(&self, offset: usize, stride: usize, count: usize) -> Result<Cells<W>> {
+        let count = count.max(1);
+        // What is too long for a number is behind all that can be mapped.
+        let len = stride.saturating_mul(count - 1).saturating_add(size_of::<W>());
+        let at = self.locate(offset, len, "open")?;
+        if at.addr() % size_of::<W>() != 0 || stride % size_of::<W>() != 0 {
             let kind = ErrorKind::Misaligned { offset, align: size_of::<W>() };
             return Err(Error::new(kind, "open"));
         }
@@ -40,7 +72,7 @@ impl Mapping {
             let what = "structures under the fault policy of system calls, or in a copy-on-write mapping";
             return Err(Error::unsupported("open", what));
         }
-        Ok(Cell(at.cast()))
+        Ok(Cells { first: Cell(at.cast()), stride, count })
     }
 }
 

@@ -116,6 +116,12 @@ impl Mapping {
     /// has no way to write a page again without a change.
     pub fn sync(&self, range: impl RangeBounds<usize>) -> Result<()> {
         self.rearm();
+        self.sync_armed(range)
+    }
+
+    /// As [`sync`](Mapping::sync), for a caller that syncs several times and calls
+    /// [`rearm`](Mapping::rearm) once.
+    pub(crate) fn sync_armed(&self, range: impl RangeBounds<usize>) -> Result<()> {
         let (offset, len) = self.resolve(range, "sync")?;
         if self.access != Access::ReadWrite {
             return Ok(());

@@ -143,6 +143,13 @@ impl Mapping {
         self.read_raw(offset, words.as_mut_ptr().cast(), size_of_val(words))
     }
 
+    /// As [`read_words`](Mapping::read_words), for words that need not be cleared first.
+    pub(crate) fn read_words_uninit<'b>(&self, offset: usize, room: &'b mut [MaybeUninit<u64>]) -> Result<&'b [u64]> {
+        self.read_raw(offset, room.as_mut_ptr().cast(), size_of_val(room))?;
+        // SAFETY: `read_raw` has filled all of it, and any bytes are words.
+        Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) })
+    }
+
     /// Copies as many bytes at `offset` as `room` has, and gives them. For memory that need not be cleared first: another
     /// language's string, say.
     ///

@@ -11,6 +11,7 @@ use rustix::process::Resource;
 
 use super::live::WARY;
 use super::native::{self, LockKind};
+use super::object::size;
 use super::scope::{Identity, TEMPORARY};
 use super::system;
 use crate::error::{Error, ErrorKind, Result};
@@ -93,9 +94,9 @@ impl<'dir> Newborn<'dir> {
         self.fd.as_fd()
     }
 
-    /// Gives it the space and the rights asked for.
+    /// Gives it the space and the rights asked for. `size` is what [`size_to_make`] returned.
     pub(super) fn shape(&self, size: u64, spec: &Spec) -> Result<()> {
-        extend(self.fd.as_fd(), 0, size).map_err(system("create"))?;
+        allocate(self.fd.as_fd(), 0, size).map_err(system("create"))?;
         write_all(&self.fd, &spec.first_bytes).map_err(system("create"))?;
         self.set_mode(spec)
     }
@@ -174,22 +175,21 @@ pub(super) fn mode_of(permissions: &Permissions) -> Result<Mode> {
 
 /// Makes the bytes from `from` to `to` exist, zeroed and allocated. Never shortens a file.
 pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
-    // The system counts with signed offsets, and would call it an invalid argument.
-    if i64::try_from(to).is_err() {
-        return Err(Errno::FBIG);
-    }
     if from < to {
         if let Err(errno) = check_file_limit(to) {
             // A peer with a larger limit may have made it as long meanwhile.
-            let len = rustix::fs::fstat(fd)?.st_size;
-            return if u64::try_from(len).is_ok_and(|len| len >= to) { Ok(()) } else { Err(errno) };
+            return if size(&rustix::fs::fstat(fd)?) >= to { Ok(()) } else { Err(errno) };
         }
     }
+    allocate(fd, from, to)
+}
+
+/// Does what [`extend`] does, for a length that [`check_file_limit`] has accepted.
+pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
     match native::allocate(fd, from, to) {
         // The file system cannot allocate: set the length, under a lock, since two who grow could shorten.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => native::with_growth_lock(fd, || {
-            let stat = rustix::fs::fstat(fd)?;
-            if u64::try_from(stat.st_size).unwrap_or(0) < to { rustix::fs::ftruncate(fd, to) } else { Ok(()) }
+            if size(&rustix::fs::fstat(fd)?) < to { rustix::fs::ftruncate(fd, to) } else { Ok(()) }
         }),
         result => result,
     }
@@ -199,6 +199,10 @@ pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno
 /// `SIGXFSZ`, which ends the process unless it has a handler
 /// ([`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html), `RLIMIT_FSIZE`).
 pub(super) fn check_file_limit(len: u64) -> Result<(), Errno> {
+    // The system counts with signed offsets, and would call it an invalid argument.
+    if i64::try_from(len).is_err() {
+        return Err(Errno::FBIG);
+    }
     match rustix::process::getrlimit(Resource::Fsize).current {
         Some(most) if len > most => Err(Errno::FBIG),
         _ => Ok(()),
@@ -218,15 +222,15 @@ pub(super) fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The size that `create` makes: large pages come whole.
+/// The size that `create` makes: large pages come whole. `FBIG` where no file may be so large.
 pub(super) fn size_to_make(spec: &Spec) -> Result<u64> {
-    let size = spec.size.unwrap_or(0);
-    check_file_limit(size).map_err(system("create"))?;
-    if spec.large_pages != LargePages::Require {
-        return Ok(size);
+    let mut size = spec.size.unwrap_or(0);
+    if spec.large_pages == LargePages::Require {
+        size = (size.checked_next_multiple_of(native::LARGE_PAGE as u64))
+            .ok_or_else(|| Error::invalid("create", "the size cannot be rounded up to large pages"))?;
     }
-    size.checked_next_multiple_of(native::LARGE_PAGE as u64)
-        .ok_or_else(|| Error::invalid("create", "the size cannot be rounded up to large pages"))
+    check_file_limit(size).map_err(system("create"))?;
+    Ok(size)
 }
 
 #[cfg(test)]

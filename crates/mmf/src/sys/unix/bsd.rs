@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
 
 use rustix::fs::{AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode};
 use rustix::io::Errno;
@@ -122,6 +123,16 @@ pub(super) fn anonymous() -> Result<OwnedFd> {
 
 pub(super) fn seal(_fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
+}
+
+/// Returns `None`: the process id is taken in its place.
+pub(super) fn word_zeroed_by_forks() -> Option<&'static AtomicU32> {
+    None
+}
+
+/// Returns `false`: `/dev/urandom` is read in its place.
+pub(super) fn random(_bytes: &mut [u8]) -> bool {
+    false
 }
 
 pub(super) fn sync(fd: BorrowedFd<'_>) -> Result<(), Errno> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::birth::Newborn;
+use super::birth::{Newborn, size_to_make};
 use super::object::{Object, check_demands, links, open_flags};
 use super::remove::is_own;
 use super::scope::Identity;
@@ -29,19 +29,22 @@ fn create_where(path: &Path, spec: &Spec, is_remote: impl Fn(BorrowedFd<'_>) -> 
     }
     let mut newborn = Newborn::in_dir(dir.as_fd())?;
     // Before it has a name that would stay.
-    if !spec.first_bytes.is_empty() && is_remote(newborn.as_fd()).map_err(system("create"))? {
+    let is_segment = !spec.first_bytes.is_empty();
+    if is_segment && is_remote(newborn.as_fd()).map_err(system("create"))? {
         return Err(Error::remote_segment("create"));
     }
-    newborn.shape(spec.size.unwrap_or(0), spec)?;
+    let size = size_to_make(spec)?;
+    newborn.shape(size, spec)?;
     newborn.publish(name).map_err(system("create"))?;
-    Object::of_file(newborn.into_fd(), None, path, spec)
+    let object = Object::of_new_file(newborn.into_fd(), size, path, spec)?;
+    Ok(if is_segment { object.local() } else { object })
 }
 
 pub(super) fn open(path: &Path, spec: &Spec) -> Result<Object> {
     refuse_large_pages(spec)?;
     let fd = rustix::fs::open(path, flags(spec), Mode::empty()).map_err(not_opened)?;
     let stat = check_demands(&fd, spec)?;
-    Object::of_file(fd, Some(&stat), path, spec)
+    Object::of_file(fd, &stat, path, spec)
 }
 
 /// NONBLOCK: a fifo must be refused, not waited for.
@@ -72,7 +75,7 @@ pub(super) fn find(path: &Path, spec: &Spec) -> Result<Object> {
         Ok(fd) => {
             let stat = check_demands(&fd, spec)?;
             if is_trusted(&stat) && stat.st_nlink == 1 {
-                return Object::of_file(fd, Some(&stat), path, spec);
+                return Object::of_file(fd, &stat, path, spec);
             }
         }
         // A symbolic link; FreeBSD and NetBSD have errors of their own for it, and there is nothing
@@ -103,7 +106,7 @@ pub(super) fn find(path: &Path, spec: &Spec) -> Result<Object> {
             "another user may have given one of your files this name; open it as an existing file if it is meant";
         return Err(Error::new(ErrorKind::HardLinked { links: links(&stat) }, "open").with_help(help));
     }
-    Object::of_file(fd, Some(&stat), path, spec)
+    Object::of_file(fd, &stat, path, spec)
 }
 
 /// This user's own, or root's.
@@ -152,8 +155,9 @@ pub(super) struct NameOnDisk {
 
 impl NameOnDisk {
     pub(super) fn new(path: &Path) -> NameOnDisk {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        NameOnDisk { path, synced: AtomicBool::new(false) }
+        let relative = !path.is_absolute();
+        let absolute = relative.then(|| std::path::absolute(path).ok()).flatten();
+        NameOnDisk { path: absolute.unwrap_or_else(|| path.to_owned()), synced: AtomicBool::new(false) }
     }
 
     /// Brings the name of this file to the disk, once.

@@ -15,6 +15,35 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::native;
+use crate::shared::Shared;
+
+/// Returns a number that this process keeps, and that no process has from which it descends by
+/// forks of this program. Numbers of other processes mean nothing.
+///
+/// Linux replaces one word by 0 in each forked child, however it was forked. The process that finds
+/// 0 there stores the next number. The last number is in memory that a child has a copy of, so the
+/// numbers only grow from parent to child. A process that finds the word costs no system call.
+///
+/// Other systems have no such word: there it is the process id. A process in a namespace of process
+/// ids can have the id of an ancestor in another namespace; Linux alone has these namespaces.
+pub(super) fn this_process() -> u32 {
+    static WORD: Shared<Option<&'static AtomicU32>> = Shared::new();
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let Some(word) = WORD.get_or_init(native::word_zeroed_by_forks) else {
+        return rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+    };
+    match word.load(Ordering::Relaxed) {
+        0 => {
+            // Two threads may both do it, and the first number stands. Each number is in LAST before
+            // it is in the word: a child that is forked in between takes a larger one.
+            let next = LAST.fetch_add(1, Ordering::SeqCst) + 1;
+            word.compare_exchange(0, next, Ordering::SeqCst, Ordering::SeqCst).map_or_else(|first| first, |_| next)
+        }
+        known => known,
+    }
+}
+
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// How many forks this process has made or descends from since the first call. While the number stays, no
@@ -70,9 +99,9 @@ impl Handlers {
 
 /// A lock that a fork cannot leave held for ever.
 ///
-/// The word holds the process id of the holder, or 0. A child that was forked while another thread
-/// held the lock finds an id that is not its own: it takes the lock over. What the lock guards may
-/// then be half changed, which the guard tells.
+/// The word holds the number of the holder's process ([`this_process`]), or 0. A child that was
+/// forked while another thread held the lock finds a number that is not its own: it takes the lock
+/// over. What the lock guards may then be half changed, which the guard tells.
 ///
 /// It is held for a few system calls at most, so a waiting thread yields and then sleeps for short
 /// times.
@@ -92,7 +121,7 @@ impl ForkLock {
     }
 
     pub(crate) fn lock(&self) -> ForkGuard<'_> {
-        let this = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+        let this = this_process();
         let mut rounds = 0_u32;
         loop {
             let (from, taken_over) = match self.0.load(Ordering::Relaxed) {
@@ -124,5 +153,69 @@ impl ForkLock {
 impl Drop for ForkGuard<'_> {
     fn drop(&mut self) {
         self.lock.unlock();
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Forks, and returns whether the child's `run` returned `true` within 20 seconds. The child may
+    /// do only what is allowed between `fork` and `exec`.
+    fn child_succeeds(run: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the child calls `run`, which keeps to that by this function's contract, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let code = i32::from(!run());
+            // SAFETY: ends the process, without destructors.
+            unsafe { libc::_exit(code) };
+        }
+        let (since, mut status) = (Instant::now(), -1);
+        loop {
+            // SAFETY: the child is this process's, and there is room for its status.
+            let ended = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
+            if ended != 0 {
+                return ended == child && status == 0;
+            }
+            if since.elapsed() > Duration::from_secs(20) {
+                // SAFETY: a child that was not waited for yet.
+                unsafe { libc::kill(child, libc::SIGKILL) };
+                // SAFETY: as above.
+                unsafe { libc::waitpid(child, &raw mut status, 0) };
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_process_keeps_its_number_and_a_child_has_another() {
+        let lock = ForkLock::new();
+        std::mem::forget(lock.lock());
+        let this = this_process();
+        assert!(child_succeeds(|| {
+            let child = this_process();
+            child != this && child == this_process() && child_succeeds(|| ![this, child].contains(&this_process()))
+        }));
+        assert!(child_succeeds(|| lock.lock().taken_over && !lock.lock().taken_over));
+        assert_eq!(this_process(), this);
+    }
+
+    /// Each is process 1 of its own namespace, as the first processes of nested containers are.
+    #[test]
+    #[ignore = "needs root: makes namespaces of process ids"]
+    fn a_lock_is_taken_over_from_an_ancestor_that_has_the_same_process_id() {
+        fn in_namespace(run: impl FnOnce() -> bool) -> bool {
+            // SAFETY: takes a number only; children of this process are in the new namespace.
+            let made = unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
+            made && child_succeeds(|| rustix::process::getpid().is_init() && run())
+        }
+        assert!(child_succeeds(|| in_namespace(|| {
+            static LOCK: ForkLock = ForkLock::new();
+            std::mem::forget(LOCK.lock());
+            in_namespace(|| LOCK.lock().taken_over)
+        })));
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 
+use super::native;
 use crate::error::{Error, Result};
 use crate::sys::Boot;
 
@@ -40,10 +41,13 @@ fn parse(text: &str) -> [u8; 16] {
     u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
 }
 
-/// 16 random bytes (`/dev/urandom`).
+/// 16 random bytes: from the system's call for that, else from `/dev/urandom`.
 pub(crate) fn random_id() -> Result<[u8; 16]> {
     use std::io::Read;
     let mut id = [0; 16];
+    if native::random(&mut id) {
+        return Ok(id);
+    }
     let read = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut id));
     read.map_err(|error| Error::system("get random bytes for", error))?;
     Ok(id)

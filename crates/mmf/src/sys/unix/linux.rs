@@ -2,9 +2,12 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::AtomicU32;
 
 use rustix::fs::{Dir, DirEntry, FallocateFlags, FileType, MemfdFlags, Mode, OFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
+use rustix::mm;
 use rustix::process::Uid;
 
 use super::birth::{Newborn, size_to_make};
@@ -36,6 +39,28 @@ pub(super) const OFD_GETLK: libc::c_int = libc::F_OFD_GETLK;
 /// [`proc_pid_fd(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html
 pub(super) fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     rustix::fs::open(proc_path(fd), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Maps a word that is 0 now, and in each forked child until the child stores something there
+/// ([`madvise(2)`], `MADV_WIPEONFORK`). It stays mapped to the end of the process. `None` before
+/// Linux 4.14, and where the system does not tell good advice from bad, as some emulators do not.
+///
+/// [`madvise(2)`]: https://man7.org/linux/man-pages/man2/madvise.2.html
+pub(super) fn word_zeroed_by_forks() -> Option<&'static AtomicU32> {
+    let (len, read_write) = (super::page_size(), mm::ProtFlags::READ | mm::ProtFlags::WRITE);
+    // SAFETY: reserves memory of the kernel's choosing.
+    let page = unsafe { mm::mmap_anonymous(ptr::null_mut(), len, read_write, mm::MapFlags::PRIVATE) }.ok()?;
+    // SAFETY: no kernel knows this advice, and the page was just mapped and nothing is in it.
+    let knows_bad_advice = unsafe { libc::madvise(page, len, -1) } != 0;
+    // SAFETY: the page was just mapped, and zeros are what is in it.
+    let advised = unsafe { mm::madvise(page, len, mm::Advice::LinuxWipeOnFork) };
+    if !knows_bad_advice || advised.is_err() {
+        // SAFETY: just mapped, and given to no other code.
+        let _ = unsafe { mm::munmap(page, len) };
+        return None;
+    }
+    // SAFETY: aligned to a page, never unmapped, and written through atomics alone.
+    Some(unsafe { AtomicU32::from_ptr(page.cast()) })
 }
 
 fn proc_path(fd: BorrowedFd<'_>) -> String {
@@ -103,12 +128,15 @@ pub(super) fn position_after(entry: &DirEntry) -> i64 {
 /// Exact names are files in the shared directory ([`shm_open(3)`]); ours appear there complete.
 ///
 /// [`shm_open(3)`]: https://man7.org/linux/man-pages/man3/shm_open.3.html
-pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<OwnedFd> {
+///
+/// Returns the length as well.
+pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<(OwnedFd, u64)> {
     let dir = ScopeDir::open(Scope::Exact, Missing::Report)?;
     let mut newborn = Newborn::in_dir(dir.fd.as_fd())?;
-    newborn.shape(size_to_make(spec)?, spec)?;
+    let size = size_to_make(spec)?;
+    newborn.shape(size, spec)?;
     newborn.publish(file.as_ref()).map_err(|errno| Error::system("create", errno.into()))?;
-    Ok(newborn.into_fd())
+    Ok((newborn.into_fd(), size))
 }
 
 pub(super) fn open_exact(file: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -220,19 +248,28 @@ pub(super) fn seal(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fcntl_add_seals(fd, SealFlags::SHRINK)
 }
 
+/// Fills the bytes with random ones without a descriptor ([`getrandom(2)`]); `false` where the system
+/// cannot: a kernel before 3.17, or one that has gathered too little randomness yet.
+///
+/// [`getrandom(2)`]: https://man7.org/linux/man-pages/man2/getrandom.2.html
+pub(super) fn random(bytes: &mut [u8]) -> bool {
+    let len = bytes.len();
+    rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::NONBLOCK) == Ok(len)
+}
+
 /// What was written is on the disk.
 pub(super) fn sync(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fsync(fd)
 }
 
 /// `msync` that hands pages to the system without waiting for the disk; `fsync` finds them there.
-pub(super) const FLUSH: rustix::mm::MsyncFlags = rustix::mm::MsyncFlags::ASYNC;
+pub(super) const FLUSH: mm::MsyncFlags = mm::MsyncFlags::ASYNC;
 
 /// The flag that refuses an address that is taken. Android's headers lack its name.
 #[cfg(target_os = "linux")]
-pub(super) const FIXED: rustix::mm::MapFlags = rustix::mm::MapFlags::FIXED_NOREPLACE;
+pub(super) const FIXED: mm::MapFlags = mm::MapFlags::FIXED_NOREPLACE;
 #[cfg(target_os = "android")]
-pub(super) const FIXED: rustix::mm::MapFlags = rustix::mm::MapFlags::from_bits_retain(0x10_0000);
+pub(super) const FIXED: mm::MapFlags = mm::MapFlags::from_bits_retain(0x10_0000);
 
 /// What large pages of shared memory are made of here.
 pub(super) const LARGE_PAGE: usize = 2 << 20;
@@ -240,7 +277,7 @@ pub(super) const LARGE_PAGE: usize = 2 << 20;
 /// Asks for large pages where the kernel sees fit.
 pub(super) fn prefer_large_pages(address: *mut u8, len: usize) {
     // SAFETY: advice on a mapping of our own; it changes no contents. Refusal is no loss: they were preferred.
-    let _ = unsafe { rustix::mm::madvise(address.cast(), len, rustix::mm::Advice::LinuxHugepage) };
+    let _ = unsafe { mm::madvise(address.cast(), len, mm::Advice::LinuxHugepage) };
 }
 
 /// Makes the mapping of large pages now, or says what is missing
@@ -281,10 +318,10 @@ const MADV_COLLAPSE: libc::c_int = 25;
 /// Brings the pages in; a page that is gone is an error and no signal (`MADV_POPULATE_*`, Linux 5.14). Older kernels
 /// read a byte of each page through a system call.
 pub(super) fn populate(address: *mut u8, len: usize, write: bool) -> Result<(), Errno> {
-    let advice = if write { rustix::mm::Advice::LinuxPopulateWrite } else { rustix::mm::Advice::LinuxPopulateRead };
+    let advice = if write { mm::Advice::LinuxPopulateWrite } else { mm::Advice::LinuxPopulateRead };
     loop {
         // SAFETY: a mapping of our own; populating changes no contents.
-        match unsafe { rustix::mm::madvise(address.cast(), len, advice) } {
+        match unsafe { mm::madvise(address.cast(), len, advice) } {
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(Errno::INVAL) => return super::touch(address, len),
             // Memory that the machine's own checks have condemned is gone as well.

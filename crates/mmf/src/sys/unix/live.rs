@@ -99,7 +99,7 @@ pub(super) struct Live {
     /// Whether the file was found to be an object of this name, under this name alone.
     proven: bool,
     /// A forked child shares the description: it must neither unlock nor judge.
-    process: rustix::process::Pid,
+    process: u32,
     /// The count of forks when it was taken.
     forks: u32,
 }
@@ -114,7 +114,7 @@ impl Live {
             Err(errno) => return Err(system("hold")(errno)),
         }
         let identity = Identity::of(&rustix::fs::fstat(&fd).map_err(system("hold"))?);
-        let process = rustix::process::getpid();
+        let process = forks::this_process();
         Ok(Some(Live { fd: Some(fd), name: name.clone(), identity, proven: false, process, forks }))
     }
 
@@ -133,7 +133,7 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         let fd = self.fd.take();
-        if rustix::process::getpid() != self.process {
+        if forks::this_process() != self.process {
             return;
         }
         // Without a fork nobody holds the object by this description; but a process that another thread is just

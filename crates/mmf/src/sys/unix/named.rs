@@ -15,7 +15,7 @@ use super::remove::{Judged, Suspect, discard, give_up, is_given_up, is_own, remo
 use super::scope::{Identity, Missing, PREFIX, ScopeDir, file_name};
 use super::second_name::is_its_creators;
 use super::sweep::{entries, scopes, sweep, sweep_dir, sweep_some};
-use super::{is_exhausted, system};
+use super::{is_exhausted, object, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
 use crate::spec::{Listed, Spec};
@@ -25,8 +25,8 @@ const MUCH: u64 = 1 << 20;
 
 pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
     if name.scope() == Scope::Exact {
-        let fd = with_room(|| native::create_exact(&file_name(name), spec))?;
-        return Object::new(fd, None, Some(native::exact_path(&file_name(name))), spec);
+        let (fd, len) = with_room(|| native::create_exact(&file_name(name), spec))?;
+        return Object::new(fd, None, Some(native::exact_path(&file_name(name))), len, spec);
     }
     let dir = ScopeDir::open(name.scope(), Missing::Make)?;
     dir.check_sticky(spec)?;
@@ -67,7 +67,7 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
         match newborn.publish(file.as_ref()) {
             Ok(()) => {
                 drop(turn);
-                return Object::new(newborn.into_fd(), Some(live), location, spec);
+                return Object::new(newborn.into_fd(), Some(live), location, size, spec);
             }
             Err(Errno::EXIST) => {
                 is_free(&dir, &file, name)?;
@@ -190,7 +190,7 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
                             // Asked again: a link that was made meanwhile counts.
                             stat = check_demands(&fd, spec)?;
                             if stat.st_nlink == 1 && !is_given_up(&stat) {
-                                return Object::new(fd, Some(live.proven()), location, spec);
+                                return Object::new(fd, Some(live.proven()), location, object::size(&stat), spec);
                             }
                         }
                     }
@@ -229,7 +229,7 @@ fn open_exact(name: &Name, spec: &Spec) -> Result<Object> {
         check_owner(&stat, spec)?;
         // None is a name that was removed just now, which holders outlive.
         if !native::EXACT_IS_FILE || stat.st_nlink <= 1 {
-            return Object::new(fd, None, Some(native::exact_path(&file)), spec);
+            return Object::new(fd, None, Some(native::exact_path(&file)), object::size(&stat), spec);
         }
         let linked = || hard_linked("open", &stat, &native::exact_path(&file), &name.to_string());
         // As the file of another scope's object.

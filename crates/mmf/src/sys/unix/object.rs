@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
 
-use super::birth::{extend, mode_of, size_to_make};
+use super::birth::{allocate, extend, mode_of, size_to_make};
 use super::file::NameOnDisk;
 use super::live::Live;
 #[cfg(any(linux_like, apple))]
@@ -26,6 +27,10 @@ pub(crate) struct Object {
     location: Option<String>,
     /// Asked for once: a description leads to the same file for ever.
     identity: OnceLock<u128>,
+    /// The length that it had when it was opened, created or last grown by this handle.
+    known_len: AtomicU64,
+    /// Whether the file system was found to be this machine's own when the object was created.
+    is_local: bool,
     /// The name of a file, until it is known to be on the disk.
     name: Option<NameOnDisk>,
 }
@@ -56,9 +61,10 @@ impl Object {
 
     pub(crate) fn anonymous(spec: &Spec) -> Result<Object> {
         let fd = native::anonymous()?;
-        extend(fd.as_fd(), 0, size_to_make(spec)?).map_err(system("create"))?;
+        let size = size_to_make(spec)?;
+        allocate(fd.as_fd(), 0, size).map_err(system("create"))?;
         native::seal(fd.as_fd()).map_err(system("create"))?;
-        Object::new(fd, None, None, spec)
+        Object::new(fd, None, None, size, spec)
     }
 
     pub(crate) fn from_handle(handle: OwnedFd, spec: &Spec) -> Result<Object> {
@@ -72,32 +78,47 @@ impl Object {
             return Err(Error::new(ErrorKind::PermissionDenied, "open")
                 .with_help("the handle passed on has fewer rights than the access asked for"));
         }
-        check_demands(&handle, spec)?;
+        let stat = check_demands(&handle, spec)?;
         // What another process passed on may be inheritable or not.
         rustix::io::fcntl_setfd(&handle, FdFlags::CLOEXEC).map_err(system("open"))?;
-        Object::new(handle, None, None, spec)
+        Object::new(handle, None, None, size(&stat), spec)
     }
 
-    /// Wraps what was opened or made close-on-exec.
-    pub(super) fn new(fd: OwnedFd, live: Option<Live>, location: Option<String>, spec: &Spec) -> Result<Object> {
+    /// Wraps what was opened or made close-on-exec, and has `len` bytes.
+    pub(super) fn new(
+        fd: OwnedFd,
+        live: Option<Live>,
+        location: Option<String>,
+        len: u64,
+        spec: &Spec,
+    ) -> Result<Object> {
         if spec.inheritable {
             rustix::io::fcntl_setfd(&fd, FdFlags::empty()).map_err(system("open"))?;
         }
         let identity = live.as_ref().map(|live| OnceLock::from(live.identity().number())).unwrap_or_default();
-        Ok(Object { fd, live, location, identity, name: None })
+        Ok(Object { fd, live, location, identity, known_len: AtomicU64::new(len), is_local: false, name: None })
     }
 
-    /// Wraps a file that was opened or made under this path.
-    pub(super) fn of_file(fd: OwnedFd, stat: Option<&Stat>, path: &Path, spec: &Spec) -> Result<Object> {
-        let object = Object::new(fd, None, Some(path.display().to_string()), spec)?;
+    /// Wraps a file that was opened under this path.
+    pub(super) fn of_file(fd: OwnedFd, stat: &Stat, path: &Path, spec: &Spec) -> Result<Object> {
+        let identity = OnceLock::from(Identity::of(stat).number());
+        Ok(Object { identity, ..Object::of_new_file(fd, size(stat), path, spec)? })
+    }
+
+    /// Wraps a file that was made under this path, with `len` bytes.
+    pub(super) fn of_new_file(fd: OwnedFd, len: u64, path: &Path, spec: &Spec) -> Result<Object> {
         let name = (spec.access == Access::ReadWrite).then(|| NameOnDisk::new(path));
-        let identity = stat.map(|stat| OnceLock::from(Identity::of(stat).number())).unwrap_or_default();
-        Ok(Object { name, identity, ..object })
+        let location = Some(path.to_string_lossy().into_owned());
+        Ok(Object { name, ..Object::new(fd, None, location, len, spec)? })
+    }
+
+    /// Notes that no other machine shares the file system.
+    pub(super) fn local(self) -> Object {
+        Object { is_local: true, ..self }
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
-        let stat = rustix::fs::fstat(&self.fd).map_err(system("measure"))?;
-        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+        Ok(size(&rustix::fs::fstat(&self.fd).map_err(system("measure"))?))
     }
 
     /// Reads the first bytes, and returns how many there are; `None` for what has to be mapped to
@@ -115,9 +136,9 @@ impl Object {
         Some(done)
     }
 
-    /// To ask is cheap, and a file may have any length by now.
+    /// A file may have any other length by now.
     pub(crate) fn known_len(&self) -> u64 {
-        0
+        self.known_len.load(Ordering::Relaxed)
     }
 
     pub(crate) fn max_len(&self) -> Option<u64> {
@@ -128,7 +149,10 @@ impl Object {
         let now = self.len()?;
         let grow = || extend(self.fd.as_fd(), now, len).map_err(system("grow"));
         // A file's disk has nothing to do with named memory.
-        if self.live.is_some() { named::with_room(grow) } else { grow().map_err(out_of_space) }
+        let grown = if self.live.is_some() { named::with_room(grow) } else { grow().map_err(out_of_space) };
+        grown?;
+        self.known_len.store(len.max(now), Ordering::Relaxed);
+        Ok(())
     }
 
     pub(crate) fn sync(&self) -> Result<()> {
@@ -206,7 +230,7 @@ impl Object {
 
     /// Whether another machine may have it open, whose locks say nothing about the life of processes here.
     pub(crate) fn is_remote(&self) -> Result<bool> {
-        native::is_remote(self.fd.as_fd()).map_err(system("examine"))
+        if self.is_local { Ok(false) } else { native::is_remote(self.fd.as_fd()).map_err(system("examine")) }
     }
 
     pub(crate) fn handle(&self) -> BorrowedFd<'_> {
@@ -238,7 +262,7 @@ pub(super) fn open_flags(access: Access) -> OFlags {
 pub(super) fn check_demands(fd: impl AsFd, spec: &Spec) -> Result<Stat> {
     let stat = rustix::fs::fstat(fd).map_err(system("open"))?;
     check_kind(&stat)?;
-    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let size = size(&stat);
     if let Some(wanted) = spec.size.filter(|wanted| *wanted > size) {
         let wanted = format!("{wanted} bytes at least");
         return Err(Error::mismatch("its size", wanted, format!("{size} bytes")));
@@ -255,6 +279,11 @@ pub(super) fn check_demands(fd: impl AsFd, spec: &Spec) -> Result<Stat> {
         return Err(Error::mismatch("its size", wanted, format!("{size} bytes")));
     }
     Ok(stat)
+}
+
+/// How many bytes the file has.
+pub(super) fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
 }
 
 /// Refuses what has no bytes to map: a directory, a fifo, a device.

@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::spec::{Permissions, Spec};
 
 /// The system makes the name first and the size after, so an opener waits for the size.
-pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<OwnedFd> {
+///
+/// Returns the length as well.
+pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<(OwnedFd, u64)> {
     if !spec.first_bytes.is_empty() {
         let what = "a segment under an exact name, where others could meet it before its header is there";
         return Err(Error::unsupported("create", what).with_help("give it a local or a global name"));
@@ -27,7 +29,7 @@ pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<OwnedFd> {
         let _ = shm::unlink(exact_path(file));
         system(errno)
     })?;
-    Ok(fd)
+    Ok((fd, size))
 }
 
 pub(super) fn open_exact(file: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
