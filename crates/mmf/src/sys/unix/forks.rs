@@ -156,7 +156,7 @@ impl Drop for ForkGuard<'_> {
     }
 }
 
-#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[cfg(all(test, linux_like))]
 mod tests {
     use std::time::Instant;
 
