@@ -38,13 +38,14 @@ pub struct WriteGuard<'a> {
 }
 
 impl<'a> ReadGuard<'a> {
+    /// Asks `until` only if it has to wait.
     #[inline]
-    pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let Some(seat) = segment.seat() else { return ReadGuard::first(segment, until) };
-        let Some(mine) = Mine::first(segment) else { return ReadGuard::one_of_many(segment, until) };
+    pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Until) -> Result<Self, LockError<Self>> {
+        let Some(seat) = segment.seat() else { return ReadGuard::first(segment, until()) };
+        let Some(mine) = Mine::first(segment) else { return ReadGuard::one_of_many(segment, until()) };
         match segment.lock.try_read(seat) {
             Ok(Some(held)) => ReadGuard::told(mine, held),
-            Ok(None) | Err(Fault) => ReadGuard::wait(mine, until),
+            Ok(None) | Err(Fault) => ReadGuard::wait(mine, until()),
         }
     }
 
@@ -93,13 +94,14 @@ impl Drop for ReadGuard<'_> {
 }
 
 impl<'a> WriteGuard<'a> {
+    /// Asks `until` only if it has to wait.
     #[inline]
-    pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
-        let Some(seat) = segment.seat() else { return WriteGuard::first(segment, until) };
-        let Some(mine) = Mine::first(segment) else { return WriteGuard::one_of_many(segment, until) };
+    pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Until) -> Result<Self, LockError<Self>> {
+        let Some(seat) = segment.seat() else { return WriteGuard::first(segment, until()) };
+        let Some(mine) = Mine::first(segment) else { return WriteGuard::one_of_many(segment, until()) };
         match segment.lock.try_write(seat) {
             Ok(true) => Ok(WriteGuard { mine }),
-            Ok(false) | Err(Fault) => WriteGuard::wait(mine, until),
+            Ok(false) | Err(Fault) => WriteGuard::wait(mine, until()),
         }
     }
 
