@@ -325,9 +325,9 @@ impl Lock {
     /// Tells others that it leaves.
     pub(crate) fn tell_leaving(&self, me: &Seat, writes: bool) -> Result<(), Fault> {
         if writes {
-            self.take_out(me)?
+            self.take_out(me)?;
         } else {
-            me.readers.add(u32::MAX).map(drop)?
+            me.readers.add(u32::MAX)?;
         }
         self.handle.gave_back();
         Ok(())
