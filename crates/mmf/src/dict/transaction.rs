@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
         let segment = &dict.segment;
         let until = until.fixed();
         loop {
-            let (lock, _) = ReadLock::lock(segment, until, "read")?;
+            let (lock, _) = ReadLock::lock(segment, || until, "read")?;
             let reader = Reader { _lock: lock };
             if segment.map.word(at::JOURNAL)? == 0 {
                 return Ok(reader);

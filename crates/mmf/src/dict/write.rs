@@ -88,7 +88,7 @@ impl<'a> Writer<'a> {
     /// Takes the lock. What follows is that it is [held](Writer::holding).
     #[inline(always)]
     pub(super) fn enter(dict: &'a Dict, until: Until, doing: &'static str) -> Result<WriteLock<'a>> {
-        Ok(WriteLock::lock(&dict.segment, until, doing)?.0)
+        Ok(WriteLock::lock(&dict.segment, || until, doing)?.0)
     }
 
     /// The holder of the lock, which it releases when it is dropped. It has no [limit](Limit) yet.

@@ -109,29 +109,27 @@ pub(crate) struct Lock {
     word: Cell<u64>,
     queue: Queue,
     readers: Readers,
-    /// See [`threads`].
-    place: usize,
-    /// For [`disown`](Lock::disown).
-    disowning: threads::OneAtATime,
+    /// Which threads use this lock.
+    handle: threads::HandleState,
 }
 
 impl Lock {
+    /// `mark` is what threads know the segment by.
+    ///
     /// # Safety
     ///
     /// As [`Mapping::cell`].
-    pub(crate) unsafe fn new(map: &Mapping, places: Places, bells: &Arc<Bells>) -> Result<Lock> {
+    pub(crate) unsafe fn new(map: &Mapping, places: Places, bells: &Arc<Bells>, mark: u64) -> Result<Lock> {
         // SAFETY: the caller's promise, passed on.
         let flag = unsafe { Flag::new(map, places.word, SLEEPERS) }?;
-        let place = threads::next_place();
         Ok(Lock {
             // SAFETY: the caller's promise, passed on.
             word: unsafe { map.cell(places.word) }?,
             // SAFETY: the caller's promise, passed on.
             queue: unsafe { Queue::new(map, places.queue, flag, bells) }?,
             // SAFETY: the caller's promise, passed on.
-            readers: unsafe { Readers::new(map, places, place) }?,
-            place,
-            disowning: threads::OneAtATime::new(),
+            readers: unsafe { Readers::new(map, places) }?,
+            handle: threads::HandleState::new(mark),
         })
     }
 
@@ -154,7 +152,10 @@ impl Lock {
             Ok(Some(_)) => {}
             Ok(None) => self.unlock_read(me)?,
             // Whoever else reaches the word shall not wait for this count.
-            Err(Fault) => drop(me.readers.add(u32::MAX)),
+            Err(Fault) => {
+                let _ = me.readers.add(u32::MAX);
+                self.handle.gave_back();
+            }
         }
         held
     }
@@ -173,9 +174,15 @@ impl Lock {
 
     /// The same whatever is in the word, waiting if need be.
     pub(crate) fn write(&self, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
-        if let Some(word) = self.enter(me, 0)? {
-            return self.drain(me, word, until, reap);
+        match self.enter(me, 0)? {
+            Some(word) => self.drain(me, word, until, reap),
+            None => self.write_after_wait(me, until, reap),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_after_wait(&self, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
         let mut wait = Wait::new(until);
         let word = self.wait(Mode::Write, me, &mut wait, reap, |passing| self.enter(me, passing))?;
         self.drain(me, word, wait.until, reap)
@@ -205,6 +212,7 @@ impl Lock {
     #[inline]
     pub(crate) fn unlock_read(&self, me: &Seat) -> Result<(), Fault> {
         me.readers.add(u32::MAX)?;
+        self.handle.gave_back();
         let word = self.word.load()?;
         // A writer in the word waits for this.
         if word & WRITER != 0 && word & SLEEPERS != 0 { self.queue.ring() } else { Ok(()) }
@@ -248,10 +256,11 @@ impl Lock {
         let held = me.held.load(Ordering::Relaxed);
         // No reader is inside, and those to come say so anew.
         let seen = self.word.compare_exchange(held, held & !(WRITER | READERS))?;
-        if seen == held && held == me.tag { Ok(false) } else { self.unlock_more(me, held, seen) }
+        let is_all = seen == held && held == me.tag && !self.handle.is_checked();
+        if is_all { Ok(false) } else { self.unlock_more(me, held, seen) }
     }
 
-    /// More than the writer is in the word, or was.
+    /// More than the writer is in the word, or was, or a thread checks this handle.
     #[cold]
     #[inline(never)]
     fn unlock_more(&self, me: &Seat, mut held: u64, mut seen: u64) -> Result<bool, Fault> {
@@ -261,6 +270,7 @@ impl Lock {
             held = seen;
             seen = self.word.compare_exchange(held, held & !(WRITER | READERS))?;
         }
+        self.handle.gave_back();
         if seen & SLEEPERS != 0 {
             self.queue.ring()?;
         }
@@ -292,10 +302,10 @@ impl Lock {
         reap: Reap<'_>,
         attempt: impl Fn(u64) -> Result<Option<T>, Fault>,
     ) -> Result<T, Refused> {
-        me.end(mode);
+        self.pause();
         let got = self.wait_aside(mode, me, wait, reap, attempt);
         if got.is_err() {
-            me.begin(mode);
+            self.resume(mode);
         }
         got
     }
@@ -313,12 +323,12 @@ impl Lock {
             let passing = if wait.is_long() || wait.last_try { HURRY } else { 0 };
             // A reader that counts itself and has to take that back would wake all who sleep.
             if self.word.load()? & (WRITER | (HURRY & !passing)) == 0 {
-                me.begin(mode);
+                self.resume(mode);
                 let tried = attempt(passing);
                 if let Ok(Some(got)) = tried {
                     return Ok(got);
                 }
-                me.end(mode);
+                self.pause();
                 tried?;
             }
             let writer = self.writer()?;
@@ -360,6 +370,7 @@ impl Lock {
     /// Takes `me` out of the word, if it is there.
     fn leave(&self, me: &Seat) -> Result<(), Fault> {
         self.take_out(me)?;
+        self.handle.gave_back();
         self.queue.wake_all()
     }
 

@@ -245,7 +245,7 @@ mod tests {
         let places = Places { word: 0, queue: 64, occupied: 128, readers: 4096, stride: 64 };
         let bells = Arc::new(sys::Bells::new(&[0; 16]));
         // SAFETY: the mapping outlives the lock and its places are within it.
-        let lock = unsafe { Lock::new(&map, places, &bells) }.unwrap();
+        let lock = unsafe { Lock::new(&map, places, &bells, 0) }.unwrap();
         let (me, other) = (lock.readers().seat(0).unwrap(), lock.readers().seat(1).unwrap());
         lock.readers().set_occupied(1, true).unwrap();
         lock.try_read(&other).unwrap().unwrap();

@@ -324,7 +324,13 @@ impl Lock {
 
     /// Tells others that it leaves.
     pub(crate) fn tell_leaving(&self, me: &Seat, writes: bool) -> Result<(), Fault> {
-        if writes { self.take_out(me) } else { me.readers.add(u32::MAX).map(drop) }
+        if writes {
+            self.take_out(me)?;
+        } else {
+            me.readers.add(u32::MAX)?;
+        }
+        self.handle.gave_back();
+        Ok(())
     }
 
     /// Those who wait may try again.

@@ -21,8 +21,6 @@ pub(crate) struct Seat {
     pub(super) group: u64,
     /// While it has the write lock, what is thought to be in the word: `tag` unless more was there when it was taken.
     pub(super) held: AtomicU64,
-    /// See [`threads`](super::threads).
-    pub(super) place: usize,
 }
 
 impl Seat {
@@ -36,21 +34,20 @@ impl Seat {
 pub(crate) struct Readers {
     counts: Vec<Cell<u32>>,
     occupied: [Cell<u64>; SLOTS / GROUP],
-    place: usize,
 }
 
 impl Readers {
     /// # Safety
     ///
     /// As [`Mapping::cell`].
-    pub(super) unsafe fn new(map: &Mapping, places: Places, place: usize) -> Result<Readers> {
+    pub(super) unsafe fn new(map: &Mapping, places: Places) -> Result<Readers> {
         // SAFETY: the caller's promise, passed on.
         let counts = unsafe { map.cells(places.readers, places.stride, SLOTS) }?;
         let count = |slot: usize| Ok(counts.nth(slot));
         // SAFETY: the caller's promise, passed on.
         let word = |group: usize| unsafe { map.cell(places.occupied + 8 * group) };
         let occupied = [word(0)?, word(1)?, word(2)?, word(3)?];
-        Ok(Readers { counts: (0..SLOTS).map(count).collect::<Result<_>>()?, occupied, place })
+        Ok(Readers { counts: (0..SLOTS).map(count).collect::<Result<_>>()?, occupied })
     }
 
     /// The place of a participant that has taken this slot.
@@ -58,7 +55,7 @@ impl Readers {
         let readers = self.counts.get(slot)?.clone();
         let tag = tag(slot);
         let (held, group) = (AtomicU64::new(tag), 1 << (FIRST_READERS + slot / GROUP));
-        Some(Seat { slot, tag, held, readers, group, place: self.place })
+        Some(Seat { slot, tag, held, readers, group })
     }
 
     /// A slot of these groups that holds read locks.

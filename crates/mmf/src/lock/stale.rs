@@ -1,27 +1,25 @@
 //! What shared memory says of this handle, though none of its threads holds it: a hostile peer
 //! stored it there. See [`threads`] for the proof.
 
-use super::threads::{self, Thread};
+use super::threads::{Check, HandleState, Thread};
 use super::{Lock, Mode, Seat, WRITER};
 use crate::sys::guard::Fault;
 
-impl Seat {
-    /// This thread begins to use the lock.
-    pub(crate) fn begin(&self, mode: Mode) {
-        Thread::with(|this| this.ensure_record().begin(self.place, mode));
-    }
-
-    /// It no longer does.
-    pub(crate) fn end(&self, mode: Mode) {
-        Thread::with(|this| this.ensure_record().end(self.place, mode));
-    }
-}
-
 impl Lock {
-    /// The place of this handle's lock in the records of threads.
+    /// Which threads use this lock.
     #[inline(always)]
-    pub(crate) fn place(&self) -> usize {
-        self.place
+    pub(crate) fn handle(&self) -> &HandleState {
+        &self.handle
+    }
+
+    /// Begins an attempt of this thread, which waits: it uses the lock.
+    pub(crate) fn resume(&self, mode: Mode) {
+        Thread::resume(&self.handle, mode);
+    }
+
+    /// Ends an attempt of this thread: while it waits, it does not use the lock.
+    pub(crate) fn pause(&self) {
+        Thread::pause(&self.handle);
     }
 
     /// Takes out of shared memory what names this handle and is none of its threads'; whether there
@@ -33,17 +31,19 @@ impl Lock {
         if self.word.load()? & WRITER != me.tag && me.readers.load()? == 0 {
             return Ok(false);
         }
-        self.disowning.run(self.place, || self.disown_alone(me, orphaned)).unwrap_or(Ok(false))
+        self.handle.check(|check| self.disown_alone(me, check, orphaned)).unwrap_or(Ok(false))
     }
 
-    fn disown_alone(&self, me: &Seat, orphaned: impl FnOnce() -> Result<(), Fault>) -> Result<bool, Fault> {
-        let before = threads::look(self.place);
+    fn disown_alone(
+        &self,
+        me: &Seat,
+        check: &Check,
+        orphaned: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<bool, Fault> {
         let (word, readers) = (self.word.load()?, me.readers.load()?);
-        if threads::look(self.place) != before {
-            return Ok(false);
-        }
-        let is_writer = word & WRITER == me.tag && !before.writes;
-        let is_reader = readers != 0 && !before.reads;
+        let Some(look) = self.handle.look(check) else { return Ok(false) };
+        let is_writer = word & WRITER == me.tag && !look.writes;
+        let is_reader = readers != 0 && !look.reads;
         if is_writer {
             orphaned()?;
             self.take_out(me)?;

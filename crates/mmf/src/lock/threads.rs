@@ -1,5 +1,5 @@
-//! Which threads of this process use a handle's lock: what shared memory says of a handle is
-//! checked against it.
+//! Which threads of this process use a handle's lock: a handle compares what shared memory says of
+//! it with this.
 //!
 //! # Problem
 //!
@@ -10,41 +10,66 @@
 //!
 //! # Data
 //!
-//! Each thread has a [`Record`] in private memory, which is never freed: one word for each of
-//! [`PLACES`] handles (handles whose numbers are equal modulo `PLACES` share a word, which makes
-//! the answer more cautious, never wrong).
+//! Each thread has a record in private memory, which is never freed. A record has one word for each
+//! lock that the thread can have at the same time, or 0:
 //!
 //! ```text
-//! bits 0..8    how many read locks of the handle this thread uses
-//! bits 8..16   how many write locks
-//! bits 16..64  changes: grows by one with each change of the word
+//! bits 0..2    how the thread uses the lock: 0 not at all (it waits), 1 it reads, 2 it writes
+//! bits 2..18   the number of the handle, modulo 2^16
+//! bits 18..64  the mark of the segment: a hash of what identifies it
 //! ```
 //!
-//! Only its thread changes a word, with a load and a store. A thread *uses* a lock from before its
-//! attempt until after the release. While it waits it does not use it, but for each attempt.
+//! By the mark a thread knows that it has a segment's lock already, by whichever handle. The number
+//! tells apart the handles of one segment. Where two are the same by chance, a handle takes the
+//! other's uses for its own and is more cautious.
+//!
+//! Only its thread stores to a word. A thread *uses* a lock from before its attempt until after the
+//! release. While it waits it does not use it, except during each attempt.
+//!
+//! Each handle has in private memory the state of its check:
+//!
+//! ```text
+//! IDLE       no thread checks the handle
+//! CHECKING   a thread checks it
+//! DISTURBED  a thread checks it, and a thread has given a lock back since the check began
+//! ```
 //!
 //! # Algorithm
 //!
-//! The checking thread B, one of a handle at a time ([`OneAtATime`]), so that none subtracts what
-//! another has subtracted already:
+//! A thread that locks:
 //!
-//! 1. reads all threads' words for the handle ([`look`]);
+//! 1. stores its word (*begin*);
+//! 2. tries to take the lock;
+//! 3. gives back what it took, by an exchange with the lock's word or its slot's count of readers.
+//!    Then it loads the state of the handle's check. If that is CHECKING, it exchanges DISTURBED for
+//!    it ([`HandleState::gave_back`]);
+//! 4. clears its word (*end*).
+//!
+//! The checking thread B:
+//!
+//! 1. exchanges CHECKING for IDLE; if another thread checks the handle, B gives up;
 //! 2. loads the lock's word and its slot's count of readers;
-//! 3. reads all threads' words again. If any changed between 1 and 3, B gives up and tries later;
+//! 3. loads the words of all threads' records ([`HandleState::look`]), and then the state of the
+//!    check. If that is DISTURBED, B gives up and tries later;
 //! 4. if no thread uses a write lock and the lock's word has the handle's tag, B takes the tag out;
-//! 5. if no thread uses a read lock, B subtracts the count that it loaded.
+//! 5. if no thread uses a read lock, B subtracts the count that it loaded;
+//! 6. stores IDLE.
+//!
+//! One thread of a handle checks at a time, so that none subtracts what another has subtracted.
 //!
 //! # Why it is correct
 //!
 //! Suppose that the tag that B loads in step 2 is from thread A's exchange.
 //!
-//! - A's store that begins its use precedes the exchange in program order. The exchange is a
-//!   release, B's load an acquire. So step 3 sees that store or a later one of A.
-//! - If step 1 saw an earlier value, the words differ, and B gives up.
-//! - If step 1 saw that store, A uses a write lock, and B does not do step 4.
-//! - If step 1 saw a later one, A's use had ended. That store is a release behind A's unlocking
-//!   exchange, so B's load in step 2 finds what that exchange left or something newer, and not what
-//!   A's first exchange stored: a contradiction.
+//! - A's begin precedes the exchange in program order. The exchange is a release, B's load an
+//!   acquire. So step 3 sees that begin or a later store of A to the same word.
+//! - If it sees that begin, A uses a write lock, and B does not do step 4.
+//! - If it sees a later store, A's use had ended. Before that end, A gave the lock back by an
+//!   exchange with the lock's word, and B's load in step 2 found what was there before. Step 1, that
+//!   load, A's exchange and A's load of the state are sequentially consistent, so they are in this
+//!   order, and A did not load a state from before step 1. Each store to A's word is a release and
+//!   B's load of it an acquire, so A's load of the state happened before step 6. So A found
+//!   CHECKING, or DISTURBED already, and B's load in step 3 finds DISTURBED. B gives up.
 //!
 //! So a tag that passes is no thread's. Between steps 3 and 4 no thread of the handle can store the
 //! tag, since the exchange that takes the lock needs a word without a writer. Only a peer that
@@ -54,278 +79,185 @@
 //! The same holds for a count: each addition lies within a use, so all that B loads is what no
 //! thread added. B subtracts exactly that, and additions that come meanwhile stay.
 //!
+//! A lock stays in its word of the record: if it moved, B could load its old place too late and its
+//! new place too early. A thread that loaded CHECKING and was stopped may store DISTURBED in a later
+//! check. That check gives up without need.
+//!
 //! # Cost
 //!
-//! Nothing shared between processes or threads is written. A lock and its release store two private
-//! words.
+//! A lock and its release write only private memory beside the lock itself, one word each and
+//! whether the thread has any lock. What they store, and where, does not depend on what they load
+//! from a record, so the next exchange does not wait for such a load.
 
-use std::cell::Cell;
-use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64 as Counter;
+use std::sync::atomic::Ordering;
+#[cfg(not(all(test, loom)))]
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+#[cfg(all(test, loom))]
+use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use super::Mode;
 
-/// Words of a record.
-pub(crate) const PLACES: usize = 64;
-/// The locks that one thread can have at the same time.
-pub(crate) const MOST: usize = 64;
-/// In the place of a count of locks: this thread has no record yet.
-pub(crate) const NO_RECORD: usize = usize::MAX;
+/// The state of a handle's check.
+pub(super) type Check = AtomicU32;
 
-const DEPTH: u64 = 0xff;
-const CHANGE: u64 = 1 << 16;
+#[cfg(not(all(test, loom)))]
+mod record;
+#[cfg(not(all(test, loom)))]
+pub(crate) use record::Thread;
 
-/// By how much a word grows when a use begins.
+/// The parts of a record's word.
+const MODE: u64 = 3;
+const NUMBER: u64 = 0xffff << 2;
+const MARK: u64 = !(MODE | NUMBER);
+
+/// The states of a check.
+const IDLE: u32 = 0;
+const CHECKING: u32 = 1;
+const DISTURBED: u32 = 2;
+
 #[inline(always)]
-fn one(mode: Mode) -> u64 {
+const fn bits(mode: Mode) -> u64 {
     match mode {
         Mode::Read => 1,
-        Mode::Write => 1 << 8,
+        Mode::Write => 2,
     }
 }
 
-/// One thread's uses of locks.
-pub(crate) struct Record {
-    #[cfg_attr(all(test, loom), allow(dead_code, reason = "the models have words of their own"))]
-    words: [AtomicU64; PLACES],
-    /// Whether a thread has it.
-    taken: AtomicBool,
-    next: AtomicPtr<Record>,
-}
-
-impl Record {
-    const fn new(taken: bool) -> Record {
-        let words = [const { AtomicU64::new(0) }; PLACES];
-        Record { words, taken: AtomicBool::new(taken), next: AtomicPtr::new(ptr::null_mut()) }
-    }
-
-    /// This thread begins to use that handle's lock.
-    #[inline(always)]
-    pub(crate) fn begin(&self, place: usize, mode: Mode) {
-        // The exchange that follows is a release.
-        self.add(place, CHANGE + one(mode), Ordering::Relaxed);
-    }
-
-    /// This thread has released that handle's lock, or not got it.
-    #[inline(always)]
-    pub(crate) fn end(&self, place: usize, mode: Mode) {
-        // Pairs with the acquire of `look`: a thread that sees the use end finds the lock
-        // released.
-        self.add(place, CHANGE - one(mode), Ordering::Release);
-    }
-
+/// What this process keeps of a handle's lock.
+pub(crate) struct HandleState {
+    /// The mark and the number, as they stand in the words of records.
+    word: u64,
     #[cfg(not(all(test, loom)))]
-    #[inline(always)]
-    fn add(&self, place: usize, more: u64, order: Ordering) {
-        let word = &self.words[place % PLACES];
-        word.store(word.load(Ordering::Relaxed).wrapping_add(more), order);
-    }
-
-    #[cfg(all(test, loom))]
-    #[allow(clippy::unused_self, reason = "the model knows the thread")]
-    fn add(&self, place: usize, more: u64, order: Ordering) {
-        crate::sys::model::use_lock(place % PLACES, more, order);
-    }
-
-    fn is_idle(&self) -> bool {
-        self.words.iter().all(|word| word.load(Ordering::Relaxed) & (CHANGE - 1) == 0)
-    }
+    check: Check,
 }
 
-/// Lets one thread of a handle check at a time. What it did is seen by the next one.
-pub(super) struct OneAtATime {
-    #[cfg_attr(all(test, loom), allow(dead_code, reason = "the models have one of their own"))]
-    taken: AtomicBool,
-}
-
-impl OneAtATime {
-    pub(super) fn new() -> OneAtATime {
-        OneAtATime { taken: AtomicBool::new(false) }
-    }
-
-    /// Does `work`, unless another thread is at it.
-    pub(super) fn run<T>(&self, _place: usize, work: impl FnOnce() -> T) -> Option<T> {
-        #[cfg(not(all(test, loom)))]
-        let taken = &self.taken;
-        #[cfg(all(test, loom))]
-        let taken = &*crate::sys::model::one_at_a_time(_place)?;
-        // Pairs with the release below.
-        if taken.swap(true, Ordering::Acquire) {
-            return None;
-        }
-        let done = work();
-        // Not a store: loom puts one in no order with the exchanges of others.
-        taken.swap(false, Ordering::Release);
-        Some(done)
-    }
-}
-
-/// What all threads' words say of a handle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What all threads' records say of a handle's lock.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Look {
-    changes: u64,
     pub(super) reads: bool,
     pub(super) writes: bool,
 }
 
-impl Look {
-    fn add(&mut self, word: u64) {
-        // Each of them only grows, so equal sums have equal parts.
-        self.changes = self.changes.wrapping_add(word >> 16);
-        self.reads |= word & DEPTH != 0;
-        self.writes |= word >> 8 & DEPTH != 0;
-    }
-}
-
-/// Steps 1 and 3 above.
-#[cfg(not(all(test, loom)))]
-pub(super) fn look(place: usize) -> Look {
-    let mut look = Look::default();
-    for record in records() {
-        // Pairs with the release of `end`.
-        look.add(record.words[place % PLACES].load(Ordering::Acquire));
-    }
-    look
-}
-
-#[cfg(all(test, loom))]
-pub(super) fn look(place: usize) -> Look {
-    let mut look = Look::default();
-    crate::sys::model::uses_of_lock(place % PLACES, |word| look.add(word));
-    look
-}
-
-/// The first record; the others follow. None is ever taken out, so that a child that was forked at
-/// any moment finds the list whole.
-static FIRST: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
-
-fn records() -> impl Iterator<Item = &'static Record> {
-    // Pairs with the release of `take_record`. Records and their links are set before they are in
-    // the list.
-    let follow = |at: &AtomicPtr<Record>| {
-        // SAFETY: what the list leads to was leaked, so it lives as long as the process and is only
-        // shared.
-        unsafe { at.load(Ordering::Acquire).as_ref() }
-    };
-    std::iter::successors(follow(&FIRST), move |record| follow(&record.next))
-}
-
-/// A record that no thread has, or a new one.
-#[cold]
-fn take_record() -> &'static Record {
-    // Pairs with the release of `Retire`: what its last thread did comes before what this one does.
-    let free =
-        |record: &&Record| record.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
-    if let Some(record) = records().find(free) {
-        return record;
-    }
-    let record: &'static Record = Box::leak(Box::new(Record::new(true)));
-    let mut first = FIRST.load(Ordering::Relaxed);
-    loop {
-        record.next.store(first, Ordering::Relaxed);
-        let new = ptr::from_ref(record).cast_mut();
-        match FIRST.compare_exchange_weak(first, new, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => return record,
-            Err(now) => first = now,
+impl HandleState {
+    /// `mark` is a hash of what identifies the segment, of which the upper 46 bits count.
+    pub(super) fn new(mark: u64) -> HandleState {
+        static COUNT: Counter = Counter::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Never 0, which is a word without a lock.
+        let mark = (mark & MARK).max(MARK & MARK.wrapping_neg());
+        HandleState {
+            word: mark | (number << MODE.count_ones() & NUMBER),
+            #[cfg(not(all(test, loom)))]
+            check: Check::new(IDLE),
         }
     }
-}
 
-/// What a thread knows of its own locks. Without a destructor, so that reaching it costs nothing.
-pub(crate) struct Thread {
-    /// The marks of the segments that it has locked.
-    pub(crate) marks: [Cell<u64>; MOST],
-    pub(crate) count: Cell<usize>,
-    /// Points to `NONE` or to a record of the list. Not a reference: Rust 1.85 takes none to a
-    /// static with atomics in a constant.
-    record: Cell<*const Record>,
-}
-
-static NONE: Record = Record::new(true);
-
-thread_local! {
-    #[allow(clippy::missing_const_for_thread_local, reason = "it is; the lint misses that on windows-gnu")]
-    static THIS: Thread = const {
-        Thread { marks: [const { Cell::new(0) }; MOST], count: Cell::new(NO_RECORD), record: Cell::new(&raw const NONE) }
-    };
-    static RETIRE: Retire = const { Retire };
-}
-
-/// Dropped when its thread ends, it gives the thread's record to another. A guard that was leaked
-/// keeps it.
-struct Retire;
-
-impl Drop for Retire {
-    fn drop(&mut self) {
-        Thread::with(|this| {
-            let record = this.record();
-            if this.count.get() == 0 && record.is_idle() {
-                this.count.set(NO_RECORD);
-                this.record.set(&raw const NONE);
-                record.taken.store(false, Ordering::Release);
-            }
-        });
-    }
-}
-
-impl Thread {
+    /// Whether a thread that has given a lock back has to call [`gave_back`](Self::gave_back).
     #[inline(always)]
-    pub(crate) fn with<R>(ask: impl FnOnce(&Thread) -> R) -> R {
-        THIS.with(ask)
+    pub(super) fn is_checked(&self) -> bool {
+        // After the exchange, which is sequentially consistent as well.
+        let is_checked = |check: &Check| check.load(Ordering::SeqCst) != IDLE;
+        #[cfg(not(all(test, loom)))]
+        return is_checked(&self.check);
+        #[cfg(all(test, loom))]
+        crate::sys::model::check_of_lock(is_checked).unwrap_or(false)
     }
 
-    /// Its record, if it has one.
+    /// Disturbs a check, after a thread has given back a lock or a count of readers.
     #[inline(always)]
-    pub(crate) fn record(&self) -> &'static Record {
-        // SAFETY: `NONE` is a static and the records of the list are leaked, so both live as long
-        // as the process. They are only shared: what changes in them is atomic.
-        unsafe { &*self.record.get() }
+    pub(super) fn gave_back(&self) {
+        if self.is_checked() {
+            self.disturb();
+        }
     }
 
-    /// Has a record from here on.
     #[cold]
     #[inline(never)]
-    pub(crate) fn ensure_record(&self) -> &'static Record {
-        if self.count.get() == NO_RECORD {
-            self.record.set(ptr::from_ref(take_record()));
-            self.count.set(0);
-            // Where this thread is ending already, the record stays with it.
-            let _ = RETIRE.try_with(|_| ());
-        }
-        self.record()
+    fn disturb(&self) {
+        // Where it fails, the state is DISTURBED already, or the check is over.
+        let disturb = |check: &Check| check.compare_exchange(CHECKING, DISTURBED, Ordering::Relaxed, Ordering::Relaxed);
+        #[cfg(not(all(test, loom)))]
+        let _ = disturb(&self.check);
+        #[cfg(all(test, loom))]
+        let _ = crate::sys::model::check_of_lock(disturb);
+    }
+
+    /// Runs `work` between steps 1 and 6 above; `None` if another thread checks this handle.
+    pub(super) fn check<T>(&self, work: impl FnOnce(&Check) -> T) -> Option<T> {
+        let alone = |check: &Check| {
+            // Pairs with the release below.
+            check.compare_exchange(IDLE, CHECKING, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+            fence(Ordering::SeqCst);
+            let done = work(check);
+            // Not a store: loom puts one in no order with the exchanges of other threads.
+            check.swap(IDLE, Ordering::Release);
+            Some(done)
+        };
+        #[cfg(not(all(test, loom)))]
+        return alone(&self.check);
+        #[cfg(all(test, loom))]
+        crate::sys::model::check_of_lock(alone)?
+    }
+
+    /// Step 3 above; `None` if a use has ended since the check began.
+    pub(super) fn look(&self, check: &Check) -> Option<Look> {
+        let mut look = Look::default();
+        let see = |word: &AtomicU64| {
+            // Pairs with the releases of `begin` and `end`.
+            let word = word.load(Ordering::Acquire);
+            if word & !MODE == self.word {
+                look.reads |= word & bits(Mode::Read) != 0;
+                look.writes |= word & bits(Mode::Write) != 0;
+            }
+        };
+        #[cfg(not(all(test, loom)))]
+        record::words().for_each(see);
+        #[cfg(all(test, loom))]
+        crate::sys::model::uses_of_lock(see);
+        (check.load(Ordering::Relaxed) == CHECKING).then_some(look)
     }
 }
 
-/// A place for a handle's lock in each record: one that no thread uses now, if there is any. A
-/// leaked guard uses its place for ever; so does, in a forked child, what a thread of the parent
-/// held at the fork.
-pub(super) fn next_place() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let mut places = (0..PLACES).map(|_| NEXT.fetch_add(1, Ordering::Relaxed) % PLACES);
-    let is_free = |place: &usize| {
-        // The models number their handles.
-        let Look { reads, writes, .. } = if cfg!(loom) { Look::default() } else { look(*place) };
-        !reads && !writes
-    };
-    places.find(is_free).unwrap_or(0)
+/// Stores how a thread uses a lock from now on.
+#[inline(always)]
+fn store(word: &AtomicU64, value: u64) {
+    // A release. If B sees the end of a use, it sees what the thread did before; and it may see the
+    // begin of the next use in the place of that end.
+    word.store(value, Ordering::Release);
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use crate::{Name, Region};
+/// Why a thread cannot have a lock.
+#[cfg_attr(all(test, loom), allow(dead_code, reason = "the models have no guards"))]
+pub(crate) enum Refusal {
+    /// It has the segment's lock.
+    Deadlock,
+    /// It has as many locks as it can.
+    Full,
+}
 
-    #[test]
-    fn no_new_handle_shares_the_place_of_a_leaked_guard() {
-        let region = |nth: usize| {
-            let name = Name::local(format!("place {nth} {}", std::process::id())).unwrap();
-            Region::create_new(name, 100).unwrap()
-        };
-        let leaky = region(0);
-        // In a thread of its own, whose record it keeps.
-        std::thread::scope(|scope| {
-            scope.spawn(|| std::mem::forget(leaky.write().unwrap()));
-        });
-        let others: Vec<_> = (1..=2 * super::PLACES).map(region).collect();
-        assert!(others.iter().all(|other| other.place() != leaky.place()));
+/// The stand-in for loom's threads, which have one word each and no guards.
+#[cfg(all(test, loom))]
+pub(crate) enum Thread {}
+
+#[cfg(all(test, loom))]
+impl Thread {
+    pub(crate) fn begin_first(_handle: &HandleState, _mode: Mode) -> bool {
+        true
+    }
+
+    pub(crate) fn begin(_handle: &HandleState, _mode: Mode) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    pub(crate) fn end(_handle: &HandleState) {}
+
+    pub(super) fn resume(handle: &HandleState, mode: Mode) {
+        crate::sys::model::use_lock(|word| store(word, handle.word | bits(mode)));
+    }
+
+    pub(super) fn pause(handle: &HandleState) {
+        crate::sys::model::use_lock(|word| store(word, handle.word));
     }
 }

@@ -38,7 +38,7 @@ pub struct WriteGuard<'a> {
 
 impl<'a> ReadGuard<'a> {
     #[inline]
-    pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+    pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Until) -> Result<Self, LockError<Self>> {
         let (lock, held) = ReadLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
         let guard = ReadGuard { lock };
         if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
@@ -47,7 +47,7 @@ impl<'a> ReadGuard<'a> {
 
 impl<'a> WriteGuard<'a> {
     #[inline]
-    pub(super) fn lock(segment: &'a Segment, until: Until) -> Result<Self, LockError<Self>> {
+    pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Until) -> Result<Self, LockError<Self>> {
         let (lock, held) = WriteLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
         let guard = WriteGuard { lock };
         if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }

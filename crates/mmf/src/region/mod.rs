@@ -103,7 +103,7 @@ impl Region {
     /// forked child for its parent's handle; [`ErrorKind::Fault`].
     #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(&self.segment, self.usual())
+        ReadGuard::lock(&self.segment, || self.usual())
     }
 
     /// As [`read`](Region::read), without waiting.
@@ -117,7 +117,7 @@ impl Region {
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
     #[inline]
     pub fn try_read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(&self.segment, Until::Now)
+        ReadGuard::lock(&self.segment, || Until::Now)
     }
 
     /// As [`read`](Region::read), waiting for as long as `timeout`.
@@ -127,7 +127,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn read_for(&self, timeout: Duration) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(&self.segment, Until::After(timeout))
+        ReadGuard::lock(&self.segment, || Until::After(timeout))
     }
 
     /// As [`read`](Region::read), waiting until `deadline`.
@@ -137,7 +137,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(&self.segment, Until::At(deadline))
+        ReadGuard::lock(&self.segment, || Until::At(deadline))
     }
 
     /// Locks for writing. Nobody else is inside.
@@ -147,7 +147,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(&self.segment, self.usual())
+        WriteGuard::lock(&self.segment, || self.usual())
     }
 
     /// As [`write`](Region::write), without waiting. As [`try_read`](Region::try_read) it may fail where nobody has the lock; also while a
@@ -158,7 +158,7 @@ impl Region {
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
     #[inline]
     pub fn try_write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(&self.segment, Until::Now)
+        WriteGuard::lock(&self.segment, || Until::Now)
     }
 
     /// As [`write`](Region::write), waiting for as long as `timeout`.
@@ -168,7 +168,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn write_for(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(&self.segment, Until::After(timeout))
+        WriteGuard::lock(&self.segment, || Until::After(timeout))
     }
 
     /// As [`write`](Region::write), waiting until `deadline`.
@@ -178,7 +178,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn write_until(&self, deadline: Instant) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(&self.segment, Until::At(deadline))
+        WriteGuard::lock(&self.segment, || Until::At(deadline))
     }
 
     /// Whether a writer died or panicked with a change half made, and nobody has [cleared](Region::clear_poison) that.
@@ -270,11 +270,6 @@ impl Region {
     #[inline]
     pub fn is_forked(&self) -> bool {
         !self.segment.is_ours()
-    }
-
-    #[cfg(all(test, not(loom)))]
-    pub(crate) fn place(&self) -> usize {
-        self.segment.lock.place()
     }
 
     /// A copy of the contents. A read-only handle takes no lock: it copies, and copies again if a writer came between.

@@ -41,9 +41,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::layout::{SLOTS, at};
 use super::participants::{Participant, reap_dead};
-use super::{Segment, Until};
+use super::{Mine, Segment, Until};
 use crate::error::Result;
-use crate::lock::{Mode, Refused};
+use crate::lock::Refused;
 use crate::mapping::{Cell, Mapping};
 use crate::name::Source;
 use crate::sys;
@@ -210,11 +210,10 @@ impl Segment {
         if others_live && self.has_checked_participant().map_err(Refused::Failed)? {
             return Ok(());
         }
-        // No guard's mark does it: this handle is not attached yet.
-        participant.seat().begin(Mode::Write);
+        let mine = Mine::<true>::mark(self, "open").map_err(Refused::Failed)?;
         let done =
             self.write_lock_as(participant, until).map(|_| (self.renew_locked(&this), self.unlock_as(participant)));
-        participant.seat().end(Mode::Write);
+        drop(mine);
         let (renewed, unlocked) = done?;
         Ok(renewed.and(unlocked).and_then(|()| self.changes.wake_all())?)
     }

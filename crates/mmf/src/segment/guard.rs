@@ -32,18 +32,22 @@ pub(crate) struct WriteLock<'a> {
 macro_rules! lock {
     ($guard:ident, $attempt:ident, $wait:ident) => {
         impl<'a> $guard<'a> {
-            /// Takes the lock.
+            /// Takes the lock. Calls `until` only if it has to wait.
             ///
             /// # Errors
             ///
             /// Deadlock if this thread has it already, a timeout, or what attaching reports.
             #[inline]
-            pub(crate) fn lock(segment: &'a Segment, until: Until, doing: &'static str) -> Result<(Self, Held)> {
-                let Some(seat) = segment.seat() else { return $guard::attach(segment, until, doing) };
-                let Some(mine) = Mine::first(segment) else { return $guard::mark(segment, until, doing) };
+            pub(crate) fn lock(
+                segment: &'a Segment,
+                until: impl FnOnce() -> Until,
+                doing: &'static str,
+            ) -> Result<(Self, Held)> {
+                let Some(seat) = segment.seat() else { return $guard::attach(segment, until(), doing) };
+                let Some(mine) = Mine::first(segment) else { return $guard::mark(segment, until(), doing) };
                 match segment.$attempt(seat) {
                     Ok(Some(held)) => Ok(($guard { mine }, held)),
-                    Ok(None) | Err(Fault) => $guard::wait(mine, until, doing),
+                    Ok(None) | Err(Fault) => $guard::wait(mine, until(), doing),
                 }
             }
 

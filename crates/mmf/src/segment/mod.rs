@@ -69,9 +69,6 @@ pub(crate) struct Segment {
     last_boot: LastBoot,
     /// Whether the checks of the file that come before all else are done, see `boot`.
     checked: AtomicBool,
-    /// By what threads know that they have the lock: a copied file has its original's id, and is another segment; and
-    /// what a forked child's thread has of its parent's marks says nothing of the child's own locks.
-    pub(crate) mark: u64,
     /// Taken at the first lock or wait.
     participant: OnceLock<Participant>,
     /// What becomes the participant.
@@ -185,9 +182,14 @@ impl Segment {
         Segment::check_lock(&header.lock, own_lock.as_ref(), writable)?;
         map.set_capacity(usize::try_from(header.capacity).unwrap_or(usize::MAX));
         let bells = Arc::new(sys::Bells::new(&header.id));
+        let forks = sys::watch_forks();
+        // A copied file has its original's id, and is another segment. And a forked child's thread
+        // has its parent's record, which says nothing of the child's own locks.
+        let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()? ^ (u128::from(forks) << 96);
+        let mark = mixed(mark);
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
         // `participant`, which refuses read-only mappings.
-        let lock = unsafe { Lock::new(&map, layout::LOCK, &bells) }?;
+        let lock = unsafe { Lock::new(&map, layout::LOCK, &bells, mark) }?;
         // SAFETY: as above.
         let len = unsafe { map.cell(at::LEN) }?;
         // SAFETY: as above.
@@ -198,11 +200,6 @@ impl Segment {
         let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
         // SAFETY: as above.
         let last_boot = unsafe { LastBoot::new(&map) }?;
-        let forks = sys::watch_forks();
-        let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()? ^ (u128::from(forks) << 96);
-        // Half as long, so that a lock stores one word; by chance two are the same once in 2^64.
-        let half = |shift: u32| u64::try_from(mark >> shift & u128::from(u64::MAX)).unwrap_or_default();
-        let mark = half(0) ^ half(64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (participant, own_participant) = (OnceLock::new(), OnceLock::new());
         let mut joining = Joining::default();
         if writable {
@@ -223,7 +220,6 @@ impl Segment {
             bells,
             last_boot,
             checked: AtomicBool::new(true),
-            mark,
             participant,
             joining: Mutex::new(joining),
             timeout,
@@ -441,6 +437,17 @@ impl Segment {
     pub(crate) fn or_gone<T>(&self, result: Result<T, Fault>, doing: &'static str) -> Result<T> {
         result.map_err(|Fault| self.gone(doing))
     }
+}
+
+/// Returns 64 bits of which each depends on all bits of `mark`, since a lock keeps fewer of them.
+/// The steps are those of MurmurHash3's finalizer.
+fn mixed(mark: u128) -> u64 {
+    let half = |shift: u32| u64::try_from(mark >> shift & u128::from(u64::MAX)).unwrap_or_default();
+    let mut bits = half(0) ^ half(64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
+        bits = (bits ^ bits >> 33).wrapping_mul(factor);
+    }
+    bits ^ bits >> 33
 }
 
 pub(crate) fn nanoseconds_since_1970() -> u64 {

@@ -17,7 +17,7 @@ fn check_both(bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Copy + Se
 /// As a guard: the thread uses the lock from before its attempt until after the release.
 fn lock(segment: &Segment, me: &Seat, mode: Mode, until: Until, data: &Data) {
     let reap = |_| Ok(participants::disown(segment, me).unwrap());
-    me.begin(mode);
+    segment.lock.resume(mode);
     let locked = match mode {
         Mode::Write => lock_write(segment, me, until, &reap),
         Mode::Read => lock_read(segment, me, until, &reap),
@@ -35,7 +35,7 @@ fn lock(segment: &Segment, me: &Seat, mode: Mode, until: Until, data: &Data) {
         }
         (Err(refused), _) => assert!(matches!((refused, until), (Refused::Timeout { .. }, Until::After(_)))),
     }
-    me.end(mode);
+    segment.lock.pause();
     // What waits for a forged holder is woken by nothing but the bounds of its sleeps.
     model::time_passes();
 }
@@ -77,7 +77,7 @@ fn reader(segment: &Segment, me: &Seat) {
 }
 
 /// A wait that ends, since each of its sleeps may be in vain: a check gives up where another thread
-/// begins or ends a use, or checks.
+/// ends a use, or checks.
 const SHORT: Until = Until::After(std::time::Duration::from_millis(3));
 
 #[test]
@@ -106,6 +106,47 @@ fn beside_forged_readers_what_a_thread_holds_stays() {
 fn what_a_thread_holds_stays() {
     threads(bounds(4, 2), Until::Forever, nothing, &[Mode::Write, Mode::Write]);
     threads(bounds(1, 2), Until::Forever, nothing, &[Mode::Write, Mode::Write, Mode::Write]);
+}
+
+/// A thread gives the lock back and takes it again while another thread checks the handle.
+#[test]
+fn what_a_thread_takes_again_stays() {
+    takes_again(Mode::Write);
+    takes_again(Mode::Read);
+}
+
+fn takes_again(mode: Mode) {
+    check_both(bounds(0, 3), move |handles| {
+        let segment = &handles[0];
+        occupy(segment, 0..1);
+        let me = segment.lock.readers().seat(0).unwrap();
+        model::become_process(0, None);
+        let take = || {
+            segment.lock.resume(mode);
+            match mode {
+                Mode::Write => assert!(segment.lock.try_write(&me).unwrap()),
+                Mode::Read => assert!(segment.lock.try_read(&me).unwrap().is_some()),
+            }
+        };
+        let give_back = || {
+            match mode {
+                Mode::Write => unlock_write(segment, &me).unwrap(),
+                Mode::Read => segment.lock.unlock_read(&me).unwrap(),
+            }
+            segment.lock.pause();
+        };
+        take();
+        let checker = process(segment, 0, |segment, me| assert!(!participants::disown(segment, me).unwrap()));
+        give_back();
+        take();
+        checker.join().unwrap();
+        let holds = match mode {
+            Mode::Write => segment.lock.writer() == Ok(Some(0)),
+            Mode::Read => model::peek::<u32>(layout::slot(0, at::SLOT_READERS)) == 1,
+        };
+        assert!(holds);
+        give_back();
+    });
 }
 
 #[test]

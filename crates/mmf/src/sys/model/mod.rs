@@ -18,7 +18,7 @@ mod words;
 
 pub(crate) use bells::{Bells, Rings};
 pub(crate) use tokens::Tokens;
-pub(crate) use uses::{one_at_a_time, use_lock, uses_of_lock};
+pub(crate) use uses::{check_of_lock, use_lock, uses_of_lock};
 pub(crate) use words::{Word, peek};
 
 use std::cell::{Cell, RefCell};
@@ -71,7 +71,7 @@ pub(crate) struct Plan {
     pub(crate) memory: Option<memory::Ground>,
     /// How many of a thread's sleeps end at their bounds.
     pub(crate) timeouts: u32,
-    /// Whether threads tell which locks they use. Without, each may use all of them.
+    /// Whether threads tell which locks they use. Without, no handle checks what it holds.
     pub(crate) uses: bool,
 }
 

@@ -1,24 +1,23 @@
 //! Which locks each thread uses, in loom's hands: the words of [`threads`](crate::lock::threads).
 
 use std::cell::Cell;
-use std::rc::Rc;
 
-use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::{SLOTS, me, try_world};
 
-/// A word for each thread and handle; handles have successive numbers.
+/// What the threads of one handle use.
 #[derive(Default)]
 pub(super) struct State {
-    words: [[AtomicU64; SLOTS]; SLOTS],
-    /// Whether a thread checks a handle.
-    checking: [Rc<AtomicBool>; SLOTS],
-    /// How many threads have some of them.
+    /// One of each thread.
+    words: [AtomicU64; SLOTS],
+    /// How many threads have a word.
     threads: Cell<usize>,
+    check: AtomicU32,
 }
 
-/// This thread's word for a handle grows by `more`.
-pub(crate) fn use_lock(place: usize, more: u64, order: Ordering) {
+/// Gives `ask` this thread's word. Does nothing where threads do not tell what they use.
+pub(crate) fn use_lock(ask: impl FnOnce(&AtomicU64)) {
     let Some(world) = try_world() else { return };
     let Some(uses) = &world.uses else { return };
     let thread = me(|me| {
@@ -26,19 +25,18 @@ pub(crate) fn use_lock(place: usize, more: u64, order: Ordering) {
         me.record.set(Some(thread));
         thread
     });
-    let word = &uses.words[thread][place % SLOTS];
-    word.store(word.load(Ordering::Relaxed).wrapping_add(more), order);
+    ask(&uses.words[thread]);
 }
 
-/// All threads' words for a handle.
-pub(crate) fn uses_of_lock(place: usize, mut visit: impl FnMut(u64)) {
-    match try_world().as_ref().and_then(|world| world.uses.as_ref()) {
-        Some(uses) => uses.words.iter().for_each(|words| visit(words[place % SLOTS].load(Ordering::Acquire))),
-        None => visit(!0),
+/// Gives `visit` all threads' words.
+pub(crate) fn uses_of_lock(visit: impl FnMut(&AtomicU64)) {
+    if let Some(uses) = try_world().as_ref().and_then(|world| world.uses.as_ref()) {
+        uses.words.iter().for_each(visit);
     }
 }
 
-/// Whether a thread checks a handle. `None` where threads do not tell what they use.
-pub(crate) fn one_at_a_time(place: usize) -> Option<Rc<AtomicBool>> {
-    Some(Rc::clone(&try_world()?.uses.as_ref()?.checking[place % SLOTS]))
+/// Gives `ask` the state of the handle's check. `None` where threads do not tell what they use: no
+/// thread checks there.
+pub(crate) fn check_of_lock<T>(ask: impl FnOnce(&AtomicU32) -> T) -> Option<T> {
+    Some(ask(&try_world()?.uses.as_ref()?.check))
 }
