@@ -16,7 +16,7 @@ not_in_valgrind=(
     faults::a_source_that_ends_too_soon
     faults::either_side_may_be_gone_when_both_are_shared
     faults::nothing_is_there_at_all
-    between::a_page_that_is_gone_is_a_fault_wherever_it_is_missed
+    validated_read::a_page_that_is_gone_is_a_fault_wherever_it_is_missed
     faults::threads_that_fault_at_once_do_not_disturb_each_other
     # It asks by an operation of `rt_sigprocmask` that does not exist, which valgrind answers without
     # a look at the address.

@@ -6,4 +6,4 @@
 cargo build --release -p testkit
 timeout 900 target/release/testkit torture --kills "${1:-5000}"
 timeout 900 target/release/testkit torture --dict --kills "${1:-5000}" --seconds 120
-timeout 300 target/release/testkit heirs --kills 500
+timeout 300 target/release/testkit handover --kills 500

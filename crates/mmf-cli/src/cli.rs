@@ -256,7 +256,7 @@ pub(crate) struct CpArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
-    pub(crate) patience: Patience,
+    pub(crate) timeout_option: TimeoutOption,
     /// Accept named objects of another user
     #[arg(long)]
     pub(crate) any_owner: bool,
@@ -325,7 +325,7 @@ pub(crate) struct Reach {
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
-    pub(crate) patience: Patience,
+    pub(crate) timeout_option: TimeoutOption,
     /// Accept a named object of another user
     #[arg(long)]
     pub(crate) any_owner: bool,
@@ -333,7 +333,7 @@ pub(crate) struct Reach {
 
 /// How long others are waited for.
 #[derive(Args)]
-pub(crate) struct Patience {
+pub(crate) struct TimeoutOption {
     /// Wait this long for the lock of a region or dict; the error names the process that has it
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = time::seconds)]
     pub(crate) timeout: Duration,

@@ -45,12 +45,12 @@ mod error;
 mod lock;
 mod mapping;
 mod name;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other processors need no tuning"))]
+mod once;
 mod region;
 mod segment;
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other processors need no tuning"))]
-mod shared;
-mod spec;
 mod sys;
+mod types;
 mod wait;
 
 #[cfg(feature = "dict")]
@@ -65,8 +65,8 @@ pub use name::{Name, Scope, Source};
 pub use region::{
     LockError, LockGuard, Participant, Plain, ReadGuard, Region, RegionOptions, RegionStatus, WriteGuard,
 };
-pub use spec::{Access, FaultPolicy, LargePages, Listed, ObjectInfo, Permissions, Swept};
 pub use sys::{BorrowedHandle, OwnedHandle};
+pub use types::{Access, FaultPolicy, LargePages, Listed, ObjectInfo, Permissions, Swept};
 
 /// The size of a page of memory, in bytes: what a page that is gone takes with it, and what Windows rounds sizes up to.
 #[must_use]

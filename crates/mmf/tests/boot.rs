@@ -56,13 +56,13 @@ fn participants_of_another_boot_are_not_there_and_hold_nothing() {
     // A full table: readers, one who waits, and a writer that had not begun.
     let path = left(&dir, |bytes| {
         (0..256).for_each(|k| occupy(bytes, k, u8::from(k % 3 == 0)));
-        // With all its flags: HURRY, somebody sleeps, somebody watches, and each group reads.
+        // With all its flags: STARVED, somebody sleeps, somebody watches, and each group reads.
         bytes[LOCK..LOCK + 3].copy_from_slice(&[200, 0, 0xfd]);
         bytes[LOCK_QUEUE + 8] = 0xff;
     });
-    let glance = reader(&path);
-    assert_eq!(glance.to_vec().unwrap(), b"contents");
-    assert!(glance.status().unwrap().participants.is_empty());
+    let read_only = reader(&path);
+    assert_eq!(read_only.to_vec().unwrap(), b"contents");
+    assert!(read_only.status().unwrap().participants.is_empty());
     let region = Region::open(&*path).unwrap();
     assert!(region.status().unwrap().participants.is_empty(), "to open takes no part");
     let since = Instant::now();
@@ -72,8 +72,8 @@ fn participants_of_another_boot_are_not_there_and_hold_nothing() {
         region.status().unwrap().participants.iter().map(|participant| participant.process).collect()
     };
     assert_eq!(processes(&region), [std::process::id()]);
-    assert_eq!(processes(&glance), [std::process::id()]);
-    assert_eq!(glance.to_vec().unwrap(), b"new");
+    assert_eq!(processes(&read_only), [std::process::id()]);
+    assert_eq!(read_only.to_vec().unwrap(), b"new");
 }
 
 #[test]
@@ -90,16 +90,16 @@ fn a_change_that_another_boot_left_half_made_is_poison_also_for_readers_without_
             bytes[VERSION] |= 1;
             leave(bytes);
         });
-        let glance = reader(&path);
-        assert_eq!(*glance.to_vec().unwrap_err().kind(), ErrorKind::Poisoned);
-        assert!(glance.is_poisoned().unwrap());
+        let read_only = reader(&path);
+        assert_eq!(*read_only.to_vec().unwrap_err().kind(), ErrorKind::Poisoned);
+        assert!(read_only.is_poisoned().unwrap());
         let region = Region::open(&*path).unwrap();
         let Err(LockError::Poisoned(mut guard)) = region.write() else { panic!("no poison") };
         guard.set(b"mended").unwrap();
         region.clear_poison().unwrap();
         drop(guard);
-        assert_eq!(glance.to_vec().unwrap(), b"mended");
-        drop((region, glance));
+        assert_eq!(read_only.to_vec().unwrap(), b"mended");
+        drop((region, read_only));
         let bytes = fs::read(&path).unwrap();
         assert_eq!((u64_at(&bytes, LOCK) & 0x2ffff, bytes[VERSION] % 2), (0, 0));
     }
@@ -117,10 +117,10 @@ fn who_lives_wins_over_another_boot() {
     guard.write_at(0, b"new").unwrap();
     let raw = Mapping::open(&*path).unwrap();
     raw.store(BOOT, 1_u64, Ordering::SeqCst).unwrap();
-    let glance = reader(&path);
-    assert_eq!(*glance.to_vec().unwrap_err().kind(), ErrorKind::Contended);
-    assert!(!glance.is_poisoned().unwrap() && !region.is_poisoned().unwrap());
-    let status = glance.status().unwrap();
+    let read_only = reader(&path);
+    assert_eq!(*read_only.to_vec().unwrap_err().kind(), ErrorKind::Contended);
+    assert!(!read_only.is_poisoned().unwrap() && !region.is_poisoned().unwrap());
+    let status = read_only.status().unwrap();
     assert!(!status.poisoned && status.participants.len() == 1 && status.participants[0].writing, "{status:?}");
     // A handle with another boot id waits for as long as it wants to, and is told for whom.
     thread::scope(|scope| {
@@ -144,8 +144,8 @@ fn who_lives_wins_over_another_boot() {
         guard.write_at(0, b"newer").unwrap();
         drop(guard);
         assert_eq!(late.read().unwrap().to_vec().unwrap(), b"newernts");
-        assert_eq!(glance.to_vec().unwrap(), b"newernts");
-        assert_eq!(glance.status().unwrap().participants.len(), 2);
+        assert_eq!(read_only.to_vec().unwrap(), b"newernts");
+        assert_eq!(read_only.status().unwrap().participants.len(), 2);
     });
     assert_eq!(raw.load::<u64>(BOOT, Ordering::SeqCst).unwrap(), 1, "containers do not take it from each other");
 }

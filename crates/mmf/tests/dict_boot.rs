@@ -21,7 +21,7 @@ testkit::peers!(uses, recovers, opens, is_short_of_descriptors);
 /// Where things are, as `docs/format.md` says.
 const BUCKETS: usize = 20480 + 16;
 const LEN: usize = 20480 + 64;
-const JOURNAL: usize = 20480 + 128;
+const REDO_LEN: usize = 20480 + 128;
 const DURABLE: usize = 20480 + 256;
 const BOOT: usize = 20480 + 304;
 
@@ -95,7 +95,7 @@ fn a_dict_in_use_is_not_rebuilt_by_a_process_that_has_another_boot_id() {
     assert_eq!(reader.get_bytes("last").unwrap().unwrap(), b"not flushed");
     let mut other = Peer::spawn("uses", &[path.to_str().unwrap()]);
     other.expect("uses");
-    assert_eq!((word(&path, DURABLE) & 1, word(&path, JOURNAL)), (0, 0), "it was not rebuilt");
+    assert_eq!((word(&path, DURABLE) & 1, word(&path, REDO_LEN)), (0, 0), "it was not rebuilt");
     assert_eq!(word(&path, BOOT), boot, "containers do not take BOOT from each other");
     for peer in [&mut user, &mut other] {
         peer.send("");

@@ -13,7 +13,7 @@ use testkit::{TempDir, unique_name};
 const BUCKETS: usize = 20480 + 16;
 const DURABLE: usize = 20480 + 256;
 const BOOT: usize = 20480 + 304;
-const JOURNAL: usize = 20480 + 128;
+const REDO_LEN: usize = 20480 + 128;
 
 type Model = BTreeMap<String, Vec<u8>>;
 
@@ -225,7 +225,7 @@ fn records_are_kept_though_all_that_leads_to_them_is_damaged() {
     let stats = dict.stats().unwrap();
     drop(dict);
     let spans = usize::try_from(stats.spans).unwrap();
-    // Of 2 MiB: behind the journal and the ring, of 32 KiB each, and a word for each of 512 spans, free or taken by these.
+    // Of 2 MiB: behind the redo log and the change log, of 32 KiB each, and a word for each of 512 spans, free or taken by these.
     let directory = 20480 + 4096 + 2 * 32768;
     let table = directory + 8 * 512;
     for (what, from, len) in [("index", directory, 8 * spans), ("table", table, 32 * spans), ("count", BUCKETS, 8)] {
@@ -271,7 +271,7 @@ fn whatever_is_damaged_the_rest_is_right() {
         fs::write(&path, &bytes).unwrap();
         // Some of it makes a read-only handle refuse, or changes nothing that is in use.
         if let Ok(dict) = Dict::options().access(Access::ReadOnly).timeout(None).open(path.as_path()) {
-            if word(&bytes, JOURNAL) == 0 {
+            if word(&bytes, REDO_LEN) == 0 {
                 dict.check().unwrap();
             }
         }

@@ -27,13 +27,13 @@ use testkit::TempDir;
 
 const PAYLOAD: usize = 20480;
 const COMMIT: usize = PAYLOAD;
-const JOURNAL: usize = PAYLOAD + 128;
+const REDO_LEN: usize = PAYLOAD + 128;
 const DURABLE: usize = PAYLOAD + 256;
 const BOOT: usize = PAYLOAD + 304;
-const PAIRS: usize = PAYLOAD + 4096;
+const REDO_LOG: usize = PAYLOAD + 4096;
 /// Of the least capacity.
 const SIDE: usize = 16384;
-const DIRECTORY: usize = PAIRS + 2 * SIDE;
+const DIRECTORY: usize = REDO_LOG + 2 * SIDE;
 
 fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
@@ -387,7 +387,7 @@ fn two_states(path: &Path) -> (Vec<u8>, Vec<u8>) {
     dict.flush().unwrap();
     dict.set("after", "the flush").unwrap();
     let mut before = fs::read(path).unwrap();
-    before[PAIRS..PAIRS + SIDE].fill(0);
+    before[REDO_LOG..REDO_LOG + SIDE].fill(0);
     fs::write(path, &before).unwrap();
     let change = dict.transaction(|tx| {
         tx.set("key 1", "one")?;
@@ -421,7 +421,7 @@ fn what_a_dead_writer_left_half_done_is_finished() {
     let (path, mut bytes) = golden(&dir, "dict-journal.mmf", include_bytes!("golden/dict-journal.mmf"), |path| {
         let (before, mut bytes) = two_states(path);
         let pairs: Vec<usize> =
-            (0..SIDE / 16).map(|nth| at_word(&bytes, PAIRS + 16 * nth)).take_while(|to| *to != 0).collect();
+            (0..SIDE / 16).map(|nth| at_word(&bytes, REDO_LOG + 16 * nth)).take_while(|to| *to != 0).collect();
         // It died before the store that commits: that one and those behind it have not been made.
         let commit = pairs.iter().position(|to| *to == COMMIT).unwrap();
         for to in &pairs[commit..] {
@@ -429,10 +429,10 @@ fn what_a_dead_writer_left_half_done_is_finished() {
         }
         // What is stored before and after as well has the former.
         for (nth, to) in pairs[..commit].iter().enumerate() {
-            let value = word(&bytes, PAIRS + 16 * nth + 8);
+            let value = word(&bytes, REDO_LOG + 16 * nth + 8);
             put_word(&mut bytes, *to, value);
         }
-        put_word(&mut bytes, JOURNAL, pairs.len() as u64);
+        put_word(&mut bytes, REDO_LEN, pairs.len() as u64);
         bytes
     });
     put_word(&mut bytes, BOOT, this_boot(&dir));
@@ -454,7 +454,7 @@ fn after_a_power_cut_the_records_alone_count() {
         let (_, mut bytes) = two_states(path);
         // The pages of the index never got there.
         bytes[DIRECTORY..DIRECTORY + 2048].fill(0);
-        put_word(&mut bytes, JOURNAL, 3);
+        put_word(&mut bytes, REDO_LEN, 3);
         // On no machine.
         put_word(&mut bytes, BOOT, 1);
         bytes

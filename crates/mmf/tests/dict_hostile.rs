@@ -16,9 +16,9 @@ testkit::peers! { restorer }
 const PAYLOAD: usize = 20480;
 const COMMIT: usize = PAYLOAD;
 const BUCKETS: usize = PAYLOAD + 16;
-const JOURNAL: usize = PAYLOAD + 128;
+const REDO_LEN: usize = PAYLOAD + 128;
 const PENDING: usize = PAYLOAD + 272;
-const PAIRS: usize = PAYLOAD + 4096;
+const REDO_LOG: usize = PAYLOAD + 4096;
 
 /// Ten times as long as any of it takes on a machine that has little else to do.
 const SOON: Duration = Duration::from_secs(40);
@@ -42,7 +42,7 @@ impl Shape {
     fn of(capacity: usize) -> Shape {
         let span = (capacity / 512).next_power_of_two().clamp(4096, 1 << 20);
         let side = (capacity / 64).clamp(16 << 10, 1 << 20) & !4095;
-        let directory = PAIRS + 2 * side;
+        let directory = REDO_LOG + 2 * side;
         let table = (directory + 8 * (capacity / span)).next_multiple_of(32);
         let heap = (table + 32 * (capacity / span)).next_multiple_of(4096);
         Shape { span, directory, heap }
@@ -173,9 +173,10 @@ fn what_leads_nowhere_is_damage() {
         is_damaged(open(Access::ReadOnly, &places).get_bytes("first"));
         is_damaged(open(Access::ReadOnly, &places).entries());
     }
-    // A journal leads behind the end: none of it is carried out.
+    // A redo log leads behind the end: none of it is carried out.
     for end in [whole.len() as u64, !7] {
-        let places = [(JOURNAL, 2), (PAIRS, COMMIT as u64), (PAIRS + 8, 77), (PAIRS + 16, end), (PAIRS + 24, 1)];
+        let places =
+            [(REDO_LEN, 2), (REDO_LOG, COMMIT as u64), (REDO_LOG + 8, 77), (REDO_LOG + 16, end), (REDO_LOG + 24, 1)];
         is_damaged(open(Access::ReadWrite, &places).set_bytes("first", b"new"));
         assert_eq!(word(&fs::read(&path).unwrap(), COMMIT), 2);
     }
@@ -225,11 +226,11 @@ fn buckets_that_all_go_on_in_the_same_lines_keep_nobody_who_writes() {
 /// Begins a change as fast as others finish it.
 fn restorer(args: &[&str]) {
     let raw = Mapping::open(Path::new(args[0])).unwrap();
-    raw.store(PAIRS, LEN as u64, Ordering::SeqCst).unwrap();
-    raw.store(PAIRS + 8, 1_u64, Ordering::SeqCst).unwrap();
+    raw.store(REDO_LOG, LEN as u64, Ordering::SeqCst).unwrap();
+    raw.store(REDO_LOG + 8, 1_u64, Ordering::SeqCst).unwrap();
     peer::say("begins");
     loop {
-        raw.store(JOURNAL, 1_u64, Ordering::SeqCst).unwrap();
+        raw.store(REDO_LEN, 1_u64, Ordering::SeqCst).unwrap();
     }
 }
 
@@ -383,7 +384,7 @@ fn changes_that_are_not_watched_keep_nobody_who_waits_for_others() {
     let dict = Dict::create_new(path.as_path(), capacity as u64).unwrap();
     let mut changes = dict.watch(Watched::Key("key".to_owned())).unwrap();
     let raw = Mapping::open(path.as_path()).unwrap();
-    // A ring full of changes of the empty key; then one that is watched, in their place.
+    // A change log full of changes of the empty key; then one that is watched, in their place.
     let ring = 1_u64 << 20;
     for word in [RING_CLAIMED, RING_HEAD] {
         raw.store(word, ring, Ordering::SeqCst).unwrap();

@@ -14,9 +14,9 @@ use testkit::TempDir;
 const PAYLOAD: usize = 20480;
 const BUCKETS: usize = PAYLOAD + 16;
 const LEN: usize = PAYLOAD + 64;
-const JOURNAL: usize = PAYLOAD + 128;
+const REDO_LEN: usize = PAYLOAD + 128;
 const BOOT: usize = PAYLOAD + 304;
-const PAIRS: usize = PAYLOAD + 4096;
+const REDO_LOG: usize = PAYLOAD + 4096;
 
 fn read_only(path: &Path) -> mmf::Result<Dict> {
     Dict::options().access(Access::ReadOnly).open(path)
@@ -126,7 +126,7 @@ fn a_check_does_not_wait_for_who_died() {
     dict.set_bytes("key", b"value").unwrap();
     drop(dict);
     // A change whose writer is gone.
-    put(&path, &[(PAIRS, LEN as u64), (PAIRS + 8, 1), (JOURNAL, 1)]);
+    put(&path, &[(REDO_LOG, LEN as u64), (REDO_LOG + 8, 1), (REDO_LEN, 1)]);
     let reader =
         Dict::options().access(Access::ReadOnly).timeout(Some(testkit::DEADLINE)).open(path.as_path()).unwrap();
     let began = Instant::now();
@@ -145,7 +145,7 @@ fn of_a_repair_that_was_cut_off_nobody_takes_half() {
     dict.set_bytes("key", b"value").unwrap();
     dict.flush().unwrap();
     drop(dict);
-    put(&path, &[(JOURNAL, u64::MAX), (BUCKETS, 0)]);
+    put(&path, &[(REDO_LEN, u64::MAX), (BUCKETS, 0)]);
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let dict = Dict::options().access(access).open(path.as_path()).unwrap();
         is_damaged(dict.get_bytes("key"));

@@ -10,9 +10,9 @@
 #![cfg(unix)]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "support_b/clean.rs"]
+#[path = "support/clean.rs"]
 mod clean;
-#[path = "support_b/system.rs"]
+#[path = "support/system.rs"]
 mod system;
 
 use std::sync::atomic::{AtomicBool, Ordering};

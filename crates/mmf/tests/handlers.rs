@@ -3,13 +3,13 @@
 #![cfg(unix)]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "support_b/clean.rs"]
+#[path = "support/clean.rs"]
 mod clean;
-#[path = "support_b/guest.rs"]
+#[path = "support/guest.rs"]
 mod guest;
-#[path = "support_b/sigbus.rs"]
+#[path = "support/sigbus.rs"]
 mod sigbus;
-#[path = "support_b/system.rs"]
+#[path = "support/system.rs"]
 mod system;
 
 use std::fs::File;

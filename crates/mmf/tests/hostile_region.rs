@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "support_b/system.rs"]
+#[path = "support/system.rs"]
 mod system;
 
 use std::fs::File;

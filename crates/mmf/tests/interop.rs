@@ -2,7 +2,7 @@
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "support_b/program.rs"]
+#[path = "support/program.rs"]
 mod program;
 
 use std::process::Command;

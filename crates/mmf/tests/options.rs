@@ -37,7 +37,7 @@ stories! {
 #[path = "common/options_unix.rs"]
 mod rights;
 #[cfg(unix)]
-#[path = "support_b/system.rs"]
+#[path = "support/system.rs"]
 mod system;
 
 /// Read-write, the whole, under the default policy.

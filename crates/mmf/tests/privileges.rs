@@ -4,11 +4,11 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "support_b/clean.rs"]
+#[path = "support/clean.rs"]
 mod clean;
-#[path = "support_b/sandbox.rs"]
+#[path = "support/sandbox.rs"]
 mod sandbox;
-#[path = "support_b/system.rs"]
+#[path = "support/system.rs"]
 mod system;
 
 use std::ffi::CString;

@@ -3,9 +3,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "support_b/clean.rs"]
+#[path = "support/clean.rs"]
 mod clean;
-#[path = "support_b/system.rs"]
+#[path = "support/system.rs"]
 mod system;
 
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ use system::{fork, sleep_for_ever};
 use testkit::{Peer, Watchdog, unique_name};
 
 testkit::peers! {
-    forks, lock_survives_child, child_survives_parent, forker, holder, dier, full, handles, namespaces, heir,
+    forks, lock_survives_child, child_survives_parent, forker, holder, dier, full, handles, namespaces, next_holder,
     users, user, service, many_readers
 }
 
@@ -401,9 +401,9 @@ fn namespaces(_: &[&str]) {
         let mut dead = inside(&name, "half");
         dead.kill();
         dead.wait();
-        let mut heir = Peer::spawn_with("heir", &[name.as_str()], in_a_namespace);
-        heir.expect("poison: half");
-        heir.finish();
+        let mut next_holder = Peer::spawn_with("next_holder", &[name.as_str()], in_a_namespace);
+        next_holder.expect("poison: half");
+        next_holder.finish();
     });
 }
 
@@ -417,7 +417,7 @@ fn in_a_namespace(command: &mut Command) {
 }
 
 /// Takes the write lock, says how it was found, and lets it go.
-fn heir(args: &[&str]) {
+fn next_holder(args: &[&str]) {
     let region = Region::open(Name::local(args[0]).unwrap()).unwrap();
     let (found, guard) = match region.write() {
         Ok(guard) => ("whole", guard),

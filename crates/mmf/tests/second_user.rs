@@ -6,7 +6,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "support_b/second_user.rs"]
+#[path = "support/second_user.rs"]
 mod set_up;
 
 use std::fs;

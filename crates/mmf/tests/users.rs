@@ -3,11 +3,11 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "support_b/actor.rs"]
+#[path = "support/actor.rs"]
 mod actor;
-#[path = "support_b/clean.rs"]
+#[path = "support/clean.rs"]
 mod clean;
-#[path = "support_b/system.rs"]
+#[path = "support/system.rs"]
 mod system;
 
 use std::path::Path;

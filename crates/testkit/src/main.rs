@@ -1,4 +1,4 @@
-//! Torments mmf: `testkit torture`, `testkit heirs`, `testkit fairness`, `testkit death`, `testkit
+//! Torments mmf: `testkit torture`, `testkit times`, `testkit fairness`, `testkit death`, `testkit
 //! attack`. And `testkit golden` makes the golden segments.
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
@@ -13,7 +13,7 @@ use testkit::torture::{self, Torture, Victim};
 
 const USAGE: &str = "\
 usage: testkit torture [--dict] [--kills N] [--processes N] [--seconds S] [--pace-us U]
-       testkit heirs [--kills N] [--resident BYTES] [--core 1]
+       testkit handover [--kills N] [--resident BYTES] [--core 1]
        testkit fairness [--readers N] [--writers N] [--seconds S]
        testkit death [--dict] [--all | --samples N]
        testkit attack [--trials N] [--seed S] [--only TARGET] [--repeat SCRIPT] [--jobs N] [--json]
@@ -80,11 +80,11 @@ fn main() -> ExitCode {
             };
             if dict { torture.run_dict() } else { torture.run() }
         }
-        "heirs" => {
+        "handover" => {
             let victim = Victim { resident: number("resident", 0), dumps_core: number("core", 0) != 0 };
-            let heirs = torture::inherit(small(number("kills", 1000)), victim);
-            println!("{} holders killed", heirs.waits.len());
-            for (text, waits) in [("kill", &heirs.waits), ("release", &heirs.after_release)] {
+            let times = torture::measure_handover(small(number("kills", 1000)), victim);
+            println!("{} holders killed", times.waits.len());
+            for (text, waits) in [("kill", &times.waits), ("release", &times.after_release)] {
                 let at = |share: usize| waits[(waits.len() - 1) * share / 1000];
                 println!(
                     "from the {text} to the lock: half below {:.3?}, 99 % below {:.3?}, worst {:.3?}",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Patience;
+use super::TimeoutOption;
 use crate::json::exact::EXACT_RULE;
 use crate::object::{OBJECT_RULE, Object};
 use crate::size::{self, SIZE_RULE};
@@ -227,7 +227,7 @@ pub(crate) struct Changing {
 #[derive(Args)]
 pub(crate) struct Looking {
     #[command(flatten)]
-    pub(crate) patience: Patience,
+    pub(crate) timeout_option: TimeoutOption,
     /// Accept a named object of another user
     #[arg(long)]
     pub(crate) any_owner: bool,

@@ -20,7 +20,7 @@ const SIZE: u64 = 256 << 20;
 const ROUNDS: usize = 3;
 
 /// No further round begins after this time.
-const PATIENCE: Duration = Duration::from_secs(6);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long a sender may take to end once it is asked to.
 const GRACE: Duration = Duration::from_secs(3);
@@ -37,7 +37,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let mut size = wanted;
     let mut outcomes: [Vec<Measured>; Route::ALL.len()] = Default::default();
     for round in 0..ROUNDS {
-        if round > 0 && began.elapsed() > PATIENCE {
+        if round > 0 && began.elapsed() > ROUND_TIMEOUT {
             break;
         }
         for (route, outcomes) in Route::ALL.into_iter().zip(&mut outcomes) {

@@ -31,7 +31,7 @@ impl Contents {
         if reach.raw {
             return in_place(Box::new(object.open(Access::ReadOnly, reach.any_owner)?));
         }
-        let opened = object.open_to_read(reach.any_owner, reach.patience.timeout);
+        let opened = object.open_to_read(reach.any_owner, reach.timeout_option.timeout);
         match opened.map_err(|error| object.advise_opener(error, "--size 1M"))? {
             Opened::Raw(map) => in_place(map),
             Opened::Unusable(error) => Err(unusable(error)),

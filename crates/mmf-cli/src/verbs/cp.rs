@@ -63,7 +63,7 @@ pub(crate) fn run(args: CpArgs) -> Result<()> {
 
 fn open_source(args: &CpArgs) -> Result<Origin> {
     let object = &args.source;
-    let opened = object.open_to_read(args.any_owner, args.patience.timeout);
+    let opened = object.open_to_read(args.any_owner, args.timeout_option.timeout);
     match opened.map_err(|error| object.advise_opener(error, "--size 1M"))? {
         Opened::Raw(map) => Ok(Origin::Raw(map)),
         Opened::Region(region) => Ok(Origin::Contents(region.to_vec()?)),
@@ -83,7 +83,7 @@ fn open_source(args: &CpArgs) -> Result<Origin> {
 fn open_target(args: &CpArgs, wanted: usize) -> Result<(Target, bool)> {
     let object = &args.target;
     let is_file = object.path().is_some();
-    let map = match object.open_as_is(Access::ReadWrite, args.any_owner, args.patience.timeout) {
+    let map = match object.open_as_is(Access::ReadWrite, args.any_owner, args.timeout_option.timeout) {
         Err(error) if is_file && *error.kind() == ErrorKind::NotFound => {
             let created = Mapping::options().size(wanted as u64).create_new(object.source());
             return Ok((Target::Raw(Box::new(created.map_err(|error| object.advise_creator(error))?)), true));

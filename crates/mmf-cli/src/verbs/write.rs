@@ -18,7 +18,7 @@ pub(crate) fn run(args: WriteArgs) -> Result<()> {
     if reach.raw {
         return write_raw(&args, input, &args.object.open(Access::ReadWrite, reach.any_owner)?);
     }
-    let opened = args.object.open_as_is(Access::ReadWrite, reach.any_owner, reach.patience.timeout);
+    let opened = args.object.open_as_is(Access::ReadWrite, reach.any_owner, reach.timeout_option.timeout);
     match opened.map_err(|error| args.object.advise_opener(error, "--size 1M"))? {
         Opened::Raw(map) => write_raw(&args, input, &map),
         Opened::Region(region) => write_region(&args, input, region),

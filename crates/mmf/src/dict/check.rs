@@ -3,19 +3,19 @@
 use std::collections::HashSet;
 
 use super::Dict;
-use super::heap::{EVER, Heap, LINK, LINKS, State};
-use super::index::{NEXT, SLOTS, block_of, bucket, count_of, tag};
-use super::plan::Plan;
-use super::record::{self, Kind, STAMP};
+use super::allocator::{BLOCKS_USED, NEXT_FREE, SPAN_LINKS, SpanState, Storage};
+use super::index::{LINE_SLOTS, NEXT_LINE, block_of, bucket, bucket_count, tag};
+use super::layout::{at, class, number};
+use super::record::{self, RecordKind, STAMP};
+use super::record_scan::{Block, MAX_VERSION, ScanBuffer};
+use super::redo_log::WriteBatch;
 use super::report::Report;
-use super::shape::{at, class, number};
-use super::survey::{Block, Room, VERSIONS};
-use super::transaction::Reader;
-use super::write::Writer;
+use super::transaction::ReadSession;
+use super::write::WriteSession;
 use crate::error::{Error, ErrorKind, Result};
-use crate::segment::Until;
+use crate::segment::Deadline;
 use crate::segment::retry::Attempts;
-use crate::spec::Access;
+use crate::types::Access;
 
 impl Dict {
     /// Looks through all of it: every value's checksum, and whether index, records and space agree with each other. Writers
@@ -49,37 +49,37 @@ impl Dict {
     pub fn check(&self) -> Result<Report> {
         let mut report = Report::default();
         if self.segment.map.access() == Access::ReadWrite {
-            return match Reader::lock(self, self.usual()) {
-                Ok(_reader) => self.check_now(&mut report, self.work()).map(|()| report),
+            return match ReadSession::lock(self, self.lock_deadline()) {
+                Ok(_reader) => self.check_now(&mut report, self.work_deadline()).map(|()| report),
                 Err(error) if matches!(error.kind(), ErrorKind::Damaged { .. }) => {
-                    let mut plan = Plan::new();
-                    let _writer = Writer::take(self, &mut plan, self.usual(), "check")?;
-                    report.add(None, Some(at::JOURNAL), error.kind().to_string());
-                    self.check_now(&mut report, self.work()).map(|()| report)
+                    let mut batch = WriteBatch::new();
+                    let _writer = WriteSession::lock_without_recovery(self, &mut batch, self.lock_deadline(), "check")?;
+                    report.add(None, Some(at::REDO_LEN), error.kind().to_string());
+                    self.check_now(&mut report, self.work_deadline()).map(|()| report)
                 }
                 Err(error) => Err(error),
             };
         }
-        let mut attempts = Attempts::new(self.usual());
-        let until = self.work().fixed();
+        let mut attempts = Attempts::new(self.lock_deadline());
+        let until = self.work_deadline().resolve();
         loop {
-            let before = self.heap().stillness()?;
+            let before = self.storage().generation()?;
             report = Report::default();
             let (mut outcome, mut abandoned) = (Ok(()), false);
-            if before.is_half_repaired() {
-                report.add(None, Some(at::JOURNAL), "a repair is under way, or was cut off");
+            if before.is_repair_incomplete() {
+                report.add(None, Some(at::REDO_LEN), "a repair is under way, or was cut off");
                 return Ok(report);
             }
             if before.is_changing() {
                 // Looked at before it is seen whether all is as it was.
                 abandoned = self.has_no_writer()?;
-                report.add(None, Some(at::JOURNAL), "a change is half made; whoever writes next finishes it");
+                report.add(None, Some(at::REDO_LEN), "a change is half made; whoever writes next finishes it");
             } else {
                 outcome = self.check_now(&mut report, until);
             }
             crate::sys::fence(std::sync::atomic::Ordering::Acquire);
             // Also before an error is believed.
-            let still = self.heap().stillness()? == before;
+            let still = self.storage().generation()? == before;
             if still && (abandoned || !before.is_changing()) {
                 return outcome.map(|()| report);
             }
@@ -87,26 +87,26 @@ impl Dict {
                 if still {
                     return Ok(report);
                 }
-                return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "check")));
+                return Err(self.segment.name_error(Error::new(ErrorKind::Contended, "check")));
             }
         }
     }
 
     /// Whether nobody lives who could finish a change that is half made.
     fn has_no_writer(&self) -> Result<bool> {
-        let writer = self.segment.or_gone(self.segment.lock.writer(), "check")?;
+        let writer = self.segment.or_fault(self.segment.lock.writer(), "check")?;
         writer.map_or(Ok(true), |slot| Ok(!self.segment.is_alive(slot)?))
     }
 
     /// As `check`, for those who see to it that nobody writes.
-    pub(super) fn check_now(&self, report: &mut Report, until: Until) -> Result<()> {
-        let heap = self.heap();
+    pub(super) fn check_now(&self, report: &mut Report, until: Deadline) -> Result<()> {
+        let storage = self.storage();
         // Others may have made it longer.
-        heap.map.refresh()?;
+        storage.map.refresh()?;
         let check = Check {
-            heap,
+            storage,
             report,
-            room: Room::new(until),
+            buffer: ScanBuffer::new(until),
             seen: HashSet::new(),
             led: Vec::new(),
             lines: 0,
@@ -132,9 +132,9 @@ enum Role {
 }
 
 struct Check<'a> {
-    heap: Heap<'a>,
+    storage: Storage<'a>,
     report: &'a mut Report,
-    room: Room,
+    buffer: ScanBuffer,
     /// Blocks that slots lead to, and then those of the lists: each is looked at once.
     seen: HashSet<usize>,
     /// Hash and block of every record that a slot leads to.
@@ -146,8 +146,8 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(mut self) -> Result<()> {
-        let map = self.heap.map;
-        let there = self.heap.spans_there();
+        let map = self.storage.map;
+        let there = self.storage.mapped_spans();
         let used = map.word(at::USED)?;
         if number(used) > there {
             self.report.add(None, Some(at::USED), format!("{used} spans are in use, but there are {there}"));
@@ -172,20 +172,20 @@ impl Check<'_> {
             listing.extend(self.span(span, role, &led)?.map(|class| (class, span)));
         }
         listing.sort_unstable();
-        self.room(&listing)
+        self.buffer(&listing)
     }
 
     /// Looks at words that nothing else depends on, and whether all that is in use lies in spans that are.
     fn words(&mut self, used: u64) -> Result<()> {
-        let map = self.heap.map;
+        let map = self.storage.map;
         let commit = map.word(at::COMMIT)?;
-        if commit >= VERSIONS || map.word(at::FLOOR)? > commit {
+        if commit >= MAX_VERSION || map.word(at::FLOOR)? > commit {
             self.report.add(None, Some(at::COMMIT), format!("no change has version {commit}"));
         }
-        let index = (0..self.heap.shape.spans).map(|nth| map.word(self.heap.shape.directory + 8 * nth));
+        let index = (0..self.storage.layout.spans).map(|nth| map.word(self.storage.layout.directory + 8 * nth));
         let mut last = index.collect::<Result<Vec<u64>>>()?.into_iter().max().unwrap_or(0);
         for block in self.led.iter().map(|(_, block)| *block).chain(self.last_line) {
-            last = last.max(self.heap.shape.span_of(block).map_or(0, |span| span as u64 + 1));
+            last = last.max(self.storage.layout.span_of(block).map_or(0, |span| span as u64 + 1));
         }
         if last > used {
             self.report.add(None, Some(at::USED), format!("{used} spans are in use, but so is span {}", last - 1));
@@ -194,14 +194,14 @@ impl Check<'_> {
     }
 
     /// Goes through the lists of spans with room.
-    fn room(&mut self, listing: &[(u64, usize)]) -> Result<()> {
-        let (heap, map) = (self.heap, self.heap.map);
+    fn buffer(&mut self, listing: &[(u64, usize)]) -> Result<()> {
+        let (storage, map) = (self.storage, self.storage.map);
         let mut listed = Vec::with_capacity(listing.len());
         for class in 0..256 {
-            let (mut next, mut before) = (map.word(Heap::head(class))?, 0);
+            let (mut next, mut before) = (map.word(Storage::class_list(class))?, 0);
             while next != 0 {
-                let Ok(Some(span)) = heap.span_number(next) else { break };
-                let links = map.word(heap.shape.entry(span) + LINKS)?;
+                let Ok(Some(span)) = storage.span_number(next) else { break };
+                let links = map.word(storage.layout.entry(span) + SPAN_LINKS)?;
                 if listed.len() >= listing.len() || links >> 32 != before {
                     break;
                 }
@@ -210,7 +210,7 @@ impl Check<'_> {
             }
             if next != 0 {
                 let what = format!("the list of spans with room for class {class} leads to {next}");
-                self.report.add(None, Some(Heap::head(class)), what);
+                self.report.add(None, Some(Storage::class_list(class)), what);
             }
         }
         listed.sort_unstable();
@@ -222,15 +222,15 @@ impl Check<'_> {
 
     /// Goes through all buckets.
     fn index(&mut self) -> Result<()> {
-        let (heap, map) = (self.heap, self.heap.map);
-        let count = count_of(map.word(at::BUCKETS)?);
-        let most = self.heap.spans_there() << heap.shape.lines_shift();
+        let (storage, map) = (self.storage, self.storage.map);
+        let count = bucket_count(map.word(at::BUCKETS)?);
+        let most = self.storage.mapped_spans() << storage.layout.lines_shift();
         if number(count) > most {
             self.report.add(None, Some(at::BUCKETS), format!("its index claims {count} buckets"));
             return Ok(());
         }
         for nth in 0..count {
-            let mut line = match heap.line(nth) {
+            let mut line = match storage.line(nth) {
                 Ok(line) => Some(line),
                 Err(error) => {
                     self.report.add(None, None, error.kind().to_string());
@@ -239,7 +239,7 @@ impl Check<'_> {
             };
             while let Some(at) = line {
                 self.lines += 1;
-                self.room.spend(&heap, 0)?;
+                self.buffer.spend(&storage, 0)?;
                 self.last_line = self.last_line.max(Some(at));
                 if self.lines > most {
                     self.report.add(None, Some(at), "its index has no end");
@@ -250,11 +250,11 @@ impl Check<'_> {
                     self.report.add(None, Some(at), "a part of its index is gone");
                     break;
                 }
-                for (slot, word) in words[..SLOTS].iter().enumerate().filter(|(_, word)| **word != 0) {
+                for (slot, word) in words[..LINE_SLOTS].iter().enumerate().filter(|(_, word)| **word != 0) {
                     self.slot(at + 8 * slot, *word, nth, count)?;
                 }
-                line = heap.next_line(words[SLOTS]).unwrap_or_else(|error| {
-                    self.report.add(None, Some(at + NEXT), error.kind().to_string());
+                line = storage.next_line(words[LINE_SLOTS]).unwrap_or_else(|error| {
+                    self.report.add(None, Some(at + NEXT_LINE), error.kind().to_string());
                     None
                 });
             }
@@ -264,7 +264,7 @@ impl Check<'_> {
 
     fn slot(&mut self, slot: usize, word: u64, nth: u64, count: u64) -> Result<()> {
         let block = block_of(word);
-        let Ok((_, _, size)) = self.heap.block(&Plan::new(), block) else {
+        let Ok((_, _, size)) = self.storage.block(&WriteBatch::new(), block) else {
             self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is"));
             return Ok(());
         };
@@ -272,15 +272,15 @@ impl Check<'_> {
             self.report.add(None, Some(slot), "a slot leads to where another does");
             return Ok(());
         }
-        match self.heap.block_at(block, size, &mut self.room)? {
-            Block::Nothing => self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is")),
-            Block::Broken(key) => self.report.add(key.as_deref(), Some(block), "its value is damaged"),
-            Block::Whole(whole) => {
-                let hash = record::hash(self.heap.seed, &whole.key);
+        match self.storage.block_at(block, size, &mut self.buffer)? {
+            Block::Empty => self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is")),
+            Block::Invalid(key) => self.report.add(key.as_deref(), Some(block), "its value is damaged"),
+            Block::Valid(whole) => {
+                let hash = record::hash(self.storage.seed, &whole.key);
                 if tag(hash) != word >> 40 || bucket(hash, count) != nth {
                     self.report.add(Some(&whole.key), Some(slot), "its slot is not where it would be looked for");
                 }
-                if whole.stamp > self.heap.map.word(at::COMMIT)? {
+                if whole.stamp > self.storage.map.word(at::COMMIT)? {
                     self.report.add(Some(&whole.key), Some(block), "its version has not been reached yet");
                 }
                 self.led.push((hash, block));
@@ -291,14 +291,14 @@ impl Check<'_> {
 
     /// Looks at records that slots lead to, all of them whole, and gives how many count.
     fn records(&mut self, roles: &mut [Role]) -> Result<u64> {
-        let floor = self.heap.map.word(at::FLOOR)?;
+        let floor = self.storage.map.word(at::FLOOR)?;
         let mut entries = 0;
         for same in self.led.chunk_by(|(a, _), (b, _)| a == b) {
             let mut known = Vec::with_capacity(same.len());
-            self.room.spend(&self.heap, 0)?;
+            self.buffer.spend(&self.storage, 0)?;
             for (_, block) in same {
                 // Whole just now; who writes beside a check without a lock is noticed in the end.
-                known.extend(self.heap.known(*block).ok().map(|whole| (whole, *block)));
+                known.extend(self.storage.read_valid(*block).ok().map(|whole| (whole, *block)));
             }
             known.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
             for same in known.chunk_by(|(a, _), (b, _)| a.key == b.key) {
@@ -306,9 +306,9 @@ impl Check<'_> {
                     self.report.add(Some(&whole.key), Some(*block), "it is there twice");
                 }
                 let (whole, block) = &same[0];
-                entries += u64::from(whole.head.kind != Kind::Removal && whole.head.version > floor);
+                entries += u64::from(whole.head.kind != RecordKind::Removal && whole.head.version > floor);
                 if whole.head.in_spans {
-                    let spans = self.heap.span_list(*block, &whole.head).unwrap_or_default();
+                    let spans = self.storage.span_list(*block, &whole.head).unwrap_or_default();
                     claim(roles, &spans, &whole.key, *block, self.report);
                 }
             }
@@ -318,13 +318,13 @@ impl Check<'_> {
 
     /// Goes through what the next flush frees, and gives its blocks.
     fn lists(&mut self, roles: &mut [Role]) -> Result<Vec<usize>> {
-        let (heap, map) = (self.heap, self.heap.map);
+        let (storage, map) = (self.storage, self.storage.map);
         let (mut blocks, mut bytes) = (Vec::new(), 0);
         let led = std::mem::take(&mut self.seen);
         for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
             let mut block = number(map.word(list)?);
             while block != 0 {
-                let Ok((_, _, size)) = heap.block(&Plan::new(), block) else {
+                let Ok((_, _, size)) = storage.block(&WriteBatch::new(), block) else {
                     self.report.add(None, Some(list), format!("a list leads to {block}, where no record is"));
                     break;
                 };
@@ -336,20 +336,20 @@ impl Check<'_> {
                     self.report.add(None, Some(block), "a list leads to a record that a slot leads to as well");
                 }
                 bytes += size;
-                match heap.block_at(block, size, &mut self.room)? {
-                    Block::Nothing => self.report.add(None, Some(block), "a list leads to it, but no record is there"),
-                    Block::Broken(key) => {
+                match storage.block_at(block, size, &mut self.buffer)? {
+                    Block::Empty => self.report.add(None, Some(block), "a list leads to it, but no record is there"),
+                    Block::Invalid(key) => {
                         self.report.add(key.as_deref(), Some(block), "a value from before its last change is damaged");
                     }
-                    Block::Whole(whole) if whole.head.in_spans => {
-                        let spans = heap.span_list(block, &whole.head).unwrap_or_default();
-                        bytes += spans.len() * heap.shape.span_size();
+                    Block::Valid(whole) if whole.head.in_spans => {
+                        let spans = storage.span_list(block, &whole.head).unwrap_or_default();
+                        bytes += spans.len() * storage.layout.span_size();
                         claim(roles, &spans, &whole.key, block, self.report);
                     }
-                    Block::Whole(_) => {}
+                    Block::Valid(_) => {}
                 }
                 blocks.push(block);
-                block = number(map.word(block + LINK)?);
+                block = number(map.word(block + NEXT_FREE)?);
             }
         }
         let claimed = map.word(at::PENDING_BYTES)?;
@@ -360,10 +360,10 @@ impl Check<'_> {
     }
 
     fn free_spans(&mut self, roles: &mut [Role]) -> Result<()> {
-        let map = self.heap.map;
+        let map = self.storage.map;
         let mut next = map.word(at::FREE)?;
         while next != 0 {
-            let span = match self.heap.span_number(next) {
+            let span = match self.storage.span_number(next) {
                 Ok(Some(span)) if span < roles.len() => span,
                 _ => {
                     self.report.add(None, Some(at::FREE), "the list of free spans leads nowhere");
@@ -372,20 +372,20 @@ impl Check<'_> {
             };
             if roles[span] != Role::Unknown {
                 let what = format!("span {span} is free, but something is in it, or it is so twice");
-                self.report.add(None, Some(self.heap.shape.entry(span)), what);
+                self.report.add(None, Some(self.storage.layout.entry(span)), what);
                 break;
             }
             roles[span] = Role::Free;
-            next = map.word(self.heap.shape.entry(span) + LINKS)? & 0xffff_ffff;
+            next = map.word(self.storage.layout.entry(span) + SPAN_LINKS)? & 0xffff_ffff;
         }
         Ok(())
     }
 
     /// Looks at a span that is taken, and gives its class if it says that it is listed. `led`: every block that something leads to, sorted.
     fn span(&mut self, span: usize, role: Role, led: &[usize]) -> Result<Option<u64>> {
-        let (heap, map, shape) = (self.heap, self.heap.map, self.heap.shape);
-        let entry = shape.entry(span);
-        let State { class, live, free, listed } = heap.state(&Plan::new(), span)?;
+        let (storage, map, layout) = (self.storage, self.storage.map, self.storage.layout);
+        let entry = layout.entry(span);
+        let SpanState { class, live, free, listed } = storage.state(&WriteBatch::new(), span)?;
         let mut wrong = |what: String| self.report.add(None, Some(entry), what);
         if role == Role::Free {
             if class::size(class).is_some() || class == class::INDEX {
@@ -397,14 +397,14 @@ impl Check<'_> {
             wrong(format!("span {span} has class {class}, which is not what is in it"));
             return Ok(None);
         }
-        let Some(size) = class::size(class).filter(|size| *size <= shape.span_size()) else {
+        let Some(size) = class::size(class).filter(|size| *size <= layout.span_size()) else {
             if class != class::PART && class != class::INDEX {
                 wrong(format!("span {span} has class {class}, but is not free"));
             }
             return Ok(None);
         };
-        let most = shape.span_size() / size;
-        let ever = number(map.word(entry + EVER)?);
+        let most = layout.span_size() / size;
+        let ever = number(map.word(entry + BLOCKS_USED)?);
         if ever > most || live > ever as u64 {
             wrong(format!("span {span} claims {live} blocks in use of {ever} of {most}"));
             return Ok(None);
@@ -415,7 +415,7 @@ impl Check<'_> {
                 break;
             }
             unused += 1;
-            block = map.word(shape.span(span) + (number(block) - 1) * size + LINK)?;
+            block = map.word(layout.span(span) + (number(block) - 1) * size + NEXT_FREE)?;
         }
         if block != 0 || unused + live != ever as u64 {
             wrong(format!("span {span}: {live} blocks in use and {unused} free ones are not the {ever} that it has"));
@@ -433,17 +433,17 @@ impl Check<'_> {
         let mut stamped = 0;
         for nth in 0..ever {
             if nth % 64 == 0 {
-                self.room.spend(&heap, 0)?;
+                self.buffer.spend(&storage, 0)?;
             }
-            let block = shape.span(span) + nth * size;
+            let block = layout.span(span) + nth * size;
             let has_stamp = map.word(block + STAMP)? != 0;
             stamped += u64::from(has_stamp);
             if has_stamp && led.binary_search(&block).is_err() {
-                let found = heap.block_at(block, size, &mut self.room)?;
+                let found = storage.block_at(block, size, &mut self.buffer)?;
                 let key = match &found {
-                    Block::Whole(whole) => Some(&whole.key),
-                    Block::Broken(key) => key.as_ref(),
-                    Block::Nothing => None,
+                    Block::Valid(whole) => Some(&whole.key),
+                    Block::Invalid(key) => key.as_ref(),
+                    Block::Empty => None,
                 };
                 self.report.add(key.map(Vec::as_slice), Some(block), "nothing leads to this record");
             }
@@ -451,7 +451,7 @@ impl Check<'_> {
         // A page of the table that has gone back may end before records that the index leads to: their
         // blocks would be taken for others.
         let before = |offset: usize| led.partition_point(|block| *block < offset);
-        let led_here = before(shape.span(span + 1)) - before(shape.span(span));
+        let led_here = before(layout.span(span + 1)) - before(layout.span(span));
         if led_here as u64 != stamped {
             let what = format!("span {span} has {stamped} records, but {led_here} are led to");
             self.report.add(None, Some(entry), what);

@@ -8,23 +8,23 @@
 //! leaves its old one after; what moves up in its bucket is there twice before the word changes again and the line it
 //! came from is taken out. Who finds nothing looks at the word again.
 
-use super::heap::{Heap, NoBlock};
-use super::limit::Limit;
-use super::plan::Plan;
+use super::allocator::{AllocError, Storage};
+use super::layout::{LINE, at, class, number};
 use super::record;
-use super::shape::{LINE, at, class, number};
+use super::redo_log::WriteBatch;
+use super::work_limit::WorkLimit;
 use crate::error::Result;
 
 /// Slots of a line.
-pub(super) const SLOTS: usize = 7;
+pub(super) const LINE_SLOTS: usize = 7;
 /// The word of a line that leads to the next.
-pub(super) const NEXT: usize = 8 * SLOTS;
+pub(super) const NEXT_LINE: usize = 8 * LINE_SLOTS;
 /// How many buckets an index begins with.
-pub(super) const FIRST: u64 = 64;
+pub(super) const INITIAL_BUCKETS: u64 = 64;
 /// Entries to seven buckets, on average, before there is another one.
-const LOAD: u64 = 24;
+const MAX_LOAD: u64 = 24;
 /// Lines of one bucket; more are a circle.
-pub(super) const LONGEST: usize = 1 << 12;
+pub(super) const MAX_BUCKET_LINES: usize = 1 << 12;
 
 #[inline]
 pub(super) fn tag(hash: u64) -> u64 {
@@ -61,15 +61,15 @@ pub(super) type Line = [u64; 8];
 
 /// The count of buckets in its word.
 #[inline]
-pub(super) fn count_of(word: u64) -> u64 {
+pub(super) fn bucket_count(word: u64) -> u64 {
     word & ((1 << 40) - 1)
 }
 
 /// A bit for each slot of a line that bears a hash's tag. Which it is, no processor foresees, so nothing branches on it.
 #[inline(always)]
-pub(super) fn tagged(words: &Line, hash: u64) -> u32 {
+pub(super) fn matching_slots(words: &Line, hash: u64) -> u32 {
     let mut bits = 0;
-    for (nth, slot) in words[..SLOTS].iter().enumerate() {
+    for (nth, slot) in words[..LINE_SLOTS].iter().enumerate() {
         bits |= u32::from((*slot >> 40 == tag(hash)) & (*slot != 0)) << nth;
     }
     bits
@@ -77,24 +77,24 @@ pub(super) fn tagged(words: &Line, hash: u64) -> u32 {
 
 /// Where a key's entry is, or may go.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum EntryPosition {
     /// The slot that has it.
     Entry(usize),
     /// An empty slot.
     Empty(usize),
     /// All lines are full; the last is this.
-    Behind(usize),
+    NewLineAfter(usize),
 }
 
-impl Heap<'_> {
+impl Storage<'_> {
     /// Where a bucket begins.
     #[inline]
     pub(super) fn line(&self, bucket: u64) -> Result<usize> {
-        let shift = self.shape.lines_shift();
+        let shift = self.layout.lines_shift();
         let nth = number(bucket >> shift);
-        if nth < self.shape.spans {
-            if let Some(span) = self.span_number(self.map.word(self.shape.directory + 8 * nth)?)? {
-                return Ok(self.shape.span(span) + number(bucket & ((1 << shift) - 1)) * LINE);
+        if nth < self.layout.spans {
+            if let Some(span) = self.span_number(self.map.word(self.layout.directory + 8 * nth)?)? {
+                return Ok(self.layout.span(span) + number(bucket & ((1 << shift) - 1)) * LINE);
             }
         }
         Err(self.damaged(format!("no part of its index has bucket {bucket}")))
@@ -102,11 +102,11 @@ impl Heap<'_> {
 
     /// The words of a line as they will be.
     #[inline(always)]
-    fn planned_line(&self, plan: &Plan, line: usize, words: &mut Line) -> Result<()> {
+    fn line_with_batch(&self, batch: &WriteBatch, line: usize, words: &mut Line) -> Result<()> {
         self.map.read_words(line, words)?;
-        if plan.may_have_of_line(line) {
+        if batch.may_have_in_line(line) {
             for (nth, word) in words.iter_mut().enumerate() {
-                if let Some(planned) = plan.planned(line + 8 * nth) {
+                if let Some(planned) = batch.lookup(line + 8 * nth) {
                     *word = planned;
                 }
             }
@@ -121,7 +121,7 @@ impl Heap<'_> {
             return Ok(None);
         }
         let line = number(word);
-        if self.shape.span_of(line).is_none() || (line - self.shape.heap) % LINE != 0 {
+        if self.layout.span_of(line).is_none() || (line - self.layout.first_span) % LINE != 0 {
             return Err(self.damaged(format!("a bucket goes on at {line}, where nothing is")));
         }
         Ok(Some(line))
@@ -130,18 +130,18 @@ impl Heap<'_> {
     /// Goes through the lines of a bucket, as they will be, until `visit` gives something.
     fn walk<T>(
         &self,
-        plan: &Plan,
+        batch: &WriteBatch,
         bucket: u64,
         mut visit: impl FnMut(usize, &Line) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         let mut line = self.line(bucket)?;
         let mut words = [0; 8];
-        for _ in 0..LONGEST {
-            self.planned_line(plan, line, &mut words)?;
+        for _ in 0..MAX_BUCKET_LINES {
+            self.line_with_batch(batch, line, &mut words)?;
             if let Some(found) = visit(line, &words)? {
                 return Ok(Some(found));
             }
-            match self.next_line(words[SLOTS])? {
+            match self.next_line(words[LINE_SLOTS])? {
                 Some(next) => line = next,
                 None => return Ok(None),
             }
@@ -151,27 +151,32 @@ impl Heap<'_> {
 
     /// The slot whose entry `matches`, or where one may go. The caller has the lock.
     #[inline(always)]
-    pub(super) fn find(&self, plan: &Plan, hash: u64, mut matches: impl FnMut(usize) -> Result<bool>) -> Result<Place> {
-        let count = count_of(self.map.word(at::BUCKETS)?);
+    pub(super) fn find(
+        &self,
+        batch: &WriteBatch,
+        hash: u64,
+        mut matches: impl FnMut(usize) -> Result<bool>,
+    ) -> Result<EntryPosition> {
+        let count = bucket_count(self.map.word(at::BUCKETS)?);
         let mut line = self.line(bucket(hash, count))?;
         let mut vacancy = None;
         let mut words = [0; 8];
-        for _ in 0..LONGEST {
-            self.planned_line(plan, line, &mut words)?;
-            let mut candidates = tagged(&words, hash);
+        for _ in 0..MAX_BUCKET_LINES {
+            self.line_with_batch(batch, line, &mut words)?;
+            let mut candidates = matching_slots(&words, hash);
             while candidates != 0 {
                 let nth = candidates.trailing_zeros() as usize;
                 candidates &= candidates - 1;
                 if matches(block_of(words[nth]))? {
-                    return Ok(Place::Entry(line + 8 * nth));
+                    return Ok(EntryPosition::Entry(line + 8 * nth));
                 }
             }
             if vacancy.is_none() {
-                vacancy = words[..SLOTS].iter().position(|slot| *slot == 0).map(|nth| line + 8 * nth);
+                vacancy = words[..LINE_SLOTS].iter().position(|slot| *slot == 0).map(|nth| line + 8 * nth);
             }
-            match self.next_line(words[SLOTS])? {
+            match self.next_line(words[LINE_SLOTS])? {
                 Some(next) => line = next,
-                None => return Ok(vacancy.map_or(Place::Behind(line), Place::Empty)),
+                None => return Ok(vacancy.map_or(EntryPosition::NewLineAfter(line), EntryPosition::Empty)),
             }
         }
         Err(self.damaged("a bucket has no end"))
@@ -179,60 +184,60 @@ impl Heap<'_> {
 
     /// Puts an entry where there is room for it; the stores that link it are the last of those made here.
     #[inline]
-    pub(super) fn put_entry(&self, plan: &mut Plan, place: Place, slot: u64) -> Result<(), NoBlock> {
+    pub(super) fn put_entry(&self, batch: &mut WriteBatch, place: EntryPosition, slot: u64) -> Result<(), AllocError> {
         match place {
-            Place::Entry(at) | Place::Empty(at) => plan.put(at, slot),
-            Place::Behind(last) => {
-                let line = self.new_line(plan, &[slot])?;
-                plan.put(last + NEXT, line as u64);
+            EntryPosition::Entry(at) | EntryPosition::Empty(at) => batch.push(at, slot),
+            EntryPosition::NewLineAfter(last) => {
+                let line = self.new_line(batch, &[slot])?;
+                batch.push(last + NEXT_LINE, line as u64);
             }
         }
         Ok(())
     }
 
     /// A line that continues another, with these entries, seven at the most.
-    fn new_line(&self, plan: &mut Plan, entries: &[u64]) -> Result<usize, NoBlock> {
-        let line = self.take(plan, class::LINES, None)?;
+    fn new_line(&self, batch: &mut WriteBatch, entries: &[u64]) -> Result<usize, AllocError> {
+        let line = self.take(batch, class::LINES, None)?;
         for nth in 0..8 {
-            plan.put(line + 8 * nth, entries.get(nth).copied().unwrap_or(0));
+            batch.push(line + 8 * nth, entries.get(nth).copied().unwrap_or(0));
         }
         Ok(line)
     }
 
-    /// Makes the first buckets, in a plan of its own.
-    pub(super) fn begin_index(&self, plan: &mut Plan) -> Result<(), NoBlock> {
-        plan.clear();
-        let span = self.take_index_span(plan, 0)?;
-        let first = FIRST.min(1 << self.shape.lines_shift());
-        self.map.fill(self.shape.span(span)..self.shape.span(span) + number(first) * LINE, 0)?;
-        plan.put(at::BUCKETS, first);
-        Ok(plan.carry_out(self.map, self.shape)?)
+    /// Makes the first buckets, in a batch of its own.
+    pub(super) fn begin_index(&self, batch: &mut WriteBatch) -> Result<(), AllocError> {
+        batch.clear();
+        let span = self.take_index_span(batch, 0)?;
+        let first = INITIAL_BUCKETS.min(1 << self.layout.lines_shift());
+        self.map.fill(self.layout.span(span)..self.layout.span(span) + number(first) * LINE, 0)?;
+        batch.push(at::BUCKETS, first);
+        Ok(batch.commit(self.map, self.layout)?)
     }
 
-    fn take_index_span(&self, plan: &mut Plan, nth: usize) -> Result<usize, NoBlock> {
-        let span = self.take_span(plan)?;
-        plan.put(self.shape.entry(span), class::INDEX | 1 << 8);
-        plan.put(self.shape.directory + 8 * nth, span as u64 + 1);
+    fn take_index_span(&self, batch: &mut WriteBatch, nth: usize) -> Result<usize, AllocError> {
+        let span = self.take_span(batch)?;
+        batch.push(self.layout.entry(span), class::INDEX | 1 << 8);
+        batch.push(self.layout.directory + 8 * nth, span as u64 + 1);
         Ok(span)
     }
 
     /// Whether so many entries want another bucket.
     #[inline]
     pub(super) fn is_crowded(count: u64, entries: u64) -> bool {
-        entries > count.saturating_mul(LOAD) / 7 && count < 1 << 32
+        entries > count.saturating_mul(MAX_LOAD) / 7 && count < 1 << 32
     }
 
-    /// Splits the next bucket, in a plan of its own; or leaves it as it is, if the time is over.
-    pub(super) fn split(&self, plan: &mut Plan, limit: &Limit) -> Result<(), NoBlock> {
-        plan.clear();
+    /// Splits the next bucket, in a batch of its own; or leaves it as it is, if the time is over.
+    pub(super) fn split(&self, batch: &mut WriteBatch, limit: &WorkLimit) -> Result<(), AllocError> {
+        batch.clear();
         let word = self.map.word(at::BUCKETS)?;
-        let count = count_of(word);
+        let count = bucket_count(word);
         // The bucket whose entries the new one shares.
         let from = bucket(count, count);
         let (mut go, mut lines) = (Vec::new(), 0);
-        let over = self.walk(plan, from, |line, words| {
+        let over = self.walk(batch, from, |line, words| {
             lines += 1;
-            for (nth, slot) in words[..SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
+            for (nth, slot) in words[..LINE_SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                 if limit.spend() {
                     return Ok(Some(()));
                 }
@@ -246,54 +251,60 @@ impl Heap<'_> {
         if over.is_some() {
             return Ok(());
         }
-        let shift = self.shape.lines_shift();
+        let shift = self.layout.lines_shift();
         if count & ((1 << shift) - 1) == 0 {
-            if number(count >> shift) >= self.shape.spans {
-                return Err(NoBlock::Full(None));
+            if number(count >> shift) >= self.layout.spans {
+                return Err(AllocError::Full(None));
             }
-            self.take_index_span(plan, number(count >> shift))?;
+            self.take_index_span(batch, number(count >> shift))?;
         }
-        let new = match self.planned_directory(plan, count)? {
+        let new = match self.line_of_new_span(batch, count)? {
             Some(line) => line,
             None => self.line(count)?,
         };
         let entries: Vec<u64> = go.iter().map(|(_, slot)| *slot).collect();
-        let mut more = entries.chunks(SLOTS).skip(1).rev();
+        let mut more = entries.chunks(LINE_SLOTS).skip(1).rev();
         // From the last line to the first, since each leads to the next.
         let mut next = 0;
         for part in &mut more {
-            let line = self.new_line(plan, part)?;
-            plan.put(line + NEXT, next);
+            let line = self.new_line(batch, part)?;
+            batch.push(line + NEXT_LINE, next);
             next = line as u64;
         }
-        for nth in 0..SLOTS {
-            plan.put(new + 8 * nth, entries.get(nth).copied().unwrap_or(0));
+        for nth in 0..LINE_SLOTS {
+            batch.push(new + 8 * nth, entries.get(nth).copied().unwrap_or(0));
         }
-        plan.put(new + NEXT, next);
-        plan.put(at::BUCKETS, word + 1);
+        batch.push(new + NEXT_LINE, next);
+        batch.push(at::BUCKETS, word + 1);
         for (at, _) in &go {
-            plan.put(*at, 0);
+            batch.push(*at, 0);
         }
-        plan.carry_out(self.map, self.shape)?;
+        batch.commit(self.map, self.layout)?;
         if lines > 1 {
-            self.shorten(plan, from, &mut self.most_lines()?, limit)?;
+            self.shorten(batch, from, &mut self.most_lines()?, limit)?;
         }
         Ok(())
     }
 
-    /// Moves entries of a bucket up, and gives back the lines that then have none, each in a plan of its own; whether there were
+    /// Moves entries of a bucket up, and gives back the lines that then have none, each in a batch of its own; whether there were
     /// any. Readers that miss an entry meanwhile see by the word of the count that they have to look again. `left` is how many lines may
     /// still be looked at. It ends with any of them if the time is over.
-    pub(super) fn shorten(&self, plan: &mut Plan, bucket: u64, left: &mut usize, limit: &Limit) -> Result<bool> {
-        plan.clear();
+    pub(super) fn shorten(
+        &self,
+        batch: &mut WriteBatch,
+        bucket: u64,
+        left: &mut usize,
+        limit: &WorkLimit,
+    ) -> Result<bool> {
+        batch.clear();
         let (mut lines, mut holes, mut entries) = (Vec::new(), Vec::new(), 0);
-        let over = self.walk(plan, bucket, |line, words| {
-            self.one_line_less(left)?;
+        let over = self.walk(batch, bucket, |line, words| {
+            self.spend_line(left)?;
             if limit.spend() {
                 return Ok(Some(()));
             }
             lines.push((line, *words));
-            for (nth, slot) in words[..SLOTS].iter().enumerate() {
+            for (nth, slot) in words[..LINE_SLOTS].iter().enumerate() {
                 if *slot == 0 { holes.push(line + 8 * nth) } else { entries += 1 }
             }
             Ok(None)
@@ -303,17 +314,17 @@ impl Heap<'_> {
         }
         let mut holes = holes.into_iter();
         let mut any = false;
-        while lines.len() > 1 && entries <= SLOTS * (lines.len() - 1) && !limit.spend() {
+        while lines.len() > 1 && entries <= LINE_SLOTS * (lines.len() - 1) && !limit.spend() {
             let (Some((last, words)), Some((before, _))) = (lines.pop(), lines.last()) else { break };
-            plan.clear();
+            batch.clear();
             // There is a hole for each before this line.
-            for (slot, hole) in words[..SLOTS].iter().filter(|slot| **slot != 0).zip(&mut holes) {
-                plan.put(hole, *slot);
+            for (slot, hole) in words[..LINE_SLOTS].iter().filter(|slot| **slot != 0).zip(&mut holes) {
+                batch.push(hole, *slot);
             }
-            plan.put(at::BUCKETS, self.map.word(at::BUCKETS)?.wrapping_add(1 << 40));
-            plan.put(before + NEXT, 0);
-            self.give(plan, last)?;
-            plan.carry_out(self.map, self.shape)?;
+            batch.push(at::BUCKETS, self.map.word(at::BUCKETS)?.wrapping_add(1 << 40));
+            batch.push(before + NEXT_LINE, 0);
+            self.give(batch, last)?;
+            batch.commit(self.map, self.layout)?;
             any = true;
         }
         Ok(any)
@@ -321,18 +332,18 @@ impl Heap<'_> {
 
     /// How many lines the spans hold that were ever taken. No index has more.
     pub(super) fn most_lines(&self) -> Result<usize> {
-        Ok(self.spans_used()? << self.shape.lines_shift())
+        Ok(self.spans_used()? << self.layout.lines_shift())
     }
 
     /// How many spans were ever taken, from the first on.
     pub(super) fn spans_used(&self) -> Result<usize> {
-        Ok(number(self.map.word(at::USED)?).min(self.shape.spans))
+        Ok(number(self.map.word(at::USED)?).min(self.layout.spans))
     }
 
     /// The count of buckets, each of which has a line of its own, and how many lines there may be
     /// in all.
     pub(super) fn count_and_most_lines(&self) -> Result<(u64, usize)> {
-        let count = count_of(self.map.word(at::BUCKETS)?);
+        let count = bucket_count(self.map.word(at::BUCKETS)?);
         let most = self.most_lines()?;
         if count > most as u64 {
             return Err(self.damaged(format!("its index claims {count} buckets, but there is room for {most}")));
@@ -341,18 +352,18 @@ impl Heap<'_> {
     }
 
     /// Who looks through buckets looks at each line once: what leads to the same again and again is damage, or would take for ever.
-    pub(super) fn one_line_less(&self, left: &mut usize) -> Result<()> {
+    pub(super) fn spend_line(&self, left: &mut usize) -> Result<()> {
         *left = left.checked_sub(1).ok_or_else(|| self.damaged("its index has more lines than there is room for"))?;
         Ok(())
     }
 
-    /// Where a bucket begins whose span this plan takes.
-    fn planned_directory(&self, plan: &Plan, bucket: u64) -> Result<Option<usize>> {
-        let shift = self.shape.lines_shift();
+    /// Where a bucket begins whose span this batch takes.
+    fn line_of_new_span(&self, batch: &WriteBatch, bucket: u64) -> Result<Option<usize>> {
+        let shift = self.layout.lines_shift();
         let nth = number(bucket >> shift);
-        let Some(word) = plan.planned(self.shape.directory + 8 * nth) else { return Ok(None) };
+        let Some(word) = batch.lookup(self.layout.directory + 8 * nth) else { return Ok(None) };
         let Some(span) = self.span_number(word)? else { return Ok(None) };
-        Ok(Some(self.shape.span(span) + number(bucket & ((1 << shift) - 1)) * LINE))
+        Ok(Some(self.layout.span(span) + number(bucket & ((1 << shift) - 1)) * LINE))
     }
 
     /// The hash of the key in a block. The caller has the lock.

@@ -1,47 +1,47 @@
 //! [`Dict`]: keys and values that processes share, in memory or in a file.
 
-mod change;
+mod allocator;
+mod change_log;
 mod check;
-mod durable;
-mod fetch;
-mod glance;
-mod heap;
+#[cfg(feature = "serde")]
+mod checked_serializer;
+mod compaction;
+mod encoding;
+mod entries;
+mod fast_path;
+mod flush;
 mod index;
-mod iter;
-mod limit;
+mod layout;
 #[cfg(test)]
 #[cfg(loom)]
 mod models;
 #[cfg(feature = "serde")]
 mod msgpack;
-#[cfg(feature = "serde")]
-mod narrow;
+mod open_after_crash;
 mod options;
-mod pending;
-mod plan;
+#[cfg(test)]
+mod power_cut_tests;
 mod read;
 mod rebuild;
 mod record;
-mod recover;
-#[cfg(test)]
-mod replay;
+mod record_scan;
+mod redo_log;
 mod report;
-mod ring;
-mod shape;
-mod space;
+mod single_key;
 mod stats;
-mod survey;
 mod sync_mark;
 mod transaction;
-mod value;
+mod value_copy;
 mod watch;
+mod work_limit;
 mod write;
+mod write_set;
 
-pub use iter::{Entries, Entry};
+pub use encoding::Encoding;
+pub use entries::{Entries, Entry};
 pub use options::DictOptions;
 pub use report::{Problem, Report, Stats};
 pub use transaction::{Snapshot, Transaction};
-pub use value::Encoding;
 pub use watch::{Change, Changes, Watched};
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -50,14 +50,14 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Segment, Until};
-use heap::Heap;
-use limit::LEAST;
-use plan::Plan;
-use read::{Found, NoValue, Sink};
+use crate::segment::{Deadline, Segment};
+use allocator::Storage;
+use layout::{Layout, at};
+use read::{DiscardValue, Found, Sink};
 use record::KEY_MAX;
-use shape::{Shape, at};
-use write::Writer;
+use redo_log::WriteBatch;
+use work_limit::MIN_WORK_TIME;
+use write::WriteSession;
 
 /// Keys and values that processes share, by name or by file.
 ///
@@ -88,12 +88,12 @@ use write::Writer;
 /// ```
 pub struct Dict {
     segment: Segment,
-    shape: Shape,
+    layout: Layout,
     /// What keys are hashed with.
     seed: u64,
     /// Of a file: records up to this version are from before it was opened, and are verified whenever their values are read. Those
     /// that came since never left memory.
-    old: u64,
+    verify_up_to: u64,
     /// The largest version that a flush of this handle has found. A smaller one tells that the
     /// words have gone back.
     seen: AtomicU64,
@@ -119,7 +119,7 @@ impl Dict {
     pub const MAX_DEPTH: usize = 64;
 
     /// The least capacity; less is made this.
-    pub const MIN_CAPACITY: u64 = shape::MIN_CAPACITY;
+    pub const MIN_CAPACITY: u64 = layout::MIN_CAPACITY;
 
     /// Options for everything that the functions below choose for you.
     pub fn options() -> DictOptions {
@@ -155,37 +155,37 @@ impl Dict {
 
     /// Takes up a segment of this kind.
     fn of(mut segment: Segment, timeout: Option<Duration>, work_time: Duration) -> Result<Dict> {
-        plan::prepare();
+        redo_log::prepare();
         segment.map.set_structured();
         segment.has_more_checks();
-        let Some(shape) = Shape::of(segment.header.capacity) else {
+        let Some(layout) = Layout::of(segment.header.capacity) else {
             return Err(Error::mismatch("its capacity", "one that a dict can have", segment.header.capacity));
         };
         let mut seed = [0; 8];
         seed.copy_from_slice(&segment.header.id[..8]);
         let (seen, work_time) = (AtomicU64::new(0), AtomicU64::new(nanos(work_time)));
-        Ok(Dict { segment, shape, seed: u64::from_le_bytes(seed), old: 0, seen, timeout, work_time })
+        Ok(Dict { segment, layout, seed: u64::from_le_bytes(seed), verify_up_to: 0, seen, timeout, work_time })
     }
 
     #[inline]
-    fn heap(&self) -> Heap<'_> {
-        Heap { map: &self.segment.map, shape: &self.shape, seed: self.seed, old: self.old }
+    fn storage(&self) -> Storage<'_> {
+        Storage { map: &self.segment.map, layout: &self.layout, seed: self.seed, verify_up_to: self.verify_up_to }
     }
 
     #[inline]
-    fn usual(&self) -> Until {
-        self.timeout.map_or(Until::Forever, Until::After)
+    fn lock_deadline(&self) -> Deadline {
+        self.timeout.map_or(Deadline::Never, Deadline::After)
     }
 
     /// Until when a call works that has its lock, or needs none.
     #[inline]
-    fn work(&self) -> Until {
-        self.timeout.map_or(Until::Forever, |timeout| Until::After(timeout.max(self.work_time())))
+    fn work_deadline(&self) -> Deadline {
+        self.timeout.map_or(Deadline::Never, |timeout| Deadline::After(timeout.max(self.work_time())))
     }
 
     #[inline]
-    fn writer<'a>(&'a self, plan: &'a mut Plan, doing: &'static str) -> Result<Writer<'a>> {
-        Writer::lock(self, plan, self.usual(), doing)
+    fn writer<'a>(&'a self, batch: &'a mut WriteBatch, doing: &'static str) -> Result<WriteSession<'a>> {
+        WriteSession::lock(self, batch, self.lock_deadline(), doing)
     }
 
     /// A key's hash, if it is one.
@@ -199,20 +199,20 @@ impl Dict {
 
     #[cold]
     fn key_too_long(&self, len: usize, doing: &'static str) -> Error {
-        self.segment.name_it(Error::invalid(doing, format!("a key of {len} bytes; {KEY_MAX} is the most")))
+        self.segment.name_error(Error::invalid(doing, format!("a key of {len} bytes; {KEY_MAX} is the most")))
     }
 
     #[inline]
     fn read(&self, key: &str, sink: &mut impl Sink) -> Result<Option<Found>> {
         let hash = self.hash(key, "read")?;
-        self.read_until(hash, key, sink, self.usual())
+        self.read_until(hash, key, sink, self.lock_deadline())
     }
 
     #[inline]
-    fn read_until(&self, hash: u64, key: &str, sink: &mut impl Sink, until: Until) -> Result<Option<Found>> {
-        match self.heap().glance(hash, key.as_bytes(), sink) {
+    fn read_until(&self, hash: u64, key: &str, sink: &mut impl Sink, until: Deadline) -> Result<Option<Found>> {
+        match self.storage().get_fast(hash, key.as_bytes(), sink) {
             Some(found) => Ok(found),
-            None => self.heap().get(hash, key.as_bytes(), sink, until, self.work()),
+            None => self.storage().get(hash, key.as_bytes(), sink, until, self.work_deadline()),
         }
     }
 
@@ -242,7 +242,7 @@ impl Dict {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn set_work_time(&self, time: Duration) {
-        self.work_time.store(nanos(time.max(LEAST)), Relaxed);
+        self.work_time.store(nanos(time.max(MIN_WORK_TIME)), Relaxed);
     }
 
     /// What it was opened by.
@@ -272,7 +272,7 @@ impl Dict {
     #[must_use]
     #[inline]
     pub fn is_forked(&self) -> bool {
-        !self.segment.is_ours()
+        !self.segment.is_current_process()
     }
 
     /// How many keys there are.
@@ -300,7 +300,7 @@ impl Dict {
     ///
     /// As [`get_into`](Dict::get_into).
     pub fn contains_key(&self, key: &str) -> Result<bool> {
-        Ok(self.read(key, &mut NoValue)?.is_some())
+        Ok(self.read(key, &mut DiscardValue)?.is_some())
     }
 
     /// The version that a key's value came with; `None` if there is no such key. Versions are numbers that only grow, over
@@ -310,7 +310,7 @@ impl Dict {
     ///
     /// As [`get_into`](Dict::get_into).
     pub fn version(&self, key: &str) -> Result<Option<u64>> {
-        Ok(self.read(key, &mut NoValue)?.map(|found| found.version))
+        Ok(self.read(key, &mut DiscardValue)?.map(|found| found.version))
     }
 
     /// Copies the bytes of a key's value into a buffer, whose memory is used again, and tells how they are encoded; `None` if
@@ -358,10 +358,10 @@ impl Dict {
     /// [`ErrorKind::Other`](crate::ErrorKind::Other) with the help to repair where the file system
     /// keeps some of it in memory alone.
     pub fn flush(&self) -> Result<()> {
-        if self.segment.map.access() != crate::spec::Access::ReadWrite {
+        if self.segment.map.access() != crate::types::Access::ReadWrite {
             return Ok(());
         }
-        self.writer(&mut Plan::new(), "flush")?.flush()
+        self.writer(&mut WriteBatch::new(), "flush")?.flush()
     }
 }
 

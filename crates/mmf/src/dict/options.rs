@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::Dict;
-use super::limit::LEAST;
-use super::recover;
+use super::layout::{Layout, MAX_CAPACITY, MIN_CAPACITY, at};
+use super::open_after_crash;
 use super::report::Report;
-use super::shape::{MAX_CAPACITY, MIN_CAPACITY, Shape, at};
+use super::work_limit::MIN_WORK_TIME;
 use crate::error::{Error, Result};
 use crate::name::Source;
 use crate::segment::SegmentOptions;
-use crate::segment::layout::{Kind, PAYLOAD};
-use crate::spec::{Access, Permissions};
+use crate::segment::layout::{PAYLOAD, SegmentKind};
+use crate::types::{Access, Permissions};
 
 /// How a [`Dict`] is created or opened.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Default for DictOptions {
 impl DictOptions {
     /// Read-write, for this user alone, locks waited for 10 seconds.
     pub fn new() -> Self {
-        DictOptions { segment: SegmentOptions::new(), work_time: LEAST }
+        DictOptions { segment: SegmentOptions::new(), work_time: MIN_WORK_TIME }
     }
 
     /// Bytes that a created dict may grow to, what it needs for itself included; [1 MiB](Dict::MIN_CAPACITY) at the least. They
@@ -110,7 +110,7 @@ impl DictOptions {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn work_time(mut self, time: Duration) -> Self {
-        self.work_time = time.max(LEAST);
+        self.work_time = time.max(MIN_WORK_TIME);
         self
     }
 
@@ -124,7 +124,7 @@ impl DictOptions {
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         let size = self.first_size().map_err(|error| error.on(&source))?;
-        self.dict(self.segment.create_new(&source, Kind::DICT, size)?, &source)
+        self.dict(self.segment.create_new(&source, SegmentKind::DICT, size)?, &source)
     }
 
     /// Opens a dict that exists.
@@ -140,7 +140,7 @@ impl DictOptions {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where somebody else is at that.
     pub fn open(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
-        self.dict(self.segment.open(&source, Kind::DICT)?, &source)
+        self.dict(self.segment.open(&source, SegmentKind::DICT)?, &source)
     }
 
     /// Opens a dict that exists, or creates it. However many processes do so at once, one creates it.
@@ -151,7 +151,7 @@ impl DictOptions {
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         let size = self.first_size().map_err(|error| error.on(&source))?;
-        self.dict(self.segment.open_or_create(&source, Kind::DICT, size)?, &source)
+        self.dict(self.segment.open_or_create(&source, SegmentKind::DICT, size)?, &source)
     }
 
     /// Repairs a dict as [`Dict::repair`] does, within these options: a dict of a larger capacity
@@ -164,12 +164,12 @@ impl DictOptions {
     /// capacity than the options allow.
     pub fn repair(&self, source: impl Into<Source>) -> Result<Report> {
         let source = source.into();
-        self.open_as_it_is(&source).and_then(|dict| dict.repair_it()).map_err(|error| error.on(&source))
+        self.open_as_it_is(&source).and_then(|dict| dict.repair_in_place()).map_err(|error| error.on(&source))
     }
 
     /// Opens a dict that exists, however damaged.
     pub(super) fn open_as_it_is(&self, source: &Source) -> Result<Dict> {
-        Dict::of(self.segment.open(source, Kind::DICT)?, self.segment.timeout, self.work_time)
+        Dict::of(self.segment.open(source, SegmentKind::DICT)?, self.segment.timeout, self.work_time)
     }
 
     /// Bytes of payload that a dict begins with: everything before the first span.
@@ -178,8 +178,8 @@ impl DictOptions {
             return Ok(0);
         }
         let capacity = self.segment.capacity;
-        match capacity.checked_add(PAYLOAD as u64).and_then(Shape::of) {
-            Some(shape) => Ok((shape.heap - PAYLOAD) as u64),
+        match capacity.checked_add(PAYLOAD as u64).and_then(Layout::of) {
+            Some(layout) => Ok((layout.first_span - PAYLOAD) as u64),
             None => {
                 let most = (MAX_CAPACITY - PAYLOAD as u64).min(usize::MAX as u64 / 2 - PAYLOAD as u64);
                 let reason = format!("a dict of {capacity} bytes; {most} is the most that it can have here");
@@ -190,9 +190,9 @@ impl DictOptions {
 
     fn dict(&self, segment: crate::segment::Segment, source: &Source) -> Result<Dict> {
         let opened = Dict::of(segment, self.segment.timeout, self.work_time).and_then(|mut dict| {
-            recover::after_power_cut(&dict)?;
+            open_after_crash::open_after_power_cut(&dict)?;
             if dict.is_file() {
-                dict.old = dict.segment.map.word(at::COMMIT)?;
+                dict.verify_up_to = dict.segment.map.word(at::COMMIT)?;
             }
             Ok(dict)
         });

@@ -11,20 +11,20 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::shape::Shape;
+use super::layout::Layout;
 
 pub(super) const STAMP: usize = 0;
-pub(super) const BEFORE: usize = 8;
+pub(super) const PREV: usize = 8;
 pub(super) const VERSION: usize = 16;
-pub(super) const SUM: usize = 32;
+pub(super) const CHECKSUM: usize = 32;
 /// Bytes before the key.
-pub(super) const HEAD: usize = 40;
+pub(super) const HEADER_LEN: usize = 40;
 /// The longest key, in bytes.
 pub(super) const KEY_MAX: usize = 1024;
 
 /// What a record's value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RecordKind {
     /// As an application gave it.
     Bytes,
     /// A value in `MessagePack`.
@@ -38,23 +38,23 @@ const IN_SPANS: u64 = 0x80;
 
 /// A record's head but for its stamp and predecessor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct RecordHeader {
     pub(super) version: u64,
     pub(super) key_len: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: RecordKind,
     pub(super) value_len: usize,
     pub(super) in_spans: bool,
     pub(super) checksum: u64,
 }
 
-impl Head {
+impl RecordHeader {
     /// `None` for what is no record's head.
     #[inline]
-    pub(super) fn of(version: u64, what: u64, checksum: u64) -> Option<Head> {
+    pub(super) fn of(version: u64, what: u64, checksum: u64) -> Option<RecordHeader> {
         let kind = match (what >> 16) & 0x7f {
-            0 => Kind::Bytes,
-            1 => Kind::Encoded,
-            2 => Kind::Removal,
+            0 => RecordKind::Bytes,
+            1 => RecordKind::Encoded,
+            2 => RecordKind::Removal,
             _ => return None,
         };
         let key_len = (what & 0xffff) as usize;
@@ -62,31 +62,31 @@ impl Head {
             return None;
         }
         let value_len = usize::try_from(what >> 24).ok()?;
-        Some(Head { version, key_len, kind, value_len, in_spans: (what >> 16) & IN_SPANS != 0, checksum })
+        Some(RecordHeader { version, key_len, kind, value_len, in_spans: (what >> 16) & IN_SPANS != 0, checksum })
     }
 
     /// The kind and the value's length of a record with a key of that length, which says of itself no more than that.
     #[inline(always)]
-    pub(super) fn usual(what: u64, key_len: usize) -> Option<(Kind, usize)> {
-        const { assert!(Kind::Bytes as u64 == 0 && Kind::Encoded as u64 == 1) };
+    pub(super) fn inline_kind_and_len(what: u64, key_len: usize) -> Option<(RecordKind, usize)> {
+        const { assert!(RecordKind::Bytes as u64 == 0 && RecordKind::Encoded as u64 == 1) };
         if what & 0xfe_ffff != key_len as u64 {
             return None;
         }
-        let kind = if what & 1 << 16 == 0 { Kind::Bytes } else { Kind::Encoded };
+        let kind = if what & 1 << 16 == 0 { RecordKind::Bytes } else { RecordKind::Encoded };
         Some((kind, usize::try_from(what >> 24).ok()?))
     }
 
     pub(super) fn what(&self) -> u64 {
         let kind = match self.kind {
-            Kind::Bytes => 0,
-            Kind::Encoded => 1,
-            Kind::Removal => 2,
+            RecordKind::Bytes => 0,
+            RecordKind::Encoded => 1,
+            RecordKind::Removal => 2,
         };
         let spans = if self.in_spans { IN_SPANS } else { 0 };
         self.key_len as u64 | (kind | spans) << 16 | (self.value_len as u64) << 24
     }
 
-    /// The checksum that a record with this key and value must bear, but for its [`place`].
+    /// The checksum that a record with this key and value must bear, but for its [`location_mix`].
     #[inline(always)]
     pub(super) fn sum(&self, seed: u64, key: &[u8], value: &[u8]) -> u64 {
         xxh3_64_with_seed(value, self.value_seed(seed, key))
@@ -103,22 +103,22 @@ impl Head {
     /// Where the numbers of the spans begin, counted from the block.
     #[inline]
     pub(super) fn spans_at(&self) -> usize {
-        (HEAD + self.key_len).next_multiple_of(4)
+        (HEADER_LEN + self.key_len).next_multiple_of(4)
     }
 
     /// How many spans the value takes.
     #[inline]
-    pub(super) fn span_count(&self, shape: &Shape) -> usize {
-        self.value_len.div_ceil(shape.span_size())
+    pub(super) fn span_count(&self, layout: &Layout) -> usize {
+        self.value_len.div_ceil(layout.span_size())
     }
 
     /// Bytes of the block that are used.
     #[inline]
-    pub(super) fn block_len(&self, shape: &Shape) -> usize {
+    pub(super) fn block_len(&self, layout: &Layout) -> usize {
         if self.in_spans {
-            self.spans_at() + 4 * self.span_count(shape)
+            self.spans_at() + 4 * self.span_count(layout)
         } else {
-            (HEAD + self.key_len).saturating_add(self.value_len)
+            (HEADER_LEN + self.key_len).saturating_add(self.value_len)
         }
     }
 }
@@ -126,7 +126,7 @@ impl Head {
 /// What a checksum is xored with, so that a stamp of one record never vouches for the bytes of another, nor for a copy of
 /// them elsewhere: after a power cut they may be from different times.
 #[inline]
-pub(super) fn place(block: usize, stamp: u64) -> u64 {
+pub(super) fn location_mix(block: usize, stamp: u64) -> u64 {
     stamp.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (block as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
 }
 

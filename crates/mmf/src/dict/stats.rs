@@ -1,11 +1,11 @@
 //! Figures of a dict.
 
 use super::Dict;
-use super::heap::{Heap, LINKS, State};
-use super::index::count_of;
-use super::plan::Plan;
+use super::allocator::{SPAN_LINKS, SpanState, Storage};
+use super::index::bucket_count;
+use super::layout::{at, class, number};
+use super::redo_log::WriteBatch;
 use super::report::Stats;
-use super::shape::{at, class, number};
 use crate::error::Result;
 
 impl Dict {
@@ -28,15 +28,15 @@ impl Dict {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn stats(&self) -> Result<Stats> {
-        let (map, shape) = (&self.segment.map, &self.shape);
-        let heap = self.heap();
-        let size = shape.span_size() as u64;
+        let (map, layout) = (&self.segment.map, &self.layout);
+        let storage = self.storage();
+        let size = layout.span_size() as u64;
         // Others may have made it longer.
         map.refresh()?;
-        let taken = number(map.word(at::USED)?).min(heap.spans_there());
+        let taken = number(map.word(at::USED)?).min(storage.mapped_spans());
         let (mut records, mut in_records, mut parts, mut index) = (0_u64, 0_u64, 0_u64, 0_u64);
         for span in 0..taken {
-            let State { class, live, .. } = heap.state(&Plan::new(), span)?;
+            let SpanState { class, live, .. } = storage.state(&WriteBatch::new(), span)?;
             match class::size(class) {
                 Some(block) if class <= class::LAST => {
                     records += 1;
@@ -48,7 +48,7 @@ impl Dict {
             }
         }
         // Parts that were given back still say what they were; those on the list are free.
-        let free_parts = heap.free_parts()?.min(parts);
+        let free_parts = storage.free_parts()?.min(parts);
         let spans_taken = records + index + parts - free_parts;
         let durable = map.word(at::DURABLE)?;
         let idle = (records * size).saturating_sub(in_records);
@@ -56,18 +56,18 @@ impl Dict {
             entries: map.word(at::LEN)?,
             capacity: self.capacity(),
             used: in_records.min(records * size) + (parts - free_parts) * size,
-            free: (shape.spans as u64).saturating_sub(spans_taken) * size,
+            free: (layout.spans as u64).saturating_sub(spans_taken) * size,
             pending: map.word(at::PENDING_BYTES)?,
             idle,
             #[allow(clippy::cast_precision_loss, reason = "a share for people")]
-            fragmentation: idle as f64 / (shape.spans as u64 * size).max(1) as f64,
+            fragmentation: idle as f64 / (layout.spans as u64 * size).max(1) as f64,
             span_size: size,
-            spans: shape.spans as u64,
+            spans: layout.spans as u64,
             spans_taken,
-            buckets: count_of(map.word(at::BUCKETS)?),
+            buckets: bucket_count(map.word(at::BUCKETS)?),
             version: map.word(at::COMMIT)?,
             flushed: map.word(at::FLUSHED)?,
-            unflushed: durable & super::durable::CLEAN == 0,
+            unflushed: durable & super::flush::CLEAN == 0,
             participants: self.participants()?,
         })
     }
@@ -76,21 +76,21 @@ impl Dict {
     fn participants(&self) -> Result<u64> {
         let segment = &self.segment;
         let mut living = 0;
-        for slot in segment.or_gone(segment.lock.readers().occupied(), "examine")? {
+        for slot in segment.or_fault(segment.lock.readers().occupied(), "examine")? {
             living += u64::from(segment.is_alive(slot)?);
         }
         Ok(living)
     }
 }
 
-impl Heap<'_> {
+impl Storage<'_> {
     /// Free spans that held parts of values last.
     fn free_parts(&self) -> Result<u64> {
         let (mut next, mut parts) = (self.map.word(at::FREE)?, 0);
-        for _ in 0..self.shape.spans {
+        for _ in 0..self.layout.spans {
             let Ok(Some(span)) = self.span_number(next) else { break };
             parts += u64::from(self.is_part(span));
-            next = self.map.word(self.shape.entry(span) + LINKS)? & 0xffff_ffff;
+            next = self.map.word(self.layout.entry(span) + SPAN_LINKS)? & 0xffff_ffff;
         }
         Ok(parts)
     }

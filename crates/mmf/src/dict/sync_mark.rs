@@ -17,7 +17,7 @@
 //! After a failed sync the process that was told of it, which holds the lock:
 //!
 //! 1. stores all words again from a copy that it took before the sync, since their page may have
-//!    gone back, too, and a journal from the past would be carried out;
+//!    gone back, too, and a redo log from the past would be carried out;
 //! 2. sets both parts of the mark;
 //! 3. makes each page dirty again: then the system keeps them, and tries to write them without
 //!    being asked.
@@ -38,21 +38,21 @@
 use std::mem::MaybeUninit;
 use std::ops::RangeBounds;
 
-use super::durable::UNSURE;
-use super::index::count_of;
-use super::plan;
+use super::flush::UNSURE;
+use super::index::bucket_count;
+use super::layout::at;
+use super::redo_log;
 use super::report::Report;
-use super::shape::at;
-use super::write::Writer;
+use super::write::WriteSession;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
-use crate::segment::Until;
+use crate::segment::Deadline;
 
 /// In DURABLE: a sync is under way, has failed or was cut off.
 pub(super) const SYNCING: u64 = 8;
 
-/// All words of a dict, before the journal's pairs.
-const WORDS: usize = (at::PAIRS - at::COMMIT) / 8;
+/// All words of a dict, before the redo log's pairs.
+const WORDS: usize = (at::REDO_LOG - at::COMMIT) / 8;
 
 /// Syncs a range of a dict's file. If the sync fails, the mark stands, beside what `durable` gives
 /// for DURABLE, and each word is what it was before. The caller holds the lock; a flush has asked
@@ -95,12 +95,12 @@ pub(super) fn write_anew(map: &Mapping) -> Result<()> {
         Err(error) if !map.lacks_extents()? => return Err(error),
         Err(_) => {}
     }
-    let words = [at::JOURNAL, at::BUCKETS].map(|at| Ok((at, map.word(at)?)));
+    let words = [at::REDO_LEN, at::BUCKETS].map(|at| Ok((at, map.word(at)?)));
     let words = words.into_iter().collect::<Result<Vec<_>>>()?;
-    map.put_word(at::JOURNAL, plan::REPAIR)?;
-    map.put_word(at::BUCKETS, words[1].1 & !count_of(words[1].1))?;
-    let written = map.write_anew(at::PAIRS);
-    // The journal last: until then no process takes a dict without buckets for empty.
+    map.put_word(at::REDO_LEN, redo_log::REPAIRING)?;
+    map.put_word(at::BUCKETS, words[1].1 & !bucket_count(words[1].1))?;
+    let written = map.write_anew(at::REDO_LOG);
+    // The redo log last: until then no process takes a dict without buckets for empty.
     for (at, word) in words.into_iter().rev() {
         map.put_word(at, word)?;
     }
@@ -110,15 +110,15 @@ pub(super) fn write_anew(map: &Mapping) -> Result<()> {
     map.check_extents()
 }
 
-impl Writer<'_> {
+impl WriteSession<'_> {
     /// Syncs a range of the file, with the mark set until the sync has succeeded.
     pub(super) fn sync_marked(&mut self, range: impl RangeBounds<usize>) -> Result<()> {
-        let map = self.heap.map;
-        map.put_word(at::DURABLE, self.durable | SYNCING)?;
-        match sync_or_mark(map, range, self.durable) {
-            Ok(()) => map.put_word(at::DURABLE, self.durable),
+        let map = self.storage.map;
+        map.put_word(at::DURABLE, self.flush_state | SYNCING)?;
+        match sync_or_mark(map, range, self.flush_state) {
+            Ok(()) => map.put_word(at::DURABLE, self.flush_state),
             Err(error) => {
-                self.durable |= SYNCING;
+                self.flush_state |= SYNCING;
                 Err(error)
             }
         }
@@ -127,12 +127,12 @@ impl Writer<'_> {
     /// Stores DURABLE and syncs it. If the sync fails, it is not known whether the disk has it, and
     /// the mark stands.
     pub(super) fn sync_durable(&mut self, durable: u64, if_failed: u64) -> Result<()> {
-        let map = self.heap.map;
-        self.durable = durable;
+        let map = self.storage.map;
+        self.flush_state = durable;
         map.put_word(at::DURABLE, durable)?;
         let synced = sync_or_mark(map, at::DURABLE..at::DURABLE + 8, if_failed | UNSURE);
         if synced.is_err() {
-            self.durable = if_failed | UNSURE | SYNCING;
+            self.flush_state = if_failed | UNSURE | SYNCING;
         }
         synced
     }
@@ -140,7 +140,7 @@ impl Writer<'_> {
     /// Tells readers of a mark that a sync which was cut off has left.
     #[cold]
     pub(super) fn suspect(&self) -> Result<()> {
-        let map = self.heap.map;
+        let map = self.storage.map;
         if map.word(at::SUSPECT)? == 0 { map.put_word(at::SUSPECT, 1) } else { Ok(()) }
     }
 
@@ -148,10 +148,10 @@ impl Writer<'_> {
     /// then `clear_mark`.
     #[cold]
     #[inline(never)]
-    pub(super) fn verify(&mut self, until: Until) -> Result<()> {
-        let map = self.heap.map;
-        self.durable |= SYNCING;
-        set(map, self.durable)?;
+    pub(super) fn verify(&mut self, until: Deadline) -> Result<()> {
+        let map = self.storage.map;
+        self.flush_state |= SYNCING;
+        set(map, self.flush_state)?;
         map.make_dirty()?;
         let mut report = Report::default();
         self.dict.check_now(&mut report, until)?;
@@ -160,7 +160,7 @@ impl Writer<'_> {
             Some(problem) => {
                 let reason =
                     format!("a sync of it failed, and not all is there that was written since then: {problem}");
-                let error = map.name_it(Error::new(ErrorKind::Damaged { reason }, "flush"));
+                let error = map.name_error(Error::new(ErrorKind::Damaged { reason }, "flush"));
                 Err(error.with_help("close it everywhere and run `mmf repair`, which keeps what is whole"))
             }
         }
@@ -168,9 +168,9 @@ impl Writer<'_> {
 
     /// Takes the mark away, after a sync of all that was verified.
     pub(super) fn clear_mark(&mut self) -> Result<()> {
-        let map = self.heap.map;
-        self.durable &= !SYNCING;
-        map.put_word(at::DURABLE, self.durable)?;
+        let map = self.storage.map;
+        self.flush_state &= !SYNCING;
+        map.put_word(at::DURABLE, self.flush_state)?;
         map.put_word(at::SUSPECT, 0)
     }
 
@@ -181,7 +181,7 @@ impl Writer<'_> {
             return Ok(());
         }
         let reason = format!("its last change has the version {version}, which was {seen} before");
-        let error = self.heap.map.name_it(Error::new(ErrorKind::Damaged { reason }, "flush"));
+        let error = self.storage.map.name_error(Error::new(ErrorKind::Damaged { reason }, "flush"));
         Err(error.with_help("its disk may have failed: close it everywhere and run `mmf repair`"))
     }
 }

@@ -1,21 +1,21 @@
 //! Several changes as one.
 
 use super::Dict;
-use super::iter::Entries;
-use super::limit::too_slow;
-use super::pending::Changes;
-use super::plan::Plan;
-use super::record::Kind;
-use super::shape::at;
-use super::value::Encoding;
-use super::write::Writer;
+use super::encoding::Encoding;
+use super::entries::Entries;
+use super::layout::at;
+use super::record::RecordKind;
+use super::redo_log::WriteBatch;
+use super::work_limit::too_slow;
+use super::write::WriteSession;
+use super::write_set::WriteSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::retry::Attempts;
-use crate::segment::{ReadLock, Until};
-use crate::spec::Access;
+use crate::segment::{Deadline, ReadLock};
+use crate::types::Access;
 
 #[cfg(feature = "serde")]
-use {super::value::decode, serde::Serialize, serde::de::DeserializeOwned};
+use {super::encoding::decode, serde::Serialize, serde::de::DeserializeOwned};
 
 impl Dict {
     /// Runs `body` with the lock held, and then makes all its changes at once: every reader sees all of them or none, whatever dies.
@@ -46,9 +46,9 @@ impl Dict {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn transaction<R>(&self, body: impl FnOnce(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
-        let mut plan = Plan::new();
-        let writer = self.writer(&mut plan, "begin a transaction with")?;
-        let mut transaction = Transaction { writer, changes: Changes::new(), aborted: false };
+        let mut batch = WriteBatch::new();
+        let writer = self.writer(&mut batch, "begin a transaction with")?;
+        let mut transaction = Transaction { writer, changes: WriteSet::new(), aborted: false };
         let result = body(&mut transaction)?;
         if !transaction.aborted {
             transaction.commit()?;
@@ -78,42 +78,42 @@ impl Dict {
     pub fn snapshot<R>(&self, mut body: impl FnMut(&Snapshot<'_>) -> Result<R>) -> Result<R> {
         let snapshot = Snapshot { dict: self };
         if self.segment.map.access() == Access::ReadWrite {
-            let _reader = Reader::lock(self, self.usual())?;
+            let _reader = ReadSession::lock(self, self.lock_deadline())?;
             return body(&snapshot);
         }
-        let mut attempts = Attempts::new(self.usual());
+        let mut attempts = Attempts::new(self.lock_deadline());
         loop {
-            let before = self.heap().stillness()?;
+            let before = self.storage().generation()?;
             let result = body(&snapshot);
             crate::sys::fence(std::sync::atomic::Ordering::Acquire);
-            if self.heap().stillness()? == before {
+            if self.storage().generation()? == before {
                 return result;
             }
             if !attempts.pause(true) {
-                return Err(self.segment.name_it(Error::new(ErrorKind::Contended, "read")));
+                return Err(self.segment.name_error(Error::new(ErrorKind::Contended, "read")));
             }
         }
     }
 }
 
 /// The read lock. Dropped, it is released.
-pub(super) struct Reader<'a> {
+pub(super) struct ReadSession<'a> {
     _lock: ReadLock<'a>,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn lock(dict: &'a Dict, until: Until) -> Result<Reader<'a>> {
+impl<'a> ReadSession<'a> {
+    pub(super) fn lock(dict: &'a Dict, until: Deadline) -> Result<ReadSession<'a>> {
         let segment = &dict.segment;
-        let until = until.fixed();
+        let until = until.resolve();
         loop {
             let (lock, _) = ReadLock::lock(segment, || until, "read")?;
-            let reader = Reader { _lock: lock };
-            if segment.map.word(at::JOURNAL)? == 0 {
+            let reader = ReadSession { _lock: lock };
+            if segment.map.word(at::REDO_LEN)? == 0 {
                 return Ok(reader);
             }
             // A writer has died; what it began is finished first.
             drop(reader);
-            drop(Writer::lock(dict, &mut Plan::new(), until, "read")?);
+            drop(WriteSession::lock(dict, &mut WriteBatch::new(), until, "read")?);
             // A peer may begin changes as fast as they are finished.
             if until.is_over() {
                 return Err(too_slow(&segment.map, "read"));
@@ -162,14 +162,14 @@ impl Snapshot<'_> {
     ///
     /// As [`Dict::entries`].
     pub fn entries(&self) -> Result<Entries> {
-        self.dict.entries_now()
+        self.dict.entries_in_snapshot()
     }
 }
 
 /// Changes that are made together. See [`Dict::transaction`].
 pub struct Transaction<'a> {
-    writer: Writer<'a>,
-    changes: Changes,
+    writer: WriteSession<'a>,
+    changes: WriteSet,
     aborted: bool,
 }
 
@@ -202,7 +202,7 @@ impl Transaction<'_> {
         if let Some(change) = self.changes.get(hash, key) {
             return Ok(change.is_some());
         }
-        Ok(self.writer.stored(hash, key.as_bytes())?.is_some())
+        Ok(self.writer.find_record(hash, key.as_bytes())?.is_some())
     }
 
     /// Sets a key to bytes as they are.
@@ -211,7 +211,7 @@ impl Transaction<'_> {
     ///
     /// [`ErrorKind::InvalidInput`] for a key that is too long; all else shows when the transaction ends.
     pub fn set_bytes(&mut self, key: &str, value: &[u8]) -> Result<()> {
-        self.change(key, Some((Kind::Bytes, value)))
+        self.change(key, Some((RecordKind::Bytes, value)))
     }
 
     /// Sets a key to bytes that are encoded already, as [`Dict::set_encoded`].
@@ -247,7 +247,7 @@ impl Transaction<'_> {
         Ok(there)
     }
 
-    fn change(&mut self, key: &str, value: Option<(Kind, &[u8])>) -> Result<()> {
+    fn change(&mut self, key: &str, value: Option<(RecordKind, &[u8])>) -> Result<()> {
         let hash = self.writer.dict.hash(key, "set")?;
         self.changes.put(hash, key, value);
         Ok(())
@@ -264,7 +264,7 @@ impl Transaction<'_> {
                 .writer
                 .dict
                 .segment
-                .name_it(Error::invalid("change", "this transaction was begun before a fork, in another process")));
+                .name_error(Error::invalid("change", "this transaction was begun before a fork, in another process")));
         }
         let steps = self.changes.steps();
         self.writer.apply(&steps)?;
@@ -296,7 +296,7 @@ impl Transaction<'_> {
     /// As [`set_bytes`](Transaction::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded.
     pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<()> {
         let bytes = self.writer.dict.encoded(key, value)?;
-        self.change(key, Some((Kind::Encoded, &bytes)))
+        self.change(key, Some((RecordKind::Encoded, &bytes)))
     }
 }
 
@@ -305,7 +305,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dict::index::Place;
+    use crate::dict::index::EntryPosition;
     use crate::name::Name;
 
     #[test]
@@ -341,7 +341,9 @@ mod tests {
         let dict = Dict::create_new(&name, 1 << 20).unwrap();
         dict.set_bytes("key", b"value").unwrap();
         let hash = dict.hash("key", "read").unwrap();
-        let Place::Entry(slot) = dict.heap().find(&Plan::new(), hash, |_| Ok(true)).unwrap() else { panic!() };
+        let EntryPosition::Entry(slot) = dict.storage().find(&WriteBatch::new(), hash, |_| Ok(true)).unwrap() else {
+            panic!()
+        };
         let reader = Dict::options().access(Access::ReadOnly).open(&name).unwrap();
         let map = &dict.segment.map;
         // In the first round its writer comes to its first store, in the second it is slow; after that it is as good as dead.
@@ -352,9 +354,9 @@ mod tests {
             match rounds {
                 1 => {
                     for (nth, word) in [slot as u64, 0, at::COMMIT as u64, 2].into_iter().enumerate() {
-                        map.put_word(at::PAIRS + 8 * nth, word)?;
+                        map.put_word(at::REDO_LOG + 8 * nth, word)?;
                     }
-                    map.put_word(at::JOURNAL, 2)?;
+                    map.put_word(at::REDO_LEN, 2)?;
                 }
                 2 => map.put_word(slot, 0)?,
                 _ => {}

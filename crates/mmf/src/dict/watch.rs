@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::Dict;
-use super::limit::{LEAST, Limit};
-use super::record::Kind;
-use super::ring::{self, Next};
-use super::shape::at;
+use super::change_log::{self, NextEvent};
+use super::layout::at;
+use super::record::RecordKind;
+use super::work_limit::{MIN_WORK_TIME, WorkLimit};
 use crate::error::Result;
-use crate::segment::Until;
-use crate::spec::Access;
+use crate::segment::Deadline;
+use crate::types::Access;
 
 /// Which keys are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Dict {
         if self.segment.map.access() == Access::ReadWrite {
             self.segment.participant("watch")?;
         }
-        Ok(Changes { dict: self, watched, position: self.segment.map.word(at::RING_HEAD)? })
+        Ok(Changes { dict: self, watched, position: self.segment.map.word(at::LOG_HEAD)? })
     }
 }
 
@@ -126,22 +126,23 @@ impl Changes<'_> {
 
     fn next_before(&mut self, deadline: Option<Instant>) -> Result<Option<Change>> {
         let segment = &self.dict.segment;
-        let limit =
-            Limit::new(deadline.map_or(Until::Forever, |deadline| Until::At(deadline.max(Instant::now() + LEAST))));
+        let limit = WorkLimit::new(
+            deadline.map_or(Deadline::Never, |deadline| Deadline::At(deadline.max(Instant::now() + MIN_WORK_TIME))),
+        );
         segment.wait_for_change(deadline, "watch", || self.next_there(&limit))
     }
 
     /// The next change that is there already, looked for among those of other keys until the time
     /// is over.
-    pub(super) fn next_there(&mut self, limit: &Limit) -> Result<Option<Change>> {
+    pub(super) fn next_there(&mut self, limit: &WorkLimit) -> Result<Option<Change>> {
         loop {
-            match ring::next(&self.dict.heap(), self.position)? {
-                Next::Nothing => return Ok(None),
-                Next::Lost(position) => {
+            match change_log::next(&self.dict.storage(), self.position)? {
+                NextEvent::Nothing => return Ok(None),
+                NextEvent::Lost(position) => {
                     self.position = position;
                     return Ok(Some(Change::Missed));
                 }
-                Next::Event(event, position) => {
+                NextEvent::Event(event, position) => {
                     self.position = position;
                     let version = event.version;
                     let Some(kind) = event.kind else { return Ok(Some(Change::Cleared { version })) };
@@ -154,8 +155,8 @@ impl Changes<'_> {
                     }
                     let key = key.into_owned();
                     return Ok(Some(match kind {
-                        Kind::Bytes | Kind::Encoded => Change::Set { key, version },
-                        Kind::Removal => Change::Removed { key, version },
+                        RecordKind::Bytes | RecordKind::Encoded => Change::Set { key, version },
+                        RecordKind::Removal => Change::Removed { key, version },
                     }));
                 }
             }
@@ -175,7 +176,7 @@ impl Iterator for Changes<'_> {
 mod tests {
     use super::*;
     use crate::name::Name;
-    use crate::segment::waits::For;
+    use crate::segment::waiter_counts::WaitReason;
 
     #[test]
     fn a_thread_that_watches_is_counted_in_its_slot_while_it_sleeps() {
@@ -183,7 +184,7 @@ mod tests {
         let dict = Dict::create_new(&name, 1 << 20).unwrap();
         let watching = Dict::open(&name).unwrap();
         let slot = watching.segment.participant("watch").unwrap().slot();
-        let count = || dict.segment.waiting(slot, For::Change).unwrap();
+        let count = || dict.segment.waiting(slot, WaitReason::Change).unwrap();
         assert_eq!(count(), 0);
         std::thread::scope(|scope| {
             let mut changes = watching.watch(Watched::All).unwrap();

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! word     bits 0..16   the writer's slot + 1, or 0
-//!          bit  16      HURRY: somebody has waited long; who has not, waits behind
+//!          bit  16      STARVED: somebody has waited long; who has not, waits behind
 //!          bit  17      POISON: a writer died, or panicked, with a change half made
 //!          bit  18      SLEEPERS: somebody may sleep in the queue
 //!          bit  19      WATCHED: the same for a queue of the layer above; the lock only keeps it
@@ -27,7 +27,7 @@
 //! # Fairness
 //!
 //! Writers cannot be starved by readers, since they enter the word while readers are inside. All others could lose every
-//! race against a peer that unlocks and locks in a loop. So who has waited for a millisecond sets HURRY, which only
+//! race against a peer that unlocks and locks in a loop. So who has waited for a millisecond sets STARVED, which only
 //! those who waited that long may pass, and whoever gets in takes it away. If its setter dies, the others pass it
 //! when their own wait has become long.
 //!
@@ -43,29 +43,29 @@
 //! ([`Lock::disown`]). A handle that makes no call takes out nothing: to its peers it is a holder
 //! that does not let go.
 
-mod patience;
+mod backoff;
+mod forged_holder;
 mod raw;
-mod readers;
-mod stale;
+mod reader_counts;
 pub(crate) mod threads;
 
-use patience::Wait;
-pub(crate) use patience::{Reap, Refused, Until};
+use backoff::Backoff;
+pub(crate) use backoff::{Deadline, LockFailure, ReapFn};
+pub(crate) use raw::{CustomLock, LockWordOffsets, NAME_MAX};
 pub use raw::{LockWord, LockWords, RawLock};
-pub(crate) use raw::{NAME_MAX, OwnLock, WordPlaces};
-pub(crate) use readers::{Readers, Seat};
+pub(crate) use reader_counts::{ReaderCounts, SlotHandle};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
-use crate::mapping::{Cell, Mapping};
-use crate::sys::Bells;
+use crate::mapping::{Mapping, SharedWord};
+use crate::sys::Parker;
 use crate::sys::guard::Fault;
-use crate::wait::{Flag, Queue};
+use crate::wait::{WaitQueue, WaiterFlag};
 
 const WRITER: u64 = 0xffff;
-const HURRY: u64 = 1 << 16;
+const STARVED: u64 = 1 << 16;
 const POISON: u64 = 1 << 17;
 const SLEEPERS: u64 = 1 << 18;
 /// For the layer above: whoever changes what the lock protects has somebody to wake.
@@ -75,27 +75,27 @@ const FIRST_READERS: usize = 20;
 
 /// How the lock was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct Acquired {
     pub(crate) poisoned: bool,
 }
 
-impl Held {
+impl Acquired {
     #[inline]
-    fn of(word: u64) -> Held {
-        Held { poisoned: word & POISON != 0 }
+    fn of(word: u64) -> Acquired {
+        Acquired { poisoned: word & POISON != 0 }
     }
 }
 
 /// For what a lock is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum LockMode {
     Read,
     Write,
 }
 
 /// Where a lock's parts are in a mapping.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Places {
+pub(crate) struct LockOffsets {
     pub(crate) word: usize,
     pub(crate) queue: usize,
     pub(crate) occupied: usize,
@@ -106,9 +106,9 @@ pub(crate) struct Places {
 }
 
 pub(crate) struct Lock {
-    word: Cell<u64>,
-    queue: Queue,
-    readers: Readers,
+    word: SharedWord<u64>,
+    queue: WaitQueue,
+    readers: ReaderCounts,
     /// Which threads use this lock.
     handle: threads::HandleState,
 }
@@ -118,36 +118,36 @@ impl Lock {
     ///
     /// # Safety
     ///
-    /// As [`Mapping::cell`].
-    pub(crate) unsafe fn new(map: &Mapping, places: Places, bells: &Arc<Bells>, mark: u64) -> Result<Lock> {
+    /// As [`Mapping::shared_word`].
+    pub(crate) unsafe fn new(map: &Mapping, offsets: LockOffsets, parker: &Arc<Parker>, mark: u64) -> Result<Lock> {
         // SAFETY: the caller's promise, passed on.
-        let flag = unsafe { Flag::new(map, places.word, SLEEPERS) }?;
+        let flag = unsafe { WaiterFlag::new(map, offsets.word, SLEEPERS) }?;
         Ok(Lock {
             // SAFETY: the caller's promise, passed on.
-            word: unsafe { map.cell(places.word) }?,
+            word: unsafe { map.shared_word(offsets.word) }?,
             // SAFETY: the caller's promise, passed on.
-            queue: unsafe { Queue::new(map, places.queue, flag, bells) }?,
+            queue: unsafe { WaitQueue::new(map, offsets.queue, flag, parker) }?,
             // SAFETY: the caller's promise, passed on.
-            readers: unsafe { Readers::new(map, places) }?,
+            readers: unsafe { ReaderCounts::new(map, offsets) }?,
             handle: threads::HandleState::new(mark),
         })
     }
 
-    pub(crate) fn readers(&self) -> &Readers {
+    pub(crate) fn readers(&self) -> &ReaderCounts {
         &self.readers
     }
 
     /// Takes a read lock if nobody is in the way. Released by [`unlock_read`](Lock::unlock_read).
     #[inline]
-    pub(crate) fn try_read(&self, me: &Seat) -> Result<Option<Held>, Fault> {
-        self.read_passing(me, 0)
+    pub(crate) fn try_read(&self, me: &SlotHandle) -> Result<Option<Acquired>, Fault> {
+        self.read_ignoring(me, 0)
     }
 
-    /// `passing`: [`HURRY`] if this participant has waited long enough to pass it, else 0.
+    /// `ignored_flags`: [`STARVED`] if this participant has waited long enough to pass it, else 0.
     #[inline]
-    fn read_passing(&self, me: &Seat, passing: u64) -> Result<Option<Held>, Fault> {
+    fn read_ignoring(&self, me: &SlotHandle, ignored_flags: u64) -> Result<Option<Acquired>, Fault> {
         me.readers.add(1)?;
-        let held = self.look_around(me, passing);
+        let held = self.check_entry(me, ignored_flags);
         match held {
             Ok(Some(_)) => {}
             Ok(None) => self.unlock_read(me)?,
@@ -161,20 +161,22 @@ impl Lock {
     }
 
     /// The same, waiting.
-    pub(crate) fn read(&self, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
-        self.wait(Mode::Read, me, &mut Wait::new(until), reap, |passing| self.read_passing(me, passing))
+    pub(crate) fn read(&self, me: &SlotHandle, until: Deadline, reap: ReapFn<'_>) -> Result<Acquired, LockFailure> {
+        self.wait(LockMode::Read, me, &mut Backoff::new(until), reap, |ignored_flags| {
+            self.read_ignoring(me, ignored_flags)
+        })
     }
 
     /// Takes the write lock if nothing at all is in the word, and tells whether. Released by
     /// [`unlock_write`](Lock::unlock_write).
     #[inline]
-    pub(crate) fn try_write(&self, me: &Seat) -> Result<bool, Fault> {
-        Ok(self.word.compare_exchange(0, me.tag)? == 0)
+    pub(crate) fn try_write(&self, me: &SlotHandle) -> Result<bool, Fault> {
+        Ok(self.word.compare_exchange(0, me.slot_tag)? == 0)
     }
 
     /// The same whatever is in the word, waiting if need be.
-    pub(crate) fn write(&self, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
-        match self.enter(me, 0)? {
+    pub(crate) fn write(&self, me: &SlotHandle, until: Deadline, reap: ReapFn<'_>) -> Result<Acquired, LockFailure> {
+        match self.enter_as_writer(me, 0)? {
             Some(word) => self.drain(me, word, until, reap),
             None => self.write_after_wait(me, until, reap),
         }
@@ -182,27 +184,28 @@ impl Lock {
 
     #[cold]
     #[inline(never)]
-    fn write_after_wait(&self, me: &Seat, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
-        let mut wait = Wait::new(until);
-        let word = self.wait(Mode::Write, me, &mut wait, reap, |passing| self.enter(me, passing))?;
-        self.drain(me, word, wait.until, reap)
+    fn write_after_wait(&self, me: &SlotHandle, until: Deadline, reap: ReapFn<'_>) -> Result<Acquired, LockFailure> {
+        let mut backoff = Backoff::new(until);
+        let word = self
+            .wait(LockMode::Write, me, &mut backoff, reap, |ignored_flags| self.enter_as_writer(me, ignored_flags))?;
+        self.drain(me, word, backoff.until, reap)
     }
 
     /// A reader that has counted itself: whether it is inside.
     #[inline]
-    fn look_around(&self, me: &Seat, passing: u64) -> Result<Option<Held>, Fault> {
+    fn check_entry(&self, me: &SlotHandle, ignored_flags: u64) -> Result<Option<Acquired>, Fault> {
         let mut word = self.word.load()?;
-        while word & (WRITER | (HURRY & !passing)) == 0 {
-            if word & (me.group | HURRY) == me.group {
-                return Ok(Some(Held::of(word)));
+        while word & (WRITER | (STARVED & !ignored_flags)) == 0 {
+            if word & (me.group | STARVED) == me.group {
+                return Ok(Some(Acquired::of(word)));
             }
-            let seen = self.word.compare_exchange(word, (word & !HURRY) | me.group)?;
+            let seen = self.word.compare_exchange(word, (word & !STARVED) | me.group)?;
             if seen == word {
-                if word & HURRY != 0 {
+                if word & STARVED != 0 {
                     // Others that were kept out may follow.
                     self.queue.wake_all()?;
                 }
-                return Ok(Some(Held::of(word)));
+                return Ok(Some(Acquired::of(word)));
             }
             word = seen;
         }
@@ -210,19 +213,19 @@ impl Lock {
     }
 
     #[inline]
-    pub(crate) fn unlock_read(&self, me: &Seat) -> Result<(), Fault> {
+    pub(crate) fn unlock_read(&self, me: &SlotHandle) -> Result<(), Fault> {
         me.readers.add(u32::MAX)?;
         self.handle.gave_back();
         let word = self.word.load()?;
         // A writer in the word waits for this.
-        if word & WRITER != 0 && word & SLEEPERS != 0 { self.queue.ring() } else { Ok(()) }
+        if word & WRITER != 0 && word & SLEEPERS != 0 { self.queue.wake_flagged() } else { Ok(()) }
     }
 
     /// Enters the word as the writer, and gives it; readers may still be inside.
-    fn enter(&self, me: &Seat, passing: u64) -> Result<Option<u64>, Fault> {
+    fn enter_as_writer(&self, me: &SlotHandle, ignored_flags: u64) -> Result<Option<u64>, Fault> {
         let mut word = self.word.load()?;
-        while word & (WRITER | (HURRY & !passing)) == 0 {
-            let entered = (word & !HURRY) | me.tag;
+        while word & (WRITER | (STARVED & !ignored_flags)) == 0 {
+            let entered = (word & !STARVED) | me.slot_tag;
             let seen = self.word.compare_exchange(word, entered)?;
             if seen == word {
                 return Ok(Some(entered));
@@ -240,7 +243,7 @@ impl Lock {
     /// The same if that participant is in the word, and tells whether it is.
     pub(crate) fn poison_for(&self, writer: usize) -> Result<bool, Fault> {
         let mut word = self.word.load()?;
-        while word & WRITER == tag(writer) {
+        while word & WRITER == slot_tag(writer) {
             let seen = self.word.compare_exchange(word, word | POISON)?;
             if seen == word {
                 return Ok(true);
@@ -252,27 +255,27 @@ impl Lock {
 
     /// Whether the word was [`WATCHED`].
     #[inline]
-    pub(crate) fn unlock_write(&self, me: &Seat) -> Result<bool, Fault> {
-        let held = me.held.load(Ordering::Relaxed);
+    pub(crate) fn unlock_write(&self, me: &SlotHandle) -> Result<bool, Fault> {
+        let held = me.held_word.load(Ordering::Relaxed);
         // No reader is inside, and those to come say so anew.
         let seen = self.word.compare_exchange(held, held & !(WRITER | READERS))?;
-        let is_all = seen == held && held == me.tag && !self.handle.is_checked();
-        if is_all { Ok(false) } else { self.unlock_more(me, held, seen) }
+        let is_all = seen == held && held == me.slot_tag && !self.handle.is_checked();
+        if is_all { Ok(false) } else { self.unlock_write_slow(me, held, seen) }
     }
 
     /// More than the writer is in the word, or was, or a thread checks this handle.
     #[cold]
     #[inline(never)]
-    fn unlock_more(&self, me: &Seat, mut held: u64, mut seen: u64) -> Result<bool, Fault> {
-        me.held.store(me.tag, Ordering::Relaxed);
+    fn unlock_write_slow(&self, me: &SlotHandle, mut held: u64, mut seen: u64) -> Result<bool, Fault> {
+        me.held_word.store(me.slot_tag, Ordering::Relaxed);
         // Somebody who writes where he must not may have taken this one out.
-        while seen != held && seen & WRITER == me.tag {
+        while seen != held && seen & WRITER == me.slot_tag {
             held = seen;
             seen = self.word.compare_exchange(held, held & !(WRITER | READERS))?;
         }
         self.handle.gave_back();
         if seen & SLEEPERS != 0 {
-            self.queue.ring()?;
+            self.queue.wake_flagged()?;
         }
         Ok(seen & WATCHED != 0)
     }
@@ -287,7 +290,7 @@ impl Lock {
 
     /// Who is in the word.
     pub(crate) fn writer(&self) -> Result<Option<usize>, Fault> {
-        Ok(slot_of(self.word.load()?))
+        Ok(tagged_slot(self.word.load()?))
     }
 
     /// The long way in. The caller's thread uses the lock ([`threads`]), and does so again behind
@@ -296,35 +299,35 @@ impl Lock {
     #[inline(never)]
     fn wait<T>(
         &self,
-        mode: Mode,
-        me: &Seat,
-        wait: &mut Wait,
-        reap: Reap<'_>,
+        mode: LockMode,
+        me: &SlotHandle,
+        backoff: &mut Backoff,
+        reap: ReapFn<'_>,
         attempt: impl Fn(u64) -> Result<Option<T>, Fault>,
-    ) -> Result<T, Refused> {
+    ) -> Result<T, LockFailure> {
         self.pause();
-        let got = self.wait_aside(mode, me, wait, reap, attempt);
+        let got = self.wait_unmarked(mode, me, backoff, reap, attempt);
         if got.is_err() {
             self.resume(mode);
         }
         got
     }
 
-    fn wait_aside<T>(
+    fn wait_unmarked<T>(
         &self,
-        mode: Mode,
-        me: &Seat,
-        wait: &mut Wait,
-        reap: Reap<'_>,
+        mode: LockMode,
+        me: &SlotHandle,
+        backoff: &mut Backoff,
+        reap: ReapFn<'_>,
         attempt: impl Fn(u64) -> Result<Option<T>, Fault>,
-    ) -> Result<T, Refused> {
+    ) -> Result<T, LockFailure> {
         loop {
-            let ticket = wait.ticket(&self.queue, me.slot)?;
-            let passing = if wait.is_long() || wait.last_try { HURRY } else { 0 };
+            let ticket = backoff.ticket(&self.queue, me.slot)?;
+            let ignored_flags = if backoff.is_long() || backoff.last_try { STARVED } else { 0 };
             // A reader that counts itself and has to take that back would wake all who sleep.
-            if self.word.load()? & (WRITER | (HURRY & !passing)) == 0 {
+            if self.word.load()? & (WRITER | (STARVED & !ignored_flags)) == 0 {
                 self.resume(mode);
-                let tried = attempt(passing);
+                let tried = attempt(ignored_flags);
                 if let Ok(Some(got)) = tried {
                     return Ok(got);
                 }
@@ -332,43 +335,43 @@ impl Lock {
                 tried?;
             }
             let writer = self.writer()?;
-            if passing != 0 && writer.is_some() {
-                self.word.change(|word| word | HURRY)?;
+            if ignored_flags != 0 && writer.is_some() {
+                self.word.change(|word| word | STARVED)?;
             }
-            wait.once(&self.queue, ticket, writer, reap)?;
+            backoff.pause(&self.queue, ticket, writer, reap)?;
         }
     }
 
     /// In the word already: waits until the readers that were inside have left.
-    fn drain(&self, me: &Seat, word: u64, until: Until, reap: Reap<'_>) -> Result<Held, Refused> {
+    fn drain(&self, me: &SlotHandle, word: u64, until: Deadline, reap: ReapFn<'_>) -> Result<Acquired, LockFailure> {
         let groups = (word & READERS) >> FIRST_READERS;
-        let drained = match self.readers.inside(groups) {
+        let drained = match self.readers.find_reader(groups) {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => self.drain_slowly(me, groups, until, reap),
-            Err(Fault) => Err(Refused::Gone),
+            Ok(Some(_)) => self.drain_slow(me, groups, until, reap),
+            Err(Fault) => Err(LockFailure::Gone),
         };
         if drained.is_err() {
             // Nothing was changed; those who were kept out may go on.
             self.leave(me)?;
         } else {
-            me.held.store(word, Ordering::Relaxed);
+            me.held_word.store(word, Ordering::Relaxed);
         }
-        drained.map(|()| Held::of(word))
+        drained.map(|()| Acquired::of(word))
     }
 
     #[cold]
     #[inline(never)]
-    fn drain_slowly(&self, me: &Seat, groups: u64, until: Until, reap: Reap<'_>) -> Result<(), Refused> {
-        let mut wait = Wait::new(until);
+    fn drain_slow(&self, me: &SlotHandle, groups: u64, until: Deadline, reap: ReapFn<'_>) -> Result<(), LockFailure> {
+        let mut backoff = Backoff::new(until);
         loop {
-            let ticket = wait.ticket(&self.queue, me.slot)?;
-            let Some(reader) = self.readers.inside(groups)? else { return Ok(()) };
-            wait.once(&self.queue, ticket, Some(reader), reap)?;
+            let ticket = backoff.ticket(&self.queue, me.slot)?;
+            let Some(reader) = self.readers.find_reader(groups)? else { return Ok(()) };
+            backoff.pause(&self.queue, ticket, Some(reader), reap)?;
         }
     }
 
     /// Takes `me` out of the word, if it is there.
-    fn leave(&self, me: &Seat) -> Result<(), Fault> {
+    fn leave(&self, me: &SlotHandle) -> Result<(), Fault> {
         self.take_out(me)?;
         self.handle.gave_back();
         self.queue.wake_all()
@@ -378,17 +381,17 @@ impl Lock {
     /// is half made: nobody else comes in before this.
     pub(crate) fn scrub(&self, dead: usize) -> Result<(), Fault> {
         self.readers.clear(dead)?;
-        let writer = tag(dead);
+        let writer = slot_tag(dead);
         self.word.change(|word| if word & WRITER == writer { word & !WRITER } else { word })?;
         self.queue.wake_all()
     }
 }
 
 /// A slot as it stands in shared memory: 0 is nobody.
-fn tag(slot: usize) -> u64 {
+fn slot_tag(slot: usize) -> u64 {
     (slot as u64 + 1) & WRITER
 }
 
-fn slot_of(word: u64) -> Option<usize> {
+fn tagged_slot(word: u64) -> Option<usize> {
     usize::try_from(word & WRITER).ok()?.checked_sub(1)
 }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::{FIRST_READERS, Lock, READERS, Reap, Refused, Seat, Until, WRITER, Wait};
+use super::{Backoff, Deadline, FIRST_READERS, Lock, LockFailure, READERS, ReapFn, SlotHandle, WRITER};
 use crate::error::{Error, Result};
-use crate::mapping::{Cell, Mapping};
+use crate::mapping::{Mapping, SharedWord};
 use crate::sys::guard::Fault;
-use crate::wait::SLOTS;
+use crate::wait::PARTICIPANT_SLOTS;
 
 /// The longest name of a lock.
 pub(crate) const NAME_MAX: usize = 32;
@@ -116,7 +116,7 @@ pub unsafe trait RawLock: Send + Sync + 'static {
 
 /// Where the words of such a lock are in a mapping.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct WordPlaces {
+pub(crate) struct LockWordOffsets {
     /// The first of those that all share.
     pub(crate) shared: usize,
     /// The first participant's.
@@ -129,20 +129,20 @@ pub(crate) struct WordPlaces {
 #[derive(Clone, Copy, Debug)]
 pub struct LockWords<'a> {
     map: &'a Mapping,
-    places: WordPlaces,
+    offsets: LockWordOffsets,
 }
 
 impl<'a> LockWords<'a> {
     /// How many words all participants share.
     pub const SHARED: usize = 128;
     /// How many participants there can be, each with a word of its own.
-    pub const PARTICIPANTS: usize = SLOTS;
+    pub const PARTICIPANTS: usize = PARTICIPANT_SLOTS;
 
     /// # Safety
     ///
     /// The mapping may be written.
-    pub(crate) unsafe fn new(map: &'a Mapping, places: WordPlaces) -> LockWords<'a> {
-        LockWords { map, places }
+    pub(crate) unsafe fn new(map: &'a Mapping, offsets: LockWordOffsets) -> LockWords<'a> {
+        LockWords { map, offsets }
     }
 
     /// A word that all share.
@@ -151,7 +151,7 @@ impl<'a> LockWords<'a> {
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) past [`SHARED`](Self::SHARED).
     pub fn shared(self, n: usize) -> Result<LockWord<'a>> {
-        self.word(n, LockWords::SHARED, self.places.shared, 8)
+        self.word(n, LockWords::SHARED, self.offsets.shared, 8)
     }
 
     /// The word of a participant, on a cache line of its own.
@@ -160,7 +160,7 @@ impl<'a> LockWords<'a> {
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) past [`PARTICIPANTS`](Self::PARTICIPANTS).
     pub fn of(self, participant: usize) -> Result<LockWord<'a>> {
-        self.word(participant, LockWords::PARTICIPANTS, self.places.own, self.places.stride)
+        self.word(participant, LockWords::PARTICIPANTS, self.offsets.own, self.offsets.stride)
     }
 
     fn word(self, n: usize, most: usize, first: usize, stride: usize) -> Result<LockWord<'a>> {
@@ -169,7 +169,7 @@ impl<'a> LockWords<'a> {
         }
         let offset = first + n * stride;
         // SAFETY: the mapping outlives the word, which borrows it, and may be written as `new` was promised.
-        let cell = unsafe { self.map.cell(offset) }?;
+        let cell = unsafe { self.map.shared_word(offset) }?;
         Ok(LockWord { cell, map: self.map, offset })
     }
 }
@@ -177,13 +177,13 @@ impl<'a> LockWords<'a> {
 /// A word of shared memory, from [`LockWords`]. All operations are atomic and sequentially consistent; one that cannot reach the word is
 /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
 pub struct LockWord<'a> {
-    cell: Cell<u64>,
+    cell: SharedWord<u64>,
     map: &'a Mapping,
     offset: usize,
 }
 
 impl LockWord<'_> {
-    fn or_gone<T>(&self, result: Result<T, Fault>) -> Result<T> {
+    fn or_fault<T>(&self, result: Result<T, Fault>) -> Result<T> {
         result.map_err(|Fault| self.map.fault("lock", self.offset, 0))
     }
 
@@ -193,7 +193,7 @@ impl LockWord<'_> {
     ///
     /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     pub fn load(&self) -> Result<u64> {
-        self.or_gone(self.cell.load())
+        self.or_fault(self.cell.load())
     }
 
     /// Makes it `value`.
@@ -211,7 +211,7 @@ impl LockWord<'_> {
     ///
     /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     pub fn swap(&self, value: u64) -> Result<u64> {
-        self.or_gone(self.cell.swap(value))
+        self.or_fault(self.cell.swap(value))
     }
 
     /// Adds to it, wrapping, and gives what it was.
@@ -220,7 +220,7 @@ impl LockWord<'_> {
     ///
     /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     pub fn fetch_add(&self, value: u64) -> Result<u64> {
-        self.or_gone(self.cell.add(value))
+        self.or_fault(self.cell.add(value))
     }
 
     /// Makes it `new` if it is `current`, and gives what it was: `current` if it was changed.
@@ -229,7 +229,7 @@ impl LockWord<'_> {
     ///
     /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     pub fn compare_exchange(&self, current: u64, new: u64) -> Result<u64> {
-        self.or_gone(self.cell.compare_exchange(current, new))
+        self.or_fault(self.cell.compare_exchange(current, new))
     }
 }
 
@@ -241,15 +241,15 @@ impl fmt::Debug for LockWord<'_> {
 
 /// A lock of the user's own, as options and segments keep it.
 #[derive(Clone)]
-pub(crate) struct OwnLock(pub(crate) Arc<dyn RawLock>);
+pub(crate) struct CustomLock(pub(crate) Arc<dyn RawLock>);
 
-impl fmt::Debug for OwnLock {
+impl fmt::Debug for CustomLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OwnLock").field(&self.0.name()).finish()
+        f.debug_tuple("CustomLock").field(&self.0.name()).finish()
     }
 }
 
-impl OwnLock {
+impl CustomLock {
     /// Its name, if a header can hold it.
     pub(crate) fn checked_name(&self) -> Result<String> {
         let name = self.0.name();
@@ -286,44 +286,48 @@ impl Lock {
     /// Waits until an attempt succeeds, after one that did not.
     pub(crate) fn wait_for(
         &self,
-        me: &Seat,
-        until: Until,
+        me: &SlotHandle,
+        until: Deadline,
         attempt: &dyn Fn() -> Result<bool>,
-        reap: Reap<'_>,
-    ) -> Result<(), Refused> {
-        let mut wait = Wait::new(until);
+        reap: ReapFn<'_>,
+    ) -> Result<(), LockFailure> {
+        let mut backoff = Backoff::new(until);
         loop {
-            let ticket = wait.ticket(&self.queue, me.slot)?;
-            if attempt().map_err(Refused::Failed)? {
+            let ticket = backoff.ticket(&self.queue, me.slot)?;
+            if attempt().map_err(LockFailure::Failed)? {
                 return Ok(());
             }
             let blocker = match self.writer()? {
                 Some(writer) => Some(writer),
-                None => self.readers.inside(READERS >> FIRST_READERS)?,
+                None => self.readers.find_reader(READERS >> FIRST_READERS)?,
             };
             // Between taking it and being told here, or the other way round, its holder has no name; and it may be dead.
-            if blocker.is_none() && wait.has_slept() && self.reap_all(reap)? && attempt().map_err(Refused::Failed)? {
+            if blocker.is_none()
+                && backoff.has_slept()
+                && self.reap_all(reap)?
+                && attempt().map_err(LockFailure::Failed)?
+            {
                 return Ok(());
             }
-            wait.once(&self.queue, ticket, blocker, reap)?;
+            backoff.pause(&self.queue, ticket, blocker, reap)?;
         }
     }
 
-    fn reap_all(&self, reap: Reap<'_>) -> Result<bool, Refused> {
+    fn reap_all(&self, reap: ReapFn<'_>) -> Result<bool, LockFailure> {
         let mut any = false;
         for slot in self.readers.occupied()? {
-            any |= reap(slot).map_err(Refused::Failed)?;
+            any |= reap(slot).map_err(LockFailure::Failed)?;
         }
         Ok(any)
     }
 
     /// Tells others that this participant is inside.
-    pub(crate) fn tell_inside(&self, me: &Seat, writes: bool) -> Result<(), Fault> {
-        if writes { self.word.change(|word| (word & !WRITER) | me.tag) } else { me.readers.add(1).map(drop) }
+    pub(crate) fn record_holder(&self, me: &SlotHandle, writes: bool) -> Result<(), Fault> {
+        if writes { self.word.change(|word| (word & !WRITER) | me.slot_tag) } else { me.readers.add(1).map(drop) }
     }
 
     /// Tells others that it leaves.
-    pub(crate) fn tell_leaving(&self, me: &Seat, writes: bool) -> Result<(), Fault> {
+    pub(crate) fn clear_holder(&self, me: &SlotHandle, writes: bool) -> Result<(), Fault> {
         if writes {
             self.take_out(me)?;
         } else {

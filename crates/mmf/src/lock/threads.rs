@@ -49,7 +49,7 @@
 //!
 //! 1. exchanges CHECKING for IDLE; if another thread checks the handle, B gives up;
 //! 2. loads the lock's word and its slot's count of readers;
-//! 3. loads the words of all threads' records ([`HandleState::look`]), and then the state of the
+//! 3. loads the words of all threads' records ([`HandleState::use_snapshot`]), and then the state of the
 //!    check. If that is DISTURBED, B gives up and tries later;
 //! 4. if no thread uses a write lock and the lock's word has the handle's tag, B takes the tag out;
 //! 5. if no thread uses a read lock, B subtracts the count that it loaded;
@@ -97,7 +97,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 #[cfg(all(test, loom))]
 use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 
-use super::Mode;
+use super::LockMode;
 
 /// The state of a handle's check.
 pub(super) type Check = AtomicU32;
@@ -118,10 +118,10 @@ const CHECKING: u32 = 1;
 const DISTURBED: u32 = 2;
 
 #[inline(always)]
-const fn bits(mode: Mode) -> u64 {
+const fn bits(mode: LockMode) -> u64 {
     match mode {
-        Mode::Read => 1,
-        Mode::Write => 2,
+        LockMode::Read => 1,
+        LockMode::Write => 2,
     }
 }
 
@@ -135,7 +135,7 @@ pub(crate) struct HandleState {
 
 /// What all threads' records say of a handle's lock.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Look {
+pub(super) struct UseSnapshot {
     pub(super) reads: bool,
     pub(super) writes: bool,
 }
@@ -202,21 +202,21 @@ impl HandleState {
     }
 
     /// Step 3 above; `None` if a use has ended since the check began.
-    pub(super) fn look(&self, check: &Check) -> Option<Look> {
-        let mut look = Look::default();
+    pub(super) fn use_snapshot(&self, check: &Check) -> Option<UseSnapshot> {
+        let mut uses = UseSnapshot::default();
         let see = |word: &AtomicU64| {
             // Pairs with the releases of `begin` and `end`.
             let word = word.load(Ordering::Acquire);
             if word & !MODE == self.word {
-                look.reads |= word & bits(Mode::Read) != 0;
-                look.writes |= word & bits(Mode::Write) != 0;
+                uses.reads |= word & bits(LockMode::Read) != 0;
+                uses.writes |= word & bits(LockMode::Write) != 0;
             }
         };
         #[cfg(not(all(test, loom)))]
         record::words().for_each(see);
         #[cfg(all(test, loom))]
         crate::sys::model::uses_of_lock(see);
-        (check.load(Ordering::Relaxed) == CHECKING).then_some(look)
+        (check.load(Ordering::Relaxed) == CHECKING).then_some(uses)
     }
 }
 
@@ -243,17 +243,17 @@ pub(crate) enum Thread {}
 
 #[cfg(all(test, loom))]
 impl Thread {
-    pub(crate) fn begin_first(_handle: &HandleState, _mode: Mode) -> bool {
+    pub(crate) fn begin_first(_handle: &HandleState, _mode: LockMode) -> bool {
         true
     }
 
-    pub(crate) fn begin(_handle: &HandleState, _mode: Mode) -> Result<(), Refusal> {
+    pub(crate) fn begin(_handle: &HandleState, _mode: LockMode) -> Result<(), Refusal> {
         Ok(())
     }
 
     pub(crate) fn end(_handle: &HandleState) {}
 
-    pub(super) fn resume(handle: &HandleState, mode: Mode) {
+    pub(super) fn resume(handle: &HandleState, mode: LockMode) {
         crate::sys::model::use_lock(|word| store(word, handle.word | bits(mode)));
     }
 

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::FaultPolicy;
 use crate::sys::guard::{Fault, Word};
+use crate::types::FaultPolicy;
 
 /// The integers that atomic operations work on: 8 to 64 bits, signed and unsigned. Sealed.
 pub trait Atom: Copy + PartialEq + Sealed {}
@@ -212,11 +212,11 @@ impl Mapping {
     fn aligned<T: Atom>(&self, at: *mut u8, offset: usize, doing: &'static str) -> Result<*mut T::Word> {
         if at.addr() % size_of::<T>() != 0 {
             let kind = ErrorKind::Misaligned { offset, align: size_of::<T>() };
-            return Err(self.name_it(Error::new(kind, doing)));
+            return Err(self.name_error(Error::new(kind, doing)));
         }
         if self.policy == FaultPolicy::SystemCalls {
             let what = "atomic operations under the fault policy of system calls";
-            return Err(self.name_it(Error::unsupported(doing, what)));
+            return Err(self.name_error(Error::unsupported(doing, what)));
         }
         Ok(at.cast())
     }
@@ -231,7 +231,7 @@ impl Mapping {
 
     #[cold]
     fn bad_ordering(&self, doing: &'static str, ordering: Ordering) -> Error {
-        self.name_it(Error::invalid(doing, format!("it cannot have the ordering {ordering:?}")))
+        self.name_error(Error::invalid(doing, format!("it cannot have the ordering {ordering:?}")))
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::reach;
+use crate::sys::mem;
 
 impl Mapping {
     /// Copies `buf.len()` bytes at `offset` into `buf`.
@@ -29,7 +29,7 @@ impl Mapping {
         self.locate(offset, len, "read")?;
         let mut bytes = Vec::new();
         if bytes.try_reserve_exact(len).is_err() {
-            return Err(self.name_it(Error::new(ErrorKind::NoSpace, "copy")));
+            return Err(self.name_error(Error::new(ErrorKind::NoSpace, "copy")));
         }
         let room: &mut [MaybeUninit<u8>] = bytes.spare_capacity_mut();
         self.read_raw(offset, room.as_mut_ptr().cast(), len)?;
@@ -44,7 +44,7 @@ impl Mapping {
         let src = self.locate(offset, len, "read")?;
         // SAFETY: `locate` checked that the source lies in the view, which lives as long as `self`; a page of it that is
         // gone is what the guard is for. The callers own `to` for `len` bytes.
-        let left = unsafe { reach::copy(self.policy, to, src, len, src.addr(), src.addr() + len) };
+        let left = unsafe { mem::copy(self.policy, to, src, len, src.addr(), src.addr() + len) };
         if left == 0 { Ok(()) } else { Err(self.fault("read", offset, len - left)) }
     }
 
@@ -60,7 +60,7 @@ impl Mapping {
         let (src, len, end) = (data.as_ptr(), data.len(), dst.addr() + data.len());
         // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long as
         // `self` and may be written; the source is a slice.
-        let left = unsafe { reach::copy(self.policy, dst, src, len, dst.addr(), end) };
+        let left = unsafe { mem::copy(self.policy, dst, src, len, dst.addr(), end) };
         #[cfg(test)]
         super::trace::stored(offset, data);
         if left == 0 { Ok(()) } else { Err(self.fault("write", offset, data.len() - left)) }
@@ -75,7 +75,7 @@ impl Mapping {
         let (offset, len) = self.resolve(range, "fill")?;
         let dst = self.locate_writable(offset, len, "fill")?;
         // SAFETY: as in `write_at`.
-        let left = unsafe { reach::fill(self.policy, dst, value, len, dst.addr(), dst.addr() + len) };
+        let left = unsafe { mem::fill(self.policy, dst, value, len, dst.addr(), dst.addr() + len) };
         #[cfg(test)]
         super::trace::stored(offset, &vec![value; len]);
         if left == 0 { Ok(()) } else { Err(self.fault("fill", offset, len - left)) }
@@ -109,7 +109,7 @@ impl Mapping {
         let policy = self.policy.stricter(target.policy);
         // SAFETY: both ranges were checked to lie in their views, the target's may be written, and a fault at
         // either address is one of ours. If they overlap, the mixture is what this function promises.
-        let left = unsafe { reach::copy(policy, dst, src, len, 0, usize::MAX) };
+        let left = unsafe { mem::copy(policy, dst, src, len, 0, usize::MAX) };
         if left == 0 {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl Mapping {
         // policy may be the laxer.
         let (mut byte, at) = (0, src.wrapping_add(done));
         // SAFETY: at least one byte of the source was left, and `byte` is one.
-        match unsafe { reach::copy(policy, &raw mut byte, at, 1, at.addr(), at.addr() + 1) } {
+        match unsafe { mem::copy(policy, &raw mut byte, at, 1, at.addr(), at.addr() + 1) } {
             0 => Err(target.fault("copy", offset, done)),
             _ => Err(self.fault("copy", from, done)),
         }

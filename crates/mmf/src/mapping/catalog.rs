@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::name::{Name, Scope};
-use crate::spec::{Listed, Swept};
 use crate::sys;
+use crate::types::{Listed, Swept};
 
 impl Name {
     /// A name in the given scope.

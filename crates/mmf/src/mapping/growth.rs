@@ -14,8 +14,8 @@ use std::sync::atomic::Ordering;
 
 use super::{Growth, Mapping, options};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::Access;
-use crate::sys::{self, Place, View};
+use crate::sys::{self, View, ViewRequest};
+use crate::types::Access;
 
 impl Mapping {
     /// Makes the object at least `len` bytes long, zeros behind its old end. A shorter `len`
@@ -43,7 +43,7 @@ impl Mapping {
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn grow(&self, len: usize) -> Result<()> {
-        self.try_grow(len).map_err(|error| self.name_it(error))
+        self.try_grow(len).map_err(|error| self.name_error(error))
     }
 
     /// Lets this handle grow the object to `capacity` bytes, as the segment's header says, and map
@@ -70,7 +70,7 @@ impl Mapping {
         if self.growth != Growth::Fixed {
             let mut views = self.views();
             let adopted = self.object.len().and_then(|len| self.adopt(len, &mut views));
-            adopted.map_err(|error| self.name_it(error))?;
+            adopted.map_err(|error| self.name_error(error))?;
         }
         Ok(self.len())
     }
@@ -79,10 +79,10 @@ impl Mapping {
     pub(crate) fn length_now(&self) -> Result<usize> {
         let followed = match (self.growth, self.access) {
             (Growth::Fixed, _) => return Ok(self.len()),
-            (_, Access::CopyOnWrite) => self.views().last().map_or(0, View::reach),
+            (_, Access::CopyOnWrite) => self.views().last().map_or(0, View::address_len),
             _ => self.limit,
         };
-        let now = self.object.len().map_err(|error| self.name_it(error))?;
+        let now = self.object.len().map_err(|error| self.name_error(error))?;
         Ok(usize::try_from(now).unwrap_or(usize::MAX).min(followed).max(self.len()))
     }
 
@@ -93,7 +93,7 @@ impl Mapping {
     /// In whole pages, as the system maps: where it sizes objects in pages (Windows), an access to
     /// the last page then finds all of the object.
     fn step(&self, end: usize, views: &[View]) -> usize {
-        let least = views.last().map_or(0, View::reach).saturating_mul(2).max(end);
+        let least = views.last().map_or(0, View::address_len).saturating_mul(2).max(end);
         least.checked_next_multiple_of(sys::page_size()).unwrap_or(least)
     }
 
@@ -105,14 +105,14 @@ impl Mapping {
         if now <= self.len() {
             return Ok(());
         }
-        let reach = views.last().map_or(0, View::reach);
+        let address_len = views.last().map_or(0, View::address_len);
         let mut end = now;
         if self.access == Access::CopyOnWrite {
             // A new view would show the object's bytes in place of those that were changed here.
-            end = end.min(reach);
-        } else if reach < now {
-            let view = self.farther(now, reach)?;
-            end = end.min(view.reach());
+            end = end.min(address_len);
+        } else if address_len < now {
+            let view = self.farther(now, address_len)?;
+            end = end.min(view.address_len());
             if end <= self.len() {
                 // It became shorter meanwhile, and others may be about to use the length that is
                 // known.
@@ -127,10 +127,11 @@ impl Mapping {
 
     /// A view that reaches `now`; twice as far as the last where that can be had, since each is
     /// kept to the end, and the system limits their number (`vm.max_map_count`).
-    fn farther(&self, now: usize, reach: usize) -> Result<View> {
+    fn farther(&self, now: usize, address_len: usize) -> Result<View> {
         self.rearm();
-        let map = |reach| View::map(&self.object, &Place { reach, base_address: None, ..self.place });
-        let twice = reach.saturating_mul(2).min(isize::MAX as usize).min(self.limit);
+        let map =
+            |address_len| View::map(&self.object, &ViewRequest { address_len, base_address: None, ..self.request });
+        let twice = address_len.saturating_mul(2).min(isize::MAX as usize).min(self.limit);
         if twice > now {
             if let Ok(view) = map(twice) {
                 return Ok(view);
@@ -161,7 +162,7 @@ impl Mapping {
         // The known length may be more than there is: a process may have made the file shorter.
         if len > self.len() || len as u64 > self.object.len()? {
             self.object.grow(len as u64)?;
-            let now = options::some_len(&self.object)?;
+            let now = options::known_or_asked_len(&self.object)?;
             // A peer may have made it longer than that.
             self.adopt(now.min(self.step(len, &views) as u64), &mut views)?;
         }
@@ -177,7 +178,7 @@ impl Mapping {
         if offset <= size && len <= size - offset {
             let mut views = self.views();
             let end = self.step(offset + len, &views).min(size);
-            self.adopt(end as u64, &mut views).map_err(|error| self.name_it(error))?;
+            self.adopt(end as u64, &mut views).map_err(|error| self.name_error(error))?;
             // It may have become shorter meanwhile.
             if offset + len <= self.len() {
                 return Ok(self.base.load(Ordering::Relaxed).wrapping_add(offset));
@@ -186,6 +187,6 @@ impl Mapping {
         if self.structured {
             return Err(self.leads_nowhere(offset));
         }
-        Err(self.name_it(Error::new(ErrorKind::OutOfBounds { offset, len, size }, doing)))
+        Err(self.name_error(Error::new(ErrorKind::OutOfBounds { offset, len, size }, doing)))
     }
 }

@@ -3,12 +3,12 @@
 mod atomics;
 mod bytes;
 mod catalog;
-mod cell;
 mod cursor;
-mod glance;
+mod fast_access;
 mod growth;
 mod options;
 mod raw;
+mod shared_word;
 mod sync;
 #[cfg(test)]
 pub(crate) mod trace;
@@ -16,11 +16,11 @@ mod words;
 
 pub use atomics::Atom;
 pub use catalog::{list, sweep};
-pub(crate) use cell::Cell;
 pub use cursor::Cursor;
-pub(crate) use glance::{Glance, GlanceMut};
+pub(crate) use fast_access::{FastAccess, FastAccessMut};
 pub use options::MappingOptions;
-pub(crate) use words::{LEAST, PIECE};
+pub(crate) use shared_word::SharedWord;
+pub(crate) use words::{COPY_CHUNK, MIN_WORK_TIME};
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -29,9 +29,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Source};
-use crate::spec::{Access, FaultPolicy, ObjectInfo, Permissions};
-use crate::sys::{self, Object, Place, View};
-use sync::Syncs;
+use crate::sys::{self, Object, View, ViewRequest};
+use crate::types::{Access, FaultPolicy, ObjectInfo, Permissions};
+use sync::SyncState;
 
 /// A view of bytes that the operating system shares between processes.
 ///
@@ -81,10 +81,10 @@ pub struct Mapping {
     limit: usize,
     /// Offsets come from what lies in it: one that leads nowhere is damage.
     structured: bool,
-    /// Where the views are; `reach` is that of the newest.
-    place: Place,
+    /// Where the views are; `address_len` is that of the newest.
+    request: ViewRequest,
     /// Whether a sync through this handle has failed, and which thread's turn it is to sync.
-    syncs: Syncs,
+    syncs: SyncState,
     /// The newest view is the last. Dropped before the object, whose name must outlive them.
     views: Mutex<Vec<View>>,
     object: Object,
@@ -194,7 +194,7 @@ impl Mapping {
     ///
     /// What the system reports.
     pub fn info(&self) -> Result<ObjectInfo> {
-        self.object.info().map_err(|error| self.name_it(error))
+        self.object.info().map_err(|error| self.name_error(error))
     }
 
     /// From now on offsets come from what lies in it, not from a caller.
@@ -248,7 +248,7 @@ impl Mapping {
     #[cold]
     fn leads_nowhere(&self, offset: usize) -> Error {
         let reason = format!("something in it leads to {offset}, where nothing is");
-        self.name_it(Error::new(ErrorKind::Damaged { reason }, "use"))
+        self.name_error(Error::new(ErrorKind::Damaged { reason }, "use"))
     }
 
     /// Refuses a range that does not lie in the object, before memory is reserved for a copy of it.
@@ -273,7 +273,7 @@ impl Mapping {
     #[cold]
     #[inline(never)]
     fn read_only(&self, doing: &'static str) -> Error {
-        self.name_it(Error::new(ErrorKind::ReadOnly, doing))
+        self.name_error(Error::new(ErrorKind::ReadOnly, doing))
     }
 
     /// A range as offset and length, within the mapping.
@@ -290,7 +290,7 @@ impl Mapping {
         };
         let Some(len) = to.checked_sub(from) else {
             let reason = format!("the range ends at {to}, before it begins at {from}");
-            return Err(self.name_it(Error::invalid(doing, reason)));
+            return Err(self.name_error(Error::invalid(doing, reason)));
         };
         self.locate(from, len, doing)?;
         Ok((from, len))
@@ -300,11 +300,11 @@ impl Mapping {
     #[inline(never)]
     pub(crate) fn fault(&self, doing: &'static str, offset: usize, done: usize) -> Error {
         let error = Error::new(ErrorKind::Fault { offset: offset + done, done }, doing);
-        self.name_it(error).with_help("was its file truncated, or the memory or disk behind it exhausted?")
+        self.name_error(error).with_help("was its file truncated, or the memory or disk behind it exhausted?")
     }
 
     #[cold]
-    pub(crate) fn name_it(&self, error: Error) -> Error {
+    pub(crate) fn name_error(&self, error: Error) -> Error {
         match &self.source {
             Some(source) => error.on(source),
             None => error.on("anonymous memory"),

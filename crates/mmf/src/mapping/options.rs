@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize};
 use super::{Growth, Mapping, Permissions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Scope, Source};
-use crate::spec::{Access, FaultPolicy, LargePages, Spec};
-use crate::sys::{self, Object, Place, View};
+use crate::sys::{self, Object, View, ViewRequest};
+use crate::types::{Access, FaultPolicy, LargePages, Spec};
 
 /// How a [`Mapping`] is created or opened.
 ///
@@ -180,7 +180,7 @@ impl MappingOptions {
     ) -> Result<(Mapping, T)> {
         self.check()?;
         let object = open(source, &self.spec)?;
-        let len = some_len(&object)?;
+        let len = known_or_asked_len(&object)?;
         let found = examine(&object, len)?;
         Ok((self.map_len(object, Some(source.clone()), len)?, found))
     }
@@ -303,16 +303,16 @@ impl MappingOptions {
     /// Tries whether the view of what is about to be created can be had, with memory that nobody else sees: once
     /// an object has its name, a failure would leave it behind.
     fn rehearse(&self, is_file: bool) -> Result<()> {
-        let large = self.spec.reserve.is_some_and(|reserve| reserve >= WORTH_A_TRIAL);
+        let large = self.spec.reserve.is_some_and(|reserve| reserve >= MIN_TRIED_RESERVE);
         if self.part.is_none() && self.base_address.is_none() && !large {
             return Ok(());
         }
-        let place = self.shape(self.spec.size.unwrap_or(0), None, is_file)?.place;
+        let request = self.geometry(self.spec.size.unwrap_or(0), None, is_file)?.request;
         // Any view that lies like this one in the system's granules.
-        let place = Place { offset: place.offset % GRANULE, large_pages: LargePages::Never, ..place };
-        let reserve = Some((place.reach as u64).saturating_add(GRANULE));
+        let request = ViewRequest { offset: request.offset % GRANULE, large_pages: LargePages::Never, ..request };
+        let reserve = Some((request.address_len as u64).saturating_add(GRANULE));
         let stand_in = Object::anonymous(&Spec { access: self.spec.access, reserve, ..Spec::default() })?;
-        match View::map(&stand_in, &place) {
+        match View::map(&stand_in, &request) {
             Err(error) if *error.kind() == ErrorKind::NoSpace => Err(error
                 .with_help("this process has no room for so many bytes at its addresses; ask for less, or map a part")),
             tried => tried.map(drop),
@@ -320,7 +320,7 @@ impl MappingOptions {
     }
 
     /// Where the view of an object of this size lies, and how it may grow.
-    fn shape(&self, size: u64, max_len: Option<u64>, is_file: bool) -> Result<Shape> {
+    fn geometry(&self, size: u64, max_len: Option<u64>, is_file: bool) -> Result<ViewGeometry> {
         let (offset, len, growth) = match self.part {
             Some((from, to)) => {
                 let to = to.unwrap_or(size.max(from));
@@ -341,40 +341,40 @@ impl MappingOptions {
             Growth::Fixed => 0,
             Growth::UpTo(_) | Growth::Unlimited => address_space(self.spec.reserve.unwrap_or(0))?,
         };
-        let place = Place {
+        let request = ViewRequest {
             offset,
-            reach: reserve.max(len),
+            address_len: reserve.max(len),
             access: self.spec.access,
             large_pages: self.spec.large_pages,
             base_address: self.base_address,
         };
-        Ok(Shape { len, growth, place })
+        Ok(ViewGeometry { len, growth, request })
     }
 
     fn map(&self, object: Object, source: Option<Source>) -> Result<Mapping> {
-        let len = some_len(&object)?;
+        let len = known_or_asked_len(&object)?;
         self.map_len(object, source, len)
     }
 
     /// Maps an object that has `len` bytes.
     fn map_len(&self, object: Object, source: Option<Source>, len: u64) -> Result<Mapping> {
         let is_file = matches!(source, Some(Source::File(_)));
-        let Shape { len, growth, place } = self.shape(len, object.max_len(), is_file)?;
-        let view = View::map(&object, &place)?;
+        let ViewGeometry { len, growth, request } = self.geometry(len, object.max_len(), is_file)?;
+        let view = View::map(&object, &request)?;
         if self.prefault {
             view.prefault(len)?;
         }
         Ok(Mapping {
             base: AtomicPtr::new(view.base()),
-            len: AtomicUsize::new(len.min(view.reach())),
+            len: AtomicUsize::new(len.min(view.address_len())),
             access: self.spec.access,
             policy: self.policy,
             source,
             growth,
             limit: usize::MAX,
             structured: false,
-            place,
-            syncs: super::Syncs::new(),
+            request,
+            syncs: super::SyncState::new(),
             views: Mutex::new(vec![view]),
             object,
         })
@@ -385,16 +385,16 @@ impl MappingOptions {
 const GRANULE: u64 = 64 << 10;
 /// Reserves from here on are tried before an object is created with them: smaller ones fail only where nothing works,
 /// and a size is allocated, which tells more.
-const WORTH_A_TRIAL: u64 = 1 << 30;
+const MIN_TRIED_RESERVE: u64 = 1 << 30;
 
-struct Shape {
+struct ViewGeometry {
     len: usize,
     growth: Growth,
-    place: Place,
+    request: ViewRequest,
 }
 
 /// Bytes that are there at least; asked for only where none are known.
-pub(super) fn some_len(object: &Object) -> Result<u64> {
+pub(super) fn known_or_asked_len(object: &Object) -> Result<u64> {
     match object.known_len() {
         0 => object.len(),
         known => Ok(known),

@@ -20,21 +20,21 @@ use std::time::Duration;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::{Access, FaultPolicy};
 use crate::sys::{self, guard::Fault, guard::Word};
+use crate::types::{Access, FaultPolicy};
 
 /// No system has smaller pages.
 const PAGE: usize = 4096;
 
 /// Bytes that are written anew at once, from a multiple of it on: no system keeps larger units of a
 /// file in memory.
-const AT_ONCE: usize = 16 << 20;
+const REWRITE_CHUNK: usize = 16 << 20;
 
 /// How long a thread sleeps between two looks at whether another thread's sync has ended.
-const PAUSE: Duration = Duration::from_micros(200);
+const TURN_POLL: Duration = Duration::from_micros(200);
 
 /// What a handle knows of its syncs.
-pub(super) struct Syncs {
+pub(super) struct SyncState {
     /// The last sync or flush through this handle failed.
     failed: AtomicBool,
     /// 0, or the number of forks before this process plus 1 while one of its threads syncs. A
@@ -43,30 +43,30 @@ pub(super) struct Syncs {
 }
 
 /// A thread's turn to sync. Its drop ends the turn.
-struct Turn<'a>(&'a AtomicU64);
+struct SyncTurn<'a>(&'a AtomicU64);
 
-impl Drop for Turn<'_> {
+impl Drop for SyncTurn<'_> {
     fn drop(&mut self) {
         self.0.store(0, Ordering::Release);
     }
 }
 
-impl Syncs {
-    pub(super) fn new() -> Syncs {
-        Syncs { failed: AtomicBool::new(false), turn: AtomicU64::new(0) }
+impl SyncState {
+    pub(super) fn new() -> SyncState {
+        SyncState { failed: AtomicBool::new(false), turn: AtomicU64::new(0) }
     }
 
     /// Blocks until no other thread of this process syncs through this handle.
-    fn take_turn(&self) -> Turn<'_> {
+    fn take_turn(&self) -> SyncTurn<'_> {
         let this = u64::from(sys::watch_forks()) + 1;
         loop {
             let seen = self.turn.load(Ordering::Relaxed);
             // The turn of a thread of the parent process ends with the fork.
             let is_free = seen != this;
             if is_free && self.turn.compare_exchange(seen, this, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return Turn(&self.turn);
+                return SyncTurn(&self.turn);
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(TURN_POLL);
         }
     }
 }
@@ -84,14 +84,14 @@ impl Mapping {
         if flushed.is_err() {
             self.syncs.failed.store(true, Ordering::Release);
         }
-        flushed.map_err(|error| self.name_it(error))
+        flushed.map_err(|error| self.name_error(error))
     }
 
     fn flush_view(&self, offset: usize, len: usize) -> Result<()> {
         // The older ones too: pointers into them stay in use, and on Windows each view knows its
         // own changes alone.
         self.views().iter().try_for_each(|view| {
-            let end = view.reach().min(offset + len);
+            let end = view.address_len().min(offset + len);
             if offset < end { view.flush(offset, end - offset) } else { Ok(()) }
         })
     }
@@ -129,7 +129,7 @@ impl Mapping {
         let _turn = self.syncs.take_turn();
         let synced = self.sync_in_turn(offset, len);
         self.syncs.failed.store(synced.is_err(), Ordering::Release);
-        synced.map_err(|error| self.name_it(error))
+        synced.map_err(|error| self.name_error(error))
     }
 
     fn sync_in_turn(&self, mut offset: usize, mut len: usize) -> Result<()> {
@@ -163,7 +163,7 @@ impl Mapping {
     /// the write (btrfs), or that could not allocate it (ext4, XFS), leaves a hole where a write
     /// failed.
     pub(crate) fn make_dirty(&self) -> Result<()> {
-        let allocated = self.object.allocated(self.end_in_object()).map_err(|error| self.name_it(error))?;
+        let allocated = self.object.allocated(self.end_in_object()).map_err(|error| self.name_error(error))?;
         let mut end = 0;
         for range in self.of_this(allocated) {
             self.make_hole_dirty(end..range.start)?;
@@ -177,7 +177,7 @@ impl Mapping {
     fn make_hole_dirty(&self, hole: Range<usize>) -> Result<()> {
         let mut start = hole.start;
         while start < hole.end {
-            let end = hole.end.min(start.saturating_add(AT_ONCE));
+            let end = hole.end.min(start.saturating_add(REWRITE_CHUNK));
             let parts = self.views().last().map(|view| view.in_memory(start, end - start)).unwrap_or_default();
             for part in parts {
                 self.make_part_dirty(part)?;
@@ -205,12 +205,12 @@ impl Mapping {
 
     /// Where this mapping ends in its object, of which it may be a part.
     fn end_in_object(&self) -> u64 {
-        self.place.offset.saturating_add(self.len() as u64)
+        self.request.offset.saturating_add(self.len() as u64)
     }
 
     /// What lies in this mapping of some ranges of its object.
     fn of_this(&self, ranges: Vec<Range<u64>>) -> impl Iterator<Item = Range<usize>> {
-        let (first, len) = (self.place.offset, self.len());
+        let (first, len) = (self.request.offset, self.len());
         let here = move |at: u64| usize::try_from(at.saturating_sub(first)).unwrap_or(usize::MAX).min(len);
         ranges.into_iter().map(move |range| here(range.start)..here(range.end)).filter(|range| !range.is_empty())
     }
@@ -224,7 +224,7 @@ impl Mapping {
     pub(crate) fn make_range_dirty(&self, range: Range<usize>) -> Result<()> {
         if self.policy == FaultPolicy::SystemCalls {
             let what = "a sync after a failed one, under the fault policy of system calls";
-            let error = self.name_it(Error::unsupported("sync", what));
+            let error = self.name_error(Error::unsupported("sync", what));
             return Err(error.with_help("open it again with another fault policy, write the bytes again and sync them"));
         }
         // Pages begin at multiples of their size in memory; a part of an object may begin anywhere
@@ -256,7 +256,7 @@ impl Mapping {
             "its file system keeps bytes {} to {} in memory alone, since their first write failed",
             first.start, first.end
         );
-        let error = self.name_it(Error::system("sync", io::Error::other(reason)));
+        let error = self.name_error(Error::system("sync", io::Error::other(reason)));
         Err(error.with_help("copy the file while it is open; of a dict, `mmf repair` writes them anew"))
     }
 
@@ -276,10 +276,10 @@ impl Mapping {
         for Range { mut start, end } in self.unwritten()? {
             if start < from {
                 let error = Error::unsupported("sync", "writing anew what every process uses, on this file system");
-                return Err(self.name_it(error).with_help("copy the file while it is open"));
+                return Err(self.name_error(error).with_help("copy the file while it is open"));
             }
             while start < end {
-                let next = end.min((start / AT_ONCE + 1) * AT_ONCE);
+                let next = end.min((start / REWRITE_CHUNK + 1) * REWRITE_CHUNK);
                 self.write_part_anew(start, next - start)?;
                 start = next;
             }
@@ -291,14 +291,16 @@ impl Mapping {
         // Such writes take whole pages from whole pages.
         let mut room = Vec::new();
         if room.try_reserve_exact(len + PAGE).is_err() {
-            return Err(self.name_it(Error::new(ErrorKind::NoSpace, "copy")));
+            return Err(self.name_error(Error::new(ErrorKind::NoSpace, "copy")));
         }
         room.resize(len + PAGE, 0);
         let skipped = room.as_ptr().align_offset(PAGE).min(PAGE);
         let bytes = &mut room[skipped..skipped + len];
         self.read_at(offset, bytes)?;
-        let written =
-            self.object.write_around(self.place.offset + offset as u64, bytes).map_err(|error| self.name_it(error));
+        let written = self
+            .object
+            .write_around(self.request.offset + offset as u64, bytes)
+            .map_err(|error| self.name_error(error));
         // The system drops pages in larger units than it writes.
         for (nth, page) in bytes.chunks(PAGE).enumerate() {
             let mut there = [0; PAGE];

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// What was done.
 #[derive(Clone, Debug)]
-pub(crate) enum Event {
+pub(crate) enum TraceEvent {
     Stored {
         offset: usize,
         bytes: Vec<u8>,
@@ -17,12 +17,12 @@ pub(crate) enum Event {
     Synced(Range<usize>),
     /// A sync failed. Of each page that was dirty: what the disk has of it, and whether memory has
     /// the same from then on.
-    Failed(Vec<Lost>),
+    Failed(Vec<RevertedPage>),
 }
 
 /// A page that the system takes for clean although its write failed.
 #[derive(Clone, Debug)]
-pub(crate) struct Lost {
+pub(crate) struct RevertedPage {
     pub(crate) offset: usize,
     pub(crate) on_disk: Vec<u8>,
     /// The system has dropped the page, and read it from the disk again.
@@ -30,14 +30,14 @@ pub(crate) struct Lost {
 }
 
 /// Decides of each sync, from what was done before it, whether it fails.
-pub(crate) type Disk = Box<dyn FnMut(&[Event]) -> Option<Vec<Lost>>>;
+pub(crate) type SyncFailureHook = Box<dyn FnMut(&[TraceEvent]) -> Option<Vec<RevertedPage>>>;
 
 /// A copy may be seen half done; it counts as stores of so many bytes.
-const PART: usize = 64;
+const STORE_CHUNK: usize = 64;
 
 thread_local! {
-    static EVENTS: RefCell<Option<Vec<Event>>> = const { RefCell::new(None) };
-    static DISK: RefCell<Option<Disk>> = const { RefCell::new(None) };
+    static EVENTS: RefCell<Option<Vec<TraceEvent>>> = const { RefCell::new(None) };
+    static DISK: RefCell<Option<SyncFailureHook>> = const { RefCell::new(None) };
 }
 
 /// From now on all is kept.
@@ -46,7 +46,7 @@ pub(crate) fn start() {
 }
 
 /// From now on the disk decides which syncs of this thread fail.
-pub(crate) fn set_disk(disk: Option<Disk>) {
+pub(crate) fn set_disk(disk: Option<SyncFailureHook>) {
     DISK.with(|place| *place.borrow_mut() = disk);
 }
 
@@ -56,15 +56,15 @@ pub(crate) fn len() -> usize {
 }
 
 /// Gives what was kept.
-pub(crate) fn stop() -> Vec<Event> {
+pub(crate) fn stop() -> Vec<TraceEvent> {
     EVENTS.with(|events| events.borrow_mut().take().unwrap_or_default())
 }
 
 pub(super) fn stored(offset: usize, bytes: &[u8]) {
     EVENTS.with(|events| {
         if let Some(events) = &mut *events.borrow_mut() {
-            for (nth, bytes) in bytes.chunks(PART).enumerate() {
-                events.push(Event::Stored { offset: offset + PART * nth, bytes: bytes.to_vec() });
+            for (nth, bytes) in bytes.chunks(STORE_CHUNK).enumerate() {
+                events.push(TraceEvent::Stored { offset: offset + STORE_CHUNK * nth, bytes: bytes.to_vec() });
             }
         }
     });
@@ -80,7 +80,7 @@ pub(super) fn before_sync() -> Result<()> {
     let Some(lost) = lost else { return Ok(()) };
     EVENTS.with(|events| {
         if let Some(events) = &mut *events.borrow_mut() {
-            events.push(Event::Failed(lost));
+            events.push(TraceEvent::Failed(lost));
         }
     });
     Err(Error::system("sync", io::Error::other("a disk that fails, for a test")))
@@ -89,7 +89,7 @@ pub(super) fn before_sync() -> Result<()> {
 pub(super) fn synced(range: Range<usize>) {
     EVENTS.with(|events| {
         if let Some(events) = &mut *events.borrow_mut() {
-            events.push(Event::Synced(range));
+            events.push(TraceEvent::Synced(range));
         }
     });
 }

@@ -6,22 +6,22 @@ use std::time::Duration;
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::guard::Fault;
-use crate::sys::reach::{self, Word};
+use crate::sys::mem::{self, Word};
 
 /// Bytes that are copied between two looks at the clock: about a millisecond's worth where they are
 /// in memory.
-pub(crate) const PIECE: usize = 4 << 20;
+pub(crate) const COPY_CHUNK: usize = 4 << 20;
 
 /// How long a call may work once it has its lock, however short its timeout is.
 /// In the models nothing: a reader without time looks once there, and the clock decides nothing.
-pub(crate) const LEAST: Duration = Duration::from_millis(if cfg!(all(test, loom)) { 0 } else { 50 });
+pub(crate) const MIN_WORK_TIME: Duration = Duration::from_millis(if cfg!(all(test, loom)) { 0 } else { 50 });
 
 /// An offset as this process counts.
-fn place(offset: u64) -> usize {
+fn to_usize(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
-/// For structures: whoever uses them has taken a `Cell` before, which refuses mappings whose words cannot be
+/// For structures: whoever uses them has taken a `SharedWord` before, which refuses mappings whose words cannot be
 /// reached.
 impl Mapping {
     /// Loads the word at `offset`, sequentially consistent.
@@ -52,7 +52,7 @@ impl Mapping {
             return Err(self.misaligned(offset));
         }
         // SAFETY: as in `word`, for each of the four.
-        let loaded = unsafe { reach::load_four(at) };
+        let loaded = unsafe { mem::load_four(at) };
         loaded.map_err(|Fault| self.fault("read", offset, 0))
     }
 
@@ -88,7 +88,7 @@ impl Mapping {
         }
         // SAFETY: `locate_writable` checked that the words lie in the view, which lives as long as `self` and may be written, and
         // the alignment was checked here.
-        let stored = unsafe { reach::store_words(dst, words) };
+        let stored = unsafe { mem::store_words(dst, words) };
         #[cfg(test)]
         words.iter().zip(0..).for_each(|(word, nth)| super::trace::stored(offset + 8 * nth, &word.to_le_bytes()));
         stored.map_err(|Fault| self.fault("write", offset, 0))
@@ -106,11 +106,11 @@ impl Mapping {
         let Some(last) = len.checked_sub(8).filter(|_| base.addr() % 8 == 0) else { return self.put_others(pairs) };
         // SAFETY: the view has `len` bytes, as it had before the address was asked for; it lives as long as `self`, may be written
         // and is aligned, as checked.
-        match unsafe { reach::store_pairs(base, last as u64, pairs) } {
+        match unsafe { mem::store_pairs(base, last as u64, pairs) } {
             Ok(done) => {
                 #[cfg(test)]
                 for [offset, value] in &pairs[..done] {
-                    super::trace::stored(place(*offset), &value.to_le_bytes());
+                    super::trace::stored(to_usize(*offset), &value.to_le_bytes());
                 }
                 // Somebody may have made the mapping longer; else what cannot be stored shows why by itself.
                 if done == pairs.len() { Ok(()) } else { self.put_others(&pairs[done..]) }
@@ -122,14 +122,14 @@ impl Mapping {
     #[cold]
     #[inline(never)]
     fn put_others(&self, pairs: &[[u64; 2]]) -> Result<()> {
-        pairs.iter().try_for_each(|[offset, value]| self.put_word(place(*offset), *value))
+        pairs.iter().try_for_each(|[offset, value]| self.put_word(to_usize(*offset), *value))
     }
 
     /// Tells which page is gone. Nothing is stored again: others may follow what was stored last.
     #[cold]
     #[inline(never)]
     fn lost(&self, pairs: &[[u64; 2]]) -> Error {
-        let gone = pairs.iter().map(|[offset, _]| place(*offset)).find(|offset| self.word(*offset).is_err());
+        let gone = pairs.iter().map(|[offset, _]| to_usize(*offset)).find(|offset| self.word(*offset).is_err());
         self.fault("write", gone.unwrap_or(0), 0)
     }
 
@@ -185,7 +185,7 @@ impl Mapping {
         // Checked before anything is allocated.
         self.locate(offset, len, "read")?;
         if bytes.capacity() - bytes.len() < len && bytes.try_reserve(len).is_err() {
-            return Err(self.name_it(Error::new(ErrorKind::NoSpace, "copy")));
+            return Err(self.name_error(Error::new(ErrorKind::NoSpace, "copy")));
         }
         let room: &mut [MaybeUninit<u8>] = bytes.spare_capacity_mut();
         self.read_raw(offset, room.as_mut_ptr().cast(), len)?;
@@ -194,7 +194,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// As `append_to`; before each [`PIECE`] of a copy that has more than one it calls `on_time`,
+    /// As `append_to`; before each [`COPY_CHUNK`] of a copy that has more than one it calls `on_time`,
     /// whose error ends the copy.
     ///
     /// # Errors
@@ -207,18 +207,18 @@ impl Mapping {
         bytes: &mut Vec<u8>,
         mut on_time: impl FnMut() -> Result<()>,
     ) -> Result<()> {
-        if len <= PIECE {
+        if len <= COPY_CHUNK {
             return self.append_to(offset, len, bytes);
         }
         // Checked before anything is allocated.
         self.locate(offset, len, "read")?;
         if bytes.try_reserve_exact(len).is_err() {
-            return Err(self.name_it(Error::new(ErrorKind::NoSpace, "copy")));
+            return Err(self.name_error(Error::new(ErrorKind::NoSpace, "copy")));
         }
         let mut done = 0;
         while done < len {
             on_time()?;
-            let piece = PIECE.min(len - done);
+            let piece = COPY_CHUNK.min(len - done);
             self.append_to(offset + done, piece, bytes)?;
             done += piece;
         }
@@ -231,6 +231,6 @@ impl Mapping {
         if self.structured {
             return self.leads_nowhere(offset);
         }
-        self.name_it(Error::new(ErrorKind::Misaligned { offset, align: 8 }, "use"))
+        self.name_error(Error::new(ErrorKind::Misaligned { offset, align: 8 }, "use"))
     }
 }

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::held;
+use super::contents;
 use super::lock_error::LockError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{ReadLock, Segment, Until, WriteLock};
+use crate::segment::{Deadline, ReadLock, Segment, WriteLock};
 
 /// Data without references, padding and values that are not allowed: any bytes are one, and it is only bytes.
 ///
@@ -38,19 +38,19 @@ pub struct WriteGuard<'a> {
 
 impl<'a> ReadGuard<'a> {
     #[inline]
-    pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Until) -> Result<Self, LockError<Self>> {
-        let (lock, held) = ReadLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
+    pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Deadline) -> Result<Self, LockError<Self>> {
+        let (lock, acquired) = ReadLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
         let guard = ReadGuard { lock };
-        if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 }
 
 impl<'a> WriteGuard<'a> {
     #[inline]
-    pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Until) -> Result<Self, LockError<Self>> {
-        let (lock, held) = WriteLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
+    pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Deadline) -> Result<Self, LockError<Self>> {
+        let (lock, acquired) = WriteLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
         let guard = WriteGuard { lock };
-        if held.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 
     /// From here until the drop this process's death leaves poison, and readers without a lock see that a change is
@@ -58,7 +58,7 @@ impl<'a> WriteGuard<'a> {
     #[inline]
     fn begin(&mut self) -> Result<()> {
         let segment = self.lock.segment();
-        segment.or_gone(segment.begin_change(), "write")
+        segment.or_fault(segment.begin_change(), "write")
     }
 
     /// Makes a change of which a half is left where this fails.
@@ -82,17 +82,17 @@ impl<'a> WriteGuard<'a> {
     /// is dropped, unless [`set`](Self::set) has replaced all of it.
     pub fn write_at(&mut self, offset: usize, data: &[u8]) -> Result<()> {
         let segment = self.lock.segment();
-        let len = held::len(segment, "write")?;
+        let len = contents::len(segment, "write")?;
         let Some(end) = offset.checked_add(data.len()) else {
-            return Err(segment.name_it(Error::invalid("write", "the end of the range overflows")));
+            return Err(segment.name_error(Error::invalid("write", "the end of the range overflows")));
         };
-        held::make_room(segment, end)?;
+        contents::make_room(segment, end)?;
         self.change(|segment| {
             if offset > len {
                 segment.map.fill(PAYLOAD + len..PAYLOAD + offset, 0)?;
             }
             segment.map.write_at(PAYLOAD + offset, data)?;
-            if end > len { held::set_len(segment, end, "write") } else { Ok(()) }
+            if end > len { contents::set_len(segment, end, "write") } else { Ok(()) }
         })
     }
 
@@ -103,10 +103,10 @@ impl<'a> WriteGuard<'a> {
     /// As [`write_at`](Self::write_at).
     pub fn set(&mut self, data: &[u8]) -> Result<()> {
         let segment = self.lock.segment();
-        held::make_room(segment, data.len())?;
+        contents::make_room(segment, data.len())?;
         self.change(|segment| {
             segment.map.write_at(PAYLOAD, data)?;
-            held::set_len(segment, data.len(), "write")
+            contents::set_len(segment, data.len(), "write")
         })?;
         segment.set_torn(false);
         Ok(())
@@ -119,13 +119,13 @@ impl<'a> WriteGuard<'a> {
     /// As [`write_at`](Self::write_at).
     pub fn resize(&mut self, len: usize) -> Result<()> {
         let segment = self.lock.segment();
-        let now = held::len(segment, "resize")?;
-        held::make_room(segment, len)?;
+        let now = contents::len(segment, "resize")?;
+        contents::make_room(segment, len)?;
         self.change(|segment| {
             if len > now {
                 segment.map.fill(PAYLOAD + now..PAYLOAD + len, 0)?;
             }
-            held::set_len(segment, len, "resize")
+            contents::set_len(segment, len, "resize")
         })
     }
 
@@ -158,9 +158,9 @@ impl<'a> WriteGuard<'a> {
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8]> {
         self.begin()?;
         let segment = self.lock.segment();
-        let len = held::len(segment, "write")?;
+        let len = contents::len(segment, "write")?;
         let base = segment.map.as_mut_ptr()?.wrapping_add(PAYLOAD);
-        // SAFETY: `held::len` checked that so much is mapped, for as long as the region lives, which outlives this guard; the
+        // SAFETY: `contents::len` checked that so much is mapped, for as long as the region lives, which outlives this guard; the
         // lock keeps all others out, by the caller's promise.
         Ok(unsafe { std::slice::from_raw_parts_mut(base, len) })
     }
@@ -179,7 +179,7 @@ macro_rules! reading {
             ///
             /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`] where a peer wrote nonsense.
             pub fn len(&self) -> Result<usize> {
-                held::len(self.segment(), "measure")
+                contents::len(self.segment(), "measure")
             }
 
             /// Whether nothing was written, or nothing is left.
@@ -200,7 +200,7 @@ macro_rules! reading {
                 let (size, len) = (self.len()?, buf.len());
                 if offset > size || len > size - offset {
                     let kind = ErrorKind::OutOfBounds { offset, len, size };
-                    return Err(self.segment().name_it(Error::new(kind, "read")));
+                    return Err(self.segment().name_error(Error::new(kind, "read")));
                 }
                 self.segment().map.read_at(PAYLOAD + offset, buf)
             }
@@ -222,7 +222,7 @@ macro_rules! reading {
             ///
             /// As [`to_vec`](Self::to_vec).
             pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
-                held::copy(self.segment(), bytes, None)
+                contents::copy(self.segment(), bytes, None)
             }
 
             /// A value of plain data at `offset`.
@@ -258,7 +258,7 @@ macro_rules! reading {
             pub unsafe fn as_slice(&self) -> Result<&[u8]> {
                 let len = self.len()?;
                 let base = self.segment().map.as_ptr().wrapping_add(PAYLOAD);
-                // SAFETY: `held::len` checked that so much is mapped, for as long as the region lives, which outlives this
+                // SAFETY: `contents::len` checked that so much is mapped, for as long as the region lives, which outlives this
                 // guard; the lock keeps writers out, by the caller's promise.
                 Ok(unsafe { std::slice::from_raw_parts(base, len) })
             }
@@ -277,7 +277,7 @@ pub struct Reader<'a> {
 
 impl io::Read for Reader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = held::len(self.segment, "read")?.saturating_sub(self.at);
+        let left = contents::len(self.segment, "read")?.saturating_sub(self.at);
         let n = buf.len().min(left);
         self.segment.map.read_at(PAYLOAD + self.at, &mut buf[..n])?;
         self.at += n;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::contents;
 use super::guards::{ReadGuard, WriteGuard};
-use super::held;
 use crate::error::{Error, Result};
 
 /// A guard of a region's lock: [`ReadGuard`] or [`WriteGuard`]. An error that it is converted to
@@ -21,13 +21,13 @@ mod sealed {
 
 impl LockGuard for ReadGuard<'_> {
     fn poison_error(&self) -> Error {
-        held::poisoned(self.segment(), "lock")
+        contents::poisoned(self.segment(), "lock")
     }
 }
 
 impl LockGuard for WriteGuard<'_> {
     fn poison_error(&self) -> Error {
-        held::poisoned(self.segment(), "lock")
+        contents::poisoned(self.segment(), "lock")
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Region`]: one run of bytes behind a reader-writer lock that survives the death of whoever holds it.
 
+mod contents;
 mod guards;
-mod held;
 mod lock_error;
 mod options;
 mod status;
@@ -15,11 +15,11 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::PIECE;
+use crate::mapping::COPY_CHUNK;
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Segment, Until, notify};
-use crate::spec::Access;
+use crate::segment::{Deadline, Segment, notify};
+use crate::types::Access;
 
 /// A run of bytes that processes share behind a reader-writer lock, by name or by file.
 ///
@@ -88,8 +88,8 @@ impl Region {
     }
 
     #[inline]
-    fn usual(&self) -> Until {
-        self.timeout.map_or(Until::Forever, Until::After)
+    fn lock_deadline(&self) -> Deadline {
+        self.timeout.map_or(Deadline::Never, Deadline::After)
     }
 
     /// Locks for reading. Other readers may be inside at the same time.
@@ -103,7 +103,7 @@ impl Region {
     /// forked child for its parent's handle; [`ErrorKind::Fault`].
     #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(&self.segment, || self.usual())
+        ReadGuard::lock(&self.segment, || self.lock_deadline())
     }
 
     /// As [`read`](Region::read), without waiting.
@@ -117,7 +117,7 @@ impl Region {
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
     #[inline]
     pub fn try_read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(&self.segment, || Until::Now)
+        ReadGuard::lock(&self.segment, || Deadline::Now)
     }
 
     /// As [`read`](Region::read), waiting for as long as `timeout`.
@@ -127,7 +127,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn read_for(&self, timeout: Duration) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(&self.segment, || Until::After(timeout))
+        ReadGuard::lock(&self.segment, || Deadline::After(timeout))
     }
 
     /// As [`read`](Region::read), waiting until `deadline`.
@@ -137,7 +137,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        ReadGuard::lock(&self.segment, || Until::At(deadline))
+        ReadGuard::lock(&self.segment, || Deadline::At(deadline))
     }
 
     /// Locks for writing. Nobody else is inside.
@@ -147,7 +147,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(&self.segment, || self.usual())
+        WriteGuard::lock(&self.segment, || self.lock_deadline())
     }
 
     /// As [`write`](Region::write), without waiting. As [`try_read`](Region::try_read) it may fail where nobody has the lock; also while a
@@ -158,7 +158,7 @@ impl Region {
     /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
     #[inline]
     pub fn try_write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(&self.segment, || Until::Now)
+        WriteGuard::lock(&self.segment, || Deadline::Now)
     }
 
     /// As [`write`](Region::write), waiting for as long as `timeout`.
@@ -168,7 +168,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn write_for(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(&self.segment, || Until::After(timeout))
+        WriteGuard::lock(&self.segment, || Deadline::After(timeout))
     }
 
     /// As [`write`](Region::write), waiting until `deadline`.
@@ -178,7 +178,7 @@ impl Region {
     /// As [`read`](Region::read).
     #[inline]
     pub fn write_until(&self, deadline: Instant) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        WriteGuard::lock(&self.segment, || Until::At(deadline))
+        WriteGuard::lock(&self.segment, || Deadline::At(deadline))
     }
 
     /// Whether a writer died or panicked with a change half made, and nobody has [cleared](Region::clear_poison) that.
@@ -215,7 +215,7 @@ impl Region {
     /// [`ErrorKind::ReadOnly`]; [`ErrorKind::Fault`].
     pub fn clear_poison(&self) -> Result<()> {
         self.segment.participant("clear the poison of")?;
-        self.segment.or_gone(self.segment.lock.clear_poison(), "clear the poison of")
+        self.segment.or_fault(self.segment.lock.clear_poison(), "clear the poison of")
     }
 
     /// A number that every change moves up. It never repeats.
@@ -225,7 +225,7 @@ impl Region {
     /// [`ErrorKind::Fault`].
     pub fn version(&self) -> Result<u64> {
         // Odd while a change is under way; that change has not happened yet.
-        Ok(self.segment.or_gone(self.segment.version.load(), "examine")? & !1)
+        Ok(self.segment.or_fault(self.segment.version.load(), "examine")? & !1)
     }
 
     /// Waits until the version is not `since` any more, and gives the new one.
@@ -241,7 +241,7 @@ impl Region {
             let version = self.version()?;
             Ok((version != since).then_some(version))
         })?;
-        let timeout = || self.segment.name_it(Error::new(ErrorKind::Timeout { holder: None }, "wait for"));
+        let timeout = || self.segment.name_error(Error::new(ErrorKind::Timeout { holder: None }, "wait for"));
         changed.ok_or_else(timeout)
     }
 
@@ -269,7 +269,7 @@ impl Region {
     #[must_use]
     #[inline]
     pub fn is_forked(&self) -> bool {
-        !self.segment.is_ours()
+        !self.segment.is_current_process()
     }
 
     /// A copy of the contents. A read-only handle takes no lock: it copies, and copies again if a writer came between.
@@ -293,10 +293,14 @@ impl Region {
         if self.segment.map.access() == Access::ReadWrite {
             let _guard = self.read()?;
             // Only a long copy reads the clock.
-            let is_long = held::len(&self.segment, "read")? > PIECE;
-            return held::copy(&self.segment, bytes, if is_long { held::copy_deadline(self.usual()) } else { None });
+            let is_long = contents::len(&self.segment, "read")? > COPY_CHUNK;
+            return contents::copy(
+                &self.segment,
+                bytes,
+                if is_long { contents::copy_deadline(self.lock_deadline()) } else { None },
+            );
         }
-        held::read_unlocked(&self.segment, bytes, self.usual())
+        contents::read_unlocked(&self.segment, bytes, self.lock_deadline())
     }
 
     /// Returns once the disk has what was written through this handle under guards that were dropped before. Processes share contents
@@ -327,7 +331,7 @@ impl Region {
     /// [`Mapping::sync`](crate::Mapping::sync) for what no later handle is told.
     pub fn sync(&self) -> Result<()> {
         if self.segment.map.access() != Access::ReadWrite {
-            return Err(self.segment.name_it(Error::new(ErrorKind::ReadOnly, "sync")));
+            return Err(self.segment.name_error(Error::new(ErrorKind::ReadOnly, "sync")));
         }
         // Others may have made it longer, and this handle have written there since.
         self.segment.map.refresh()?;

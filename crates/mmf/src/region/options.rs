@@ -7,9 +7,9 @@ use super::Region;
 use crate::error::Result;
 use crate::lock::RawLock;
 use crate::name::Source;
-use crate::segment::layout::Kind;
-use crate::segment::{OwnLock, Segment, SegmentOptions};
-use crate::spec::{Access, Permissions};
+use crate::segment::layout::SegmentKind;
+use crate::segment::{CustomLock, Segment, SegmentOptions};
+use crate::types::{Access, Permissions};
 
 /// How a [`Region`] is created or opened.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl RegionOptions {
     /// Uses a lock of one's own in place of mmf's, see [`RawLock`]. Whoever else writes to the region must do so too; who
     /// only reads needs none. All handles that these options make share the value.
     pub fn lock(mut self, lock: impl RawLock) -> Self {
-        self.segment.lock = Some(OwnLock(Arc::new(lock)));
+        self.segment.lock = Some(CustomLock(Arc::new(lock)));
         self
     }
 
@@ -98,7 +98,7 @@ impl RegionOptions {
     /// As [`MappingOptions::create_new`](crate::MappingOptions::create_new);
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) without a [`capacity`](Self::capacity).
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Region> {
-        Ok(self.region(self.segment.create_new(&source.into(), Kind::REGION, 0)?))
+        Ok(self.region(self.segment.create_new(&source.into(), SegmentKind::REGION, 0)?))
     }
 
     /// Opens a region that exists.
@@ -110,7 +110,7 @@ impl RegionOptions {
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment, another
     /// lock, a smaller capacity, or a larger one than [`max_capacity`](Self::max_capacity).
     pub fn open(&self, source: impl Into<Source>) -> Result<Region> {
-        Ok(self.region(self.segment.open(&source.into(), Kind::REGION)?))
+        Ok(self.region(self.segment.open(&source.into(), SegmentKind::REGION)?))
     }
 
     /// Opens a region that exists, or creates it. However many processes do so at once, one creates it.
@@ -119,7 +119,7 @@ impl RegionOptions {
     ///
     /// As [`open`](Self::open) and [`create_new`](Self::create_new).
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Region> {
-        Ok(self.region(self.segment.open_or_create(&source.into(), Kind::REGION, 0)?))
+        Ok(self.region(self.segment.open_or_create(&source.into(), SegmentKind::REGION, 0)?))
     }
 
     fn region(&self, segment: Segment) -> Region {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Region, held};
+use super::{Region, contents};
 use crate::error::Result;
-use crate::segment::waits::For;
+use crate::segment::waiter_counts::WaitReason;
 
 /// How a region stands at one moment, for people and for monitoring; the next moment it may differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +52,10 @@ impl Region {
         let segment = &self.segment;
         let doing = "examine";
         let readers = segment.lock.readers();
-        let writer = segment.or_gone(segment.lock.writer(), doing)?;
+        let writer = segment.or_fault(segment.lock.writer(), doing)?;
         let mut participants = Vec::new();
         let of_this_boot = segment.is_of_this_boot()?;
-        for slot in segment.or_gone(readers.occupied(), doing)? {
+        for slot in segment.or_fault(readers.occupied(), doing)? {
             // Those of another boot are dead, though nobody has cleared them yet.
             if !of_this_boot && !segment.is_alive(slot)? {
                 continue;
@@ -64,13 +64,13 @@ impl Region {
                 process: segment.process(slot)?,
                 since: since_1970(segment.since(slot)?),
                 writing: writer == Some(slot),
-                reading: segment.or_gone(readers.count(slot), doing)?,
-                waiting: segment.waiting(slot, For::Lock)?,
-                watching: segment.waiting(slot, For::Change)?,
+                reading: segment.or_fault(readers.count(slot), doing)?,
+                waiting: segment.waiting(slot, WaitReason::Lock)?,
+                watching: segment.waiting(slot, WaitReason::Change)?,
             });
         }
         Ok(RegionStatus {
-            len: held::len(segment, doing)? as u64,
+            len: contents::len(segment, doing)? as u64,
             capacity: self.capacity(),
             version: self.version()?,
             poisoned: self.is_poisoned()?,

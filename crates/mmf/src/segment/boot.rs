@@ -26,7 +26,7 @@
 //! would be found in a slot whose token a new process has just taken.
 //!
 //! The checks are: what [`Segment::renew`] does, and for a dict the check of its own BOOT
-//! (`dict/recover.rs`), which a handle for writing does when it is opened. Both run under the lock
+//! (`dict/open_after_crash.rs`), which a handle for writing does when it is opened. Both run under the lock
 //! for writing wherever the boot differs, and a dict's handle takes the second token before it
 //! releases that lock. So of several processes that come first in a new boot, one clears or
 //! recovers, and the others find the present boot or the token. If that process dies, its tokens
@@ -39,30 +39,30 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::layout::{SLOTS, at};
-use super::participants::{Participant, reap_dead};
-use super::{Mine, Segment, Until};
+use super::layout::{PARTICIPANT_SLOTS, at};
+use super::participants::{AttachedParticipant, reap_dead};
+use super::{Deadline, Segment, ThreadLockMark};
 use crate::error::Result;
-use crate::lock::Refused;
-use crate::mapping::{Cell, Mapping};
+use crate::lock::LockFailure;
+use crate::mapping::{Mapping, SharedWord};
 use crate::name::Source;
 use crate::sys;
 use crate::sys::guard::Fault;
 
 /// The words that tell the boot.
-pub(super) struct LastBoot {
-    machine: [Cell<u64>; 2],
-    boot: [Cell<u64>; 2],
+pub(super) struct BootWords {
+    machine: [SharedWord<u64>; 2],
+    boot: [SharedWord<u64>; 2],
 }
 
-impl LastBoot {
+impl BootWords {
     /// # Safety
     ///
-    /// As [`Mapping::cell`].
-    pub(super) unsafe fn new(map: &Mapping) -> Result<LastBoot> {
+    /// As [`Mapping::shared_word`].
+    pub(super) unsafe fn new(map: &Mapping) -> Result<BootWords> {
         // SAFETY: the caller's promise, passed on.
-        let word = |n: usize| unsafe { map.cell(at::BOOT + 8 * n) };
-        Ok(LastBoot { machine: [word(0)?, word(1)?], boot: [word(2)?, word(3)?] })
+        let word = |n: usize| unsafe { map.shared_word(at::BOOT + 8 * n) };
+        Ok(BootWords { machine: [word(0)?, word(1)?], boot: [word(2)?, word(3)?] })
     }
 
     /// Whether it is this boot. The machine does not matter: each boot has an id of its own, and
@@ -128,7 +128,7 @@ impl Segment {
         if !self.is_file() {
             return Ok(true);
         }
-        self.or_gone(self.last_boot.is(&this_boot()?), "examine")
+        self.or_fault(self.boot_words.is(&this_boot()?), "examine")
     }
 
     /// Whether it is a file, which outlives the machine's boot. Memory does not.
@@ -139,8 +139,8 @@ impl Segment {
     /// Whether a participant lives that has finished its checks, so that the machine has not
     /// stopped since. To be asked by a handle before its own.
     pub(crate) fn has_checked_participant(&self) -> Result<bool> {
-        let held = sys::a_checked_token_is_held(self.map.object(), &self.header.id);
-        held.map_err(|error| self.name_it(error))
+        let held = sys::is_any_checked_token_held(self.map.object(), &self.header.id);
+        held.map_err(|error| self.name_error(error))
     }
 
     /// Has this handle's participant wait with its second token for
@@ -153,74 +153,78 @@ impl Segment {
     /// is there, or when it attaches.
     pub(crate) fn end_checks(&self) -> Result<()> {
         self.checked.store(true, Ordering::Relaxed);
-        match self.participant.get().or(self.own_participant.get()) {
+        match self.participant.get().or(self.custom_participant.get()) {
             Some(participant) => self.confirm(participant),
             None => Ok(()),
         }
     }
 
     /// Has a participant hold its second token, if the checks are done.
-    pub(super) fn confirm(&self, participant: &Participant) -> Result<()> {
+    pub(super) fn confirm(&self, participant: &AttachedParticipant) -> Result<()> {
         if self.is_file() && self.checked.load(Ordering::Relaxed) { participant.confirm(self) } else { Ok(()) }
     }
 
     /// Whether a change was left half made.
     pub(crate) fn is_poisoned(&self) -> Result<bool> {
         let doing = "examine";
-        let version = self.or_gone(self.version.load(), doing)?;
-        if self.or_gone(self.lock.is_poisoned(), doing)? {
+        let version = self.or_fault(self.version.load(), doing)?;
+        if self.or_fault(self.lock.is_poisoned(), doing)? {
             return Ok(true);
         }
         // Looked at once more: somebody may have cleared up after the dead meanwhile.
-        Ok(version % 2 == 1 && (self.is_abandoned(version)? || self.or_gone(self.lock.is_poisoned(), doing)?))
+        Ok(version % 2 == 1 && (self.is_abandoned(version)? || self.or_fault(self.lock.is_poisoned(), doing)?))
     }
 
     /// Whether nobody lives who could end the change under way, which has this odd version.
     pub(crate) fn is_abandoned(&self, version: u64) -> Result<bool> {
         let doing = "examine";
-        if let Some(writer) = self.or_gone(self.lock.writer(), doing)? {
+        if let Some(writer) = self.or_fault(self.lock.writer(), doing)? {
             if self.is_alive(writer)? {
                 return Ok(false);
             }
         }
         // Behind the look at the token: who ends a change does so before he leaves, and who clears up before he gives
         // the token back.
-        Ok(self.or_gone(self.version.load(), doing)? == version)
+        Ok(self.or_fault(self.version.load(), doing)? == version)
     }
 
     /// Whether somebody has that slot, as the system knows.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
         // The lock's word is anybody's to write, and may name a slot that there is not.
-        let held = if slot < SLOTS { sys::token_is_held(self.map.object(), &self.header.id, slot) } else { Ok(false) };
-        held.map_err(|error| self.name_it(error))
+        let held = if slot < PARTICIPANT_SLOTS {
+            sys::is_token_held(self.map.object(), &self.header.id, slot)
+        } else {
+            Ok(false)
+        };
+        held.map_err(|error| self.name_error(error))
     }
 
     /// Clears what other boots left, unless that is done or a checked participant shows that there
     /// is nothing.
-    pub(super) fn renew(&self, participant: &Participant, until: Until) -> Result<(), Refused> {
-        if self.is_of_this_boot().map_err(Refused::Failed)? {
+    pub(super) fn renew(&self, participant: &AttachedParticipant, until: Deadline) -> Result<(), LockFailure> {
+        if self.is_of_this_boot().map_err(LockFailure::Failed)? {
             return Ok(());
         }
-        let this = this_boot().map_err(Refused::Failed)?;
+        let this = this_boot().map_err(LockFailure::Failed)?;
         let mut others_live = false;
         for slot in self.lock.readers().occupied()? {
-            let is_dead = reap_dead(self, participant, slot).map_err(Refused::Failed)?;
+            let is_dead = reap_dead(self, participant, slot).map_err(LockFailure::Failed)?;
             others_live |= !is_dead && slot != participant.slot();
         }
-        if others_live && self.has_checked_participant().map_err(Refused::Failed)? {
+        if others_live && self.has_checked_participant().map_err(LockFailure::Failed)? {
             return Ok(());
         }
-        let mine = Mine::<true>::mark(self, "open").map_err(Refused::Failed)?;
+        let mark = ThreadLockMark::<true>::mark(self, "open").map_err(LockFailure::Failed)?;
         let done =
             self.write_lock_as(participant, until).map(|_| (self.renew_locked(&this), self.unlock_as(participant)));
-        drop(mine);
+        drop(mark);
         let (renewed, unlocked) = done?;
-        Ok(renewed.and(unlocked).and_then(|()| self.changes.wake_all())?)
+        Ok(renewed.and(unlocked).and_then(|()| self.change_queue.wake_all())?)
     }
 
     /// What is left is no living participant's, who would have to be in the lock to change anything.
     fn renew_locked(&self, this: &sys::Boot) -> Result<(), Fault> {
-        if self.last_boot.is(this)? {
+        if self.boot_words.is(this)? {
             return Ok(());
         }
         // The disk may have got a part of the header only, so that the change is nobody's.
@@ -229,6 +233,6 @@ impl Segment {
             self.lock.poison()?;
             self.version.store(version.wrapping_add(1))?;
         }
-        self.last_boot.set_to(this)
+        self.boot_words.set_to(this)
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! A guard is made in three steps, and dropped in the reverse order:
 //!
-//! 1. It marks the thread ([`Mine`]), which finds a deadlock of a thread with itself.
+//! 1. It marks the thread ([`ThreadLockMark`]), which finds a deadlock of a thread with itself.
 //! 2. It takes the lock: in one attempt if no participant is in the way, else by waiting.
 //! 3. The caller reads or changes the contents. A change is announced by
 //!    [`begin_change`](Segment::begin_change), which makes a death poison, or afterwards by
-//!    [`has_changed`](Segment::has_changed) where the container has no torn contents.
+//!    [`set_changed`](Segment::set_changed) where the container has no torn contents.
 //!
 //! The first lock of a handle attaches it, which takes a slot. The lock and all of that together take
 //! no longer than the caller's deadline.
@@ -15,18 +15,18 @@
 //! After a fork the child has copies of its parent's guards. They release nothing: the lock is the
 //! parent's.
 
-use super::{Held, Mine, Seat, Segment, Until};
+use super::{Acquired, Deadline, Segment, SlotHandle, ThreadLockMark};
 use crate::error::Result;
 use crate::sys::guard::Fault;
 
 /// The lock for reading. Dropped, it is released.
 pub(crate) struct ReadLock<'a> {
-    mine: Mine<'a, false>,
+    mark: ThreadLockMark<'a, false>,
 }
 
 /// The lock for writing. Dropped, it is released, and waiters are woken if there was a change.
 pub(crate) struct WriteLock<'a> {
-    mine: Mine<'a, true>,
+    mark: ThreadLockMark<'a, true>,
 }
 
 macro_rules! lock {
@@ -40,21 +40,21 @@ macro_rules! lock {
             #[inline]
             pub(crate) fn lock(
                 segment: &'a Segment,
-                until: impl FnOnce() -> Until,
+                until: impl FnOnce() -> Deadline,
                 doing: &'static str,
-            ) -> Result<(Self, Held)> {
-                let Some(seat) = segment.seat() else { return $guard::attach(segment, until(), doing) };
-                let Some(mine) = Mine::first(segment) else { return $guard::mark(segment, until(), doing) };
-                match segment.$attempt(seat) {
-                    Ok(Some(held)) => Ok(($guard { mine }, held)),
-                    Ok(None) | Err(Fault) => $guard::wait(mine, until(), doing),
+            ) -> Result<(Self, Acquired)> {
+                let Some(slot_handle) = segment.slot_handle() else { return $guard::attach(segment, until(), doing) };
+                let Some(mark) = ThreadLockMark::first(segment) else { return $guard::mark(segment, until(), doing) };
+                match segment.$attempt(slot_handle) {
+                    Ok(Some(held)) => Ok(($guard { mark }, held)),
+                    Ok(None) | Err(Fault) => $guard::wait(mark, until(), doing),
                 }
             }
 
             /// This handle's first lock.
             #[cold]
             #[inline(never)]
-            fn attach(segment: &'a Segment, until: Until, doing: &'static str) -> Result<(Self, Held)> {
+            fn attach(segment: &'a Segment, until: Deadline, doing: &'static str) -> Result<(Self, Acquired)> {
                 let (_, until) = segment.participant_until(until, doing)?;
                 $guard::mark(segment, until, doing)
             }
@@ -62,22 +62,26 @@ macro_rules! lock {
             /// This thread has other locks.
             #[cold]
             #[inline(never)]
-            fn mark(segment: &'a Segment, until: Until, doing: &'static str) -> Result<(Self, Held)> {
-                $guard::wait(Mine::mark(segment, doing)?, until, doing)
+            fn mark(segment: &'a Segment, until: Deadline, doing: &'static str) -> Result<(Self, Acquired)> {
+                $guard::wait(ThreadLockMark::mark(segment, doing)?, until, doing)
             }
 
             /// A participant is in the way, or was.
             #[cold]
             #[inline(never)]
-            fn wait(mine: Mine<'a, { $guard::WRITES }>, until: Until, doing: &'static str) -> Result<(Self, Held)> {
-                let held = mine.segment().$wait(until, doing)?;
-                Ok(($guard { mine }, held))
+            fn wait(
+                mark: ThreadLockMark<'a, { $guard::WRITES }>,
+                until: Deadline,
+                doing: &'static str,
+            ) -> Result<(Self, Acquired)> {
+                let held = mark.segment().$wait(until, doing)?;
+                Ok(($guard { mark }, held))
             }
 
             /// The segment that is locked.
             #[inline]
             pub(crate) fn segment(&self) -> &'a Segment {
-                self.mine.segment()
+                self.mark.segment()
             }
         }
     };
@@ -96,12 +100,12 @@ impl WriteLock<'_> {
 impl Drop for ReadLock<'_> {
     #[inline]
     fn drop(&mut self) {
-        let segment = self.mine.segment();
+        let segment = self.mark.segment();
         // A forked child has no seat, and neither has a handle with a lock of the user's own.
         // Where the page is gone, so is the lock.
-        let _ = match segment.seat() {
-            Some(seat) => segment.lock.unlock_read(seat),
-            None => segment.unlock_own(false),
+        let _ = match segment.slot_handle() {
+            Some(slot_handle) => segment.lock.unlock_read(slot_handle),
+            None => segment.unlock_custom(false),
         };
     }
 }
@@ -109,36 +113,40 @@ impl Drop for ReadLock<'_> {
 impl Drop for WriteLock<'_> {
     #[inline]
     fn drop(&mut self) {
-        let segment = self.mine.segment();
+        let segment = self.mark.segment();
         // As for reading.
-        let _ = match segment.seat() {
-            Some(seat) => segment.release_write(seat),
-            None => segment.unlock_own(true),
+        let _ = match segment.slot_handle() {
+            Some(slot_handle) => segment.release_write(slot_handle),
+            None => segment.unlock_custom(true),
         };
     }
 }
 
 impl Segment {
     #[inline]
-    fn try_read_as(&self, seat: &Seat) -> Result<Option<Held>, Fault> {
-        self.lock.try_read(seat)
+    fn try_read_as(&self, slot_handle: &SlotHandle) -> Result<Option<Acquired>, Fault> {
+        self.lock.try_read(slot_handle)
     }
 
     #[inline]
-    fn try_write_as(&self, seat: &Seat) -> Result<Option<Held>, Fault> {
-        Ok(self.lock.try_write(seat)?.then_some(Held { poisoned: false }))
+    fn try_write_as(&self, slot_handle: &SlotHandle) -> Result<Option<Acquired>, Fault> {
+        Ok(self.lock.try_write(slot_handle)?.then_some(Acquired { poisoned: false }))
     }
 
     /// Releases the lock for writing: ends the change, if there was one, and wakes waiters after it.
     #[inline]
-    pub(super) fn release_write(&self, seat: &Seat) -> Result<(), Fault> {
-        if self.is_changing() { self.end_and_release(seat) } else { self.lock.unlock_write(seat).map(drop) }
+    pub(super) fn release_write(&self, slot_handle: &SlotHandle) -> Result<(), Fault> {
+        if self.is_changing() {
+            self.end_and_release(slot_handle)
+        } else {
+            self.lock.unlock_write(slot_handle).map(drop)
+        }
     }
 
     #[inline(never)]
-    fn end_and_release(&self, seat: &Seat) -> Result<(), Fault> {
+    fn end_and_release(&self, slot_handle: &SlotHandle) -> Result<(), Fault> {
         self.end_change()?;
         // The exchange stands between the store of the version and the look at the waiters.
-        if self.lock.unlock_write(seat)? { self.changes.ring() } else { Ok(()) }
+        if self.lock.unlock_write(slot_handle)? { self.change_queue.wake_flagged() } else { Ok(()) }
     }
 }

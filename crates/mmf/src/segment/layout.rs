@@ -4,14 +4,14 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock;
-pub(crate) use crate::wait::SLOTS;
+pub(crate) use crate::wait::PARTICIPANT_SLOTS;
 
 /// The first bytes: not text, and broken by whatever breaks line ends or the eighth bit.
 pub(crate) const MAGIC: [u8; 8] = *b"\x8Dmmf\r\n\x1A\n";
 /// The format's version; it stands apart from the crate's.
 pub(crate) const VERSION: u32 = 1;
 /// What follows the header and the slots begins here.
-pub(crate) const PAYLOAD: usize = SLOT_TABLE + SLOTS * SLOT_SIZE;
+pub(crate) const PAYLOAD: usize = SLOT_TABLE + PARTICIPANT_SLOTS * SLOT_SIZE;
 pub(crate) const SLOT_SIZE: usize = 64;
 pub(crate) const SLOT_TABLE: usize = 4096;
 /// By what Windows sizes memory.
@@ -26,7 +26,7 @@ const CHECKSUM: usize = FIXED;
 pub(crate) const CHECKED: usize = CHECKSUM + 8;
 
 /// A read-only compatible feature: the lock is the user's own, whose name is in the header.
-pub(crate) const OWN_LOCK: u64 = 1;
+pub(crate) const CUSTOM_LOCK: u64 = 1;
 /// A read-only compatible feature of a dict's file: a failed sync leaves a mark, which each later
 /// flush obeys. A build that does not know the mark would confirm what is not on the disk.
 pub(crate) const SYNC_MARK: u64 = 2;
@@ -69,11 +69,11 @@ pub(crate) mod at {
 
 /// Where a part of a slot is. What is no slot of the table is behind all that can be mapped, and refused as any such place.
 pub(crate) fn slot(slot: usize, part: usize) -> usize {
-    if slot < SLOTS { SLOT_TABLE + slot * SLOT_SIZE + part } else { usize::MAX }
+    if slot < PARTICIPANT_SLOTS { SLOT_TABLE + slot * SLOT_SIZE + part } else { usize::MAX }
 }
 
 /// Where the lock finds its parts.
-pub(crate) const LOCK: lock::Places = lock::Places {
+pub(crate) const LOCK: lock::LockOffsets = lock::LockOffsets {
     word: at::LOCK,
     queue: at::LOCK_QUEUE,
     occupied: at::OCCUPIED,
@@ -82,16 +82,16 @@ pub(crate) const LOCK: lock::Places = lock::Places {
 };
 
 /// Where a lock of the user's own finds its words.
-pub(crate) const LOCK_WORDS: lock::WordPlaces =
-    lock::WordPlaces { shared: at::LOCK_WORDS, own: SLOT_TABLE + at::SLOT_LOCK_WORD, stride: SLOT_SIZE };
+pub(crate) const LOCK_WORDS: lock::LockWordOffsets =
+    lock::LockWordOffsets { shared: at::LOCK_WORDS, own: SLOT_TABLE + at::SLOT_LOCK_WORD, stride: SLOT_SIZE };
 
 /// What a segment holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kind(pub(crate) [u8; 8]);
+pub(crate) struct SegmentKind(pub(crate) [u8; 8]);
 
-impl Kind {
-    pub(crate) const REGION: Kind = Kind(*b"region\0\0");
-    pub(crate) const DICT: Kind = Kind(*b"dict\0\0\0\0");
+impl SegmentKind {
+    pub(crate) const REGION: SegmentKind = SegmentKind(*b"region\0\0");
+    pub(crate) const DICT: SegmentKind = SegmentKind(*b"dict\0\0\0\0");
 
     /// For people: anybody may have written any bytes there, and a terminal takes some of them for commands.
     pub(crate) fn text(self) -> String {
@@ -106,7 +106,7 @@ pub(crate) struct Header {
     pub(crate) compatible: u64,
     pub(crate) read_compatible: u64,
     pub(crate) incompatible: u64,
-    pub(crate) kind: Kind,
+    pub(crate) kind: SegmentKind,
     pub(crate) id: [u8; 16],
     /// Nanoseconds since 1970.
     pub(crate) created: u64,
@@ -168,21 +168,21 @@ impl Header {
             compatible: u64_at(16),
             read_compatible: u64_at(24),
             incompatible: u64_at(32),
-            kind: Kind(bytes[40..48].try_into().unwrap_or_default()),
+            kind: SegmentKind(bytes[40..48].try_into().unwrap_or_default()),
             id: bytes[48..64].try_into().unwrap_or_default(),
             created: u64_at(64),
             capacity: u64_at(72),
             name: String::from_utf8_lossy(name).into_owned(),
-            lock: if u64_at(24) & OWN_LOCK == 0 { String::new() } else { lock_name(bytes) },
+            lock: if u64_at(24) & CUSTOM_LOCK == 0 { String::new() } else { lock_name(bytes) },
         };
-        let (all, write) = (header.incompatible, header.read_compatible & !(OWN_LOCK | SYNC_MARK));
+        let (all, write) = (header.incompatible, header.read_compatible & !(CUSTOM_LOCK | SYNC_MARK));
         if all != 0 || (writable && write != 0) {
             return refuse(format!("it needs features {all:#x} to be read and {write:#x} to be written"));
         }
-        if u64_at(24) & OWN_LOCK != 0 && header.lock.is_empty() {
+        if u64_at(24) & CUSTOM_LOCK != 0 && header.lock.is_empty() {
             return refuse("its lock has no name".to_owned());
         }
-        if u64_at(80) != PAYLOAD as u64 || u32_at(88) as usize != SLOTS {
+        if u64_at(80) != PAYLOAD as u64 || u32_at(88) as usize != PARTICIPANT_SLOTS {
             return refuse("its parts are not where this version has them".to_owned());
         }
         // Windows sizes memory in whole pages, so memory that has grown to a capacity that is none
@@ -220,7 +220,12 @@ const _: () = {
     assert!(at::LOCK % 64 == 0 && at::LOCK_QUEUE % 64 == 0 && at::OCCUPIED % 64 == 0);
     assert!(at::CHANGE_QUEUE % 64 == 0 && at::CHANGE_QUEUE + 64 <= at::LOCK_WORDS);
     assert!(at::LOCK_WORDS + 8 * lock::LockWords::SHARED <= SLOT_TABLE && at::SLOT_LOCK_WORD % 8 == 0);
-    assert!(PAYLOAD % 4096 == 0 && SLOTS == 256 && 96 + NAME_MAX <= LOCK_NAME && LOCK_NAME + lock::NAME_MAX <= FIXED);
+    assert!(
+        PAYLOAD % 4096 == 0
+            && PARTICIPANT_SLOTS == 256
+            && 96 + NAME_MAX <= LOCK_NAME
+            && LOCK_NAME + lock::NAME_MAX <= FIXED
+    );
 };
 
 #[cfg(test)]
@@ -232,7 +237,7 @@ mod tests {
             compatible: 0,
             read_compatible: 0,
             incompatible: 0,
-            kind: Kind::REGION,
+            kind: SegmentKind::REGION,
             id: [7; 16],
             created: 1,
             capacity: 1 << 20,
@@ -248,9 +253,9 @@ mod tests {
 
     #[test]
     fn a_kind_is_shown_without_what_a_terminal_takes_for_commands() {
-        assert_eq!((Kind::REGION.text(), Kind::DICT.text()), ("region".to_owned(), "dict".to_owned()));
-        assert_eq!(Kind(*b"\x1b[2J\xff\0a\0").text(), "\\x1b[2J\\xff\\x00a");
-        assert_eq!(Kind([0; 8]).text(), "");
+        assert_eq!((SegmentKind::REGION.text(), SegmentKind::DICT.text()), ("region".to_owned(), "dict".to_owned()));
+        assert_eq!(SegmentKind(*b"\x1b[2J\xff\0a\0").text(), "\\x1b[2J\\xff\\x00a");
+        assert_eq!(SegmentKind([0; 8]).text(), "");
     }
 
     #[test]
@@ -312,8 +317,8 @@ mod tests {
         assert!(Header::decode(&with(0, 4, 0), 1 << 16, false).is_ok());
         assert!(Header::decode(&with(0, 0, 1), 1 << 16, false).is_err());
         // A lock that has no name.
-        assert!(Header::decode(&with(0, OWN_LOCK, 0), 1 << 16, false).is_err());
-        let named = Header { read_compatible: OWN_LOCK, lock: "n".repeat(lock::NAME_MAX), ..header() };
+        assert!(Header::decode(&with(0, CUSTOM_LOCK, 0), 1 << 16, false).is_err());
+        let named = Header { read_compatible: CUSTOM_LOCK, lock: "n".repeat(lock::NAME_MAX), ..header() };
         assert_eq!(Header::decode(&named.encode(), 1 << 16, true).unwrap(), named);
     }
 }

@@ -1,44 +1,44 @@
 //! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
 
 mod boot;
+mod custom_lock;
 pub(crate) mod guard;
+mod held_locks;
 pub(crate) mod layout;
-mod mine;
 #[cfg(test)]
 #[cfg(loom)]
 pub(crate) mod models;
 pub(crate) mod notify;
 mod options;
-mod own_lock;
 mod participants;
 pub(crate) mod retry;
-pub(crate) mod waits;
+pub(crate) mod waiter_counts;
 
 pub(crate) use boot::this_boot;
 pub(crate) use guard::{ReadLock, WriteLock};
-use mine::Mine;
+use held_locks::ThreadLockMark;
 pub(crate) use options::SegmentOptions;
-pub(crate) use participants::Participant;
+pub(crate) use participants::AttachedParticipant;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind, Holder, Result};
-pub(crate) use crate::lock::{Held, OwnLock, Seat, Until};
-use crate::lock::{Lock, Refused, WATCHED};
-use crate::mapping::{Cell, Mapping};
+pub(crate) use crate::lock::{Acquired, CustomLock, Deadline, SlotHandle};
+use crate::lock::{Lock, LockFailure, WATCHED};
+use crate::mapping::{Mapping, SharedWord};
 use crate::name::Source;
-use crate::spec::Access;
 use crate::sys;
 use crate::sys::guard::Fault;
-use crate::wait::{Flag, Queue};
-use boot::LastBoot;
-use layout::{Header, Kind, OWN_LOCK, PAYLOAD, SYNC_MARK, at};
-use waits::{For, Waits};
+use crate::types::Access;
+use crate::wait::{WaitQueue, WaiterFlag};
+use boot::BootWords;
+use layout::{CUSTOM_LOCK, Header, PAYLOAD, SYNC_MARK, SegmentKind, at};
+use waiter_counts::{WaitReason, WaiterCount};
 
 /// How often it is looked whether another has cleared what another boot left, and how long others are let to.
-const LOOK: Duration = Duration::from_millis(10);
+const RENEW_TIMEOUT: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// In the place of a version: the container does without, since its changes are never torn.
@@ -49,13 +49,13 @@ pub(crate) struct Segment {
     pub(crate) header: Header,
     pub(crate) lock: Lock,
     /// In the place of `lock`, which then only tells who is inside.
-    own_lock: Option<OwnLock>,
+    custom_lock: Option<CustomLock>,
     /// In the place of `participant`, so that nobody takes the usual way to `lock`.
-    own_participant: OnceLock<Participant>,
+    custom_participant: OnceLock<AttachedParticipant>,
     /// `LEN`: bytes of payload in use.
-    pub(crate) len: Cell<u64>,
+    pub(crate) len: SharedWord<u64>,
     /// Moved by every change, odd while one is under way.
-    pub(crate) version: Cell<u64>,
+    pub(crate) version: SharedWord<u64>,
     /// The odd version while this handle changes something, `CHANGED` after a change without a
     /// version, else 0. Here and not in the guard, which is one word.
     changing: AtomicU64,
@@ -63,16 +63,16 @@ pub(crate) struct Segment {
     unwinding: AtomicBool,
     /// Whether the change has failed half-way.
     torn: AtomicBool,
-    pub(crate) changes: Queue,
+    pub(crate) change_queue: WaitQueue,
     /// How this handle's participant and its peers wake each other.
-    bells: Arc<sys::Bells>,
-    last_boot: LastBoot,
+    parker: Arc<sys::Parker>,
+    boot_words: BootWords,
     /// Whether the checks of the file that come before all else are done, see `boot`.
     checked: AtomicBool,
     /// Taken at the first lock or wait.
-    participant: OnceLock<Participant>,
+    participant: OnceLock<AttachedParticipant>,
     /// What becomes the participant.
-    joining: Mutex<Joining>,
+    pending: Mutex<PendingAttach>,
     /// For how long locks are waited for, unless somebody says otherwise.
     timeout: Option<Duration>,
     /// Forks that this process had behind it when this was made.
@@ -83,20 +83,20 @@ pub(crate) struct Segment {
 
 /// What a handle has before it is a participant.
 #[derive(Default)]
-struct Joining {
+struct PendingAttach {
     /// Made when the handle is opened for writing: a process that has given up its rights since
     /// could not make them. `None` where that failed; the first lock tries again and reports why.
-    tokens: Option<sys::Tokens>,
+    tokens: Option<sys::LivenessTokens>,
     /// One that has its slot, and has to clear what another boot left before it does anything else.
-    unready: Option<Participant>,
+    not_renewed: Option<AttachedParticipant>,
 }
 
 impl Segment {
     /// The bytes that a new segment begins with, and how large it is.
-    pub(crate) fn birth(
+    pub(crate) fn initial_bytes(
         source: Option<&Source>,
-        kind: Kind,
-        lock: Option<&OwnLock>,
+        kind: SegmentKind,
+        lock: Option<&CustomLock>,
         size: u64,
         capacity: u64,
     ) -> Result<(Vec<u8>, u64, u64)> {
@@ -104,10 +104,10 @@ impl Segment {
             payload.checked_add(PAYLOAD as u64).ok_or_else(|| Error::invalid("create", "the capacity is too large"))
         };
         let (size, capacity) = (whole(size)?, whole(capacity.max(size))?);
-        let has_sync_mark = kind == Kind::DICT && matches!(source, Some(Source::File(_)));
+        let has_sync_mark = kind == SegmentKind::DICT && matches!(source, Some(Source::File(_)));
         let header = Header {
             compatible: 0,
-            read_compatible: lock.map_or(0, |_| OWN_LOCK) | if has_sync_mark { SYNC_MARK } else { 0 },
+            read_compatible: lock.map_or(0, |_| CUSTOM_LOCK) | if has_sync_mark { SYNC_MARK } else { 0 },
             incompatible: 0,
             kind,
             id: sys::random_id()?,
@@ -117,7 +117,7 @@ impl Segment {
                 Some(Source::Named(name)) => name.to_string(),
                 _ => String::new(),
             },
-            lock: lock.map_or(Ok(String::new()), OwnLock::checked_name)?,
+            lock: lock.map_or(Ok(String::new()), CustomLock::checked_name)?,
         };
         let mut bytes = header.encode();
         // Memory does not outlive the boot, and a process without a boot id can make it all the
@@ -133,10 +133,10 @@ impl Segment {
     }
 
     /// Takes up a mapping of a whole segment, checking its header once.
-    pub(crate) fn adopt(
+    pub(crate) fn from_mapping(
         map: Mapping,
-        kind: Kind,
-        own_lock: Option<OwnLock>,
+        kind: SegmentKind,
+        custom_lock: Option<CustomLock>,
         timeout: Option<Duration>,
     ) -> Result<Segment> {
         if map.object().is_remote()? {
@@ -144,7 +144,7 @@ impl Segment {
         }
         let bytes = map.read_to_vec(0, map.len().min(layout::CHECKED))?;
         let header = Header::decode(&bytes, map.len() as u64, map.access() == Access::ReadWrite)?;
-        Segment::with_header(map, header, kind, own_lock, timeout)
+        Segment::with_header(map, header, kind, custom_lock, timeout)
     }
 
     /// Reads and checks the header of an object that is not mapped yet; `None` where the system has
@@ -166,8 +166,8 @@ impl Segment {
     pub(crate) fn with_header(
         mut map: Mapping,
         header: Header,
-        kind: Kind,
-        own_lock: Option<OwnLock>,
+        kind: SegmentKind,
+        custom_lock: Option<CustomLock>,
         timeout: Option<Duration>,
     ) -> Result<Segment> {
         let writable = map.access() == Access::ReadWrite;
@@ -179,9 +179,9 @@ impl Segment {
         if header.kind != kind {
             return Err(Error::mismatch("its kind", kind.text(), header.kind.text()));
         }
-        Segment::check_lock(&header.lock, own_lock.as_ref(), writable)?;
+        Segment::check_lock(&header.lock, custom_lock.as_ref(), writable)?;
         map.set_capacity(usize::try_from(header.capacity).unwrap_or(usize::MAX));
-        let bells = Arc::new(sys::Bells::new(&header.id));
+        let parker = Arc::new(sys::Parker::new(&header.id));
         let forks = sys::watch_forks();
         // A copied file has its original's id, and is another segment. And a forked child's thread
         // has its parent's record, which says nothing of the child's own locks.
@@ -189,39 +189,39 @@ impl Segment {
         let mark = mixed(mark);
         // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
         // `participant`, which refuses read-only mappings.
-        let lock = unsafe { Lock::new(&map, layout::LOCK, &bells, mark) }?;
+        let lock = unsafe { Lock::new(&map, layout::LOCK, &parker, mark) }?;
         // SAFETY: as above.
-        let len = unsafe { map.cell(at::LEN) }?;
+        let len = unsafe { map.shared_word(at::LEN) }?;
         // SAFETY: as above.
-        let version = unsafe { map.cell(at::VERSION) }?;
+        let version = unsafe { map.shared_word(at::VERSION) }?;
         // SAFETY: as above.
-        let watched = unsafe { Flag::new(&map, at::LOCK, WATCHED) }?;
+        let watched = unsafe { WaiterFlag::new(&map, at::LOCK, WATCHED) }?;
         // SAFETY: as above.
-        let changes = unsafe { Queue::new(&map, at::CHANGE_QUEUE, watched, &bells) }?;
+        let change_queue = unsafe { WaitQueue::new(&map, at::CHANGE_QUEUE, watched, &parker) }?;
         // SAFETY: as above.
-        let last_boot = unsafe { LastBoot::new(&map) }?;
-        let (participant, own_participant) = (OnceLock::new(), OnceLock::new());
-        let mut joining = Joining::default();
+        let boot_words = unsafe { BootWords::new(&map) }?;
+        let (participant, custom_participant) = (OnceLock::new(), OnceLock::new());
+        let mut pending = PendingAttach::default();
         if writable {
-            joining.tokens = sys::Tokens::new(map.object(), &header.id).ok();
+            pending.tokens = sys::LivenessTokens::new(map.object(), &header.id).ok();
         }
         let (changing, unwinding, torn) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         Ok(Segment {
             header,
             lock,
-            own_lock,
-            own_participant,
+            custom_lock,
+            custom_participant,
             len,
             version,
             changing,
             unwinding,
             torn,
-            changes,
-            bells,
-            last_boot,
+            change_queue,
+            parker,
+            boot_words,
             checked: AtomicBool::new(true),
             participant,
-            joining: Mutex::new(joining),
+            pending: Mutex::new(pending),
             timeout,
             forks,
             map,
@@ -230,61 +230,65 @@ impl Segment {
 
     /// This handle as a participant, attached now if it was not.
     #[inline]
-    pub(crate) fn participant(&self, doing: &'static str) -> Result<&Participant> {
+    pub(crate) fn participant(&self, doing: &'static str) -> Result<&AttachedParticipant> {
         match self.participant.get() {
-            Some(participant) if self.is_ours() => Ok(participant),
-            _ => self.attach(self.timeout.map_or(Until::Forever, Until::After), doing),
+            Some(participant) if self.is_current_process() => Ok(participant),
+            _ => self.attach(self.timeout.map_or(Deadline::Never, Deadline::After), doing),
         }
     }
 
     /// The same, by one who waits until then, and what is left of that.
     #[inline]
-    pub(crate) fn participant_until(&self, until: Until, doing: &'static str) -> Result<(&Participant, Until)> {
-        if let (Some(participant), true) = (self.participant.get(), self.is_ours()) {
+    pub(crate) fn participant_until(
+        &self,
+        until: Deadline,
+        doing: &'static str,
+    ) -> Result<(&AttachedParticipant, Deadline)> {
+        if let (Some(participant), true) = (self.participant.get(), self.is_current_process()) {
             return Ok((participant, until));
         }
-        let until = until.fixed();
+        let until = until.resolve();
         Ok((self.attach(until, doing)?, until))
     }
 
     #[cold]
     #[inline(never)]
-    fn attach(&self, until: Until, doing: &'static str) -> Result<&Participant> {
-        if !self.is_ours() {
+    fn attach(&self, until: Deadline, doing: &'static str) -> Result<&AttachedParticipant> {
+        if !self.is_current_process() {
             return Err(self
-                .name_it(Error::invalid(doing, "this handle was made before a fork, in another process"))
+                .name_error(Error::invalid(doing, "this handle was made before a fork, in another process"))
                 .with_help("open it again in the child"));
         }
-        let place = if self.own_lock.is_none() { &self.participant } else { &self.own_participant };
+        let place = if self.custom_lock.is_none() { &self.participant } else { &self.custom_participant };
         if let Some(participant) = place.get() {
             return Ok(participant);
         }
         if self.map.access() != Access::ReadWrite {
-            return Err(self.name_it(Error::new(ErrorKind::ReadOnly, doing)));
+            return Err(self.name_error(Error::new(ErrorKind::ReadOnly, doing)));
         }
         self.map.rearm();
-        let until = until.fixed();
+        let until = until.resolve();
         loop {
             // One thread attaches; the others take what it got.
-            let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(participant) = place.get() {
                 return Ok(participant);
             }
-            let participant = match joining.unready.take() {
+            let participant = match pending.not_renewed.take() {
                 Some(participant) => participant,
-                None => Participant::attach(self, &mut joining.tokens)?,
+                None => AttachedParticipant::attach(self, &mut pending.tokens)?,
             };
             // Others may do the same, or have done it and use the lock already; and other threads have deadlines of
             // their own.
-            let renewed = self.renew(&participant, until.at_most(LOOK));
-            let refused = match renewed.and_then(|()| self.confirm(&participant).map_err(Refused::Failed)) {
+            let renewed = self.renew(&participant, until.limit_to(RENEW_TIMEOUT));
+            let failure = match renewed.and_then(|()| self.confirm(&participant).map_err(LockFailure::Failed)) {
                 Ok(()) => return Ok(place.get_or_init(|| participant)),
-                Err(refused) => refused,
+                Err(failure) => failure,
             };
-            joining.unready = Some(participant);
-            drop(joining);
-            if until.is_over() || !matches!(refused, Refused::Timeout { .. }) {
-                return Err(self.refused(refused, until, doing));
+            pending.not_renewed = Some(participant);
+            drop(pending);
+            if until.is_over() || !matches!(failure, LockFailure::Timeout { .. }) {
+                return Err(self.lock_error(failure, until, doing));
             }
             std::thread::sleep(PAUSE);
         }
@@ -292,45 +296,45 @@ impl Segment {
 
     /// This handle's place, if it has one already and the lock is mmf's. The usual way to a lock asks for no more.
     #[inline]
-    pub(crate) fn seat(&self) -> Option<&Seat> {
-        if self.is_ours() { self.participant.get().map(Participant::seat) } else { None }
+    pub(crate) fn slot_handle(&self) -> Option<&SlotHandle> {
+        if self.is_current_process() { self.participant.get().map(AttachedParticipant::slot_handle) } else { None }
     }
 
     /// Takes the lock for reading, waiting for it, or a lock of the user's own.
-    fn wait_to_read(&self, until: Until, doing: &'static str) -> Result<Held> {
+    fn wait_to_read(&self, until: Deadline, doing: &'static str) -> Result<Acquired> {
         let (participant, until) = self.participant_until(until, doing)?;
-        let me = participant.seat();
-        let waits = Waits::new(self, me.slot(), For::Lock);
+        let me = participant.slot_handle();
+        let waits = WaiterCount::new(self, me.slot(), WaitReason::Lock);
         let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
-        let held = match &self.own_lock {
+        let acquired = match &self.custom_lock {
             None => self.lock.read(me, until, &reap),
-            Some(own) => self.lock_own(own, me, false, until, &reap),
+            Some(custom) => self.lock_custom(custom, me, false, until, &reap),
         };
-        held.map_err(|refused| self.refused(refused, until, doing))
+        acquired.map_err(|failure| self.lock_error(failure, until, doing))
     }
 
     /// Takes the lock for writing, waiting for it, or a lock of the user's own.
-    fn wait_to_write(&self, until: Until, doing: &'static str) -> Result<Held> {
+    fn wait_to_write(&self, until: Deadline, doing: &'static str) -> Result<Acquired> {
         let (participant, until) = self.participant_until(until, doing)?;
-        let held = self.write_lock_as(participant, until);
-        held.map_err(|refused| self.refused(refused, until, doing))
+        let acquired = self.write_lock_as(participant, until);
+        acquired.map_err(|failure| self.lock_error(failure, until, doing))
     }
 
-    fn write_lock_as(&self, participant: &Participant, until: Until) -> Result<Held, Refused> {
-        let me = participant.seat();
-        let waits = Waits::new(self, me.slot(), For::Lock);
+    fn write_lock_as(&self, participant: &AttachedParticipant, until: Deadline) -> Result<Acquired, LockFailure> {
+        let me = participant.slot_handle();
+        let waits = WaiterCount::new(self, me.slot(), WaitReason::Lock);
         // Asked for by those who have waited for a while.
         let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
-        match &self.own_lock {
+        match &self.custom_lock {
             None => self.lock.write(me, until, &reap),
-            Some(own) => self.lock_own(own, me, true, until, &reap),
+            Some(custom) => self.lock_custom(custom, me, true, until, &reap),
         }
     }
 
     /// Whether other handles take part. Those of dead processes are cleared.
-    pub(crate) fn has_others(&self) -> Result<bool> {
+    pub(crate) fn has_other_participants(&self) -> Result<bool> {
         let me = self.participant("examine")?;
-        for slot in self.or_gone(self.lock.readers().occupied(), "examine")? {
+        for slot in self.or_fault(self.lock.readers().occupied(), "examine")? {
             if slot != me.slot() && !participants::reap_dead(self, me, slot)? {
                 return Ok(true);
             }
@@ -340,7 +344,7 @@ impl Segment {
 
     /// Whether the process that made this handle is the one that asks.
     #[inline]
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn is_current_process(&self) -> bool {
         self.forks == sys::forks()
     }
 
@@ -367,7 +371,7 @@ impl Segment {
 
     /// The holder of the lock has changed something, completely: the release wakes waiters.
     #[inline]
-    pub(crate) fn has_changed(&self) {
+    pub(crate) fn set_changed(&self) {
         self.changing.store(CHANGED, Ordering::Relaxed);
     }
 
@@ -395,20 +399,20 @@ impl Segment {
     }
 
     #[cold]
-    fn refused(&self, refused: Refused, until: Until, doing: &'static str) -> Error {
-        match refused {
-            Refused::Gone => self.gone(doing),
-            Refused::Failed(error) => self.name_it(error),
-            Refused::Timeout { holder, seen_for } => {
+    fn lock_error(&self, failure: LockFailure, until: Deadline, doing: &'static str) -> Error {
+        match failure {
+            LockFailure::Gone => self.fault_error(doing),
+            LockFailure::Failed(error) => self.name_error(error),
+            LockFailure::Timeout { holder, seen_for } => {
                 let holder = holder.and_then(|slot| {
                     let process = self.process(slot).ok()?;
                     Some(Holder { process, held_for: seen_for })
                 });
                 let kind = match until {
-                    Until::Now => ErrorKind::WouldBlock,
-                    Until::After(_) | Until::At(_) | Until::Forever => ErrorKind::Timeout { holder },
+                    Deadline::Now => ErrorKind::WouldBlock,
+                    Deadline::After(_) | Deadline::At(_) | Deadline::Never => ErrorKind::Timeout { holder },
                 };
-                self.name_it(Error::new(kind, doing))
+                self.name_error(Error::new(kind, doing))
             }
         }
     }
@@ -424,18 +428,18 @@ impl Segment {
     }
 
     #[cold]
-    pub(crate) fn gone(&self, doing: &'static str) -> Error {
+    pub(crate) fn fault_error(&self, doing: &'static str) -> Error {
         self.map.fault(doing, at::LOCK, 0)
     }
 
     #[cold]
-    pub(crate) fn name_it(&self, error: Error) -> Error {
-        self.map.name_it(error)
+    pub(crate) fn name_error(&self, error: Error) -> Error {
+        self.map.name_error(error)
     }
 
     /// For words in the header that are gone.
-    pub(crate) fn or_gone<T>(&self, result: Result<T, Fault>, doing: &'static str) -> Result<T> {
-        result.map_err(|Fault| self.gone(doing))
+    pub(crate) fn or_fault<T>(&self, result: Result<T, Fault>, doing: &'static str) -> Result<T> {
+        result.map_err(|Fault| self.fault_error(doing))
     }
 }
 

@@ -4,22 +4,22 @@
 //!
 //! 1. polls its condition, and returns if it holds;
 //! 2. takes a ticket of the queue, so that a writer from here on wakes it, and polls again;
-//! 3. sleeps for at most [`LONGEST_SLEEP`], since the writer that should wake it may die first.
+//! 3. sleeps for at most [`MAX_SLEEP`], since the writer that should wake it may die first.
 //!
 //! A handle without write access cannot take a ticket. It polls once per [`POLL`].
 //!
-//! A participant counts its sleeping threads in its slot, see [`waits`](super::waits).
+//! A participant counts its sleeping threads in its slot, see [`waiter_counts`](super::waiter_counts).
 
 use std::time::{Duration, Instant};
 
 use super::Segment;
-use super::waits::{For, Waits};
+use super::waiter_counts::{WaitReason, WaiterCount};
 use crate::error::Result;
-use crate::lock::Until;
-use crate::spec::Access;
+use crate::lock::Deadline;
+use crate::types::Access;
 
 /// The longest sleep between two polls of a waiter that writers wake.
-pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+pub(crate) const MAX_SLEEP: Duration = Duration::from_millis(50);
 
 /// The time between two polls of a waiter that has no write access.
 pub(crate) const POLL: Duration = Duration::from_millis(5);
@@ -39,17 +39,17 @@ impl Segment {
     ) -> Result<Option<T>> {
         let slot = match self.map.access() {
             Access::ReadWrite => {
-                let until = deadline.map_or(Until::Forever, Until::At);
+                let until = deadline.map_or(Deadline::Never, Deadline::At);
                 Some(self.participant_until(until, doing)?.0.slot())
             }
             Access::ReadOnly | Access::CopyOnWrite => None,
         };
-        let waits = slot.map(|slot| Waits::new(self, slot, For::Change));
+        let waits = slot.map(|slot| WaiterCount::new(self, slot, WaitReason::Change));
         loop {
             if let Some(value) = poll()? {
                 return Ok(Some(value));
             }
-            let ticket = slot.map(|slot| self.or_gone(self.changes.ticket(slot), doing)).transpose()?;
+            let ticket = slot.map(|slot| self.or_fault(self.change_queue.ticket(slot), doing)).transpose()?;
             if ticket.is_some() {
                 if let Some(value) = poll()? {
                     return Ok(Some(value));
@@ -59,9 +59,9 @@ impl Segment {
             if left.is_zero() {
                 return Ok(None);
             }
-            waits.as_ref().map_or(Ok(()), Waits::begin)?;
+            waits.as_ref().map_or(Ok(()), WaiterCount::begin)?;
             match ticket {
-                Some(ticket) => self.changes.sleep(ticket, left.min(LONGEST_SLEEP)),
+                Some(ticket) => self.change_queue.sleep(ticket, left.min(MAX_SLEEP)),
                 None => std::thread::sleep(left.min(POLL)),
             }
         }

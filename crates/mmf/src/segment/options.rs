@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::layout::{Header, Kind, PAYLOAD};
-use super::{OwnLock, Segment};
+use super::layout::{Header, PAYLOAD, SegmentKind};
+use super::{CustomLock, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{Mapping, MappingOptions};
 use crate::name::Source;
-use crate::spec::{Access, Permissions, Spec};
 use crate::sys;
+use crate::types::{Access, Permissions, Spec};
 
 /// What the options of every kind of segment have in common.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct SegmentOptions {
     pub(crate) mapping: MappingOptions,
     pub(crate) permissions: Option<Permissions>,
     /// A lock of the user's own.
-    pub(crate) lock: Option<OwnLock>,
+    pub(crate) lock: Option<CustomLock>,
     /// For how long locks are waited for.
     pub(crate) timeout: Option<Duration>,
 }
@@ -39,7 +39,7 @@ impl SegmentOptions {
     }
 
     /// Creates a segment that does not exist yet, with `size` bytes of payload.
-    pub(crate) fn create_new(&self, source: &Source, kind: Kind, size: u64) -> Result<Segment> {
+    pub(crate) fn create_new(&self, source: &Source, kind: SegmentKind, size: u64) -> Result<Segment> {
         let create = || {
             if self.capacity == 0 {
                 let error = Error::invalid("create", "it needs a capacity");
@@ -53,20 +53,21 @@ impl SegmentOptions {
             if self.mapping.asked_access() != Access::ReadWrite {
                 return Err(Error::invalid("create", "what is created is for reading and writing"));
             }
-            let (bytes, size, capacity) = Segment::birth(Some(source), kind, self.lock.as_ref(), size, self.capacity)?;
+            let (bytes, size, capacity) =
+                Segment::initial_bytes(Some(source), kind, self.lock.as_ref(), size, self.capacity)?;
             let map = self.mapping().size(size).reserve(capacity).first_bytes(bytes).create_new(source)?;
-            Segment::adopt(map, kind, self.lock.clone(), self.timeout)
+            Segment::from_mapping(map, kind, self.lock.clone(), self.timeout)
         };
         create().map_err(|error| error.on(source))
     }
 
     /// Opens a segment that exists.
-    pub(crate) fn open(&self, source: &Source, kind: Kind) -> Result<Segment> {
+    pub(crate) fn open(&self, source: &Source, kind: SegmentKind) -> Result<Segment> {
         self.try_open(source, kind, sys::Object::open).map_err(|error| error.on(source))
     }
 
     /// Opens a segment that exists, or creates it. However many processes do so at once, one creates it.
-    pub(crate) fn open_or_create(&self, source: &Source, kind: Kind, size: u64) -> Result<Segment> {
+    pub(crate) fn open_or_create(&self, source: &Source, kind: SegmentKind, size: u64) -> Result<Segment> {
         let mut lost = None;
         // Each further round means that somebody else created and then removed it in between.
         for _ in 0..1000 {
@@ -94,7 +95,7 @@ impl SegmentOptions {
     fn try_open(
         &self,
         source: &Source,
-        kind: Kind,
+        kind: SegmentKind,
         open: fn(&Source, &Spec) -> Result<sys::Object>,
     ) -> Result<Segment> {
         let access = self.mapping.asked_access();
@@ -106,7 +107,7 @@ impl SegmentOptions {
         match header {
             Some(header) => Segment::with_header(map, header, kind, self.lock.clone(), self.timeout),
             None => {
-                let segment = Segment::adopt(map, kind, self.lock.clone(), self.timeout)?;
+                let segment = Segment::from_mapping(map, kind, self.lock.clone(), self.timeout)?;
                 self.check_capacity(&segment.header)?;
                 Ok(segment)
             }
@@ -115,12 +116,12 @@ impl SegmentOptions {
 
     fn check_capacity(&self, header: &Header) -> Result<()> {
         let capacity = header.capacity - PAYLOAD as u64;
-        let refused = |wanted: String| Err(Error::mismatch("its capacity", wanted, format!("{capacity} bytes")));
+        let failure = |wanted: String| Err(Error::mismatch("its capacity", wanted, format!("{capacity} bytes")));
         if capacity < self.capacity {
-            return refused(format!("{} bytes at least", self.capacity));
+            return failure(format!("{} bytes at least", self.capacity));
         }
         match self.max_capacity {
-            Some(most) if capacity > most => refused(format!("{most} bytes at most"))
+            Some(most) if capacity > most => failure(format!("{most} bytes at most"))
                 .map_err(|error| error.with_help("raise `max_capacity` if that much may be mapped and copied")),
             _ => Ok(()),
         }

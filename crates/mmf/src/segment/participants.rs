@@ -4,16 +4,16 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::layout::{self, SLOTS, at};
+use super::layout::{self, PARTICIPANT_SLOTS, at};
 use super::{Segment, nanoseconds_since_1970};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::Seat;
-use crate::sys::Tokens;
+use crate::lock::SlotHandle;
+use crate::sys::LivenessTokens;
 
 /// A handle's place among the participants. Dropped with its segment, it leaves.
-pub(crate) struct Participant {
-    tokens: Tokens,
-    seat: Seat,
+pub(crate) struct AttachedParticipant {
+    tokens: LivenessTokens,
+    slot_handle: SlotHandle,
     /// Whether it has the second token of its slot, see `boot`.
     confirmed: AtomicBool,
 }
@@ -22,17 +22,17 @@ pub(crate) struct Participant {
 /// after the first.
 const TOKEN_WAIT: Duration = Duration::from_millis(100);
 
-impl Participant {
+impl AttachedParticipant {
     /// Takes a slot, with the tokens that the handle made when it was opened. Where it made none,
     /// or they were used up, they are made now; that fails in a process that has given up the
     /// rights for it since.
-    pub(super) fn attach(segment: &Segment, prepared: &mut Option<Tokens>) -> Result<Participant> {
+    pub(super) fn attach(segment: &Segment, prepared: &mut Option<LivenessTokens>) -> Result<AttachedParticipant> {
         let tokens = match prepared.take() {
             Some(tokens) => tokens,
-            None => Tokens::new(segment.map.object(), &segment.header.id)?,
+            None => LivenessTokens::new(segment.map.object(), &segment.header.id)?,
         };
-        match Participant::take_slot(segment, &tokens) {
-            Ok(seat) => Ok(Participant { tokens, seat, confirmed: AtomicBool::new(false) }),
+        match AttachedParticipant::take_slot(segment, &tokens) {
+            Ok(slot_handle) => Ok(AttachedParticipant { tokens, slot_handle, confirmed: AtomicBool::new(false) }),
             Err(error) => {
                 *prepared = Some(tokens);
                 Err(error)
@@ -40,38 +40,38 @@ impl Participant {
         }
     }
 
-    fn take_slot(segment: &Segment, tokens: &Tokens) -> Result<Seat> {
-        for slot in 0..SLOTS {
+    fn take_slot(segment: &Segment, tokens: &LivenessTokens) -> Result<SlotHandle> {
+        for slot in 0..PARTICIPANT_SLOTS {
             // Somebody's, or one that a stranger has locked; there are others.
             if !tokens.take(slot)? {
                 continue;
             }
-            let Some(seat) = segment.lock.readers().seat(slot) else {
+            let Some(slot_handle) = segment.lock.readers().slot_handle(slot) else {
                 tokens.give(slot);
                 break;
             };
             // Before anything tells others that somebody may sleep here.
-            segment.bells.hang(segment.map.object(), slot);
-            match move_in(segment, slot) {
-                Ok(()) => return Ok(seat),
+            segment.parker.register(segment.map.object(), slot);
+            match initialize_slot(segment, slot) {
+                Ok(()) => return Ok(slot_handle),
                 Err(error) => {
                     tokens.give(slot);
                     return Err(error);
                 }
             }
         }
-        let help = format!("a segment has room for {SLOTS} writable handles that lock or wait");
-        Err(segment.name_it(Error::new(ErrorKind::Full, "attach to")).with_help(help))
+        let help = format!("a segment has room for {PARTICIPANT_SLOTS} writable handles that lock or wait");
+        Err(segment.name_error(Error::new(ErrorKind::Full, "attach to")).with_help(help))
     }
 
     #[inline]
     pub(crate) fn slot(&self) -> usize {
-        self.seat.slot()
+        self.slot_handle.slot()
     }
 
     #[inline]
-    pub(crate) fn seat(&self) -> &Seat {
-        &self.seat
+    pub(crate) fn slot_handle(&self) -> &SlotHandle {
+        &self.slot_handle
     }
 
     /// Takes the second token of this participant's slot.
@@ -94,7 +94,7 @@ impl Participant {
     /// Gives the slot up. What it held was given up by the guards before.
     pub(super) fn leave(&self, segment: &Segment) {
         // A guard that was leaked would keep others out of a lock that names nobody.
-        let _ = segment.recover_own(self.slot());
+        let _ = segment.recover_custom(self.slot());
         let _ = segment.lock.readers().set_occupied(self.slot(), false);
         // Before the first token: a participant that takes the slot takes both.
         if self.confirmed.load(Ordering::Relaxed) {
@@ -105,39 +105,39 @@ impl Participant {
 }
 
 /// Clears what a slot's last owner left, and tells others of the new one.
-fn move_in(segment: &Segment, slot: usize) -> Result<()> {
+fn initialize_slot(segment: &Segment, slot: usize) -> Result<()> {
     let doing = "attach to";
     // Also where it was given up: a guard that was leaked still holds then.
-    segment.or_gone(scrub(segment, slot), doing)?;
-    segment.recover_own(slot)?;
-    segment.forget_waits(slot)?;
+    segment.or_fault(scrub(segment, slot), doing)?;
+    segment.recover_custom(slot)?;
+    segment.clear_waiter_counts(slot)?;
     segment.map.store(layout::slot(slot, at::SLOT_PROCESS), std::process::id(), Ordering::Relaxed)?;
     segment.map.store(layout::slot(slot, at::SLOT_SINCE), nanoseconds_since_1970(), Ordering::Relaxed)?;
-    segment.or_gone(segment.lock.readers().set_occupied(slot, true), doing)
+    segment.or_fault(segment.lock.readers().set_occupied(slot, true), doing)
 }
 
 /// Clears the slot of a participant if it is dead, and of this one, whichever slot is asked about,
 /// what a peer forged; whether there was either.
-pub(super) fn reap(segment: &Segment, participant: &Participant, slot: usize) -> Result<bool> {
-    let disowned = segment.or_gone(disown(segment, participant.seat()), "recover")?;
+pub(super) fn reap(segment: &Segment, participant: &AttachedParticipant, slot: usize) -> Result<bool> {
+    let disowned = segment.or_fault(disown(segment, participant.slot_handle()), "recover")?;
     Ok(reap_dead(segment, participant, slot)? || disowned)
 }
 
 /// Clears the slot of a participant if it is dead, and tells whether it was.
-pub(super) fn reap_dead(segment: &Segment, participant: &Participant, slot: usize) -> Result<bool> {
+pub(super) fn reap_dead(segment: &Segment, participant: &AttachedParticipant, slot: usize) -> Result<bool> {
     if slot == participant.slot() || participant.tokens.is_alive(slot)? {
         return Ok(false);
     }
     // Seized, nobody moves in; if this process dies, the next does it all again, and so may another at the same time.
     let Some(_seized) = participant.tokens.seize(slot)? else { return Ok(false) };
-    segment.or_gone(scrub(segment, slot), "recover")?;
-    segment.recover_own(slot)?;
-    segment.or_gone(segment.lock.readers().set_occupied(slot, false), "recover")?;
+    segment.or_fault(scrub(segment, slot), "recover")?;
+    segment.recover_custom(slot)?;
+    segment.or_fault(segment.lock.readers().set_occupied(slot, false), "recover")?;
     Ok(true)
 }
 
 /// Clears what says that this handle has the lock, where none of its threads has it.
-pub(super) fn disown(segment: &Segment, me: &Seat) -> Result<bool, crate::sys::guard::Fault> {
+pub(super) fn disown(segment: &Segment, me: &SlotHandle) -> Result<bool, crate::sys::guard::Fault> {
     // The forged writer may stand in the place of one that was changing something: readers are
     // told, as after a death.
     segment.lock.disown(me, || poison_if_half_made(segment, me.slot()).map(drop))
@@ -150,7 +150,7 @@ fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault>
     // First of all: a process that does this again finds a change that is complete.
     let half_made = poison_if_half_made(segment, slot)?;
     segment.lock.scrub(slot)?;
-    if half_made { segment.changes.wake_all() } else { Ok(()) }
+    if half_made { segment.change_queue.wake_all() } else { Ok(()) }
 }
 
 /// Poisons if a change is half made and that slot is in the word as its writer; whether it was.
@@ -167,10 +167,10 @@ pub(super) fn poison_if_half_made(segment: &Segment, slot: usize) -> Result<bool
 impl Drop for Segment {
     fn drop(&mut self) {
         // A forked child's copy only closes: the slot is its parent's.
-        if self.is_ours() {
-            let joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
-            let ready = self.participant.get().or(self.own_participant.get());
-            if let Some(participant) = ready.or(joining.unready.as_ref()) {
+        if self.is_current_process() {
+            let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let ready = self.participant.get().or(self.custom_participant.get());
+            if let Some(participant) = ready.or(pending.not_renewed.as_ref()) {
                 participant.leave(self);
             }
         }

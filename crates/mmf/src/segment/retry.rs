@@ -5,17 +5,17 @@
 //!
 //! 1. The first [`SPINS`] pauses spin: most changes take less than a microsecond.
 //! 2. The next [`YIELDS`] pauses let another thread run, since the writer may wait for a processor.
-//! 3. Each later pause sleeps, at first for [`SHORTEST_SLEEP`]. The sleep doubles up to
-//!    [`LONGEST_SLEEP`] while the data stays the same, which means that one change takes long.
+//! 3. Each later pause sleeps, at first for [`MIN_SLEEP`]. The sleep doubles up to
+//!    [`MAX_SLEEP`] while the data stays the same, which means that one change takes long.
 
 use std::time::{Duration, Instant};
 
-use super::Until;
+use super::Deadline;
 
 const SPINS: u32 = 100;
 const YIELDS: u32 = 100;
-const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
-const LONGEST_SLEEP: Duration = Duration::from_millis(5);
+const MIN_SLEEP: Duration = Duration::from_micros(50);
+const MAX_SLEEP: Duration = Duration::from_millis(5);
 
 /// The attempts of one optimistic read.
 pub(crate) struct Attempts {
@@ -26,8 +26,8 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     /// Allows attempts until then. A duration starts now.
-    pub(crate) fn new(until: Until) -> Attempts {
-        Attempts { deadline: until.deadline(), failed: 0, sleep: SHORTEST_SLEEP }
+    pub(crate) fn new(until: Deadline) -> Attempts {
+        Attempts { deadline: until.instant(), failed: 0, sleep: MIN_SLEEP }
     }
 
     /// Pauses after a failed attempt. Returns false, without a pause, once the deadline has passed.
@@ -43,7 +43,7 @@ impl Attempts {
         } else if self.failed <= SPINS + YIELDS {
             std::thread::yield_now();
         } else {
-            self.sleep = if changed { SHORTEST_SLEEP } else { (self.sleep * 2).min(LONGEST_SLEEP) };
+            self.sleep = if changed { MIN_SLEEP } else { (self.sleep * 2).min(MAX_SLEEP) };
             std::thread::sleep(self.sleep.min(left));
         }
         true
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn pauses_get_longer_while_nothing_changes_and_end_with_the_deadline() {
-        let mut attempts = Attempts::new(Until::After(Duration::from_millis(60)));
+        let mut attempts = Attempts::new(Deadline::After(Duration::from_millis(60)));
         let mut pauses = 0;
         while attempts.pause(false) {
             pauses += 1;
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_attempt_without_time_has_no_pause() {
-        let mut attempts = Attempts::new(Until::Now);
+        let mut attempts = Attempts::new(Deadline::Now);
         assert!(attempts.are_many() && !attempts.pause(true));
     }
 }

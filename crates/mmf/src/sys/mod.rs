@@ -51,9 +51,9 @@
 //! [`View`]: a run of an object's bytes at an address of this process. Dropping it unmaps.
 //!
 //! ```text
-//! View::map(&Object, &Place) -> Result<View>
-//! View::base(&self) -> *mut u8                          the first byte asked for (never null; dangling when `reach` is 0)
-//! View::reach(&self) -> usize                           bytes of address space from there on
+//! View::map(&Object, &ViewRequest) -> Result<View>
+//! View::base(&self) -> *mut u8                          the first byte asked for (never null; dangling when `address_len` is 0)
+//! View::address_len(&self) -> usize                     bytes of address space from there on
 //! View::in_memory(&self, offset: usize, len: usize) -> Vec<Range<usize>>
 //!     the parts of a range that may have pages in memory
 //! View::flush(&self, offset: usize, len: usize) -> Result<()>
@@ -75,18 +75,18 @@
 //! page_size() -> usize
 //! ```
 //!
-//! [`Tokens`]: which participants of a segment live, whatever user or namespace of process ids they run in.
+//! [`LivenessTokens`]: which participants of a segment live, whatever user or namespace of process ids they run in.
 //!
 //! ```text
-//! Tokens::new(&Object, id: &[u8; 16]) -> Result<Tokens> for one handle; `id` is the segment's; takes none yet; all that needs
+//! LivenessTokens::new(&Object, id: &[u8; 16]) -> Result<LivenessTokens> for one handle; `id` is the segment's; takes none yet; all that needs
 //!                                                       the right to open the object happens here
-//! Tokens::take(&self, slot) -> Result<bool>             has it from now on; false: somebody has it, or blocks it
-//! Tokens::give(&self, slot)
-//! Tokens::is_alive(&self, slot) -> Result<bool>         a handle has it, this one or another
-//! Tokens::seize(&self, slot) -> Result<Option<Seized>>  has it until the result is dropped; None: somebody has it
+//! LivenessTokens::take(&self, slot) -> Result<bool>     has it from now on; false: somebody has it, or blocks it
+//! LivenessTokens::give(&self, slot)
+//! LivenessTokens::is_alive(&self, slot) -> Result<bool> a handle has it, this one or another
+//! LivenessTokens::seize(&self, slot) -> Result<Option<Seized>>  has it until the result is dropped; None: somebody has it
 //! token_is_held(&Object, id, slot) -> Result<bool>      somebody has it; asked by one who may take none
-//! Tokens::take_checked(&self, &Object, slot) -> Result<bool>   as `take`, for the second token of a slot
-//! Tokens::give_checked(&self, slot)
+//! LivenessTokens::take_checked(&self, &Object, slot) -> Result<bool>   as `take`, for the second token of a slot
+//! LivenessTokens::give_checked(&self, slot)
 //! a_checked_token_is_held(&Object, id) -> Result<bool>         a process has one of any slot; a copy of the file has others
 //! ```
 //!
@@ -100,20 +100,20 @@
 //! - `is_alive` needs no right but those that the handle has. That a peer may block a slot which nobody has is the
 //!   system's to prevent where it can; it costs that slot, and on Windows what its dead owner held, no more.
 //!
-//! [`Bells`]: how those who sleep on a segment's words are woken, across processes.
+//! [`Parker`]: how those who sleep on a segment's words are woken, across processes.
 //!
 //! ```text
-//! Bells::new(id: &[u8; 16]) -> Bells                    for one handle; asks the system nothing
-//! Bells::hang(&self, &Object, slot)                     once, when the slot's token was taken: it can be rung for
-//! Bells::listen(&self) -> Rings                         taken before one makes it known that one may sleep
-//! Bells::sleep(&self, word: *const u32, expected: u32, Rings, timeout)
-//! Bells::ring(&self, word: *const u32, slots: [u64; 4]) wakes the sleepers of these slots: a bit each
+//! Parker::new(id: &[u8; 16]) -> Parker                  for one handle; asks the system nothing
+//! Parker::register(&self, &Object, slot)                once, when the slot's token was taken: it can be unparked
+//! Parker::prepare(&self) -> ParkToken                   taken before one makes it known that one may sleep
+//! Parker::park(&self, word: *const u32, expected: u32, ParkToken, timeout)
+//! Parker::unpark(&self, word: *const u32, slots: [u64; 4]) wakes the sleepers of these slots: a bit each
 //! ```
 //!
-//! - *No ring is lost*: where `word` is not `expected` any more, or somebody rang for the sleeper's slot after its `listen`,
-//!   a sleep ends at once; one of the two is what the system looks at. So who rings has moved the word before.
+//! - *No wake-up is lost*: where `word` is not `expected` any more, or a peer unparked the sleeper's slot after its `prepare`,
+//!   a sleep ends at once; one of the two is what the system looks at. So a waker moves the word before it unparks.
 //! - A sleep also ends for no reason, and at the timeout at the latest, give or take the system's timer (16 ms on Windows).
-//! - Where the system refuses a bell, sleeps only end at their timeouts, which callers keep short.
+//! - Where the system refuses an event, sleeps only end at their timeouts, which callers keep short.
 //!
 //! Who and where this is:
 //!
@@ -134,7 +134,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-// What loom's models run on in place of bells, tokens and the clock.
+// What loom's models run on in place of the parker, tokens and the clock.
 #[cfg(test)]
 #[cfg(loom)]
 pub(crate) mod model;
@@ -149,23 +149,23 @@ use windows as imp;
 
 /// What mappings reach shared memory by.
 #[cfg(not(all(test, loom)))]
-pub(crate) use guard as reach;
-#[cfg(not(all(test, loom)))]
-pub(crate) use imp::{Bells, Rings, Tokens};
+pub(crate) use guard as mem;
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
+#[cfg(not(all(test, loom)))]
+pub(crate) use imp::{LivenessTokens, ParkToken, Parker};
 pub(crate) use imp::{
-    Object, View, a_checked_token_is_held, boot, check_exact, forks, give_up_linked, impl_handle_traits, list,
-    page_size, random_id, sweep, token_is_held, unlink_exact, watch_forks,
+    Object, View, boot, check_exact, forks, give_up_linked, impl_handle_traits, is_any_checked_token_held,
+    is_token_held, list, page_size, random_id, sweep, unlink_exact, watch_forks,
 };
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic::fence;
 #[cfg(all(test, loom))]
-pub(crate) use model::{Bells, Rings, Tokens, memory as reach, now};
+pub(crate) use model::{LivenessTokens, ParkToken, Parker, memory as mem, now};
 #[cfg(not(all(test, loom)))]
 pub(crate) use std::sync::atomic::fence;
 
-use crate::spec::{Access, LargePages};
+use crate::types::{Access, LargePages};
 
 /// The clock by which waits are measured.
 #[cfg(not(all(test, loom)))]
@@ -184,11 +184,11 @@ pub(crate) struct Boot {
 
 /// Where a view shall be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct ViewRequest {
     /// Offset of its first byte in the object; any.
     pub(crate) offset: u64,
     /// Bytes of address space from there on; 0 maps nothing.
-    pub(crate) reach: usize,
+    pub(crate) address_len: usize,
     pub(crate) access: Access,
     pub(crate) large_pages: LargePages,
     /// The address that the view's first byte must have, or the view is refused.

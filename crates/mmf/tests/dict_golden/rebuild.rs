@@ -4,7 +4,7 @@
 use super::*;
 
 const BUCKETS: usize = PAYLOAD + 16;
-/// BOOT and JOURNAL while a rebuild is under way.
+/// BOOT and REDO_LEN while a rebuild is under way.
 const REBUILDING: u64 = u64::MAX;
 
 #[test]
@@ -12,7 +12,7 @@ fn a_rebuild_that_was_cut_off_half_way_is_done_again_by_the_next_writer() {
     let dir = TempDir::new();
     let path = dir.join("dict-rebuild.mmf");
     let bytes = unpack(include_bytes!("../golden/dict-rebuild.mmf"));
-    assert_eq!((word(&bytes, BOOT), word(&bytes, JOURNAL)), (REBUILDING, REBUILDING));
+    assert_eq!((word(&bytes, BOOT), word(&bytes, REDO_LEN)), (REBUILDING, REBUILDING));
     assert_eq!(word(&bytes, BUCKETS) & ((1 << 40) - 1), 0, "the index is whole: nothing is tested");
     fs::write(&path, &bytes).unwrap();
     // A process that may only read finds that the rebuild must be done again first.

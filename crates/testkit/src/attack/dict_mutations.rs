@@ -1,5 +1,5 @@
-//! Mutations of a dict's structures: the journal, the index, records and their values, spans, the
-//! ring and the words.
+//! Mutations of a dict's structures: the redo log, the index, records and their values, spans, the
+//! change log and the words.
 //!
 //! Each derives its values from what is there, so that they pass the first checks: an offset that
 //! leads into another structure, a list that leads to itself, a length just above its block.
@@ -67,8 +67,8 @@ fn place(object: &Object, random: &mut Random) -> usize {
     match random.below(12) {
         0 => layout::LOCK,
         1 => PAYLOAD,
-        2 => dict::JOURNAL,
-        3 => dict::PAIRS,
+        2 => dict::REDO_LEN,
+        3 => dict::REDO_LOG,
         4 => shape.ring,
         5 => shape.directory,
         6 => shape.entry(random.index(shape.spans)),
@@ -94,7 +94,7 @@ fn span(object: &Object, random: &mut Random) -> u64 {
 /// Makes a mutation.
 pub(super) fn apply(object: &mut Object, step: &Step, random: &mut Random) {
     match step.target {
-        Target::Journal => journal(object, step.variant, random),
+        Target::RedoLog => redo_log(object, step.variant, random),
         Target::Directory => directory(object, step.variant, random),
         Target::Buckets => buckets(object, step.variant, random),
         Target::Records => records_of(object, step.variant, random),
@@ -107,26 +107,26 @@ pub(super) fn apply(object: &mut Object, step: &Step, random: &mut Random) {
     }
 }
 
-fn journal(object: &mut Object, variant: u8, random: &mut Random) {
+fn redo_log(object: &mut Object, variant: u8, random: &mut Random) {
     let most = object.shape.pairs as u64;
     let count = match variant {
         0 => random.pick(&[1, 2, 7, most, most + 1]),
-        1 => return object.put(dict::JOURNAL, u64::MAX),
-        2 => return object.put(dict::JOURNAL, extreme(object, random)),
+        1 => return object.put(dict::REDO_LEN, u64::MAX),
+        2 => return object.put(dict::REDO_LEN, extreme(object, random)),
         3 => most,
         _ => 1 + random.below(16),
     };
     for pair in 0..count.min(most).min(512) {
-        let at = dict::PAIRS + 16 * usize::try_from(pair).unwrap_or(0);
+        let at = dict::REDO_LOG + 16 * usize::try_from(pair).unwrap_or(0);
         let (to, word) = match variant {
-            4 => (dict::JOURNAL, count),
-            5 => (dict::PAIRS + 16 * random.index(512), extreme(object, random)),
+            4 => (dict::REDO_LEN, count),
+            5 => (dict::REDO_LOG + 16 * random.index(512), extreme(object, random)),
             _ => (place(object, random), extreme(object, random)),
         };
         object.put(at, if random.once_in(8) { extreme(object, random) } else { to as u64 });
         object.put(at + 8, word);
     }
-    object.put(dict::JOURNAL, count);
+    object.put(dict::REDO_LEN, count);
 }
 
 fn directory(object: &mut Object, variant: u8, random: &mut Random) {

@@ -40,7 +40,7 @@ pub(super) const PAYLOAD: usize = 20480;
 
 /// Bits of the lock's word.
 pub(super) mod bit {
-    pub(crate) const HURRY: u64 = 1 << 16;
+    pub(crate) const STARVED: u64 = 1 << 16;
     pub(crate) const POISON: u64 = 1 << 17;
     pub(crate) const SLEEPERS: u64 = 1 << 18;
     pub(crate) const WATCHED: u64 = 1 << 19;
@@ -59,7 +59,7 @@ pub(super) mod dict {
     pub(crate) const USED: usize = PAYLOAD + 72;
     pub(crate) const FREE: usize = PAYLOAD + 80;
     pub(crate) const SWEEP: usize = PAYLOAD + 88;
-    pub(crate) const JOURNAL: usize = PAYLOAD + 128;
+    pub(crate) const REDO_LEN: usize = PAYLOAD + 128;
     pub(crate) const CLAIMED: usize = PAYLOAD + 192;
     pub(crate) const HEAD: usize = PAYLOAD + 200;
     pub(crate) const DURABLE: usize = PAYLOAD + 256;
@@ -70,7 +70,7 @@ pub(super) mod dict {
     pub(crate) const PENDING_BYTES: usize = PAYLOAD + 296;
     pub(crate) const BOOT: usize = PAYLOAD + 304;
     pub(crate) const CLASSES: usize = PAYLOAD + 1024;
-    pub(crate) const PAIRS: usize = PAYLOAD + 4096;
+    pub(crate) const REDO_LOG: usize = PAYLOAD + 4096;
 }
 
 /// Bytes of a bucket.
@@ -86,7 +86,7 @@ pub(super) struct Shape {
     /// Bytes of a span.
     pub(super) span: usize,
     pub(super) spans: usize,
-    /// Pairs that the journal has room for.
+    /// Pairs that the redo log has room for.
     pub(super) pairs: usize,
     pub(super) ring: usize,
     pub(super) ring_size: usize,
@@ -102,7 +102,7 @@ impl Shape {
         let c = total.saturating_sub(PAYLOAD).max(1 << 20);
         let span = (c / 512).next_power_of_two().clamp(4096, 1 << 20).max((c / 16384).next_power_of_two());
         let side = (c / 64).clamp(16384, 1 << 20) / 4096 * 4096;
-        let ring = dict::PAIRS + side;
+        let ring = dict::REDO_LOG + side;
         let directory = ring + side;
         let table = (directory + 8 * (c / span)).next_multiple_of(ENTRY);
         let heap = (table + ENTRY * (c / span)).next_multiple_of(4096);

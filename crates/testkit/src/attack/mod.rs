@@ -17,7 +17,7 @@
 //! the machine's load is repeated alone first.
 
 mod attacker;
-mod desk;
+mod coordinator;
 mod dict_calls;
 mod dict_mutations;
 mod judge;

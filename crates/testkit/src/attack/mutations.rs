@@ -100,8 +100,8 @@ fn lock(object: &mut Object, variant: u8, random: &mut Random) {
     let new = match variant {
         // The tag of a participant that lives and holds nothing.
         0 => tag,
-        1 => tag | readers | bit::HURRY,
-        2 => word | random.pick(&[bit::HURRY, bit::POISON, bit::SLEEPERS, bit::WATCHED]),
+        1 => tag | readers | bit::STARVED,
+        2 => word | random.pick(&[bit::STARVED, bit::POISON, bit::SLEEPERS, bit::WATCHED]),
         3 => word | readers,
         4 => random.pick(&[0, 257, 300, 0x7fff, 0xffff]) | (word & !0xffff),
         5 => 0,

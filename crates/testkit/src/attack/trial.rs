@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::attacker::{self, Object};
-use super::desk::Desk;
+use super::coordinator::Coordinator;
 use super::judge::Outcome;
 use super::random::Random;
 use super::script::{Kind, Script};
@@ -46,74 +46,74 @@ pub(super) fn run(script: &Script) -> Outcome {
         let (kind, timeout) = (script.kind.text().to_owned(), script.timeout.as_millis().to_string());
         vec![kind, source.clone(), script.capacity.to_string(), timeout, seed.to_string()]
     };
-    let mut desk = Desk::new();
-    let victims = [desk.start(&args(random.next())), desk.start(&args(random.next()))];
+    let mut coordinator = Coordinator::new();
+    let victims = [coordinator.start(&args(random.next())), coordinator.start(&args(random.next()))];
     let fresh_args = args(random.next());
-    desk.answers(&victims);
-    desk.ask(victims[0], "create");
+    coordinator.answers(&victims);
+    coordinator.ask(victims[0], "create");
     let Ok(mut object) = Object::open(&path, script) else {
-        desk.end(&victims);
-        return std::mem::take(&mut desk.outcome);
+        coordinator.end(&victims);
+        return std::mem::take(&mut coordinator.outcome);
     };
     // Both victims may drop all handles in the middle; the object stays.
     let kept = File::open(&path).ok().filter(hold);
-    attack(&mut desk, &victims, script, &mut object, &mut random);
-    take_locks(&mut desk, &victims, &fresh_args);
-    desk.end(&victims);
+    attack(&mut coordinator, &victims, script, &mut object, &mut random);
+    take_locks(&mut coordinator, &victims, &fresh_args);
+    coordinator.end(&victims);
     drop(kept);
     if script.kind == Kind::DictFile {
-        let repaired = desk.ask(FRESH, "repair");
-        desk.outcome.repaired = repaired.and_then(|line| line.strip_prefix("repaired ").map(ToOwned::to_owned));
+        let repaired = coordinator.ask(FRESH, "repair");
+        coordinator.outcome.repaired = repaired.and_then(|line| line.strip_prefix("repaired ").map(ToOwned::to_owned));
     }
-    desk.end(&[FRESH]);
-    std::mem::take(&mut desk.outcome)
+    coordinator.end(&[FRESH]);
+    std::mem::take(&mut coordinator.outcome)
 }
 
-fn attack(desk: &mut Desk, victims: &[usize], script: &Script, object: &mut Object, random: &mut Random) {
+fn attack(coordinator: &mut Coordinator, victims: &[usize], script: &Script, object: &mut Object, random: &mut Random) {
     let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
     let work = WORK + script.timeout;
     let begin = Duration::from_micros(random.below(u64::try_from(work.as_micros()).unwrap_or(0) / 3));
     thread::scope(|scope| {
         let attacker = scope.spawn(|| attacker::attack(object, script, begin, &stop, &made));
         for victim in victims {
-            desk.order(*victim, &format!("work {}", work.as_millis()));
+            coordinator.order(*victim, &format!("work {}", work.as_millis()));
         }
-        desk.answers(victims);
+        coordinator.answers(victims);
         stop.store(true, Ordering::Relaxed);
         attacker.join().expect("the attacker panics nowhere");
     });
-    desk.outcome.mutations = made.load(Ordering::Relaxed);
+    coordinator.outcome.mutations = made.load(Ordering::Relaxed);
     object.restore();
 }
 
 /// Lets the victims take the lock, twice where that fails, and then a fresh process.
-fn take_locks(desk: &mut Desk, victims: &[usize], fresh_args: &[String]) {
+fn take_locks(coordinator: &mut Coordinator, victims: &[usize], fresh_args: &[String]) {
     let mut last = Vec::new();
     for _ in 0..2 {
         last.clear();
         for victim in victims {
-            last.push((*victim, locked(desk, *victim)));
+            last.push((*victim, locked(coordinator, *victim)));
         }
         if last.iter().all(|(_, text)| text == "ok") {
             break;
         }
     }
-    let fresh = desk.start(fresh_args);
-    desk.answers(&[fresh]);
-    last.push((fresh, locked(desk, fresh)));
-    desk.ask(fresh, "close");
+    let fresh = coordinator.start(fresh_args);
+    coordinator.answers(&[fresh]);
+    last.push((fresh, locked(coordinator, fresh)));
+    coordinator.ask(fresh, "close");
     // A victim that died has a violation of its own.
-    desk.outcome.locks = last.into_iter().filter(|(_, text)| text != "dead").collect();
+    coordinator.outcome.locks = last.into_iter().filter(|(_, text)| text != "dead").collect();
 }
 
-fn locked(desk: &mut Desk, victim: usize) -> String {
-    let Some(line) = desk.ask(victim, "lock") else { return "dead".to_owned() };
+fn locked(coordinator: &mut Coordinator, victim: usize) -> String {
+    let Some(line) = coordinator.ask(victim, "lock") else { return "dead".to_owned() };
     let text = line.strip_prefix("locked ").unwrap_or(&line);
     if text != "unopened" {
         return text.to_owned();
     }
     // What the opening failed with tells whether it was the lock.
-    let last = desk.outcome.calls.iter().rev().find(|call| call.victim == victim);
+    let last = coordinator.outcome.calls.iter().rev().find(|call| call.victim == victim);
     last.map_or_else(String::new, |call| call.outcome.clone())
 }
 

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use mmf::{Access, Mapping};
 
-use super::dict_judge::{self, Manner};
-use super::dict_scene::{SCENES, Scene, at};
-use super::stores::{Reach, Stores};
+use super::dict_operation::{OPERATIONS, Operation, at};
+use super::dict_survivor::{self, Manner};
+use super::stores::{StoreTarget, Stores};
 use super::traced::{Child, Helper, Stop};
 use super::{Deaths, Dir, ENDLESS};
 use crate::unique_name;
@@ -32,7 +32,7 @@ impl Deaths {
         let dir = Dir(Path::new("/dev/shm").join(unique_name("deaths")));
         fs::create_dir(&dir.0).expect("a directory in /dev/shm");
         let mut run = Run {
-            judges: [dict_judge::start("a"), dict_judge::start("b")],
+            survivors: [dict_survivor::start("a"), dict_survivor::start("b")],
             dir,
             files: 0,
             half: Vec::new(),
@@ -45,10 +45,11 @@ impl Deaths {
             found: BTreeMap::new(),
             longest: Duration::ZERO,
         };
-        let scenes: Vec<Scene> = SCENES.into_iter().filter(|scene| !self.short || scene.is_short()).collect();
-        for (number, scene) in scenes.iter().enumerate() {
-            let samples = self.samples / scenes.len() + usize::from(number < self.samples % scenes.len());
-            run.play(*scene, samples, self);
+        let operations: Vec<Operation> =
+            OPERATIONS.into_iter().filter(|operation| !self.short || operation.is_short()).collect();
+        for (number, operation) in operations.iter().enumerate() {
+            let samples = self.samples / operations.len() + usize::from(number < self.samples % operations.len());
+            run.run_operation(*operation, samples, self);
         }
         println!(
             "{} steps, {} distinct states, each recovered twice; {} real kills; {} failures; {:.1?}",
@@ -64,10 +65,10 @@ impl Deaths {
 }
 
 struct Run {
-    judges: [Helper; 2],
+    survivors: [Helper; 2],
     dir: Dir,
     files: usize,
-    /// What a transaction's process leaves that dies with half of its journal carried out.
+    /// What a transaction's process leaves that dies with half of its redo log carried out.
     half: Vec<u8>,
     began: Instant,
     random: u64,
@@ -90,7 +91,7 @@ struct Walk {
 
 /// Where in a change a process is killed: behind so many system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct KillPoint {
     calls: usize,
     then: Then,
 }
@@ -119,14 +120,14 @@ impl Run {
         self.dir.0.join(self.files.to_string())
     }
 
-    fn play(&mut self, scene: Scene, samples: usize, plan: &Deaths) {
+    fn run_operation(&mut self, operation: Operation, samples: usize, plan: &Deaths) {
         let began = Instant::now();
         let (kills, failures) = (self.kills, self.failures);
-        let walk = self.walk(scene, plan.longest);
+        let walk = self.walk(operation, plan.longest);
         if walk.steps <= plan.longest {
             for nth in 0..walk.calls.len().min(plan.calls) {
-                self.kill_at(scene, Place { calls: nth, then: Then::ToCall });
-                self.kill_at(scene, Place { calls: nth + 1, then: Then::Steps(0) });
+                self.kill_at(operation, KillPoint { calls: nth, then: Then::ToCall });
+                self.kill_at(operation, KillPoint { calls: nth + 1, then: Then::Steps(0) });
             }
             for _ in 0..samples {
                 self.random =
@@ -135,12 +136,12 @@ impl Run {
                 // From the call before: to stop at each instruction takes long.
                 let calls = walk.calls.partition_point(|call| *call <= step);
                 let from = calls.checked_sub(1).map_or(0, |last| walk.calls[last]);
-                self.kill_at(scene, Place { calls, then: Then::Steps(step - from) });
+                self.kill_at(operation, KillPoint { calls, then: Then::Steps(step - from) });
             }
         }
         println!(
             "{:<16} {:>7} steps, {:>3} system calls, {:>4} states, {:>4} kills, {} failures, {:.1?}",
-            format!("{scene:?}"),
+            format!("{operation:?}"),
             walk.steps,
             walk.calls.len(),
             walk.states,
@@ -153,10 +154,10 @@ impl Run {
     }
 
     /// Leads a process through it, and has each state of the shared bytes recovered, all of them, from a copy.
-    fn walk(&mut self, scene: Scene, longest: u64) -> Walk {
+    fn walk(&mut self, operation: Operation, longest: u64) -> Walk {
         let path = self.path();
-        scene.prepare(&path, &self.half);
-        let child = Child::traced(|| scene.act(&path));
+        operation.prepare(&path, &self.half);
+        let child = Child::traced(|| operation.act(&path));
         let view = Mapping::options().access(Access::ReadOnly).open(&path).expect("the file");
         let read = |bytes: &mut Vec<u8>| {
             let len = view.refresh().expect("the file's length");
@@ -174,8 +175,8 @@ impl Run {
             if look && bytes != last {
                 last.clone_from(&bytes);
                 if seen.insert(hash(&bytes)) {
-                    self.recover(scene, &bytes, walk.steps);
-                    if scene == Scene::Transaction && bytes[at::JOURNAL..at::JOURNAL + 8] != [0; 8] {
+                    self.recover(operation, &bytes, walk.steps);
+                    if operation == Operation::Transaction && bytes[at::REDO_LEN..at::REDO_LEN + 8] != [0; 8] {
                         open.push(bytes.clone());
                     }
                 }
@@ -185,42 +186,42 @@ impl Run {
                 Stop::Stepped => walk.steps += 1,
                 Stop::Marked => break true,
                 Stop::Other(status) => {
-                    self.fail(&format!("{scene:?} ended at step {} with {status:#x}", walk.steps));
+                    self.fail(&format!("{operation:?} ended at step {} with {status:#x}", walk.steps));
                     break false;
                 }
             }
             if walk.steps > longest {
                 if longest == ENDLESS {
-                    self.fail(&format!("{scene:?} does not end"));
+                    self.fail(&format!("{operation:?} does not end"));
                 }
                 break false;
             }
-            if matches!(reach, Reach::Call) {
+            if matches!(reach, StoreTarget::Call) {
                 walk.calls.push(walk.steps);
                 stores.find_views();
             }
             look = match &reach {
-                Reach::Nothing => walk.steps % OFTEN == 0,
-                Reach::Bytes(range) => {
+                StoreTarget::Nothing => walk.steps % OFTEN == 0,
+                StoreTarget::Bytes(range) => {
                     let range = range.start..range.end.min(last.len());
                     view.read_to_vec(range.start, range.len()).expect("the file's bytes") != last[range]
                 }
-                Reach::Anything | Reach::Call => true,
+                StoreTarget::Anything | StoreTarget::Call => true,
             };
             if look {
                 read(&mut bytes);
                 if !reach.covers(&last, &bytes) {
-                    self.fail(&format!("{scene:?}: nobody saw a store before step {}", walk.steps));
+                    self.fail(&format!("{operation:?}: nobody saw a store before step {}", walk.steps));
                 }
             }
         };
         read(&mut bytes);
         if ended && bytes != last {
-            self.fail(&format!("{scene:?}: nobody saw its last store"));
+            self.fail(&format!("{operation:?}: nobody saw its last store"));
         }
         // A bucket that is long may be so after it was split.
-        if ended && scene != Scene::Shorten && !scene.has_happened(&first, &bytes) {
-            self.fail(&format!("{scene:?} is not what it says"));
+        if ended && operation != Operation::Shorten && !operation.has_happened(&first, &bytes) {
+            self.fail(&format!("{operation:?} is not what it says"));
         }
         if !open.is_empty() {
             self.half = open.swap_remove(open.len() / 2);
@@ -232,20 +233,20 @@ impl Run {
     }
 
     /// Has two go on with a copy, once one after the other and once both at once.
-    fn recover(&mut self, scene: Scene, state: &[u8], step: u64) {
-        let place = format!("{scene:?} after {step} steps");
+    fn recover(&mut self, operation: Operation, state: &[u8], step: u64) {
+        let place = format!("{operation:?} after {step} steps");
         for at_once in [false, true] {
             let path = self.path();
             fs::write(&path, state).expect("room for a copy");
-            self.judge(scene, &path, at_once, &place);
+            self.check_recovery(operation, &path, at_once, &place);
         }
     }
 
     /// Leads a process there, and kills it.
-    fn kill_at(&mut self, scene: Scene, at: Place) {
+    fn kill_at(&mut self, operation: Operation, at: KillPoint) {
         let path = self.path();
-        scene.prepare(&path, &self.half);
-        let child = Child::traced(|| scene.act(&path));
+        operation.prepare(&path, &self.half);
+        let child = Child::traced(|| operation.act(&path));
         // Each call is stopped at twice.
         let calls = 2 * at.calls + usize::from(at.then == Then::ToCall);
         let steps = if let Then::Steps(steps) = at.then { steps } else { 0 };
@@ -253,26 +254,26 @@ impl Run {
         let _ = (0..calls).all(|_| child.to_system_call() == Stop::Stepped)
             && (0..steps).all(|_| child.step() == Stop::Stepped);
         self.kills += 1;
-        let place = format!("{scene:?}, killed at {at:?}");
+        let place = format!("{operation:?}, killed at {at:?}");
         // Every other time somebody waits already.
         if self.kills % 2 == 0 {
-            dict_judge::send(&mut self.judges[1], scene, Manner::Beside, &path);
+            dict_survivor::send(&mut self.survivors[1], operation, Manner::Beside, &path);
             std::thread::sleep(Duration::from_millis(4));
             child.kill();
-            dict_judge::send(&mut self.judges[0], scene, Manner::Beside, &path);
+            dict_survivor::send(&mut self.survivors[0], operation, Manner::Beside, &path);
             self.hear(0, &place);
             self.hear(1, &place);
             self.check_rest(&path, &place);
         } else {
             child.kill();
-            self.judge(scene, &path, self.kills % 4 == 1, &place);
+            self.check_recovery(operation, &path, self.kills % 4 == 1, &place);
         }
     }
 
-    fn judge(&mut self, scene: Scene, path: &Path, at_once: bool, place: &str) {
+    fn check_recovery(&mut self, operation: Operation, path: &Path, at_once: bool, place: &str) {
         let manners = if at_once { [Manner::Beside; 2] } else { [Manner::Alone, Manner::Last] };
         for (number, manner) in manners.into_iter().enumerate() {
-            dict_judge::send(&mut self.judges[number], scene, manner, path);
+            dict_survivor::send(&mut self.survivors[number], operation, manner, path);
             if !at_once {
                 self.hear(number, place);
             }
@@ -284,8 +285,10 @@ impl Run {
         self.check_rest(path, place);
     }
 
-    fn hear(&mut self, judge: usize, place: &str) {
-        let Some(answer) = self.judges[judge].hear() else { panic!("{place}: a judge is silent for five seconds") };
+    fn hear(&mut self, survivor: usize, place: &str) {
+        let Some(answer) = self.survivors[survivor].hear() else {
+            panic!("{place}: a judge is silent for five seconds")
+        };
         let words: Vec<&str> = answer.split(' ').collect();
         match words[..] {
             ["found", what, microseconds] => {
@@ -302,9 +305,9 @@ impl Run {
         let bytes = fs::read(path).expect("the file");
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let readers: u32 = (0..256).map(|slot| word(super::at::SLOTS + slot * 64 + 4)).sum();
-        let (lock, journal) = (word(super::at::LOCK), word(at::JOURNAL));
-        if lock & super::at::LOCKED != 0 || journal != 0 || readers != 0 {
-            self.fail(&format!("{place}: left are lock {lock:#x}, journal {journal}, {readers} readers"));
+        let (lock, redo_log) = (word(super::at::LOCK), word(at::REDO_LEN));
+        if lock & super::at::LOCKED != 0 || redo_log != 0 || readers != 0 {
+            self.fail(&format!("{place}: left are lock {lock:#x}, journal {redo_log}, {readers} readers"));
         }
         let _ = fs::remove_file(path);
     }

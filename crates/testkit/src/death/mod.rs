@@ -6,13 +6,13 @@
 //! poison, lock, write, and leave nothing behind. Then, at each system call and at instructions chosen at random, a
 //! process is killed for real, and the same two go on with what it left, one of them often waiting already.
 
-mod birth;
+mod creation;
 mod dict;
-mod dict_judge;
-mod dict_scene;
-mod judge;
-mod scene;
+mod dict_operation;
+mod dict_survivor;
+mod operation;
 mod stores;
+mod survivor;
 mod traced;
 
 use std::collections::{BTreeMap, HashSet};
@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 use mmf::{Access, Mapping};
 
 use crate::unique_name;
-use birth::BIRTHS;
-use judge::Manner;
-use scene::{SCENES, Scene};
+use creation::CREATIONS;
+use operation::{OPERATIONS, Operation};
+use survivor::Manner;
 use traced::{Child, Helper, Stop};
 
 /// Where in a segment things are, as the format says; what is looked at after each instruction, the rest after system
@@ -35,7 +35,7 @@ mod at {
     use std::ops::Range;
 
     pub(super) const LOCK: usize = 2048;
-    /// Who has the lock, HURRY and POISON. The other bits may be left: each is looked behind, and then taken away.
+    /// Who has the lock, STARVED and POISON. The other bits may be left: each is looked behind, and then taken away.
     pub(super) const LOCKED: u32 = 0x3_ffff;
     pub(super) const VERSION: usize = 2056;
     pub(super) const SLOTS: usize = 4096;
@@ -77,13 +77,13 @@ impl Deaths {
     #[must_use]
     pub fn run(&self) -> bool {
         let mut run = Run::start();
-        let operations = SCENES.len() + BIRTHS.len();
+        let operations = OPERATIONS.len() + CREATIONS.len();
         let samples = |number: usize| self.samples / operations + usize::from(number < self.samples % operations);
-        for (number, scene) in SCENES.iter().enumerate() {
-            run.play(*scene, samples(number), self);
+        for (number, operation) in OPERATIONS.iter().enumerate() {
+            run.run_operation(*operation, samples(number), self);
         }
-        for (number, birth) in BIRTHS.iter().enumerate() {
-            run.bear(*birth, samples(SCENES.len() + number), self);
+        for (number, creation) in CREATIONS.iter().enumerate() {
+            run.test_creation(*creation, samples(OPERATIONS.len() + number), self);
         }
         run.report();
         run.failures == 0
@@ -101,7 +101,7 @@ impl Drop for Dir {
 }
 
 struct Run {
-    judges: [Helper; 2],
+    survivors: [Helper; 2],
     dir: Dir,
     files: usize,
     began: Instant,
@@ -140,7 +140,7 @@ impl Run {
         let dir = Dir(Path::new("/dev/shm").join(unique_name("death")));
         fs::create_dir(&dir.0).expect("a directory in /dev/shm");
         Run {
-            judges: [judge::start("a"), judge::start("b")],
+            survivors: [survivor::start("a"), survivor::start("b")],
             dir,
             files: 0,
             began: Instant::now(),
@@ -160,29 +160,29 @@ impl Run {
         self.dir.0.join(self.files.to_string())
     }
 
-    fn play(&mut self, scene: Scene, samples: usize, plan: &Deaths) {
+    fn run_operation(&mut self, operation: Operation, samples: usize, plan: &Deaths) {
         let began = Instant::now();
-        let walk = self.walk(scene, plan.longest);
+        let walk = self.walk(operation, plan.longest);
         let mut seen = HashSet::new();
         for (number, state) in walk.states.iter().enumerate() {
             if seen.insert(state) {
                 for at_once in [false, true] {
                     let path = self.path();
                     fs::write(&path, state).expect("room for a copy");
-                    let place = format!("{scene:?}, state {number} of {}", walk.states.len());
-                    self.judge(scene, &path, at_once, 0, &place);
+                    let place = format!("{operation:?}, state {number} of {}", walk.states.len());
+                    self.check_recovery(operation, &path, at_once, 0, &place);
                 }
             }
         }
         let (kills, failures) = (self.kills, self.failures);
         if walk.steps <= plan.longest {
             for step in walk.calls.iter().take(plan.calls) {
-                self.kill_at(scene, step - 1);
-                self.kill_at(scene, *step);
+                self.kill_at(operation, step - 1);
+                self.kill_at(operation, *step);
             }
             for _ in 0..samples {
                 let step = self.random() % walk.steps.max(1);
-                self.kill_at(scene, step);
+                self.kill_at(operation, step);
             }
         }
         let row = Row {
@@ -193,7 +193,7 @@ impl Run {
             before: (kills, failures),
             began,
         };
-        self.tell(&format!("{scene:?}"), &row);
+        self.tell(&format!("{operation:?}"), &row);
     }
 
     fn tell(&mut self, what: &str, row: &Row) {
@@ -218,10 +218,10 @@ impl Run {
     }
 
     /// Leads a process through it, and copies each state that it leaves.
-    fn walk(&mut self, scene: Scene, longest: u64) -> Walk {
+    fn walk(&mut self, operation: Operation, longest: u64) -> Walk {
         let path = self.path();
-        let helpers = scene.prepare(&path);
-        let child = Child::traced(|| scene.act(&path));
+        let helpers = operation.prepare(&path);
+        let child = Child::traced(|| operation.act(&path));
         let view = Mapping::options().access(Access::ReadOnly).open(&path).expect("the file");
         let file = File::open(&path).expect("the file");
         let all = |view: &Mapping| view.refresh().and_then(|len| view.read_to_vec(0, len)).expect("the file's bytes");
@@ -234,13 +234,13 @@ impl Run {
                 Stop::Stepped => walk.steps += 1,
                 Stop::Marked => break,
                 Stop::Other(status) => {
-                    self.fail(&format!("{scene:?} ended at step {} with {status:#x}", walk.steps));
+                    self.fail(&format!("{operation:?} ended at step {} with {status:#x}", walk.steps));
                     break;
                 }
             }
             if walk.steps > longest {
                 if longest == ENDLESS {
-                    self.fail(&format!("{scene:?} does not end"));
+                    self.fail(&format!("{operation:?} does not end"));
                 }
                 break;
             }
@@ -264,10 +264,10 @@ impl Run {
     }
 
     /// Leads a process that far, and kills it.
-    fn kill_at(&mut self, scene: Scene, step: u64) {
+    fn kill_at(&mut self, operation: Operation, step: u64) {
         let path = self.path();
-        let mut helpers = scene.prepare(&path);
-        let child = Child::traced(|| scene.act(&path));
+        let mut helpers = operation.prepare(&path);
+        let child = Child::traced(|| operation.act(&path));
         for _ in 0..step {
             if child.step() != Stop::Stepped {
                 break;
@@ -277,33 +277,33 @@ impl Run {
         for helper in &mut helpers {
             helper.kill();
         }
-        let place = format!("{scene:?}, killed after {step} steps");
+        let place = format!("{operation:?}, killed after {step} steps");
         // Every other time somebody waits already.
         if self.kills % 2 == 0 {
-            let [first, second] = &mut self.judges;
-            judge::send(second, scene, Manner::Mends, &path);
+            let [first, second] = &mut self.survivors;
+            survivor::send(second, operation, Manner::Mends, &path);
             std::thread::sleep(Duration::from_millis(4));
             child.kill();
-            judge::send(first, scene, Manner::Mends, &path);
+            survivor::send(first, operation, Manner::Mends, &path);
             self.hear_both(1, &path, &place);
         } else {
             child.kill();
-            self.judge(scene, &path, self.kills % 4 == 1, 1, &place);
+            self.check_recovery(operation, &path, self.kills % 4 == 1, 1, &place);
         }
     }
 
-    fn judge(&mut self, scene: Scene, path: &Path, at_once: bool, which: usize, place: &str) {
-        let [first, second] = &mut self.judges;
+    fn check_recovery(&mut self, operation: Operation, path: &Path, at_once: bool, which: usize, place: &str) {
+        let [first, second] = &mut self.survivors;
         if at_once {
-            judge::send(first, scene, Manner::Mends, path);
-            judge::send(second, scene, Manner::Mends, path);
+            survivor::send(first, operation, Manner::Mends, path);
+            survivor::send(second, operation, Manner::Mends, path);
             self.hear_both(which, path, place);
         } else {
-            judge::send(first, scene, Manner::Looks, path);
+            survivor::send(first, operation, Manner::Looks, path);
             let answer = first.hear();
             self.hear(answer, which, place);
-            judge::send(&mut self.judges[1], scene, Manner::Mends, path);
-            let answer = self.judges[1].hear();
+            survivor::send(&mut self.survivors[1], operation, Manner::Mends, path);
+            let answer = self.survivors[1].hear();
             self.hear(answer, which, place);
             self.check_rest(path, place);
         }
@@ -311,7 +311,7 @@ impl Run {
 
     fn hear_both(&mut self, which: usize, path: &Path, place: &str) {
         for number in 0..2 {
-            let answer = self.judges[number].hear();
+            let answer = self.survivors[number].hear();
             self.hear(answer, which, place);
         }
         self.check_rest(path, place);

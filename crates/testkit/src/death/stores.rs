@@ -16,7 +16,7 @@ use super::traced::Child;
 
 /// What the next instruction may change of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum StoreTarget {
     Nothing,
     Bytes(Range<usize>),
     Anything,
@@ -24,7 +24,7 @@ pub(super) enum Reach {
     Call,
 }
 
-impl Reach {
+impl StoreTarget {
     /// Whether all that differs afterwards may be its doing.
     pub(super) fn covers(&self, before: &[u8], after: &[u8]) -> bool {
         let same = |pair: &(&u8, &u8)| pair.0 == pair.1;
@@ -32,11 +32,11 @@ impl Reach {
         let first = before.iter().zip(after).take_while(same).count();
         let last = common - before[..common].iter().rev().zip(after[..common].iter().rev()).take_while(same).count();
         match self {
-            Reach::Call => true,
+            StoreTarget::Call => true,
             _ if before.len() != after.len() => false,
-            Reach::Nothing => first == common,
-            Reach::Bytes(range) => first == common || (range.start <= first && last <= range.end),
-            Reach::Anything => first == common || last - first <= WIDEST_OF_ALL,
+            StoreTarget::Nothing => first == common,
+            StoreTarget::Bytes(range) => first == common || (range.start <= first && last <= range.end),
+            StoreTarget::Anything => first == common || last - first <= WIDEST_OF_ALL,
         }
     }
 }
@@ -84,13 +84,13 @@ impl<'a> Stores<'a> {
         self.views = ours.map(|line| view(line).expect("a line of proc(5)")).collect();
     }
 
-    pub(super) fn next(&mut self) -> Reach {
+    pub(super) fn next(&mut self) -> StoreTarget {
         let registers = self.child.registers();
         let operand = *self.known.entry(registers.rip).or_insert_with(|| decode(&self.child.code(registers.rip)));
         let (base, index, more, of_thread) = match operand {
-            Operand::None => return Reach::Nothing,
-            Operand::Unknown => return Reach::Anything,
-            Operand::Call => return Reach::Call,
+            Operand::None => return StoreTarget::Nothing,
+            Operand::Unknown => return StoreTarget::Anything,
+            Operand::Call => return StoreTarget::Call,
             Operand::Sum { base, index, more, of_thread } => (base, index, more, of_thread),
         };
         let address = base
@@ -101,9 +101,9 @@ impl<'a> Stores<'a> {
         match self.views.iter().find(|(view, _)| view.contains(&address)) {
             Some((view, offset)) => {
                 let at = usize::try_from(address - view.start + offset).expect("an offset in memory");
-                Reach::Bytes(at..at + WIDEST)
+                StoreTarget::Bytes(at..at + WIDEST)
             }
-            None => Reach::Nothing,
+            None => StoreTarget::Nothing,
         }
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Some of them, the witnesses, are never killed: who dies young cannot tell of a long wait.
 
-mod board;
 mod content;
+mod counters;
 mod dict;
-mod heirs;
+mod lock_handover;
 mod worker;
 
 pub use dict::dict_worker;
-pub use heirs::{Heirs, Victim, holder, inherit};
+pub use lock_handover::{HandoverTimes, Victim, holder, measure_handover};
 pub use worker::worker;
 
 use std::env;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use mmf::{LockError, Name, Region};
 
 use crate::{DEADLINE, LIFETIME, PROGRAM, program, unique_name, wire};
-use board::{Board, State, Waits};
+use counters::{Counters, State, Waits};
 use worker::{Random, STALL};
 
 const CAPACITY: u64 = 1 << 18;
@@ -59,7 +59,7 @@ impl Torture {
     pub fn run(&self) -> bool {
         let mut run = Run::start(self);
         let began = Instant::now();
-        while run.kills < self.kills && began.elapsed() < self.limit && run.board.get(board::VIOLATIONS) < 100 {
+        while run.kills < self.kills && began.elapsed() < self.limit && run.counters.get(counters::VIOLATIONS) < 100 {
             let tick = Instant::now();
             run.kill_one();
             thread::sleep(self.pace.saturating_sub(tick.elapsed()));
@@ -67,7 +67,7 @@ impl Torture {
         let time = began.elapsed();
         run.end();
         run.report(time);
-        run.board.get(board::VIOLATIONS) == 0
+        run.counters.get(counters::VIOLATIONS) == 0
     }
 }
 
@@ -78,7 +78,7 @@ struct Worker {
 }
 
 struct Run {
-    board: Board,
+    counters: Counters,
     base: String,
     region: Region,
     generation: u64,
@@ -105,7 +105,7 @@ impl Run {
         let base = unique_name("torture");
         let board_name = format!("{base}-board");
         let count = plan.processes + WITNESSES;
-        let board = Board::create(&Name::local(&board_name).expect("a name"), count);
+        let counters = Counters::create(&Name::local(&board_name).expect("a name"), count);
         let region = create(&base, 0);
         let (send, spares) = mpsc::sync_channel(4);
         let args = [board_name, base.clone()];
@@ -118,7 +118,7 @@ impl Run {
         });
         let watch = Watch { done: 0, since: Instant::now(), longest: Duration::ZERO };
         let mut run = Run {
-            board,
+            counters,
             base,
             region,
             generation: 0,
@@ -155,18 +155,18 @@ impl Run {
         let number = self.random.below(self.victims);
         let worker = &mut self.workers[number];
         if let Ok(Some(status)) = worker.child.try_wait() {
-            self.board.complain(&format!("a worker ended by itself with {status}"));
+            self.counters.complain(&format!("a worker ended by itself with {status}"));
         }
         worker.child.kill().expect("a child can be killed");
         worker.child.wait().expect("a killed child ends");
         // Now the system has released all that it had.
-        let state = self.board.state(number);
+        let state = self.counters.state(number);
         self.in_lock[state as usize] += 1;
         if state != State::Out {
-            self.board.set(board::RELEASED, board::nanoseconds());
-            self.board.count(board::DEATHS);
+            self.counters.set(counters::RELEASED, counters::nanoseconds());
+            self.counters.count(counters::DEATHS);
         }
-        self.board.say(number, State::Out);
+        self.counters.say(number, State::Out);
         self.kills += 1;
         self.workers[number] = self.spare(number);
         if self.kills % GENERATION == 0 {
@@ -178,16 +178,16 @@ impl Run {
     fn next_generation(&mut self) {
         self.check_region();
         let next = self.generation + 1;
-        self.board.reset_floor(next);
+        self.counters.reset_floor(next);
         // The old one goes when the last worker has left it.
         self.region = create(&self.base, next);
         self.generation = next;
-        self.board.set(board::GENERATION, next);
+        self.counters.set(counters::GENERATION, next);
     }
 
     /// Whether anything was done since the last look.
     fn look(&mut self) {
-        let done = self.board.get(board::READS) + self.board.get(board::WRITES);
+        let done = self.counters.get(counters::READS) + self.counters.get(counters::WRITES);
         let still = self.watch.since.elapsed();
         self.watch.longest = self.watch.longest.max(still);
         if done != self.watch.done {
@@ -195,7 +195,7 @@ impl Run {
         } else if still > STALL {
             self.watch.since = Instant::now();
             let status = self.region.status();
-            self.board.complain(&format!("nobody got a lock for {still:?}: {status:?}"));
+            self.counters.complain(&format!("nobody got a lock for {still:?}: {status:?}"));
         }
     }
 
@@ -203,13 +203,13 @@ impl Run {
     fn check_region(&self) {
         match self.region.status() {
             Ok(status) if status.participants.len() <= self.workers.len() * 2 => {}
-            Ok(status) => self.board.complain(&format!("{} participants are left", status.participants.len())),
-            Err(error) => self.board.complain(&format!("no status: {error}")),
+            Ok(status) => self.counters.complain(&format!("{} participants are left", status.participants.len())),
+            Err(error) => self.counters.complain(&format!("no status: {error}")),
         }
     }
 
     fn end(&mut self) {
-        self.board.set(board::STOP, 1);
+        self.counters.set(counters::STOP, 1);
         for worker in &mut self.workers {
             let since = Instant::now();
             let status = loop {
@@ -220,7 +220,7 @@ impl Run {
                 }
             };
             if !status.is_some_and(|status| status.success()) {
-                self.board.complain(&format!("a worker did not end well: {status:?}"));
+                self.counters.complain(&format!("a worker did not end well: {status:?}"));
                 let _ = worker.child.kill();
                 let _ = worker.child.wait();
             }
@@ -228,12 +228,12 @@ impl Run {
         self.check_region();
         match self.region.write_for(STALL) {
             Ok(_) | Err(LockError::Poisoned(_)) => {}
-            Err(LockError::Failed(error)) => self.board.complain(&format!("the lock is not to be had: {error}")),
+            Err(LockError::Failed(error)) => self.counters.complain(&format!("the lock is not to be had: {error}")),
         }
         let writers = self.in_lock[State::Writes as usize];
-        let recoveries = self.board.get(board::RECOVERIES);
+        let recoveries = self.counters.get(counters::RECOVERIES);
         if recoveries > writers {
-            self.board.complain(&format!("{recoveries} recoveries after the deaths of {writers} writers"));
+            self.counters.complain(&format!("{recoveries} recoveries after the deaths of {writers} writers"));
         }
         // With the last handle the last region goes too.
         self.region = create(&self.base, self.generation + 1);
@@ -241,12 +241,12 @@ impl Run {
         let left = left_behind(&format!("{}-", self.base));
         let own = [format!("{}-board", self.base), format!("{}-{}", self.base, self.generation + 2)];
         for name in left.iter().filter(|name| !own.iter().any(|own| name.ends_with(own))) {
-            self.board.complain(&format!("{name} is left behind"));
+            self.counters.complain(&format!("{name} is left behind"));
         }
     }
 
     fn report(&self, time: Duration) {
-        let count = |word| self.board.get(word);
+        let count = |word| self.counters.get(word);
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         println!(
             "{} kills of {} processes in {time:.1?} ({:.0} a second), {build} build",
@@ -261,23 +261,23 @@ impl Run {
         println!("killed: {writing} writing, {reading} reading, {wanting} taking the lock, {out} elsewhere");
         println!(
             "{} reads, {} writes, {} reads without a lock ({} gave up), {} changes waited for",
-            count(board::READS),
-            count(board::WRITES),
-            count(board::GLANCES),
-            count(board::CONTENDED),
-            count(board::CHANGES)
+            count(counters::READS),
+            count(counters::WRITES),
+            count(counters::UNLOCKED_READS),
+            count(counters::CONTENDED),
+            count(counters::CHANGES)
         );
         println!(
             "{} poisons seen, {} mended, {} grown far, {} opened anew, {} tries refused, {} regions",
-            count(board::POISONS),
-            count(board::RECOVERIES),
-            count(board::GROWN),
-            count(board::REOPENED),
-            count(board::REFUSED),
+            count(counters::POISONS),
+            count(counters::RECOVERIES),
+            count(counters::GROWN),
+            count(counters::REOPENED),
+            count(counters::REFUSED),
             self.generation + 1
         );
         for (which, text) in [(Waits::All, "all waits"), (Waits::AfterDeath, "after a holder's death")] {
-            let (all, bounds) = self.board.shares(which, &[0.5, 0.99, 0.999, 0.9999]);
+            let (all, bounds) = self.counters.shares(which, &[0.5, 0.99, 0.999, 0.9999]);
             let text_of = |nanoseconds: u64| format!("{:.3?}", Duration::from_nanos(nanoseconds));
             let bounds: Vec<String> = bounds.into_iter().map(text_of).collect();
             println!(
@@ -286,11 +286,11 @@ impl Run {
                 bounds[1],
                 bounds[2],
                 bounds[3],
-                text_of(self.board.worst(which))
+                text_of(self.counters.worst(which))
             );
         }
         println!("longest time in which nobody got a lock: {:.3?}", self.watch.longest);
-        println!("{} violations", count(board::VIOLATIONS));
+        println!("{} violations", count(counters::VIOLATIONS));
     }
 }
 

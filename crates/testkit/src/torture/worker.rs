@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use mmf::{Access, Error, ErrorKind, LockError, Name, ReadGuard, Region, WriteGuard};
 
-use super::board::{self, Board, State, Waits};
 use super::content;
+use super::counters::{self, Counters, State, Waits};
 use crate::peer;
 
 /// More than that nobody may wait for a lock. Under Wine a single server wakes everybody, and where the machine has much
@@ -16,7 +16,7 @@ pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new() -> Random {
-        Random((board::nanoseconds() ^ (u64::from(std::process::id()) << 40)) | 1)
+        Random((counters::nanoseconds() ^ (u64::from(std::process::id()) << 40)) | 1)
     }
 
     pub(super) fn below(&mut self, end: usize) -> usize {
@@ -27,13 +27,13 @@ impl Random {
     }
 }
 
-/// The role: arguments are the board's name and what regions' names begin with; the one line it hears is its number.
+/// The role: arguments are the counters's name and what regions' names begin with; the one line it hears is its number.
 pub fn worker(args: &[&str]) {
     // Nothing is open before: a spare that is never needed leaves nothing behind.
     let Some(number) = peer::hear() else { return };
-    let board = Board::open(args[0]);
+    let counters = Counters::open(args[0]);
     let me = number.parse().expect("a number");
-    let mut worker = Worker { board, base: args[1].to_owned(), me, random: Random::new() };
+    let mut worker = Worker { counters, base: args[1].to_owned(), me, random: Random::new() };
     worker.run();
 }
 
@@ -43,7 +43,7 @@ pub(super) fn name(base: &str, generation: u64) -> Name {
 }
 
 struct Worker {
-    board: Board,
+    counters: Counters,
     base: String,
     me: usize,
     random: Random,
@@ -60,25 +60,25 @@ struct Open {
 
 impl Worker {
     fn run(&mut self) {
-        while self.board.get(board::STOP) == 0 {
-            let generation = self.board.get(board::GENERATION);
+        while self.counters.get(counters::STOP) == 0 {
+            let generation = self.counters.get(counters::GENERATION);
             let name = name(&self.base, generation);
             match Region::open(&name) {
                 Ok(region) => {
                     let mut open = Open { generation, name, region, reader: None };
                     self.live(&mut open);
-                    self.board.count(board::REOPENED);
+                    self.counters.count(counters::REOPENED);
                 }
                 // A new one has begun meanwhile.
-                Err(_) if self.board.get(board::GENERATION) != generation => {}
-                Err(error) => self.board.complain(&format!("cannot open: {error}")),
+                Err(_) if self.counters.get(counters::GENERATION) != generation => {}
+                Err(error) => self.counters.complain(&format!("cannot open: {error}")),
             }
         }
     }
 
     /// Works with one handle until it is to be opened anew.
     fn live(&mut self, open: &mut Open) {
-        while self.board.get(board::GENERATION) == open.generation && self.board.get(board::STOP) == 0 {
+        while self.counters.get(counters::GENERATION) == open.generation && self.counters.get(counters::STOP) == 0 {
             match self.random.below(64) {
                 0 => return,
                 1..=4 => self.wait_for_change(open),
@@ -91,16 +91,16 @@ impl Worker {
     }
 
     fn read(&mut self, open: &Open) {
-        let floor = self.board.floor(open.generation);
+        let floor = self.counters.floor(open.generation);
         let (guard, poisoned) = match self.locked(|| open.region.read()) {
             Some(locked) => locked,
             None => return,
         };
-        self.board.say(self.me, State::Reads);
+        self.counters.say(self.me, State::Reads);
         self.look(open, &guard, poisoned, floor);
         drop(guard);
-        self.board.say(self.me, State::Out);
-        self.board.count(board::READS);
+        self.counters.say(self.me, State::Out);
+        self.counters.count(counters::READS);
     }
 
     /// What holds under a read lock.
@@ -111,7 +111,7 @@ impl Worker {
         }
         let Some(again) = self.must(guard.to_vec(), "read again") else { return };
         if again != bytes {
-            self.board.complain("somebody wrote while a reader was inside");
+            self.counters.complain("somebody wrote while a reader was inside");
         } else if !poisoned {
             self.judge(open, &bytes, floor, "a reader");
         }
@@ -121,34 +121,34 @@ impl Worker {
     fn judge(&self, open: &Open, bytes: &[u8], floor: u64, who: &str) -> Option<u64> {
         match content::check(bytes) {
             Ok(counter) if counter >= floor => {
-                self.board.raise_floor(open.generation, counter);
+                self.counters.raise_floor(open.generation, counter);
                 Some(counter)
             }
             Ok(counter) => {
-                self.board.complain(&format!("{who} sees {counter} where {floor} was there before"));
+                self.counters.complain(&format!("{who} sees {counter} where {floor} was there before"));
                 None
             }
             Err(what) => {
-                self.board.complain(&format!("{who} sees without a report of poison: {what}"));
+                self.counters.complain(&format!("{who} sees without a report of poison: {what}"));
                 None
             }
         }
     }
 
     fn write(&mut self, open: &Open) {
-        let floor = self.board.floor(open.generation);
+        let floor = self.counters.floor(open.generation);
         let Some((guard, poisoned)) = self.locked(|| open.region.write()) else { return };
         self.change(open, guard, poisoned, floor);
-        self.board.say(self.me, State::Out);
-        self.board.count(board::WRITES);
+        self.counters.say(self.me, State::Out);
+        self.counters.count(counters::WRITES);
     }
 
     /// Replaces the contents, in one of several ways, with a canary inside for as long as it takes.
     fn change(&mut self, open: &Open, mut guard: WriteGuard<'_>, poisoned: bool, floor: u64) {
-        self.board.say(self.me, State::Writes);
+        self.counters.say(self.me, State::Writes);
         let Some(old) = self.must(guard.to_vec(), "read") else { return };
         let counter = if poisoned {
-            content::check(&old).unwrap_or(0).max(self.board.floor(open.generation))
+            content::check(&old).unwrap_or(0).max(self.counters.floor(open.generation))
         } else {
             let Some(counter) = self.judge(open, &old, floor, "a writer") else { return };
             counter
@@ -165,22 +165,22 @@ impl Worker {
             return;
         }
         if len > old.len() && len > 1 << 14 {
-            self.board.count(board::GROWN);
+            self.counters.count(counters::GROWN);
         }
         if self.random.below(4) == 0 {
             self.dawdle();
         }
         if self.must(guard.get::<u64>(0), "read") != Some(canary) {
-            self.board.complain("two writers at once");
+            self.counters.complain("two writers at once");
         }
         self.must(guard.put(0, 0_u64), "write");
         if poisoned {
             // Under the lock: who declares it good afterwards might hide what the next writer's death left.
             self.must(open.region.clear_poison(), "clear the poison");
-            self.board.count(board::RECOVERIES);
+            self.counters.count(counters::RECOVERIES);
         }
         drop(guard);
-        self.board.raise_floor(open.generation, counter);
+        self.counters.raise_floor(open.generation, counter);
     }
 
     fn fill(&mut self, guard: &mut WriteGuard<'_>, bytes: &[u8]) -> mmf::Result<()> {
@@ -210,16 +210,16 @@ impl Worker {
 
     /// Locks that do not wait, or hardly.
     fn try_it(&mut self, open: &Open) {
-        let floor = self.board.floor(open.generation);
-        self.board.say(self.me, State::Wants);
+        let floor = self.counters.floor(open.generation);
+        self.counters.say(self.me, State::Wants);
         let short = Duration::from_micros(self.random.below(3000) as u64);
         let refused = match self.random.below(4) {
             0 => self.tried(open.region.try_read()).map(|(guard, poison)| {
-                self.board.say(self.me, State::Reads);
+                self.counters.say(self.me, State::Reads);
                 self.look(open, &guard, poison, floor);
             }),
             1 => self.tried(open.region.read_for(short)).map(|(guard, poison)| {
-                self.board.say(self.me, State::Reads);
+                self.counters.say(self.me, State::Reads);
                 self.look(open, &guard, poison, floor);
             }),
             2 => self.tried(open.region.try_write()).map(|(guard, poison)| self.change(open, guard, poison, floor)),
@@ -228,21 +228,21 @@ impl Worker {
             }
         };
         if refused.is_none() {
-            self.board.count(board::REFUSED);
+            self.counters.count(counters::REFUSED);
         }
-        self.board.say(self.me, State::Out);
+        self.counters.say(self.me, State::Out);
     }
 
     fn tried<G>(&self, result: Result<G, LockError<G>>) -> Option<(G, bool)> {
         match result {
             Ok(guard) => Some((guard, false)),
             Err(LockError::Poisoned(guard)) => {
-                self.board.count(board::POISONS);
+                self.counters.count(counters::POISONS);
                 Some((guard, true))
             }
             Err(LockError::Failed(error)) => {
                 if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Timeout { .. }) {
-                    self.board.complain(&format!("trying: {error}"));
+                    self.counters.complain(&format!("trying: {error}"));
                 }
                 None
             }
@@ -255,20 +255,20 @@ impl Worker {
             let options = Region::options().access(Access::ReadOnly).timeout(Some(Duration::from_millis(5)));
             match options.open(&open.name) {
                 Ok(region) => open.reader = Some(region),
-                Err(error) => return self.board.complain(&format!("cannot open for reading: {error}")),
+                Err(error) => return self.counters.complain(&format!("cannot open for reading: {error}")),
             }
         }
-        let floor = self.board.floor(open.generation);
+        let floor = self.counters.floor(open.generation);
         let Some(reader) = &open.reader else { return };
         match reader.to_vec() {
             Ok(bytes) => {
                 self.judge(open, &bytes, floor, "a reader without a lock");
-                self.board.count(board::GLANCES);
+                self.counters.count(counters::UNLOCKED_READS);
             }
             Err(error) if matches!(error.kind(), ErrorKind::Contended | ErrorKind::Poisoned) => {
-                self.board.count(board::CONTENDED);
+                self.counters.count(counters::CONTENDED);
             }
-            Err(error) => self.board.complain(&format!("reading without a lock: {error}")),
+            Err(error) => self.counters.complain(&format!("reading without a lock: {error}")),
         }
     }
 
@@ -276,38 +276,38 @@ impl Worker {
         let Some(since) = self.must(open.region.version(), "examine") else { return };
         let deadline = Instant::now() + Duration::from_micros(self.random.below(3000) as u64);
         match open.region.wait_changed(since, deadline) {
-            Ok(version) if version > since => self.board.count(board::CHANGES),
-            Ok(version) => self.board.complain(&format!("the version went from {since} to {version}")),
+            Ok(version) if version > since => self.counters.count(counters::CHANGES),
+            Ok(version) => self.counters.complain(&format!("the version went from {since} to {version}")),
             Err(error) if matches!(error.kind(), ErrorKind::Timeout { .. }) => {}
-            Err(error) => self.board.complain(&format!("waiting for a change: {error}")),
+            Err(error) => self.counters.complain(&format!("waiting for a change: {error}")),
         }
     }
 
     /// A lock that must come, and how long it took.
     fn locked<G>(&self, lock: impl FnOnce() -> Result<G, LockError<G>>) -> Option<(G, bool)> {
-        let deaths = self.board.get(board::DEATHS);
-        self.board.say(self.me, State::Wants);
-        let began = board::nanoseconds();
+        let deaths = self.counters.get(counters::DEATHS);
+        self.counters.say(self.me, State::Wants);
+        let began = counters::nanoseconds();
         let locked = lock();
-        let now = board::nanoseconds();
+        let now = counters::nanoseconds();
         let waited = now.saturating_sub(began);
-        self.board.waited(Waits::All, waited);
-        if self.board.get(board::DEATHS) != deaths {
-            let released = self.board.get(board::RELEASED).max(began);
-            self.board.waited(Waits::AfterDeath, now.saturating_sub(released));
+        self.counters.waited(Waits::All, waited);
+        if self.counters.get(counters::DEATHS) != deaths {
+            let released = self.counters.get(counters::RELEASED).max(began);
+            self.counters.waited(Waits::AfterDeath, now.saturating_sub(released));
         }
         if u128::from(waited) > STALL.as_nanos() {
-            self.board.complain(&format!("waited {:?} for a lock", Duration::from_nanos(waited)));
+            self.counters.complain(&format!("waited {:?} for a lock", Duration::from_nanos(waited)));
         }
         let locked = self.tried(locked);
         if locked.is_none() {
-            self.board.complain("got no lock");
+            self.counters.complain("got no lock");
         }
         locked
     }
 
     fn must<T>(&self, result: mmf::Result<T>, doing: &str) -> Option<T> {
-        result.map_err(|error| self.board.complain(&format!("to {doing}: {error}"))).ok()
+        result.map_err(|error| self.counters.complain(&format!("to {doing}: {error}"))).ok()
     }
 
     /// Stays where it is for a while, so that death finds it there.

@@ -26,7 +26,7 @@ const CAPACITY: u64 = 1 << 30;
 pub(super) const HOLDING: &str = "--dict --capacity 64M";
 
 fn options(looking: &Looking) -> DictOptions {
-    Dict::options().allow_other_owners(looking.any_owner).timeout(Some(looking.patience.timeout))
+    Dict::options().allow_other_owners(looking.any_owner).timeout(Some(looking.timeout_option.timeout))
 }
 
 /// One that exists, to read from; where its lock is needed, for reading and writing if this user may.
@@ -67,7 +67,7 @@ fn to_fill(object: &Object, making: &Making, changing: &Changing) -> Result<Dict
 /// Why it cannot be opened as a dict, and what to do about it.
 fn unopened(object: &Object, looking: &Looking, error: mmf::Error) -> Failure {
     if matches!(error.kind(), ErrorKind::NotASegment { .. } | ErrorKind::Mismatch { .. }) {
-        let opened = object.open_as_is(Access::ReadOnly, looking.any_owner, looking.patience.timeout);
+        let opened = object.open_as_is(Access::ReadOnly, looking.any_owner, looking.timeout_option.timeout);
         let is = match opened {
             Ok(Opened::Raw(_)) if object.path().is_some() => "is a file of another kind, and no dict",
             Ok(Opened::Raw(_)) => "is raw memory, and no dict",

@@ -7,7 +7,7 @@
 //! after the other, each key's value whole, some of them left out. Who looks after the first writer's end must be told as well,
 //! before anybody has recovered anything.
 
-mod stories;
+mod scenarios;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::ManuallyDrop;
@@ -19,19 +19,19 @@ use loom::model::Builder;
 
 use super::Dict;
 use super::index::bucket;
-use super::limit::LEAST;
+use super::layout::{LINE, Layout, MIN_CAPACITY, at, class};
 use super::read::Found;
 use super::record;
-use super::shape::{LINE, MIN_CAPACITY, Shape, at, class};
+use super::work_limit::MIN_WORK_TIME;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
-use crate::segment::layout::{Kind, PAYLOAD};
-use crate::segment::{Segment, Until, models};
-use crate::spec::Access;
-use crate::sys::model::memory::{self, Ground};
-use crate::sys::model::{self, Bell, Loads, Plan};
+use crate::segment::layout::{PAYLOAD, SegmentKind};
+use crate::segment::{Deadline, Segment, models};
+use crate::sys::model::memory::{self, DictMemory};
+use crate::sys::model::{self, Loads, ModelConfig, ParkerKind};
+use crate::types::Access;
 
-static SHAPE: LazyLock<Shape> = LazyLock::new(|| Shape::of(PAYLOAD as u64 + MIN_CAPACITY).unwrap());
+static LAYOUT: LazyLock<Layout> = LazyLock::new(|| Layout::of(PAYLOAD as u64 + MIN_CAPACITY).unwrap());
 
 /// What keys are hashed with, so that models choose their buckets.
 const SEED: u64 = 7;
@@ -73,7 +73,7 @@ fn number(bytes: &[u8]) -> u64 {
 
 /// What a writer does.
 #[derive(Clone, Debug)]
-enum Change {
+enum Operation {
     Set(String, u64),
     Remove(String),
     /// In one transaction.
@@ -83,19 +83,19 @@ enum Change {
     Recover,
 }
 
-impl Change {
+impl Operation {
     fn make(&self, dict: &Dict) -> Result<()> {
         match self {
-            Change::Set(key, number) => dict.set_bytes(key, &value(*number)).map(drop),
-            Change::Remove(key) => dict.remove(key).map(|removed| assert!(removed)),
-            Change::All(changes) => dict.transaction(|tx| {
+            Operation::Set(key, number) => dict.set_bytes(key, &value(*number)).map(drop),
+            Operation::Remove(key) => dict.remove(key).map(|removed| assert!(removed)),
+            Operation::All(changes) => dict.transaction(|tx| {
                 changes.iter().try_for_each(|(key, number)| match number {
                     Some(number) => tx.set_bytes(key, &value(*number)),
                     None => tx.remove(key).map(|removed| assert!(removed)),
                 })
             }),
-            Change::Clear => dict.clear().map(drop),
-            Change::Recover => dict.snapshot(|_| Ok(())),
+            Operation::Clear => dict.clear().map(drop),
+            Operation::Recover => dict.snapshot(|_| Ok(())),
         }
     }
 
@@ -109,23 +109,23 @@ impl Change {
             };
         };
         match self {
-            Change::Set(key, number) => put(key, Some(*number)),
-            Change::Remove(key) => put(key, None),
-            Change::All(changes) => changes.iter().for_each(|(key, number)| put(key, *number)),
-            Change::Clear => {
+            Operation::Set(key, number) => put(key, Some(*number)),
+            Operation::Remove(key) => put(key, None),
+            Operation::All(changes) => changes.iter().for_each(|(key, number)| put(key, *number)),
+            Operation::Clear => {
                 *version += 1;
                 state.clear();
             }
-            Change::Recover => {}
+            Operation::Recover => {}
         }
     }
 }
 
 /// What a reader does.
 #[derive(Clone, Debug)]
-enum Look {
+enum Read {
     /// A key, by the short way.
-    Glance(String),
+    Fast(String),
     /// A key, by the way that is gone where the short one does not tell. To have both in a row would multiply what there is to
     /// go through.
     Get(String),
@@ -143,28 +143,28 @@ impl Seen {
     }
 }
 
-impl Look {
+impl Read {
     /// `None` where it does not tell, as where somebody wrote meanwhile: whether it would be told the next time is another look.
-    fn look(&self, dict: &Dict) -> Option<Seen> {
-        let heap = dict.heap();
+    fn run(&self, dict: &Dict) -> Option<Seen> {
+        let storage = dict.storage();
         let hash = |key: &String| record::hash(SEED, key.as_bytes());
         let told = |key: &String, bytes: &[u8], found: Option<Found>| {
             (key.clone(), found.map(|found| (number(bytes), found.version)))
         };
-        let glance = |key: &String| {
+        let fast = |key: &String| {
             let mut bytes = Vec::with_capacity(16);
-            let found = heap.glance(hash(key), key.as_bytes(), &mut &mut bytes)?;
+            let found = storage.get_fast(hash(key), key.as_bytes(), &mut &mut bytes)?;
             Some(told(key, &bytes, found))
         };
         let get = |key: &String| {
             let mut bytes = Vec::new();
-            let found = heap.get(hash(key), key.as_bytes(), &mut &mut bytes, Until::Now, Until::Now)?;
+            let found = storage.get(hash(key), key.as_bytes(), &mut &mut bytes, Deadline::Now, Deadline::Now)?;
             Ok(told(key, &bytes, found))
         };
         let seen: Result<Seen> = match self {
-            Look::Glance(key) => Ok(Seen(vec![glance(key)?])),
-            Look::Get(key) => get(key).map(|one| Seen(vec![one])),
-            Look::Both(one, other) => dict.snapshot(|_| Ok(glance(one).zip(glance(other)))).and_then(|both| {
+            Read::Fast(key) => Ok(Seen(vec![fast(key)?])),
+            Read::Get(key) => get(key).map(|one| Seen(vec![one])),
+            Read::Both(one, other) => dict.snapshot(|_| Ok(fast(one).zip(fast(other)))).and_then(|both| {
                 let (one, other) = both.ok_or_else(|| Error::new(ErrorKind::Contended, "glance"))?;
                 Ok(Seen(vec![one, other]))
             }),
@@ -179,17 +179,17 @@ impl Look {
 
 /// A story of writers, and what a reader does beside them.
 struct Model {
-    setup: Vec<Change>,
+    setup: Vec<Operation>,
     /// What the first writer does; it dies at each step of it, and at none.
-    first: Vec<Change>,
+    first: Vec<Operation>,
     /// What the second does.
-    next: Vec<Change>,
+    next: Vec<Operation>,
     /// What readers do, each of them one after the other.
-    readers: Vec<Vec<Look>>,
+    readers: Vec<Vec<Read>>,
 }
 
 /// What is known of the writers beforehand.
-struct Learnt {
+struct Footprint {
     /// What the first one leaves.
     left: Arc<[u64]>,
     /// What both change.
@@ -209,13 +209,16 @@ const READER: usize = 2;
 impl Handles {
     /// They stay: what they would give up has ended with the run that gave it.
     fn new() -> Arc<ManuallyDrop<Handles>> {
-        let (bytes, size, _) = Segment::birth(None, Kind::DICT, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
+        let (bytes, size, _) =
+            Segment::initial_bytes(None, SegmentKind::DICT, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
         let first = Mapping::anonymous(size).unwrap();
         first.write_at(0, &bytes).unwrap();
         let handle = |access, timeout| {
             let options = Mapping::options().access(access);
             let map = options.from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-            let mut dict = Dict::of(Segment::adopt(map, Kind::DICT, None, None).unwrap(), timeout, LEAST).unwrap();
+            let mut dict =
+                Dict::of(Segment::from_mapping(map, SegmentKind::DICT, None, None).unwrap(), timeout, MIN_WORK_TIME)
+                    .unwrap();
             dict.seed = SEED;
             dict
         };
@@ -225,15 +228,15 @@ impl Handles {
         Arc::new(ManuallyDrop::new(Handles { writers, reader }))
     }
 
-    fn plan(&self, memory: Ground) -> Plan {
+    fn config(&self, memory: DictMemory) -> ModelConfig {
         let [first, second] = &self.writers;
-        Plan {
+        ModelConfig {
             bases: [first, second, &self.reader].map(|dict| dict.segment.map.as_ptr().addr()).to_vec(),
-            reach: self.reader.segment.map.len(),
+            shared_len: self.reader.segment.map.len(),
             words: models::words(),
             stored_to: Vec::new(),
             slept_on: models::queues(),
-            bell: Bell::Futex,
+            parker: ParkerKind::Futex,
             loads: Loads::Old,
             // Nothing here may depend on what a lock does beside what it promises.
             fences: false,
@@ -243,8 +246,8 @@ impl Handles {
         }
     }
 
-    fn ground(&self, start: Arc<[u64]>, changing: BTreeSet<usize>) -> Ground {
-        Ground { start, lockless: vec![self.reader.segment.map.as_ptr().addr()], is_seen, changing }
+    fn ground(&self, start: Arc<[u64]>, changing: BTreeSet<usize>) -> DictMemory {
+        DictMemory { start, lockless: vec![self.reader.segment.map.as_ptr().addr()], is_seen, changing }
     }
 
     /// An empty dict.
@@ -253,30 +256,30 @@ impl Handles {
     }
 }
 
-/// What readers without a lock look at: all but the ring and where a sweep goes on, since who is not told, or looks at a moment,
-/// looks where the journal leads.
+/// What readers without a lock look at: all but the change log and where a sweep goes on, since who is not told, or looks at a moment,
+/// looks where the redo log leads.
 fn is_seen(offset: usize) -> bool {
-    offset != at::SWEEP && !(SHAPE.ring..SHAPE.directory).contains(&offset)
+    offset != at::SWEEP && !(LAYOUT.change_log..LAYOUT.directory).contains(&offset)
 }
 
 /// Without the checksums of records, which nobody here looks at.
 fn without_sums(mut words: BTreeSet<usize>, contents: &[u64]) -> BTreeSet<usize> {
     words.retain(|offset| {
-        let Some(span) = SHAPE.span_of(*offset) else { return true };
-        let size = class::size(contents[SHAPE.entry(span) / 8] & 0xff).filter(|size| *size != LINE);
-        size.is_none_or(|size| (offset - SHAPE.span(span)) % size != record::SUM)
+        let Some(span) = LAYOUT.span_of(*offset) else { return true };
+        let size = class::size(contents[LAYOUT.entry(span) / 8] & 0xff).filter(|size| *size != LINE);
+        size.is_none_or(|size| (offset - LAYOUT.span(span)) % size != record::CHECKSUM)
     });
     words
 }
 
 /// Runs it once, with nobody beside it.
-fn once<R: Send + 'static>(plan: Plan, body: impl Fn() -> R + Send + Sync + 'static) -> R {
+fn once<R: Send + 'static>(config: ModelConfig, body: impl Fn() -> R + Send + Sync + 'static) -> R {
     let result = Arc::new(Mutex::new(None));
     let put = Arc::clone(&result);
     let mut builder = Builder::new();
     builder.max_branches = 60_000;
     builder.check(move || {
-        model::begin(&plan);
+        model::begin(&config);
         *put.lock().unwrap() = Some(body());
         model::end();
     });
@@ -284,11 +287,11 @@ fn once<R: Send + 'static>(plan: Plan, body: impl Fn() -> R + Send + Sync + 'sta
 }
 
 /// What a writer does, which dies at its step `dies_at`.
-fn write(dict: &Dict, slot: usize, dies_at: Option<u32>, changes: &[Change]) {
+fn write(dict: &Dict, slot: usize, dies_at: Option<u32>, changes: &[Operation]) {
     model::become_process(slot, dies_at);
     let outcome = changes.iter().try_for_each(|change| change.make(dict));
     if model::is_dead() {
-        model::bury();
+        model::end_process();
     } else {
         outcome.unwrap();
     }
@@ -320,9 +323,9 @@ impl Model {
 
     /// What the dict holds before the story.
     fn begin(self: &Arc<Model>, handles: &Arc<ManuallyDrop<Handles>>) -> Arc<[u64]> {
-        let plan = handles.plan(handles.ground(handles.empty(), BTreeSet::new()));
+        let config = handles.config(handles.ground(handles.empty(), BTreeSet::new()));
         let (handles, model) = (Arc::clone(handles), Arc::clone(self));
-        once(plan, move || {
+        once(config, move || {
             for slot in [FIRST, SECOND] {
                 model::become_process(slot, None);
                 let participant = handles.writers[slot].segment.participant("model").unwrap();
@@ -339,14 +342,14 @@ impl Model {
         handles: &Arc<ManuallyDrop<Handles>>,
         start: &Arc<[u64]>,
         dies_at: Option<u32>,
-    ) -> Learnt {
-        let plan = handles.plan(handles.ground(Arc::clone(start), BTreeSet::new()));
+    ) -> Footprint {
+        let config = handles.config(handles.ground(Arc::clone(start), BTreeSet::new()));
         let (handles, model) = (Arc::clone(handles), Arc::clone(self));
-        once(plan, move || {
+        once(config, move || {
             write(&handles.writers[FIRST], FIRST, dies_at, &model.first);
             let left = memory::contents();
             write(&handles.writers[SECOND], SECOND, None, &model.next);
-            Learnt { left, changing: without_sums(memory::changed(), &memory::contents()) }
+            Footprint { left, changing: without_sums(memory::changed(), &memory::contents()) }
         })
     }
 
@@ -359,10 +362,10 @@ impl Model {
         handles: &Arc<ManuallyDrop<Handles>>,
         start: &Arc<[u64]>,
         dies_at: Option<u32>,
-        looks: &[Look],
+        looks: &[Read],
     ) -> usize {
         let changing = self.learn(handles, start, dies_at).changing;
-        let plan = handles.plan(handles.ground(Arc::clone(start), changing));
+        let config = handles.config(handles.ground(Arc::clone(start), changing));
         let mut builder = Builder::new();
         builder.preemption_bound = Some(0);
         builder.max_branches = 10_000;
@@ -371,20 +374,20 @@ impl Model {
         let looks = looks.to_vec();
         builder.check(move || {
             counted.fetch_add(1, Ordering::Relaxed);
-            model::begin(&plan);
+            model::begin(&config);
             model.run(&handles, dies_at, &looks);
             model::end();
         });
         runs.load(Ordering::Relaxed)
     }
 
-    fn run(self: &Arc<Model>, handles: &Arc<ManuallyDrop<Handles>>, dies_at: Option<u32>, looks: &[Look]) {
+    fn run(self: &Arc<Model>, handles: &Arc<ManuallyDrop<Handles>>, dies_at: Option<u32>, looks: &[Read]) {
         let reader = loom::thread::spawn({
             let (handles, looks) = (Arc::clone(handles), looks.to_vec());
             move || {
                 loom::thread::yield_now();
                 model::become_process(READER, None);
-                looks.iter().filter_map(|look| look.look(&handles.reader)).collect::<Vec<_>>()
+                looks.iter().filter_map(|look| look.run(&handles.reader)).collect::<Vec<_>>()
             }
         });
         let first = loom::thread::spawn({
@@ -426,16 +429,16 @@ impl Model {
 
     /// What each key that is spoken of has, at a time when nobody writes; everybody must be told.
     fn everything(&self, dict: &Dict) -> Vec<Seen> {
-        let keys: BTreeSet<&String> = self.readers.iter().flatten().flat_map(Look::keys).collect();
-        keys.into_iter().map(|key| Look::Get(key.clone()).look(dict).expect("nobody writes")).collect()
+        let keys: BTreeSet<&String> = self.readers.iter().flatten().flat_map(Read::keys).collect();
+        keys.into_iter().map(|key| Read::Get(key.clone()).run(dict).expect("nobody writes")).collect()
     }
 }
 
-impl Look {
+impl Read {
     fn keys(&self) -> Vec<&String> {
         match self {
-            Look::Glance(key) | Look::Get(key) => vec![key],
-            Look::Both(one, other) => vec![one, other],
+            Read::Fast(key) | Read::Get(key) => vec![key],
+            Read::Both(one, other) => vec![one, other],
         }
     }
 }

@@ -11,11 +11,11 @@ use std::fs;
 
 use super::tests::File;
 use crate::dict::Dict;
-use crate::dict::plan::REPAIR;
-use crate::dict::recover::was_cut_off;
-use crate::dict::shape::at;
+use crate::dict::layout::at;
+use crate::dict::open_after_crash::was_cut_off;
+use crate::dict::redo_log::REPAIRING;
 use crate::mapping::Mapping;
-use crate::mapping::trace::{self, Event};
+use crate::mapping::trace::{self, TraceEvent};
 
 #[test]
 fn a_rebuild_of_the_golden_file_can_be_cut_off_half_way() {
@@ -28,8 +28,8 @@ fn a_rebuild_of_the_golden_file_can_be_cut_off_half_way() {
     let events = trace::stop();
     let stores: Vec<(usize, Vec<u8>)> = (events.into_iter())
         .filter_map(|event| match event {
-            Event::Stored { offset, bytes } => Some((offset, bytes)),
-            Event::Synced(_) | Event::Failed(_) => None,
+            TraceEvent::Stored { offset, bytes } => Some((offset, bytes)),
+            TraceEvent::Synced(_) | TraceEvent::Failed(_) => None,
         })
         .collect();
     let is_count = |(offset, _): &(usize, Vec<u8>)| *offset == at::BUCKETS;
@@ -48,7 +48,7 @@ fn a_rebuild_of_the_golden_file_can_be_cut_off_half_way() {
     fs::write(path, &bytes).unwrap();
     let map = Mapping::open(path).unwrap();
     assert!(was_cut_off(&map).unwrap());
-    assert_eq!([at::JOURNAL, at::BOOT].map(|at| map.word(at).unwrap()), [REPAIR, u64::MAX]);
+    assert_eq!([at::REDO_LEN, at::BOOT].map(|at| map.word(at).unwrap()), [REPAIRING, u64::MAX]);
     assert_eq!(map.word(at::BUCKETS).unwrap() & ((1 << 40) - 1), 0);
     if packed::is_written() {
         packed::keep("dict-rebuild.mmf", &bytes);

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::{Dict, DictOptions};
 use super::*;
-use crate::mapping::trace::{self, Event};
+use crate::mapping::trace::{self, TraceEvent};
 use crate::name::Source;
-use crate::spec::Access;
+use crate::types::Access;
 
 /// A file that is removed in the end.
 pub(super) struct File(pub(super) PathBuf);
@@ -69,7 +69,7 @@ fn a_repair_keeps_what_came_while_it_waited() {
         map.put_word(at::LEN, 7).unwrap();
         map.put_word(at::BOOT, map.word(at::BOOT).unwrap() ^ boot).unwrap();
         drop(ours);
-        assert_eq!(repairs.repair_it().unwrap().entries, entries.len() as u64);
+        assert_eq!(repairs.repair_in_place().unwrap().entries, entries.len() as u64);
         assert!(read_all(&repairs).unwrap() == entries);
     }
 }
@@ -91,7 +91,7 @@ fn wherever_a_repair_ends_nobody_reads_the_half_of_it() {
         let mut bytes = before.clone();
         bytes.resize(after.len(), 0);
         for event in &events[..moment] {
-            if let Event::Stored { offset, bytes: stored } = event {
+            if let TraceEvent::Stored { offset, bytes: stored } = event {
                 bytes[*offset..*offset + stored.len()].copy_from_slice(stored);
             }
         }
@@ -136,7 +136,7 @@ fn wherever_a_rebuild_ends_no_reader_misses_a_key_and_the_next_writer_does_it_ag
             let mut bytes = before.clone();
             bytes.resize(after.len(), 0);
             for event in &events[..moment] {
-                if let Event::Stored { offset, bytes: stored } = event {
+                if let TraceEvent::Stored { offset, bytes: stored } = event {
                     bytes[*offset..*offset + stored.len()].copy_from_slice(stored);
                 }
             }
@@ -153,7 +153,7 @@ fn wherever_a_rebuild_ends_no_reader_misses_a_key_and_the_next_writer_does_it_ag
             }
         }
         assert_right_or_damaged(read_all(&reader), &entries, moment);
-        if super::super::recover::was_cut_off(&reader.segment.map).unwrap() {
+        if super::super::open_after_crash::was_cut_off(&reader.segment.map).unwrap() {
             cut_off += 1;
             let error = Dict::options().access(Access::ReadOnly).open(path).err().unwrap();
             assert!(error.help().unwrap().contains("for writing"), "{error}");
@@ -217,11 +217,11 @@ fn a_table_that_ends_before_records_in_use_is_damage() {
     }
     assert!(dict.check().unwrap().is_whole());
     let map = &dict.segment.map;
-    let state = |span| State::of(map.word(dict.shape.entry(span) + STATE).unwrap());
+    let state = |span| SpanState::of(map.word(dict.layout.entry(span) + SPAN_STATE).unwrap());
     let span = (0..20).find(|span| state(*span).live == 10).unwrap();
-    let entry = dict.shape.entry(span);
-    map.put_word(entry + EVER, 5).unwrap();
-    map.put_word(entry + STATE, State { live: 5, ..state(span) }.word()).unwrap();
+    let entry = dict.layout.entry(span);
+    map.put_word(entry + BLOCKS_USED, 5).unwrap();
+    map.put_word(entry + SPAN_STATE, SpanState { live: 5, ..state(span) }.word()).unwrap();
     let report = dict.check().unwrap();
     assert!(report.problems.iter().any(|problem| problem.what.contains("led to")), "{report:#?}");
 }

@@ -5,25 +5,25 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use super::{HandleState, MARK, MODE, Refusal, bits, store};
-use crate::lock::Mode;
+use crate::lock::LockMode;
 
 /// The locks that one thread can have at the same time.
-const MOST: usize = 64;
+const MAX_LOCKS_PER_THREAD: usize = 64;
 
 /// One thread's uses of locks.
 #[repr(C, align(64))]
-struct Record {
+struct ThreadRecord {
     /// The first is that of a lock that is taken while the thread has no other.
-    words: [AtomicU64; MOST],
+    words: [AtomicU64; MAX_LOCKS_PER_THREAD],
     /// Whether a thread has it.
     taken: AtomicBool,
-    next: AtomicPtr<Record>,
+    next: AtomicPtr<ThreadRecord>,
 }
 
-impl Record {
-    const fn new() -> Record {
-        Record {
-            words: [const { AtomicU64::new(0) }; MOST],
+impl ThreadRecord {
+    const fn new() -> ThreadRecord {
+        ThreadRecord {
+            words: [const { AtomicU64::new(0) }; MAX_LOCKS_PER_THREAD],
             taken: AtomicBool::new(true),
             next: AtomicPtr::new(ptr::null_mut()),
         }
@@ -32,17 +32,17 @@ impl Record {
 
 /// The first record; the others follow. None is ever taken out, so that a child that was forked at
 /// any moment finds the list whole.
-static FIRST: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
+static RECORDS: AtomicPtr<ThreadRecord> = AtomicPtr::new(ptr::null_mut());
 
-fn records() -> impl Iterator<Item = &'static Record> {
+fn records() -> impl Iterator<Item = &'static ThreadRecord> {
     // Pairs with the release of `take_record`. Records and their links are set before they are in
     // the list.
-    let follow = |at: &AtomicPtr<Record>| {
+    let follow = |at: &AtomicPtr<ThreadRecord>| {
         // SAFETY: what the list leads to was leaked, so it lives as long as the process and is only
         // shared.
         unsafe { at.load(Ordering::Acquire).as_ref() }
     };
-    std::iter::successors(follow(&FIRST), move |record| follow(&record.next))
+    std::iter::successors(follow(&RECORDS), move |record| follow(&record.next))
 }
 
 /// The words of all records.
@@ -51,19 +51,20 @@ pub(super) fn words() -> impl Iterator<Item = &'static AtomicU64> {
 }
 
 /// A record that no thread has, or a new one.
-fn take_record() -> &'static Record {
-    // Pairs with the release of `Retire`: what its last thread did comes before what this one does.
-    let free =
-        |record: &&Record| record.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+fn take_record() -> &'static ThreadRecord {
+    // Pairs with the release of `RecordReturn`: what its last thread did comes before what this one does.
+    let free = |record: &&ThreadRecord| {
+        record.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    };
     if let Some(record) = records().find(free) {
         return record;
     }
-    let record: &'static Record = Box::leak(Box::new(Record::new()));
-    let mut first = FIRST.load(Ordering::Relaxed);
+    let record: &'static ThreadRecord = Box::leak(Box::new(ThreadRecord::new()));
+    let mut first = RECORDS.load(Ordering::Relaxed);
     loop {
         record.next.store(first, Ordering::Relaxed);
         let new = ptr::from_ref(record).cast_mut();
-        match FIRST.compare_exchange_weak(first, new, Ordering::Release, Ordering::Relaxed) {
+        match RECORDS.compare_exchange_weak(first, new, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => return record,
             Err(now) => first = now,
         }
@@ -75,9 +76,9 @@ pub(crate) struct Thread {
     /// One of the states below. Here, so that a lock and its release load nothing from the record:
     /// that load would follow the one of the record's address.
     state: Cell<usize>,
-    /// Points to `NONE` or to a record of the list. Not a reference: Rust 1.85 takes none to a
+    /// Points to `EMPTY_RECORD` or to a record of the list. Not a reference: Rust 1.85 takes none to a
     /// static with atomics in a constant.
-    record: Cell<*const Record>,
+    record: Cell<*const ThreadRecord>,
 }
 
 /// The thread has no lock.
@@ -87,25 +88,25 @@ const ONE: usize = 1;
 /// It has other locks than in the first word, or no record.
 const MANY: usize = 2;
 
-static NONE: Record = Record::new();
+static EMPTY_RECORD: ThreadRecord = ThreadRecord::new();
 
 thread_local! {
     #[allow(clippy::missing_const_for_thread_local, reason = "it is; the lint misses that on windows-gnu")]
-    static THIS: Thread = const { Thread { state: Cell::new(MANY), record: Cell::new(&raw const NONE) } };
-    static RETIRE: Retire = const { Retire };
+    static THIS: Thread = const { Thread { state: Cell::new(MANY), record: Cell::new(&raw const EMPTY_RECORD) } };
+    static RECORD_RETURN: RecordReturn = const { RecordReturn };
 }
 
 /// Dropped when its thread ends, it gives the thread's record to another. A guard that was leaked
 /// keeps it.
-struct Retire;
+struct RecordReturn;
 
-impl Drop for Retire {
+impl Drop for RecordReturn {
     fn drop(&mut self) {
         THIS.with(|this| {
             if this.state.get() == FREE {
                 let record = this.record();
                 this.state.set(MANY);
-                this.record.set(&raw const NONE);
+                this.record.set(&raw const EMPTY_RECORD);
                 record.taken.store(false, Ordering::Release);
             }
         });
@@ -115,7 +116,7 @@ impl Drop for Retire {
 impl Thread {
     /// Begins a use of a handle's lock, unless the thread has any lock.
     #[inline(always)]
-    pub(crate) fn begin_first(handle: &HandleState, mode: Mode) -> bool {
+    pub(crate) fn begin_first(handle: &HandleState, mode: LockMode) -> bool {
         THIS.with(|this| {
             let is_free = this.state.get() == FREE;
             if is_free {
@@ -129,7 +130,7 @@ impl Thread {
     /// Begins a use of a handle's lock, unless the thread has that segment's lock.
     #[cold]
     #[inline(never)]
-    pub(crate) fn begin(handle: &HandleState, mode: Mode) -> Result<(), Refusal> {
+    pub(crate) fn begin(handle: &HandleState, mode: LockMode) -> Result<(), Refusal> {
         THIS.with(|this| {
             this.ensure_record();
             if this.find(|word| word & MARK == handle.word & MARK).is_some() {
@@ -163,7 +164,7 @@ impl Thread {
     }
 
     /// Begins an attempt of a thread that waits.
-    pub(in crate::lock) fn resume(handle: &HandleState, mode: Mode) {
+    pub(in crate::lock) fn resume(handle: &HandleState, mode: LockMode) {
         THIS.with(|this| this.change(handle, handle.word | bits(mode)));
     }
 
@@ -173,17 +174,17 @@ impl Thread {
     }
 
     #[inline(always)]
-    fn record(&self) -> &'static Record {
-        // SAFETY: `NONE` is a static and the records of the list are leaked, so both live as long
+    fn record(&self) -> &'static ThreadRecord {
+        // SAFETY: `EMPTY_RECORD` is a static and the records of the list are leaked, so both live as long
         // as the process. They are only shared: what changes in them is atomic.
         unsafe { &*self.record.get() }
     }
 
     fn ensure_record(&self) {
-        if ptr::eq(self.record.get(), &raw const NONE) {
+        if ptr::eq(self.record.get(), &raw const EMPTY_RECORD) {
             self.record.set(ptr::from_ref(take_record()));
             // Where this thread is ending already, the record stays with it.
-            let _ = RETIRE.try_with(|_| ());
+            let _ = RECORD_RETURN.try_with(|_| ());
         }
     }
 
@@ -237,13 +238,13 @@ mod tests {
     fn a_thread_has_each_lock_once_in_whatever_order_it_releases_them() {
         in_a_new_thread(|| {
             let handles = handles::<4>();
-            let lock = |n: usize| Thread::begin(&handles[n], Mode::Read).is_ok();
+            let lock = |n: usize| Thread::begin(&handles[n], LockMode::Read).is_ok();
             let release = |n: usize| Thread::end(&handles[n]);
             assert!(lock(0) && lock(1) && lock(2));
             assert!(!lock(0) && !lock(1) && !lock(2));
             release(0);
             // The thread has other locks.
-            assert!(!Thread::begin_first(&handles[0], Mode::Read));
+            assert!(!Thread::begin_first(&handles[0], LockMode::Read));
             assert!(!lock(1) && !lock(2) && lock(0) && !lock(0));
             release(1);
             release(0);
@@ -254,7 +255,7 @@ mod tests {
             assert_eq!(state(), MANY);
             release(2);
             assert_eq!(state(), FREE);
-            assert!(Thread::begin_first(&handles[0], Mode::Read) && !lock(0));
+            assert!(Thread::begin_first(&handles[0], LockMode::Read) && !lock(0));
             release(0);
             assert_eq!(state(), FREE);
         });
@@ -264,7 +265,7 @@ mod tests {
     fn a_thread_has_64_locks_at_a_time() {
         in_a_new_thread(|| {
             let handles = handles::<65>();
-            let lock = |n: usize| Thread::begin(&handles[n], Mode::Write);
+            let lock = |n: usize| Thread::begin(&handles[n], LockMode::Write);
             assert!((0..64).all(|n| lock(n).is_ok()));
             assert!(matches!(lock(64), Err(Refusal::Full)));
             assert!(matches!(lock(63), Err(Refusal::Deadlock)));
@@ -273,8 +274,8 @@ mod tests {
         });
     }
 
-    fn look(handle: &HandleState) -> Option<(bool, bool)> {
-        handle.check(|check| handle.look(check)).flatten().map(|look| (look.reads, look.writes))
+    fn use_snapshot(handle: &HandleState) -> Option<(bool, bool)> {
+        handle.check(|check| handle.use_snapshot(check)).flatten().map(|uses| (uses.reads, uses.writes))
     }
 
     #[test]
@@ -282,19 +283,19 @@ mod tests {
         in_a_new_thread(|| {
             let [handle, other] = handles();
             let same_segment = HandleState::new(1 << 32);
-            assert_eq!(look(&handle), Some((false, false)));
-            assert!(Thread::begin(&other, Mode::Write).is_ok());
-            assert_eq!(look(&handle), Some((false, false)));
-            assert!(Thread::begin(&handle, Mode::Read).is_ok());
-            assert_eq!(look(&handle), Some((true, false)));
-            assert_eq!(look(&same_segment), Some((false, false)));
-            assert!(matches!(Thread::begin(&same_segment, Mode::Read), Err(Refusal::Deadlock)));
+            assert_eq!(use_snapshot(&handle), Some((false, false)));
+            assert!(Thread::begin(&other, LockMode::Write).is_ok());
+            assert_eq!(use_snapshot(&handle), Some((false, false)));
+            assert!(Thread::begin(&handle, LockMode::Read).is_ok());
+            assert_eq!(use_snapshot(&handle), Some((true, false)));
+            assert_eq!(use_snapshot(&same_segment), Some((false, false)));
+            assert!(matches!(Thread::begin(&same_segment, LockMode::Read), Err(Refusal::Deadlock)));
             Thread::pause(&handle);
-            assert_eq!(look(&handle), Some((false, false)));
-            Thread::resume(&handle, Mode::Write);
-            assert_eq!(look(&handle), Some((false, true)));
+            assert_eq!(use_snapshot(&handle), Some((false, false)));
+            Thread::resume(&handle, LockMode::Write);
+            assert_eq!(use_snapshot(&handle), Some((false, true)));
             [&handle, &other].into_iter().for_each(Thread::end);
-            assert_eq!(look(&handle), Some((false, false)));
+            assert_eq!(use_snapshot(&handle), Some((false, false)));
         });
     }
 
@@ -304,7 +305,7 @@ mod tests {
         let look_after = |gave_back: &HandleState| {
             let look = handle.check(|check| {
                 gave_back.gave_back();
-                handle.look(check).is_some()
+                handle.use_snapshot(check).is_some()
             });
             look.unwrap()
         };
@@ -317,11 +318,11 @@ mod tests {
     #[test]
     fn a_leaked_lock_keeps_its_record() {
         let [handle, other] = handles();
-        in_a_new_thread(|| assert!(Thread::begin(&handle, Mode::Write).is_ok()));
+        in_a_new_thread(|| assert!(Thread::begin(&handle, LockMode::Write).is_ok()));
         in_a_new_thread(|| {
-            assert!(Thread::begin(&other, Mode::Read).is_ok());
+            assert!(Thread::begin(&other, LockMode::Read).is_ok());
             Thread::end(&other);
         });
-        assert_eq!(look(&handle), Some((false, true)));
+        assert_eq!(use_snapshot(&handle), Some((false, true)));
     }
 }

@@ -5,20 +5,25 @@ use std::sync::atomic::AtomicBool;
 
 use super::*;
 
-const BOUNDED: Bounds = Bounds { bell: Bell::Futex, timeouts: 3, preemptions: 2 };
+const BOUNDED: Bounds = Bounds { parker: ParkerKind::Futex, timeouts: 3, preemptions: 2 };
 
 /// What a process that may die left behind: a change marked and not finished, as far as nobody has been told.
 #[derive(Default)]
-pub(super) struct Legacy(AtomicBool);
+pub(super) struct PoisonExpected(AtomicBool);
 
-impl Legacy {
+impl PoisonExpected {
     pub(super) fn is_untold(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// Does `story` as that participant, which dies at its step `dies_at` or at the end of the story, whichever comes first.
-pub(super) fn mortal(me: &Participant, dies_at: u32, legacy: &Legacy, story: impl FnOnce() -> Result<(), Refused>) {
+pub(super) fn mortal(
+    me: &AttachedParticipant,
+    dies_at: u32,
+    legacy: &PoisonExpected,
+    story: impl FnOnce() -> Result<(), LockFailure>,
+) {
     model::become_process(me.slot(), Some(dies_at));
     let outcome = story();
     assert!(model::is_dead() || outcome.is_ok(), "{outcome:?}");
@@ -27,37 +32,42 @@ pub(super) fn mortal(me: &Participant, dies_at: u32, legacy: &Legacy, story: imp
     if is_writer && model::peek::<u64>(at::VERSION) % 2 != 0 {
         legacy.0.store(true, Ordering::Relaxed);
     }
-    model::bury();
+    model::end_process();
 }
 
 /// Takes the write lock and makes a change, in full.
-pub(super) fn change(segment: &Segment, me: &Participant, data: &Data) -> Result<(), Refused> {
-    let held = lock_write(segment, me.seat(), Until::Forever, &|slot| participants::reap(segment, me, slot))?;
+pub(super) fn change(segment: &Segment, me: &AttachedParticipant, data: &Data) -> Result<(), LockFailure> {
+    let held = lock_write(segment, me.slot_handle(), Deadline::Never, &|slot| participants::reap(segment, me, slot))?;
     assert!(!held.poisoned);
     change_locked(segment, me, data)
 }
 
-fn change_locked(segment: &Segment, me: &Participant, data: &Data) -> Result<(), Refused> {
+fn change_locked(segment: &Segment, me: &AttachedParticipant, data: &Data) -> Result<(), LockFailure> {
     segment.begin_change()?;
     let next = data.read().0 + 1;
     data.set_first(next);
     model::step()?;
     data.set_second(next);
-    Ok(unlock_write(segment, me.seat())?)
+    Ok(unlock_write(segment, me.slot_handle())?)
 }
 
 /// Takes a read lock and looks.
-pub(super) fn look(segment: &Segment, me: &Participant, data: &Data) -> Result<(), Refused> {
-    let held = lock_read(segment, me.seat(), Until::Forever, &|slot| participants::reap(segment, me, slot))?;
+pub(super) fn look(segment: &Segment, me: &AttachedParticipant, data: &Data) -> Result<(), LockFailure> {
+    let held = lock_read(segment, me.slot_handle(), Deadline::Never, &|slot| participants::reap(segment, me, slot))?;
     if !held.poisoned {
         data.look();
     }
-    Ok(segment.lock.unlock_read(me.seat())?)
+    Ok(segment.lock.unlock_read(me.slot_handle())?)
 }
 
 /// Takes the write lock, is told of poison if and only if there is reason, mends what is torn, and makes a change.
-pub(super) fn recover(segment: &Segment, me: &Participant, data: &Data, legacy: &Legacy) -> Result<(), Refused> {
-    let held = lock_write(segment, me.seat(), Until::Forever, &|slot| participants::reap(segment, me, slot))?;
+pub(super) fn recover(
+    segment: &Segment,
+    me: &AttachedParticipant,
+    data: &Data,
+    legacy: &PoisonExpected,
+) -> Result<(), LockFailure> {
+    let held = lock_write(segment, me.slot_handle(), Deadline::Never, &|slot| participants::reap(segment, me, slot))?;
     assert_eq!(held.poisoned, legacy.is_untold());
     assert_eq!(segment.version.load()? % 2, 0, "readers without the lock would wait for ever");
     if held.poisoned {
@@ -72,17 +82,17 @@ pub(super) fn recover(segment: &Segment, me: &Participant, data: &Data, legacy: 
 }
 
 /// As [`recover`], reading.
-fn see(segment: &Segment, me: &Participant, data: &Data, legacy: &Legacy) -> Result<(), Refused> {
-    let held = lock_read(segment, me.seat(), Until::Forever, &|slot| participants::reap(segment, me, slot))?;
+fn see(segment: &Segment, me: &AttachedParticipant, data: &Data, legacy: &PoisonExpected) -> Result<(), LockFailure> {
+    let held = lock_read(segment, me.slot_handle(), Deadline::Never, &|slot| participants::reap(segment, me, slot))?;
     assert_eq!(held.poisoned, legacy.is_untold());
     if !held.poisoned {
         data.look();
     }
-    Ok(segment.lock.unlock_read(me.seat())?)
+    Ok(segment.lock.unlock_read(me.slot_handle())?)
 }
 
 /// The last one gets the lock, and leaves nothing of what the dead had.
-pub(super) fn last(segment: &Segment, me: &Participant, data: &Data, legacy: &Legacy) {
+pub(super) fn last(segment: &Segment, me: &AttachedParticipant, data: &Data, legacy: &PoisonExpected) {
     model::become_process(me.slot(), None);
     recover(segment, me, data, legacy).unwrap();
     assert_eq!(segment.lock.writer(), Ok(None));
@@ -92,23 +102,26 @@ pub(super) fn last(segment: &Segment, me: &Participant, data: &Data, legacy: &Le
 }
 
 /// Participants with the slots from 0 on, in this order.
-pub(super) fn attach(handles: &[Arc<Segment>], count: usize) -> Vec<Arc<Participant>> {
+pub(super) fn attach(handles: &[Arc<Segment>], count: usize) -> Vec<Arc<AttachedParticipant>> {
     let one = |slot: usize| {
         model::become_process(slot, None);
-        let participant = Participant::attach(&handles[slot], &mut None).unwrap();
+        let participant = AttachedParticipant::attach(&handles[slot], &mut None).unwrap();
         assert_eq!(participant.slot(), slot);
         Arc::new(participant)
     };
     (0..count).map(one).collect()
 }
 
-pub(super) type Story = fn(&Segment, &Participant, &Data) -> Result<(), Refused>;
+pub(super) type Scenario = fn(&Segment, &AttachedParticipant, &Data) -> Result<(), LockFailure>;
 
 /// One dies at each step of `story`; `other` recovers at the same time; a third one when both are done.
-fn one_dies(story: Story, other: fn(&Segment, &Participant, &Data, &Legacy) -> Result<(), Refused>) {
+fn one_dies(
+    story: Scenario,
+    other: fn(&Segment, &AttachedParticipant, &Data, &PoisonExpected) -> Result<(), LockFailure>,
+) {
     at_each_step(0, |dies_at| {
         check(BOUNDED, move |handles| {
-            let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
+            let (data, legacy) = (Data::new(), Arc::new(PoisonExpected::default()));
             let all = attach(handles, 3);
             let dies = loom::thread::spawn({
                 let (segment, me) = (Arc::clone(&handles[0]), Arc::clone(&all[0]));
@@ -143,9 +156,9 @@ fn a_writer_dies_while_a_reader_waits() {
 fn a_writer_dies_while_it_waits_for_a_reader() {
     at_each_step(0, |dies_at| {
         check(Bounds { preemptions: 1, ..BOUNDED }, move |handles| {
-            let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
+            let (data, legacy) = (Data::new(), Arc::new(PoisonExpected::default()));
             let all = attach(handles, 3);
-            lock_read(&handles[2], all[2].seat(), Until::Now, &nobody).unwrap();
+            lock_read(&handles[2], all[2].slot_handle(), Deadline::Now, &no_death).unwrap();
             let dies = loom::thread::spawn({
                 let (segment, me) = (Arc::clone(&handles[0]), Arc::clone(&all[0]));
                 let (data, legacy) = (Arc::clone(&data), Arc::clone(&legacy));
@@ -161,7 +174,7 @@ fn a_writer_dies_while_it_waits_for_a_reader() {
             });
             model::become_process(2, None);
             data.look();
-            handles[2].lock.unlock_read(all[2].seat()).unwrap();
+            handles[2].lock.unlock_read(all[2].slot_handle()).unwrap();
             dies.join().unwrap();
             waits.join().unwrap();
             last(&handles[2], &all[2], &data, &legacy);

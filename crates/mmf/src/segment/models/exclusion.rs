@@ -3,13 +3,13 @@
 
 use super::*;
 
-const BOTH: [Bell; 2] = [Bell::Futex, Bell::Event];
+const BOTH: [ParkerKind; 2] = [ParkerKind::Futex, ParkerKind::Event];
 
-fn endless(bell: Bell, preemptions: usize) -> Bounds {
-    Bounds { bell, timeouts: 0, preemptions }
+fn endless(parker: ParkerKind, preemptions: usize) -> Bounds {
+    Bounds { parker, timeouts: 0, preemptions }
 }
 
-type Use = fn(&Segment, &Seat, &Data);
+type Use = fn(&Segment, &SlotHandle, &Data);
 
 /// Each thread takes the lock in this way that often, as a participant of its own with that slot.
 pub(super) fn all(bounds: Bounds, kinds: &'static [(usize, Use)], times: usize) {
@@ -28,49 +28,49 @@ pub(super) fn all(bounds: Bounds, kinds: &'static [(usize, Use)], times: usize) 
 
 #[test]
 fn two_writers() {
-    BOTH.iter().for_each(|bell| all(endless(*bell, 4), &[(0, write), (1, write)], 1));
+    BOTH.iter().for_each(|parker| all(endless(*parker, 4), &[(0, write), (1, write)], 1));
 }
 
 #[test]
 fn two_writers_twice() {
-    BOTH.iter().for_each(|bell| all(endless(*bell, 3), &[(0, write), (1, write)], 2));
+    BOTH.iter().for_each(|parker| all(endless(*parker, 3), &[(0, write), (1, write)], 2));
 }
 
 #[test]
 fn a_writer_and_a_reader() {
-    BOTH.iter().for_each(|bell| all(endless(*bell, 3), &[(0, write), (1, read)], 1));
+    BOTH.iter().for_each(|parker| all(endless(*parker, 3), &[(0, write), (1, read)], 1));
 }
 
 #[test]
 fn a_writer_and_a_reader_twice() {
-    all(endless(Bell::Futex, 2), &[(0, write), (1, read)], 2);
+    all(endless(ParkerKind::Futex, 2), &[(0, write), (1, read)], 2);
 }
 
 #[test]
 fn three_writers() {
-    BOTH.iter().for_each(|bell| all(endless(*bell, 2), &[(0, write), (1, write), (2, write)], 1));
+    BOTH.iter().for_each(|parker| all(endless(*parker, 2), &[(0, write), (1, write), (2, write)], 1));
 }
 
 #[test]
 fn a_writer_and_two_readers() {
-    all(endless(Bell::Futex, 2), &[(0, write), (1, read), (2, read)], 1);
+    all(endless(ParkerKind::Futex, 2), &[(0, write), (1, read), (2, read)], 1);
 }
 
 /// Their bits of READERS differ.
 #[test]
 fn a_writer_and_readers_far_apart() {
-    all(endless(Bell::Futex, 2), &[(0, write), (1, read), (FAR, read)], 1);
+    all(endless(ParkerKind::Futex, 2), &[(0, write), (1, read), (FAR, read)], 1);
 }
 
 #[test]
 fn two_writers_and_a_reader() {
-    all(endless(Bell::Futex, 2), &[(0, write), (1, write), (2, read)], 1);
+    all(endless(ParkerKind::Futex, 2), &[(0, write), (1, write), (2, read)], 1);
 }
 
 /// Two threads of one process share a count.
 #[test]
 fn a_writer_and_two_readers_of_one_process() {
-    check(endless(Bell::Futex, 2), |handles| {
+    check(endless(ParkerKind::Futex, 2), |handles| {
         let data = Data::new();
         occupy(&handles[0], 0..2);
         let reader = || {
@@ -79,7 +79,7 @@ fn a_writer_and_two_readers_of_one_process() {
         };
         let readers = [reader(), reader()];
         model::become_process(0, None);
-        write(&handles[0], &handles[0].lock.readers().seat(0).unwrap(), &data);
+        write(&handles[0], &handles[0].lock.readers().slot_handle(0).unwrap(), &data);
         readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
 }
@@ -87,16 +87,16 @@ fn a_writer_and_two_readers_of_one_process() {
 /// A writer that waits for a reader gives up, and the next one has to wait for the same reader.
 #[test]
 fn a_writer_gives_up_before_another() {
-    let bounds = Bounds { bell: Bell::Futex, timeouts: 2, preemptions: 2 };
+    let bounds = Bounds { parker: ParkerKind::Futex, timeouts: 2, preemptions: 2 };
     check(bounds, |handles| {
         let data = Data::new();
         occupy(&handles[0], 0..3);
-        let mine = handles[0].lock.readers().seat(0).unwrap();
-        lock_read(&handles[0], &mine, Until::Now, &nobody).unwrap();
+        let mark = handles[0].lock.readers().slot_handle(0).unwrap();
+        lock_read(&handles[0], &mark, Deadline::Now, &no_death).unwrap();
         let gives_up = process(&handles[1], 1, {
             let data = Arc::clone(&data);
             move |segment, me| {
-                if lock_write(segment, me, Until::Now, &nobody).is_ok() {
+                if lock_write(segment, me, Deadline::Now, &no_death).is_ok() {
                     data.change();
                     unlock_write(segment, me).unwrap();
                 }
@@ -107,7 +107,7 @@ fn a_writer_gives_up_before_another() {
             move |segment, me| write(segment, me, &data)
         });
         data.look();
-        handles[0].lock.unlock_read(&mine).unwrap();
+        handles[0].lock.unlock_read(&mark).unwrap();
         gives_up.join().unwrap();
         waits.join().unwrap();
     });

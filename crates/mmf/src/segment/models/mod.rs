@@ -7,10 +7,10 @@
 
 mod death;
 mod exclusion;
-mod forged;
-mod hurry;
+mod forged_holder;
 mod queue;
 mod recovery;
+mod starvation;
 mod unlocked;
 
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use loom::model::Builder;
 use loom::sync::atomic::AtomicU32;
 use loom::thread::JoinHandle;
 
-use super::layout::{self, Kind, at};
-use super::participants::{self, Participant};
-use super::{Held, Refused, Seat, Segment, Until};
+use super::layout::{self, SegmentKind, at};
+use super::participants::{self, AttachedParticipant};
+use super::{Acquired, Deadline, LockFailure, Segment, SlotHandle};
 use crate::mapping::Mapping;
 use crate::sys::guard::Fault;
-use crate::sys::model::{self, Bell, Loads, Plan, SLOTS};
+use crate::sys::model::{self, Loads, MODEL_SLOTS, ModelConfig, ParkerKind};
 
 /// How a model is gone through.
 #[derive(Clone, Copy)]
 struct Bounds {
-    bell: Bell,
+    parker: ParkerKind,
     /// How many of a thread's sleeps end at their bounds, at the beginning and after each burial.
     timeouts: u32,
     /// How often a thread may be stopped in favour of another where it could go on.
@@ -39,7 +39,7 @@ struct Bounds {
 }
 
 /// Runs `model` in every order of events within `bounds`. It is given the handles of as many processes as it can have.
-fn check(bounds: Bounds, model: impl Fn(&[Arc<Segment>; SLOTS]) + Copy + Send + Sync + 'static) {
+fn check(bounds: Bounds, model: impl Fn(&[Arc<Segment>; MODEL_SLOTS]) + Copy + Send + Sync + 'static) {
     check_with(Loads::Old, bounds, false, model);
     check_with(Loads::Latest, bounds, false, model);
 }
@@ -48,16 +48,16 @@ fn check_with(
     loads: Loads,
     bounds: Bounds,
     uses: bool,
-    model: impl Fn(&[Arc<Segment>; SLOTS]) + Send + Sync + 'static,
+    model: impl Fn(&[Arc<Segment>; MODEL_SLOTS]) + Send + Sync + 'static,
 ) {
     let handles = handles();
-    let plan = Plan {
+    let config = ModelConfig {
         bases: handles.iter().map(|handle| handle.map.as_ptr().addr()).collect(),
-        reach: layout::PAYLOAD,
+        shared_len: layout::PAYLOAD,
         words: words(),
         stored_to: vec![at::VERSION],
         slept_on: queues(),
-        bell: bounds.bell,
+        parker: bounds.parker,
         loads,
         fences: true,
         memory: None,
@@ -72,7 +72,7 @@ fn check_with(
     let counted = Arc::clone(&runs);
     let run = move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        model::begin(&plan);
+        model::begin(&config);
         // What is left of a run in which it died.
         handles.iter().for_each(|handle| handle.changing.store(0, Ordering::Relaxed));
         model(&handles);
@@ -86,7 +86,7 @@ fn check_with(
 pub(crate) fn at_each_step(process: usize, mut check: impl FnMut(u32)) {
     for step in 1.. {
         check(step);
-        if !model::struck(process) {
+        if !model::has_died(process) {
             assert!(step > 1, "somebody dies");
             return;
         }
@@ -94,13 +94,13 @@ pub(crate) fn at_each_step(process: usize, mut check: impl FnMut(u32)) {
 }
 
 /// Handles of one segment.
-fn handles() -> [Arc<Segment>; SLOTS] {
-    let (bytes, size, _) = Segment::birth(None, Kind::REGION, None, 4096, 4096).unwrap();
+fn handles() -> [Arc<Segment>; MODEL_SLOTS] {
+    let (bytes, size, _) = Segment::initial_bytes(None, SegmentKind::REGION, None, 4096, 4096).unwrap();
     let first = Mapping::anonymous(size).unwrap();
     first.write_at(0, &bytes).unwrap();
     std::array::from_fn(|_| {
         let map = Mapping::options().from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-        Arc::new(Segment::adopt(map, Kind::REGION, None, None).unwrap())
+        Arc::new(Segment::from_mapping(map, SegmentKind::REGION, None, None).unwrap())
     })
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn words() -> Vec<(usize, usize)> {
     for queue in [at::LOCK_QUEUE, at::CHANGE_QUEUE] {
         words.extend([(queue, 4), (queue + 8, 8), (queue + 16, 8)]);
     }
-    words.extend((0..SLOTS).chain([FAR]).map(|slot| (layout::slot(slot, at::SLOT_READERS), 4)));
+    words.extend((0..MODEL_SLOTS).chain([FAR]).map(|slot| (layout::slot(slot, at::SLOT_READERS), 4)));
     words
 }
 
@@ -186,7 +186,7 @@ impl Data {
 }
 
 /// Nobody dies.
-fn nobody(_slot: usize) -> crate::Result<bool> {
+fn no_death(_slot: usize) -> crate::Result<bool> {
     Ok(false)
 }
 
@@ -200,25 +200,25 @@ fn occupy(segment: &Segment, slots: impl IntoIterator<Item = usize>) {
 /// Takes the write lock as a guard does.
 fn lock_write(
     segment: &Segment,
-    me: &Seat,
-    until: Until,
+    me: &SlotHandle,
+    until: Deadline,
     reap: &dyn Fn(usize) -> crate::Result<bool>,
-) -> Result<Held, Refused> {
-    if segment.lock.try_write(me)? { Ok(Held { poisoned: false }) } else { segment.lock.write(me, until, reap) }
+) -> Result<Acquired, LockFailure> {
+    if segment.lock.try_write(me)? { Ok(Acquired { poisoned: false }) } else { segment.lock.write(me, until, reap) }
 }
 
 /// Gives it up as a guard does.
-fn unlock_write(segment: &Segment, me: &Seat) -> Result<(), Fault> {
+fn unlock_write(segment: &Segment, me: &SlotHandle) -> Result<(), Fault> {
     segment.release_write(me)
 }
 
 /// Takes a read lock as a guard does.
 fn lock_read(
     segment: &Segment,
-    me: &Seat,
-    until: Until,
+    me: &SlotHandle,
+    until: Deadline,
     reap: &dyn Fn(usize) -> crate::Result<bool>,
-) -> Result<Held, Refused> {
+) -> Result<Acquired, LockFailure> {
     match segment.lock.try_read(me)? {
         Some(held) => Ok(held),
         None => segment.lock.read(me, until, reap),
@@ -226,24 +226,24 @@ fn lock_read(
 }
 
 /// Takes the write lock, changes the data, and gives it up.
-fn write(segment: &Segment, me: &Seat, data: &Data) {
-    assert!(!lock_write(segment, me, Until::Forever, &nobody).unwrap().poisoned);
+fn write(segment: &Segment, me: &SlotHandle, data: &Data) {
+    assert!(!lock_write(segment, me, Deadline::Never, &no_death).unwrap().poisoned);
     data.change();
     unlock_write(segment, me).unwrap();
 }
 
 /// Takes a read lock, looks at the data, and gives it up.
-fn read(segment: &Segment, me: &Seat, data: &Data) {
-    assert!(!lock_read(segment, me, Until::Forever, &nobody).unwrap().poisoned);
+fn read(segment: &Segment, me: &SlotHandle, data: &Data) {
+    assert!(!lock_read(segment, me, Deadline::Never, &no_death).unwrap().poisoned);
     data.look();
     segment.lock.unlock_read(me).unwrap();
 }
 
 /// A thread of its own process, with a slot of that number.
-fn process(segment: &Arc<Segment>, slot: usize, body: impl FnOnce(&Segment, &Seat) + 'static) -> JoinHandle<()> {
+fn process(segment: &Arc<Segment>, slot: usize, body: impl FnOnce(&Segment, &SlotHandle) + 'static) -> JoinHandle<()> {
     let segment = Arc::clone(segment);
     loom::thread::spawn(move || {
         model::become_process(slot, None);
-        body(&segment, &segment.lock.readers().seat(slot).unwrap());
+        body(&segment, &segment.lock.readers().slot_handle(slot).unwrap());
     })
 }

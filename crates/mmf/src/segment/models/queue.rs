@@ -3,27 +3,27 @@
 use super::death::attach;
 use super::*;
 
-const BOTH: [Bell; 2] = [Bell::Futex, Bell::Event];
+const BOTH: [ParkerKind; 2] = [ParkerKind::Futex, ParkerKind::Event];
 
-fn endless(bell: Bell, preemptions: usize) -> Bounds {
-    Bounds { bell, timeouts: 0, preemptions }
+fn endless(parker: ParkerKind, preemptions: usize) -> Bounds {
+    Bounds { parker, timeouts: 0, preemptions }
 }
 
 /// Sleeps as slot `me` until the version is `least` or more.
 fn wait_for(segment: &Segment, me: usize, least: u64) {
     loop {
-        let ticket = segment.changes.ticket(me).unwrap();
+        let ticket = segment.change_queue.ticket(me).unwrap();
         if segment.version.load().unwrap() & !1 >= least {
             return;
         }
-        segment.changes.sleep(ticket, std::time::Duration::from_millis(50));
+        segment.change_queue.sleep(ticket, std::time::Duration::from_millis(50));
     }
 }
 
 /// As many sleepers as numbers, each until the version is that; a writer with slot 3 changes it.
 fn woken_by(bounds: Bounds, until: &'static [u64], changes: usize) {
     check(bounds, move |handles| {
-        occupy(&handles[0], 0..SLOTS);
+        occupy(&handles[0], 0..MODEL_SLOTS);
         let sleepers: Vec<_> = (until.iter().enumerate())
             .map(|(slot, until)| process(&handles[slot], slot, move |segment, _| wait_for(segment, slot, *until)))
             .collect();
@@ -34,33 +34,33 @@ fn woken_by(bounds: Bounds, until: &'static [u64], changes: usize) {
 }
 
 fn change_something(segment: &Segment, slot: usize) {
-    let me = segment.lock.readers().seat(slot).unwrap();
-    lock_write(segment, &me, Until::Forever, &nobody).unwrap();
+    let me = segment.lock.readers().slot_handle(slot).unwrap();
+    lock_write(segment, &me, Deadline::Never, &no_death).unwrap();
     segment.begin_change().unwrap();
     unlock_write(segment, &me).unwrap();
 }
 
 #[test]
 fn a_sleeper_and_a_writer() {
-    BOTH.iter().for_each(|bell| woken_by(endless(*bell, 4), &[2], 1));
+    BOTH.iter().for_each(|parker| woken_by(endless(*parker, 4), &[2], 1));
 }
 
 #[test]
 fn two_sleepers_and_a_writer() {
-    BOTH.iter().for_each(|bell| woken_by(endless(*bell, 2), &[2, 2], 1));
+    BOTH.iter().for_each(|parker| woken_by(endless(*parker, 2), &[2, 2], 1));
 }
 
 #[test]
 fn sleepers_for_one_change_and_for_two() {
-    BOTH.iter().for_each(|bell| woken_by(endless(*bell, 2), &[2, 4], 2));
+    BOTH.iter().for_each(|parker| woken_by(endless(*parker, 2), &[2, 4], 2));
 }
 
 /// Two wake one after the other: one may have cleared the flag that the other looks at.
 #[test]
 fn two_writers() {
-    BOTH.iter().for_each(|bell| {
-        check(endless(*bell, 2), |handles| {
-            occupy(&handles[0], 0..SLOTS);
+    BOTH.iter().for_each(|parker| {
+        check(endless(*parker, 2), |handles| {
+            occupy(&handles[0], 0..MODEL_SLOTS);
             let sleeper = process(&handles[0], 0, |segment, _| wait_for(segment, 0, 4));
             let writer = process(&handles[1], 1, |segment, _| change_something(segment, 1));
             model::become_process(3, None);
@@ -74,13 +74,13 @@ fn two_writers() {
 /// A writer died in the middle of a change; who clears its slot ends the change, and wakes who waits for that.
 #[test]
 fn a_reaper_wakes_who_waits_for_a_change() {
-    BOTH.iter().for_each(|bell| {
-        check(endless(*bell, 3), |handles| {
+    BOTH.iter().for_each(|parker| {
+        check(endless(*parker, 3), |handles| {
             let all = attach(handles, 2);
             model::become_process(0, None);
-            assert!(handles[0].lock.try_write(all[0].seat()).unwrap());
+            assert!(handles[0].lock.try_write(all[0].slot_handle()).unwrap());
             handles[0].begin_change().unwrap();
-            model::bury();
+            model::end_process();
             let sleeper = process(&handles[2], 2, |segment, _| wait_for(segment, 2, 2));
             model::become_process(1, None);
             assert!(participants::reap(&handles[1], &all[1], 0).unwrap());
@@ -92,14 +92,14 @@ fn a_reaper_wakes_who_waits_for_a_change() {
 /// The same for one who waits for the lock that the dead writer had, and does not look for itself who lives.
 #[test]
 fn a_reaper_wakes_who_waits_for_the_lock() {
-    BOTH.iter().for_each(|bell| {
-        check(endless(*bell, 3), |handles| {
+    BOTH.iter().for_each(|parker| {
+        check(endless(*parker, 3), |handles| {
             let all = attach(handles, 2);
             model::become_process(0, None);
-            assert!(handles[0].lock.try_write(all[0].seat()).unwrap());
-            model::bury();
+            assert!(handles[0].lock.try_write(all[0].slot_handle()).unwrap());
+            model::end_process();
             let waiter = process(&handles[2], 2, |segment, me| {
-                lock_write(segment, me, Until::Forever, &nobody).unwrap();
+                lock_write(segment, me, Deadline::Never, &no_death).unwrap();
             });
             model::become_process(1, None);
             assert!(participants::reap(&handles[1], &all[1], 0).unwrap());

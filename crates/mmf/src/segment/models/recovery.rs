@@ -1,11 +1,11 @@
 //! Who clears a dead participant's slot may die as well; another then does it all again. And a new participant may move
 //! into the slot meanwhile.
 
-use super::death::{Legacy, Story, attach, change, last, look, mortal, recover};
+use super::death::{PoisonExpected, Scenario, attach, change, last, look, mortal, recover};
 use super::*;
 
 fn bounded(preemptions: usize) -> Bounds {
-    Bounds { bell: Bell::Futex, timeouts: 3, preemptions }
+    Bounds { parker: ParkerKind::Futex, timeouts: 3, preemptions }
 }
 
 /// Steps of a writer whom nobody disturbs, before which its death leaves something for others: it has the lock, and the
@@ -14,7 +14,7 @@ fn bounded(preemptions: usize) -> Bounds {
 const DEATHS: [u32; 2] = [2, 3];
 
 /// A writer that dies before anybody else comes.
-fn dead_writer(segment: &Segment, me: &Participant, dies_at: u32, data: &Data, legacy: &Legacy) {
+fn dead_writer(segment: &Segment, me: &AttachedParticipant, dies_at: u32, data: &Data, legacy: &PoisonExpected) {
     mortal(me, dies_at, legacy, || change(segment, me, data));
     assert!(segment.lock.writer().is_err(), "it is dead");
 }
@@ -37,7 +37,7 @@ fn reapers_meet(shared: bool) {
                 if shared {
                     model::share_tokens();
                 }
-                let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
+                let (data, legacy) = (Data::new(), Arc::new(PoisonExpected::default()));
                 let all = attach(handles, 4);
                 dead_writer(&handles[0], &all[0], first, &data, &legacy);
                 let dies = loom::thread::spawn({
@@ -64,10 +64,10 @@ fn another_moves_into_a_readers_slot() {
     moves_in(look);
 }
 
-fn moves_in(story: Story) {
+fn moves_in(story: Scenario) {
     for first in DEATHS {
         check(bounded(2), move |handles| {
-            let (data, legacy) = (Data::new(), Arc::new(Legacy::default()));
+            let (data, legacy) = (Data::new(), Arc::new(PoisonExpected::default()));
             let all = attach(handles, 2);
             mortal(&all[0], first, &legacy, || story(&handles[0], &all[0], &data));
             let moves_in = loom::thread::spawn({
@@ -75,7 +75,7 @@ fn moves_in(story: Story) {
                 let (data, legacy) = (Arc::clone(&data), Arc::clone(&legacy));
                 move || {
                     model::become_process(2, None);
-                    let me = Participant::attach(&segment, &mut None).unwrap();
+                    let me = AttachedParticipant::attach(&segment, &mut None).unwrap();
                     recover(&segment, &me, &data, &legacy).unwrap();
                     let occupied = segment.lock.readers().occupied().unwrap();
                     assert!(occupied.contains(&me.slot()), "it would read unseen");

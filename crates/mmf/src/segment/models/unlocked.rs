@@ -6,7 +6,7 @@ use crate::sys::fence;
 /// What it takes for the contents between two equal, even versions was written by one writer.
 #[test]
 fn what_was_read_between_equal_versions_is_whole() {
-    let bounds = Bounds { bell: Bell::Futex, timeouts: 0, preemptions: 3 };
+    let bounds = Bounds { parker: ParkerKind::Futex, timeouts: 0, preemptions: 3 };
     check(bounds, |handles| {
         let data = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
         let writer = process(&handles[0], 0, {

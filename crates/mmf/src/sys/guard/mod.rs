@@ -19,13 +19,13 @@
 //! - `syscalls`: the system copies and reports.
 //! - `portable`: Rust's own atomics, for processors without assembly of ours, and for the tests to compare with.
 
-mod between;
 #[cfg(any(test, not(trap64)))]
-mod one_by_one;
+mod multi_word;
 #[cfg(any(test, not(trap)))]
 mod portable;
 #[cfg(trap)]
 mod trap;
+mod validated_read;
 
 #[cfg_attr(linux_like, path = "syscalls_linux.rs")]
 #[cfg_attr(target_os = "macos", path = "syscalls_macos.rs")]
@@ -42,7 +42,7 @@ use trap as imp;
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::spec::FaultPolicy;
+use crate::types::FaultPolicy;
 
 /// A page is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +210,7 @@ pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Resu
 /// As for [`Word`], for each of the five words and for each byte that is compared or copied. `to` may be written, is there, and
 /// nobody else has it.
 #[inline(always)]
-pub(crate) unsafe fn copy_between(
+pub(crate) unsafe fn copy_validated(
     first: (*const u64, u64),
     second: *const u64,
     src: *const u64,
@@ -219,7 +219,7 @@ pub(crate) unsafe fn copy_between(
 ) -> Result<Option<[u64; 4]>, Fault> {
     debug_assert!(to.len() == 0 || to.len() >= 16);
     // SAFETY: the caller's promise, passed on.
-    unsafe { imp::copy_between(first, second, src, key, to) }
+    unsafe { imp::copy_validated(first, second, src, key, to) }
 }
 
 /// Has the line of an address fetched into the caches, if the processor sees fit. Nothing else comes of it, whatever the

@@ -85,8 +85,8 @@ mod words {
     word!(u64, AtomicU64);
 }
 #[cfg(not(test))]
-pub(super) use super::between::{copy_between, load_four, match_eight, prefetch};
+pub(super) use super::multi_word::{store_pairs, store_words};
 #[cfg(not(test))]
-pub(super) use super::one_by_one::{store_pairs, store_words};
+pub(super) use super::validated_read::{copy_validated, load_four, match_eight, prefetch};
 #[cfg(not(test))]
 pub(super) use words::arm;

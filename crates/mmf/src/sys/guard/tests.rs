@@ -1,14 +1,14 @@
 //! What the guard promises, tried on pages that are really gone.
 
 mod atomics;
-mod between;
 mod copies;
 mod faults;
-mod many;
+mod multi_word;
 mod region;
 #[cfg(unix)]
 mod signals;
 mod system_calls;
+mod validated_read;
 
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -136,10 +136,10 @@ use x86_64 as arch;
 pub(super) use arch::every_way;
 pub(super) use arch::{copy, fill, store_pairs, store_words};
 #[cfg(target_arch = "x86_64")]
-pub(super) use arch::{copy_between, load_four, match_eight, prefetch};
+pub(super) use arch::{copy_validated, load_four, match_eight, prefetch};
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) use super::between::{copy_between, load_four, match_eight, prefetch};
+pub(super) use super::validated_read::{copy_validated, load_four, match_eight, prefetch};
 
 use super::{Fault, Word};
 use crate::error::Result;

@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::{look, step, try_world};
-use crate::spec::FaultPolicy;
+use super::{step, step_unseen, try_model_state};
 use crate::sys::guard::{self, Fault, Matches};
+use crate::types::FaultPolicy;
 
 /// Memory that a model's processes share, in whole words.
 #[derive(Clone)]
-pub(crate) struct Ground {
+pub(crate) struct DictMemory {
     /// What is there at the beginning, from the segment's first byte on.
     pub(crate) start: Arc<[u64]>,
     /// Where the handles have it that read without the lock.
@@ -30,7 +30,7 @@ pub(crate) struct Ground {
 }
 
 pub(super) struct State {
-    ground: Ground,
+    ground: DictMemory,
     /// What was stored since.
     now: RefCell<HashMap<usize, u64>>,
     /// With how many values each may still be found.
@@ -39,7 +39,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(ground: &Ground) -> State {
+    pub(super) fn new(ground: &DictMemory) -> State {
         let word = |offset: &usize| (*offset, (AtomicU64::new(ground.start[offset / 8]), Cell::new(1)));
         State {
             ground: ground.clone(),
@@ -54,7 +54,7 @@ impl State {
     }
 
     fn load(&self, base: usize, offset: usize, ordering: Ordering) -> Result<u64, Fault> {
-        look()?;
+        step_unseen()?;
         if !self.ground.lockless.contains(&base) {
             return Ok(self.latest(offset));
         }
@@ -68,7 +68,7 @@ impl State {
     fn store(&self, offset: usize, value: u64, ordering: Ordering) -> Result<(), Fault> {
         let is_seen = (self.ground.is_seen)(offset);
         // The others are not looked at before something that is.
-        if is_seen || offset == JOURNAL { step() } else { look() }?;
+        if is_seen || offset == REDO_LEN { step() } else { step_unseen() }?;
         // Who finds the same once more learns less from the former.
         if self.latest(offset) == value {
             return Ok(());
@@ -90,7 +90,7 @@ impl State {
 const KEPT: u32 = 7;
 
 /// What a dict's next writer goes by.
-const JOURNAL: usize = crate::segment::layout::PAYLOAD + 128;
+const REDO_LEN: usize = crate::segment::layout::PAYLOAD + 128;
 
 /// What is there now, for a model to begin with.
 pub(crate) fn contents() -> Arc<[u64]> {
@@ -108,15 +108,15 @@ pub(crate) fn changed() -> BTreeSet<usize> {
 }
 
 fn with<R>(use_it: impl FnOnce(&State) -> R) -> R {
-    let world = super::world();
-    use_it(world.memory.as_ref().expect("a model that has memory"))
+    let model_state = super::model_state();
+    use_it(model_state.memory.as_ref().expect("a model that has memory"))
 }
 
 /// Uses what is at an address, as the base of the handle and the offset; `None` for what is not in a run's memory.
 fn at<R>(address: usize, use_it: impl FnOnce(&State, usize, usize) -> R) -> Option<R> {
-    let world = try_world()?;
-    let memory = world.memory.as_ref()?;
-    let base = world.words.base(address)?;
+    let model_state = try_model_state()?;
+    let memory = model_state.memory.as_ref()?;
+    let base = model_state.words.base(address)?;
     let offset = address - base;
     (offset >= crate::segment::layout::PAYLOAD).then(|| use_it(memory, base, offset))
 }
@@ -190,8 +190,8 @@ pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Resu
     Ok(Matches { bits, word: load(first, Ordering::Acquire).unwrap_or(Err(Fault))? })
 }
 
-/// As [`guard::copy_between`].
-pub(crate) unsafe fn copy_between(
+/// As [`guard::copy_validated`].
+pub(crate) unsafe fn copy_validated(
     (first, expected): (*const u64, u64),
     second: *const u64,
     src: *const u64,

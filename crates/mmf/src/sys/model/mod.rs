@@ -1,24 +1,24 @@
-//! What loom's models run on: shared words, bells, liveness tokens and a clock, whose every order of events loom goes
+//! What loom's models run on: shared words, a parker, liveness tokens and a clock, whose every order of events loom goes
 //! through; and processes that die at a given step.
 //!
 //! A process is one of loom's threads, or several with the same number. A *step* is what others can see: a change of a
-//! word, a call for a token, a ring. From the step at which a process dies on nothing it does has any effect, and its
-//! loads fail, so that its code comes to an end. [`bury`] then gives back its tokens, as the system does.
+//! word, a call for a token, an unpark. From the step at which a process dies on nothing it does has any effect, and its
+//! loads fail, so that its code comes to an end. [`end_process`] then gives back its tokens, as the system does.
 //!
 //! Time is each thread's own, since loom does not know that a clock that all share makes them depend on each other: it moves
 //! by the bound of each sleep. A thread's first sleeps, as many as the model says, end at their bounds, however little others
 //! do meanwhile. Later ones have none, so that a lost wake-up is a deadlock, which loom finds; but after each burial the count
 //! begins anew, since a dead process wakes nobody.
 
-mod bells;
+mod liveness_token;
+mod lock_uses;
 pub(crate) mod memory;
-mod tokens;
-mod uses;
+mod parker;
 mod words;
 
-pub(crate) use bells::{Bells, Rings};
-pub(crate) use tokens::Tokens;
-pub(crate) use uses::{check_of_lock, use_lock, uses_of_lock};
+pub(crate) use liveness_token::LivenessTokens;
+pub(crate) use lock_uses::{check_of_lock, use_lock, uses_of_lock};
+pub(crate) use parker::{ParkToken, Parker};
 pub(crate) use words::{Word, peek};
 
 use std::cell::{Cell, RefCell};
@@ -30,10 +30,10 @@ use super::guard::Fault;
 
 /// How those who sleep are woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bell {
+pub(crate) enum ParkerKind {
     /// All who sleep on the word, if it is still as they knew it: as `futex` does.
     Futex,
-    /// The threads of a slot, by an event that remembers one ring: as on Windows.
+    /// The threads of a slot, by an event that remembers one wake-up: as on Windows.
     Event,
 }
 
@@ -49,26 +49,26 @@ pub(crate) enum Loads {
 }
 
 /// Slots that a model has.
-pub(crate) const SLOTS: usize = 4;
+pub(crate) const MODEL_SLOTS: usize = 4;
 
 /// What a model runs on.
-pub(crate) struct Plan {
+pub(crate) struct ModelConfig {
     /// Where each handle has the shared memory.
     pub(crate) bases: Vec<usize>,
     /// How much of it, from each base on, has words.
-    pub(crate) reach: usize,
+    pub(crate) shared_len: usize,
     /// The words that may change: their offsets and widths in bytes. All others are as the mapping has them.
     pub(crate) words: Vec<(usize, usize)>,
     /// Those of them that are stored to without an exchange.
     pub(crate) stored_to: Vec<usize>,
     /// Those of them that are slept on.
     pub(crate) slept_on: Vec<usize>,
-    pub(crate) bell: Bell,
+    pub(crate) parker: ParkerKind,
     pub(crate) loads: Loads,
     /// Whether an exchange has a fence behind it. Without, it hands on only what its word does.
     pub(crate) fences: bool,
     /// What lies behind the header, where a model uses it.
-    pub(crate) memory: Option<memory::Ground>,
+    pub(crate) memory: Option<memory::DictMemory>,
     /// How many of a thread's sleeps end at their bounds.
     pub(crate) timeouts: u32,
     /// Whether threads tell which locks they use. Without, no handle checks what it holds.
@@ -76,25 +76,25 @@ pub(crate) struct Plan {
 }
 
 /// The shared things of one run of a model.
-struct World {
+struct ModelState {
     words: words::State,
-    bells: bells::State,
-    tokens: tokens::State,
+    parker: parker::State,
+    tokens: liveness_token::State,
     memory: Option<memory::State>,
-    uses: Option<uses::State>,
+    uses: Option<lock_uses::State>,
     timeouts: u32,
 }
 
 thread_local! {
     // All of loom's threads run on one of the system's.
-    static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
+    static MODEL_STATE: RefCell<Option<Rc<ModelState>>> = const { RefCell::new(None) };
     /// A bit for each process that died at a step.
-    static STRUCK: Cell<usize> = const { Cell::new(0) };
+    static DEAD_PROCESSES: Cell<usize> = const { Cell::new(0) };
 }
 
 /// One thread's part.
 #[derive(Default)]
-struct Me {
+struct ThreadState {
     process: Cell<usize>,
     /// Whose event it sleeps on.
     slot: Cell<usize>,
@@ -110,38 +110,38 @@ struct Me {
 }
 
 loom::thread_local! {
-    static ME: Me = Me::default();
+    static THREAD_STATE: ThreadState = ThreadState::default();
 }
 
 /// Begins a run.
-pub(crate) fn begin(plan: &Plan) {
-    let world = World {
-        words: words::State::new(plan),
-        bells: bells::State::new(plan),
-        tokens: tokens::State::default(),
-        memory: plan.memory.as_ref().map(memory::State::new),
-        uses: plan.uses.then(uses::State::default),
-        timeouts: plan.timeouts,
+pub(crate) fn begin(config: &ModelConfig) {
+    let model_state = ModelState {
+        words: words::State::new(config),
+        parker: parker::State::new(config),
+        tokens: liveness_token::State::default(),
+        memory: config.memory.as_ref().map(memory::State::new),
+        uses: config.uses.then(lock_uses::State::default),
+        timeouts: config.timeouts,
     };
-    WORLD.with(|cell| cell.replace(Some(Rc::new(world))));
+    MODEL_STATE.with(|cell| cell.replace(Some(Rc::new(model_state))));
 }
 
 /// Ends the run, while loom still knows of it.
 pub(crate) fn end() {
-    WORLD.with(|cell| cell.replace(None));
+    MODEL_STATE.with(|cell| cell.replace(None));
 }
 
-fn world() -> Rc<World> {
-    try_world().expect("a model begins with `begin`")
+fn model_state() -> Rc<ModelState> {
+    try_model_state().expect("a model begins with `begin`")
 }
 
 /// `None` where no run is under way.
-fn try_world() -> Option<Rc<World>> {
-    WORLD.with(|world| world.borrow().clone())
+fn try_model_state() -> Option<Rc<ModelState>> {
+    MODEL_STATE.with(|model_state| model_state.borrow().clone())
 }
 
-fn me<R>(ask: impl FnOnce(&Me) -> R) -> R {
-    ME.with(ask)
+fn me<R>(ask: impl FnOnce(&ThreadState) -> R) -> R {
+    THREAD_STATE.with(ask)
 }
 
 /// This thread is one of that process from now on, which has the slot of that number unless it takes another, and dies at its
@@ -160,25 +160,25 @@ pub(crate) fn is_dead() -> bool {
 }
 
 /// Whether that process died at a step, in any run since somebody asked.
-pub(crate) fn struck(process: usize) -> bool {
-    STRUCK.take() >> process & 1 != 0
+pub(crate) fn has_died(process: usize) -> bool {
+    DEAD_PROCESSES.take() >> process & 1 != 0
 }
 
 /// The system gives back what this thread's process had.
-pub(crate) fn bury() {
+pub(crate) fn end_process() {
     me(|me| me.dead.set(true));
-    tokens::release_all(me(|me| me.process.get()));
+    liveness_token::release_all(me(|me| me.process.get()));
     time_passes();
 }
 
 /// From now on a stranger keeps the tokens of the dead from being had exclusively, so that reapers share them.
 pub(crate) fn share_tokens() {
-    world().tokens.share();
+    model_state().tokens.share();
 }
 
 /// More time than any sleep takes.
 pub(crate) fn time_passes() {
-    world().bells.lapse();
+    model_state().parker.lapse();
 }
 
 /// Before something that others can see.
@@ -186,15 +186,15 @@ pub(crate) fn step() -> Result<(), Fault> {
     me(|me| {
         if me.left.get() == Some(1) {
             me.dead.set(true);
-            STRUCK.set(STRUCK.get() | 1 << me.process.get());
+            DEAD_PROCESSES.set(DEAD_PROCESSES.get() | 1 << me.process.get());
         }
         me.left.set(me.left.get().map(|left| left.saturating_sub(1)));
     });
-    look()
+    step_unseen()
 }
 
 /// Before something that others cannot see.
-fn look() -> Result<(), Fault> {
+fn step_unseen() -> Result<(), Fault> {
     if is_dead() { Err(Fault) } else { Ok(()) }
 }
 

@@ -7,12 +7,12 @@
 
 use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use super::{Loads, Plan, look, step, world};
+use super::{Loads, ModelConfig, model_state, step, step_unseen};
 use crate::sys::guard::{self, Fault};
 
 pub(super) struct State {
     bases: Vec<usize>,
-    reach: usize,
+    shared_len: usize,
     words: Vec<(usize, Width)>,
     stored_to: Vec<usize>,
     loads: Loads,
@@ -25,24 +25,24 @@ enum Width {
 }
 
 impl State {
-    pub(super) fn new(plan: &Plan) -> State {
+    pub(super) fn new(config: &ModelConfig) -> State {
         let word = |(offset, width): &(usize, usize)| match width {
             4 => (*offset, Width::Four(AtomicU32::new(0))),
             _ => (*offset, Width::Eight(AtomicU64::new(0))),
         };
         State {
-            bases: plan.bases.clone(),
-            reach: plan.reach,
-            words: plan.words.iter().map(word).collect(),
-            stored_to: plan.stored_to.clone(),
-            loads: plan.loads,
-            fences: plan.fences,
+            bases: config.bases.clone(),
+            shared_len: config.shared_len,
+            words: config.words.iter().map(word).collect(),
+            stored_to: config.stored_to.clone(),
+            loads: config.loads,
+            fences: config.fences,
         }
     }
 
     /// Where the handle begins that has this address.
     pub(super) fn base(&self, address: usize) -> Option<usize> {
-        self.bases.iter().copied().find(|base| (*base..*base + self.reach).contains(&address))
+        self.bases.iter().copied().find(|base| (*base..*base + self.shared_len).contains(&address))
     }
 
     /// Where in the shared memory that is.
@@ -72,7 +72,7 @@ pub(crate) fn peek<W: Word>(offset: usize) -> W {
 }
 
 fn fence_behind_exchange() {
-    if world().words.fences {
+    if model_state().words.fences {
         fence(Ordering::SeqCst);
     }
 }
@@ -81,7 +81,7 @@ macro_rules! word {
     ($word:ty, $atomic:ty, $width:ident, $with:ident) => {
         /// Uses the word at that offset.
         fn $with<R>(offset: usize, use_it: impl FnOnce(&$atomic) -> R) -> R {
-            match world().words.at(offset) {
+            match model_state().words.at(offset) {
                 Some(Width::$width(word)) => use_it(word),
                 _ => panic!("a model has no such word at {offset}"),
             }
@@ -90,9 +90,9 @@ macro_rules! word {
         // But for a load none of these needs what its caller promises: the address only tells which word is meant.
         impl Word for $word {
             unsafe fn load(src: *const Self) -> Result<Self, Fault> {
-                look()?;
-                let offset = world().words.offset(src.addr());
-                if world().words.at(offset).is_none() {
+                step_unseen()?;
+                let offset = model_state().words.offset(src.addr());
+                if model_state().words.at(offset).is_none() {
                     // SAFETY: the caller's promise, passed on; nothing takes the mapping's pages away.
                     return unsafe { guard::Word::load(src) };
                 }
@@ -100,24 +100,24 @@ macro_rules! word {
             }
             unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault> {
                 step()?;
-                $with(world().words.offset(dst.addr()), |word| word.store(value, Ordering::Release));
+                $with(model_state().words.offset(dst.addr()), |word| word.store(value, Ordering::Release));
                 Ok(())
             }
             unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
                 step()?;
-                let old = $with(world().words.offset(dst.addr()), |word| word.swap(value, Ordering::AcqRel));
+                let old = $with(model_state().words.offset(dst.addr()), |word| word.swap(value, Ordering::AcqRel));
                 fence_behind_exchange();
                 Ok(old)
             }
             unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
                 step()?;
-                let old = $with(world().words.offset(dst.addr()), |word| word.fetch_add(value, Ordering::AcqRel));
+                let old = $with(model_state().words.offset(dst.addr()), |word| word.fetch_add(value, Ordering::AcqRel));
                 fence_behind_exchange();
                 Ok(old)
             }
             unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
                 step()?;
-                let outcome = $with(world().words.offset(dst.addr()), |word| {
+                let outcome = $with(model_state().words.offset(dst.addr()), |word| {
                     word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
                 });
                 if outcome.is_ok() {
@@ -127,8 +127,10 @@ macro_rules! word {
                 Ok(old)
             }
             fn peek(offset: usize) -> Self {
-                let load = |word: &$atomic| match world().words.loads {
-                    Loads::Latest if !world().words.stored_to.contains(&offset) => word.fetch_or(0, Ordering::Acquire),
+                let load = |word: &$atomic| match model_state().words.loads {
+                    Loads::Latest if !model_state().words.stored_to.contains(&offset) => {
+                        word.fetch_or(0, Ordering::Acquire)
+                    }
                     Loads::Old | Loads::Latest => word.load(Ordering::Acquire),
                 };
                 $with(offset, load)

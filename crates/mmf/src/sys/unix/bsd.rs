@@ -98,7 +98,7 @@ pub(super) const GIVEN_UP: Mode = Mode::empty();
 /// `AT_SYMLINK_NOFOLLOW`), and the directory around it is sticky, so that no other user can put
 /// something of this user's in its place.
 pub(super) fn own_dir_for_owner(shared: BorrowedFd<'_>, name: &str, user: Uid) -> Result<(), Errno> {
-    super::scope::check_own_dir(&rustix::fs::statat(shared, name, AtFlags::SYMLINK_NOFOLLOW)?, user)?;
+    super::namespace_dir::check_own_dir(&rustix::fs::statat(shared, name, AtFlags::SYMLINK_NOFOLLOW)?, user)?;
     rustix::fs::chmodat(shared, name, Mode::RWXU, AtFlags::SYMLINK_NOFOLLOW)
 }
 

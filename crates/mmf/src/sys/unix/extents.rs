@@ -24,7 +24,7 @@ struct Fiemap {
     mapped: u32,
     room: u32,
     reserved: u32,
-    extents: [Extent; ROOM],
+    extents: [Extent; MAX_EXTENTS],
 }
 
 #[repr(C)]
@@ -39,14 +39,14 @@ struct Extent {
 }
 
 /// Extents asked for in one call.
-const ROOM: usize = 64;
+const MAX_EXTENTS: usize = 64;
 
 /// `_IOWR('f', 11, struct fiemap)`, whose size is that without extents, as x86 and ARM encode it.
 const FIEMAP: u32 = 0xc020_660b;
 const LAST: u32 = 0x1;
 const UNWRITTEN: u32 = 0x800;
 
-const _: () = assert!(size_of::<Extent>() == 56 && size_of::<Fiemap>() == 32 + 56 * ROOM);
+const _: () = assert!(size_of::<Extent>() == 56 && size_of::<Fiemap>() == 32 + 56 * MAX_EXTENTS);
 
 /// The unwritten extents among the first `len` bytes; none where the file system does not tell.
 pub(super) fn unwritten(fd: BorrowedFd<'_>, len: u64) -> Result<Vec<Range<u64>>, Errno> {
@@ -73,7 +73,7 @@ fn extents(fd: BorrowedFd<'_>, len: u64, flags: u32) -> Result<Option<Vec<Range<
             mapped: 0,
             room: 64,
             reserved: 0,
-            extents: [Extent::default(); ROOM],
+            extents: [Extent::default(); MAX_EXTENTS],
         };
         // The type of the request differs between the C libraries.
         #[allow(clippy::cast_possible_wrap, clippy::unnecessary_cast, trivial_numeric_casts, reason = "as said")]

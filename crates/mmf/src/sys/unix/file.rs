@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::birth::{Newborn, size_to_make};
+use super::create::{UnpublishedFile, size_to_make};
+use super::namespace_dir::Identity;
 use super::object::{Object, check_demands, links, open_flags};
 use super::remove::is_own;
-use super::scope::Identity;
 use super::{native, system};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::{LargePages, Spec};
+use crate::types::{LargePages, Spec};
 
 pub(super) fn create(path: &Path, spec: &Spec) -> Result<Object> {
     create_where(path, spec, native::is_remote)
@@ -27,16 +27,16 @@ fn create_where(path: &Path, spec: &Spec, is_remote: impl Fn(BorrowedFd<'_>) -> 
     if rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return Err(Error::new(ErrorKind::AlreadyExists, "create"));
     }
-    let mut newborn = Newborn::in_dir(dir.as_fd())?;
+    let mut unpublished = UnpublishedFile::in_dir(dir.as_fd())?;
     // Before it has a name that would stay.
     let is_segment = !spec.first_bytes.is_empty();
-    if is_segment && is_remote(newborn.as_fd()).map_err(system("create"))? {
+    if is_segment && is_remote(unpublished.as_fd()).map_err(system("create"))? {
         return Err(Error::remote_segment("create"));
     }
     let size = size_to_make(spec)?;
-    newborn.shape(size, spec)?;
-    newborn.publish(name).map_err(system("create"))?;
-    let object = Object::of_new_file(newborn.into_fd(), size, path, spec)?;
+    unpublished.prepare(size, spec)?;
+    unpublished.publish(name).map_err(system("create"))?;
+    let object = Object::of_new_file(unpublished.into_fd(), size, path, spec)?;
     Ok(if is_segment { object.local() } else { object })
 }
 

@@ -7,7 +7,7 @@
 //! that nothing ever releases. So the library has two kinds of process-wide state:
 //!
 //! - values that each thread may compute and one thread publishes
-//!   ([`Shared`](crate::shared::Shared), plain atomics);
+//!   ([`Shared`](crate::once::ProcessOnce), plain atomics);
 //! - what a [`ForkLock`] guards, which a child takes over from a thread that it does not have.
 //!
 //! The first use of either may run during a fork, before any handler is registered.
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::native;
-use crate::shared::Shared;
+use crate::once::ProcessOnce;
 
 /// Returns a number that this process keeps, and that no process has from which it descends by
 /// forks of this program. Numbers of other processes mean nothing.
@@ -28,7 +28,7 @@ use crate::shared::Shared;
 /// Other systems have no such word: there it is the process id. A process in a namespace of process
 /// ids can have the id of an ancestor in another namespace; Linux alone has these namespaces.
 pub(super) fn this_process() -> u32 {
-    static WORD: Shared<Option<&'static AtomicU32>> = Shared::new();
+    static WORD: ProcessOnce<Option<&'static AtomicU32>> = ProcessOnce::new();
     static LAST: AtomicU32 = AtomicU32::new(0);
     let Some(word) = WORD.get_or_init(native::word_zeroed_by_forks) else {
         return rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();

@@ -10,12 +10,12 @@ use rustix::io::Errno;
 use rustix::mm;
 use rustix::process::Uid;
 
-use super::birth::{Newborn, size_to_make};
-use super::live::WARY;
-use super::scope::{Missing, ScopeDir};
+use super::create::{UnpublishedFile, size_to_make};
+use super::liveness::SAFE_OPEN;
+use super::namespace_dir::{IfMissing, NamespaceDir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Scope;
-use crate::spec::Spec;
+use crate::types::Spec;
 
 /// The directory that everyone shares and that lies in memory ([`shm_overview(7)`]).
 ///
@@ -107,7 +107,7 @@ pub(super) const GIVEN_UP: Mode = Mode::SVTX;
 pub(super) fn own_dir_for_owner(shared: BorrowedFd<'_>, name: &str, user: Uid) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::openat(shared, name, flags, Mode::empty())?;
-    super::scope::check_own_dir(&rustix::fs::fstat(&dir)?, user)?;
+    super::namespace_dir::check_own_dir(&rustix::fs::fstat(&dir)?, user)?;
     rustix::fs::chmod(proc_path(dir.as_fd()), Mode::RWXU)
 }
 
@@ -131,16 +131,16 @@ pub(super) fn position_after(entry: &DirEntry) -> i64 {
 ///
 /// Returns the length as well.
 pub(super) fn create_exact(file: &str, spec: &Spec) -> Result<(OwnedFd, u64)> {
-    let dir = ScopeDir::open(Scope::Exact, Missing::Report)?;
-    let mut newborn = Newborn::in_dir(dir.fd.as_fd())?;
+    let dir = NamespaceDir::open(Scope::Exact, IfMissing::Report)?;
+    let mut unpublished = UnpublishedFile::in_dir(dir.fd.as_fd())?;
     let size = size_to_make(spec)?;
-    newborn.shape(size, spec)?;
-    newborn.publish(file.as_ref()).map_err(|errno| Error::system("create", errno.into()))?;
-    Ok((newborn.into_fd(), size))
+    unpublished.prepare(size, spec)?;
+    unpublished.publish(file.as_ref()).map_err(|errno| Error::system("create", errno.into()))?;
+    Ok((unpublished.into_fd(), size))
 }
 
 pub(super) fn open_exact(file: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(exact_path(file), flags | WARY, Mode::empty())
+    rustix::fs::open(exact_path(file), flags | SAFE_OPEN, Mode::empty())
 }
 
 pub(super) fn unlink_exact(file: &str) -> Result<(), Errno> {

@@ -1,16 +1,16 @@
 //! Unix: objects are files, named ones in a directory that lies in memory where the system has one.
 
-mod bells;
-mod birth;
 mod code;
+mod create;
 mod file;
 mod forks;
 mod identity;
-mod live;
+mod liveness;
 mod named;
+mod namespace_dir;
 mod object;
+mod parker;
 mod remove;
-mod scope;
 mod second_name;
 mod sweep;
 mod view;
@@ -34,14 +34,14 @@ mod extents;
 #[path = "extents_none.rs"]
 mod extents;
 #[cfg(any(linux_like, apple))]
+mod liveness_token;
+#[cfg(not(any(linux_like, apple)))]
+#[path = "liveness_token_none.rs"]
+mod liveness_token;
+#[cfg(any(linux_like, apple))]
 mod ofd;
 #[cfg(not(linux_like))]
 mod shm;
-#[cfg(any(linux_like, apple))]
-mod token;
-#[cfg(not(any(linux_like, apple)))]
-#[path = "token_none.rs"]
-mod token;
 
 #[cfg(linux_like)]
 #[path = "linux.rs"]
@@ -55,14 +55,14 @@ mod native;
 
 pub use std::os::fd::{BorrowedFd as BorrowedHandle, OwnedFd as OwnedHandle};
 
-pub(crate) use bells::{Bells, Rings};
 pub(crate) use code::keep_loaded;
 pub(crate) use forks::ForkLock;
 pub(crate) use identity::{boot, random_id};
+pub(crate) use liveness_token::{LivenessTokens, forks, is_any_checked_token_held, is_token_held, watch_forks};
 pub(crate) use named::{check_exact, give_up_linked, list, unlink_exact};
 pub(crate) use object::Object;
+pub(crate) use parker::{ParkToken, Parker};
 pub(crate) use sweep::sweep;
-pub(crate) use token::{Tokens, a_checked_token_is_held, forks, token_is_held, watch_forks};
 pub(crate) use view::View;
 
 use rustix::io::Errno;
@@ -95,8 +95,8 @@ pub(crate) use impl_handle_traits;
 #[cfg(not(linux_like))]
 fn unnamed_in_shared_dir() -> crate::error::Result<OwnedHandle> {
     use std::os::fd::AsFd;
-    let dir = scope::ScopeDir::open(crate::name::Scope::Global, scope::Missing::Report)?;
-    Ok(birth::Newborn::in_dir(dir.fd.as_fd())?.into_fd())
+    let dir = namespace_dir::NamespaceDir::open(crate::name::Scope::Global, namespace_dir::IfMissing::Report)?;
+    Ok(create::UnpublishedFile::in_dir(dir.fd.as_fd())?.into_fd())
 }
 
 /// Has the system read from each page, which reports the pages that are gone.

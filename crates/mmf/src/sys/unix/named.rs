@@ -7,45 +7,45 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::birth::{Newborn, size_to_make};
-use super::live::{Holders, Live, Patience, WARY, holders};
+use super::create::{UnpublishedFile, size_to_make};
+use super::liveness::{BusyRetry, Holders, LivenessHold, SAFE_OPEN, holders};
+use super::namespace_dir::{Identity, IfMissing, NamespaceDir, PREFIX, file_name};
 use super::native;
 use super::object::{Object, check_demands, check_kind, check_owner, hard_linked, info_of, open_flags, out_of_space};
-use super::remove::{Judged, Suspect, discard, give_up, is_given_up, is_own, remove_if_dead};
-use super::scope::{Identity, Missing, PREFIX, ScopeDir, file_name};
+use super::remove::{ExpectedFile, RemovalOutcome, discard, give_up, is_given_up, is_own, remove_if_dead};
 use super::second_name::is_its_creators;
 use super::sweep::{entries, scopes, sweep, sweep_dir, sweep_some};
 use super::{is_exhausted, object, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
-use crate::spec::{Listed, Spec};
+use crate::types::{Listed, Spec};
 
 /// Who takes so much memory for an object that has no name yet tells others, who may be short of it just for that.
-const MUCH: u64 = 1 << 20;
+const LARGE_OBJECT: u64 = 1 << 20;
 
 pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
     if name.scope() == Scope::Exact {
         let (fd, len) = with_room(|| native::create_exact(&file_name(name), spec))?;
         return Object::new(fd, None, Some(native::exact_path(&file_name(name))), len, spec);
     }
-    let dir = ScopeDir::open(name.scope(), Missing::Make)?;
+    let dir = NamespaceDir::open(name.scope(), IfMissing::Make)?;
     dir.check_sticky(spec)?;
     let file = file_name(name);
     let location = Some(dir.path_of(&file));
     sweep_some(&dir)?;
-    let mut patience = Patience::new();
+    let mut busy_retry = BusyRetry::new();
     // Looked at before any memory is taken for nothing.
     while !is_free(&dir, &file, name)? {
-        patience.wait("create")?;
+        busy_retry.wait("create")?;
     }
-    let mut newborn = Newborn::in_dir(dir.fd.as_fd())?;
-    let second = newborn.second_description()?;
-    let Some(live) = Live::hold(second, name)?.map(Live::proven) else {
+    let mut unpublished = UnpublishedFile::in_dir(dir.fd.as_fd())?;
+    let second = unpublished.second_description()?;
+    let Some(live) = LivenessHold::hold(second, name)?.map(LivenessHold::proven) else {
         return Err(Error::new(ErrorKind::Busy, "create"));
     };
     let size = size_to_make(spec)?;
-    let mut turn = if size >= MUCH { dir.join() } else { None };
-    if let Err(error) = with_room(|| newborn.shape(size, spec)) {
+    let mut turn = if size >= LARGE_OBJECT { dir.join() } else { None };
+    if let Err(error) = with_room(|| unpublished.prepare(size, spec)) {
         if *error.kind() != ErrorKind::NoSpace {
             return Err(error);
         }
@@ -54,24 +54,24 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
         turn = dir.take_turn();
         let mut tries = 0..20;
         is_free(&dir, &file, name)?;
-        let mut shaped = with_room(|| newborn.shape(size, spec));
+        let mut shaped = with_room(|| unpublished.prepare(size, spec));
         // What others have given up may not have been freed yet.
         while shaped.as_ref().is_err_and(|error| *error.kind() == ErrorKind::NoSpace) && tries.next().is_some() {
             std::thread::sleep(Duration::from_millis(1));
             is_free(&dir, &file, name)?;
-            shaped = newborn.shape(size, spec).map_err(out_of_space);
+            shaped = unpublished.prepare(size, spec).map_err(out_of_space);
         }
         shaped?;
     }
     loop {
-        match newborn.publish(file.as_ref()) {
+        match unpublished.publish(file.as_ref()) {
             Ok(()) => {
                 drop(turn);
-                return Object::new(newborn.into_fd(), Some(live), location, size, spec);
+                return Object::new(unpublished.into_fd(), Some(live), location, size, spec);
             }
             Err(Errno::EXIST) => {
                 is_free(&dir, &file, name)?;
-                patience.wait("create")?;
+                busy_retry.wait("create")?;
             }
             Err(errno) => return Err(system("create")(errno).with_help("is /proc mounted?")),
         }
@@ -92,8 +92,8 @@ pub(super) fn with_room<T>(take: impl Fn() -> Result<T>) -> Result<T> {
 
 /// Whether the name can be taken, removing what the dead left; `false` where a process is making or
 /// removing an object of that name just now. `AlreadyExists` where one lives.
-fn is_free(dir: &ScopeDir, file: &str, name: &Name) -> Result<bool> {
-    let look = match rustix::fs::openat(&dir.fd, file, OFlags::RDONLY | WARY, Mode::empty()) {
+fn is_free(dir: &NamespaceDir, file: &str, name: &Name) -> Result<bool> {
+    let look = match rustix::fs::openat(&dir.fd, file, OFlags::RDONLY | SAFE_OPEN, Mode::empty()) {
         Ok(look) => look,
         Err(Errno::NOENT) => return Ok(true),
         Err(Errno::ACCESS) => return Err(taken(dir, file)),
@@ -108,23 +108,23 @@ fn is_free(dir: &ScopeDir, file: &str, name: &Name) -> Result<bool> {
             Holders::None => {}
         }
     }
-    let mut judged = remove_if_dead(dir, file, Suspect::Any)?;
-    if matches!(judged, Judged::Kept { why: Errno::MLINK, .. }) {
+    let mut judged = remove_if_dead(dir, file, ExpectedFile::Any)?;
+    if matches!(judged, RemovalOutcome::Kept { why: Errno::MLINK, .. }) {
         // The second link may be what a killed creator left.
         sweep_dir(dir)?;
-        judged = remove_if_dead(dir, file, Suspect::Any)?;
+        judged = remove_if_dead(dir, file, ExpectedFile::Any)?;
     }
     match judged {
-        Judged::Removed { .. } => Ok(true),
-        Judged::Alive => Ok(false),
-        Judged::Kept { why: Errno::MLINK, stat, .. } => {
+        RemovalOutcome::Removed { .. } => Ok(true),
+        RemovalOutcome::Alive => Ok(false),
+        RemovalOutcome::Kept { why: Errno::MLINK, stat, .. } => {
             Err(hard_linked("create", &stat, &dir.path_of(file), &name.to_string()))
         }
         // Another owner would fare no better.
-        Judged::Kept { stat, why, .. } if is_own(&stat) || why == Errno::ROFS => Err(system("create")(why)),
+        RemovalOutcome::Kept { stat, why, .. } if is_own(&stat) || why == Errno::ROFS => Err(system("create")(why)),
         // Not made anew in its place: it would still be its owner's, whatever permissions were
         // asked for.
-        Judged::Kept { stat, why, .. } => {
+        RemovalOutcome::Kept { stat, why, .. } => {
             let owner = format!("user {}", stat.st_uid);
             let help = "it was left by a process that died; its owner, or root, removes it with `mmf rm --stale`";
             Err(Error::new(ErrorKind::ForeignOwner { owner }, "create").with_source(why.into()).with_help(help))
@@ -133,7 +133,7 @@ fn is_free(dir: &ScopeDir, file: &str, name: &Name) -> Result<bool> {
 }
 
 /// An object that this user may not even look at.
-fn taken(dir: &ScopeDir, file: &str) -> Error {
+fn taken(dir: &NamespaceDir, file: &str) -> Error {
     let error = system("create")(Errno::ACCESS).with_kind(ErrorKind::AlreadyExists);
     match rustix::fs::statat(&dir.fd, file, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => error.with_help(format!("it belongs to user {}", stat.st_uid)),
@@ -154,13 +154,13 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
     if name.scope() == Scope::Exact {
         return open_exact(name, spec);
     }
-    let dir = ScopeDir::open(name.scope(), Missing::Report)?;
+    let dir = NamespaceDir::open(name.scope(), IfMissing::Report)?;
     dir.check_sticky(spec)?;
     let file = file_name(name);
     let location = Some(dir.path_of(&file));
-    let mut patience = Patience::new();
+    let mut busy_retry = BusyRetry::new();
     loop {
-        let open = |flags| rustix::fs::openat(&dir.fd, &*file, flags | WARY, Mode::empty());
+        let open = |flags| rustix::fs::openat(&dir.fd, &*file, flags | SAFE_OPEN, Mode::empty());
         let fd = open(open_flags(spec.access)).map_err(|errno| match errno {
             Errno::NOENT => {
                 Error::new(ErrorKind::NotFound, "open").with_help("no process holds it; start the one that creates it")
@@ -179,12 +179,12 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
             }
             match held_by {
                 Holders::None => {
-                    let _ = remove_if_dead(&dir, &file, Suspect::File(Identity::of(&stat)));
+                    let _ = remove_if_dead(&dir, &file, ExpectedFile::File(Identity::of(&stat)));
                     return Err(Error::new(ErrorKind::NotFound, "open")
                         .with_help("the last process that held it has ended; start the one that creates it"));
                 }
                 Holders::Some if stat.st_nlink == 1 => {
-                    if let Some(live) = Live::hold(own, name)? {
+                    if let Some(live) = LivenessHold::hold(own, name)? {
                         // Between opening and holding, the last holder may have removed it.
                         if live.identity() == Identity::of(&stat) && dir.holds(&file, live.identity()) {
                             // Asked again: a link that was made meanwhile counts.
@@ -202,7 +202,7 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
             }
         }
         // A creator may have it under its temporary name too until its next system call.
-        patience.wait("open").map_err(|busy| match stat.st_nlink {
+        busy_retry.wait("open").map_err(|busy| match stat.st_nlink {
             0 | 1 => busy,
             _ => hard_linked("open", &stat, &dir.path_of(&file), &name.to_string()),
         })?;
@@ -210,7 +210,7 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
 }
 
 /// Who to ask for the right that is missing.
-fn denied(dir: &ScopeDir, file: &str) -> Error {
+fn denied(dir: &NamespaceDir, file: &str) -> Error {
     let error = system("open")(Errno::ACCESS);
     match rustix::fs::statat(&dir.fd, file, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => {
@@ -222,7 +222,7 @@ fn denied(dir: &ScopeDir, file: &str) -> Error {
 
 fn open_exact(name: &Name, spec: &Spec) -> Result<Object> {
     let file = file_name(name);
-    let mut patience = Patience::new();
+    let mut busy_retry = BusyRetry::new();
     loop {
         let fd = native::open_exact(&file, open_flags(spec.access)).map_err(in_the_way)?;
         let stat = check_demands(&fd, spec)?;
@@ -233,17 +233,17 @@ fn open_exact(name: &Name, spec: &Spec) -> Result<Object> {
         }
         let linked = || hard_linked("open", &stat, &native::exact_path(&file), &name.to_string());
         // As the file of another scope's object.
-        if !is_its_creators(&ScopeDir::open(Scope::Exact, Missing::Report)?, &file, &fd, &stat)? {
+        if !is_its_creators(&NamespaceDir::open(Scope::Exact, IfMissing::Report)?, &file, &fd, &stat)? {
             return Err(linked());
         }
-        patience.wait("open").map_err(|_| linked())?;
+        busy_retry.wait("open").map_err(|_| linked())?;
     }
 }
 
 /// Removes the name of an object that has hard links, and gives the object up: no process opens it
 /// any more, under whatever name. Those that hold it keep their memory.
 pub(crate) fn give_up_linked(name: &Name) -> Result<()> {
-    let dir = ScopeDir::open(name.scope(), Missing::Report)?;
+    let dir = NamespaceDir::open(name.scope(), IfMissing::Report)?;
     let file = file_name(name);
     let stat = rustix::fs::statat(&dir.fd, &*file, AtFlags::SYMLINK_NOFOLLOW).map_err(system("unlink"))?;
     check_kind(&stat)?;
@@ -255,7 +255,8 @@ pub(crate) fn give_up_linked(name: &Name) -> Result<()> {
         let help = format!("it belongs to user {}; its owner, or root, can", stat.st_uid);
         return Err(Error::new(ErrorKind::PermissionDenied, "unlink").with_help(help));
     }
-    let look = rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | WARY, Mode::empty()).map_err(system("unlink"))?;
+    let look =
+        rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | SAFE_OPEN, Mode::empty()).map_err(system("unlink"))?;
     let opened = rustix::fs::fstat(&look).map_err(system("unlink"))?;
     if Identity::of(&opened) != Identity::of(&stat) {
         return Err(Error::new(ErrorKind::Busy, "unlink"));
@@ -291,7 +292,7 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
     for dir in scopes()? {
         sweep_dir(&dir)?;
         for (name, file) in entries(&dir)?.objects {
-            let look = rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | WARY, Mode::empty());
+            let look = rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | SAFE_OPEN, Mode::empty());
             let alive = match &look {
                 Ok(look) => holders(look)? != Holders::None,
                 // Another user's, which we may not ask about, or one with a lease on it.

@@ -9,21 +9,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
 
-use super::birth::{allocate, extend, mode_of, size_to_make};
+use super::create::{allocate, extend, mode_of, size_to_make};
 use super::file::NameOnDisk;
-use super::live::Live;
+use super::liveness::LivenessHold;
 #[cfg(any(linux_like, apple))]
-use super::live::WARY;
-use super::scope::Identity;
+use super::liveness::SAFE_OPEN;
+use super::namespace_dir::Identity;
 use super::{extents, file, is_exhausted, named, native, system};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Source;
-use crate::spec::{Access, LargePages, ObjectInfo, Spec};
+use crate::types::{Access, LargePages, ObjectInfo, Spec};
 
 pub(crate) struct Object {
     fd: OwnedFd,
     /// Held for its drop: the name lives as long as somebody's.
-    live: Option<Live>,
+    live: Option<LivenessHold>,
     location: Option<String>,
     /// Asked for once: a description leads to the same file for ever.
     identity: OnceLock<u128>,
@@ -87,7 +87,7 @@ impl Object {
     /// Wraps what was opened or made close-on-exec, and has `len` bytes.
     pub(super) fn new(
         fd: OwnedFd,
-        live: Option<Live>,
+        live: Option<LivenessHold>,
         location: Option<String>,
         len: u64,
         spec: &Spec,
@@ -205,7 +205,7 @@ impl Object {
     #[cfg(any(linux_like, apple))]
     pub(super) fn second_description(&self) -> Result<OwnedFd> {
         // The path costs half of what `/proc` does, if it still leads to this file.
-        let flags = OFlags::RDWR | WARY;
+        let flags = OFlags::RDWR | SAFE_OPEN;
         let by_path = self.location.as_ref().and_then(|path| rustix::fs::open(path, flags, Mode::empty()).ok());
         if let Some(fd) = by_path {
             let found = Identity::of(&rustix::fs::fstat(&fd).map_err(system("open a second time"))?);

@@ -17,14 +17,14 @@ pub(super) enum LockKind {
 }
 
 /// The live byte: behind every end that a file can have in practice.
-const LIVE: i64 = 1 << 62;
+const LIVE_BYTE: i64 = 1 << 62;
 /// Held exclusively while a file's length is set.
-const GROW: i64 = LIVE + 1;
+const GROW_BYTE: i64 = LIVE_BYTE + 1;
 /// From here on a byte per participant of a segment, held exclusively for its life.
-const SLOTS: i64 = LIVE + 64;
+const FIRST_SLOT_BYTE: i64 = LIVE_BYTE + 64;
 /// From here on a second byte per participant, held exclusively once its checks of the file are
 /// done. It is behind every byte that a forged slot in the lock's word, of 16 bits, can lead to.
-const CHECKED: i64 = LIVE + (1 << 20);
+const FIRST_CHECKED_BYTE: i64 = LIVE_BYTE + (1 << 20);
 /// The number of slots of a segment.
 const SLOT_COUNT: i64 = 256;
 
@@ -87,18 +87,18 @@ pub(super) fn lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<(), Errno> {
         LockKind::Shared => libc::F_RDLCK,
         LockKind::Exclusive => libc::F_WRLCK,
     };
-    command(fd, OFD_SETLK, &mut byte(LIVE, kind.into()))
+    command(fd, OFD_SETLK, &mut byte(LIVE_BYTE, kind.into()))
 }
 
 /// Gives the live byte up for every copy of the description.
 pub(super) fn unlock(fd: BorrowedFd<'_>) {
     // It fails only for what holds no lock.
-    let _ = command(fd, OFD_SETLK, &mut byte(LIVE, libc::F_UNLCK.into()));
+    let _ = command(fd, OFD_SETLK, &mut byte(LIVE_BYTE, libc::F_UNLCK.into()));
 }
 
 /// Who else holds the live byte, seen from this description.
 pub(super) fn lock_owner(fd: BorrowedFd<'_>) -> Result<Option<LockKind>, Errno> {
-    let mut probe = byte(LIVE, libc::F_WRLCK.into());
+    let mut probe = byte(LIVE_BYTE, libc::F_WRLCK.into());
     command(fd, OFD_GETLK, &mut probe)?;
     let kind = i32::from(probe.l_type);
     Ok(if kind == i32::from(libc::F_UNLCK) {
@@ -113,19 +113,19 @@ pub(super) fn lock_owner(fd: BorrowedFd<'_>) -> Result<Option<LockKind>, Errno> 
 /// Runs `grow` while no other process of ours sets the file's length. Waits a second at most (`AGAIN`).
 pub(super) fn with_growth_lock(fd: BorrowedFd<'_>, grow: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     let since = Instant::now();
-    while let Err(errno) = command(fd, OFD_SETLK, &mut byte(GROW, libc::F_WRLCK.into())) {
+    while let Err(errno) = command(fd, OFD_SETLK, &mut byte(GROW_BYTE, libc::F_WRLCK.into())) {
         if errno != Errno::AGAIN || since.elapsed() > Duration::from_secs(1) {
             return Err(errno);
         }
         std::thread::sleep(Duration::from_micros(200));
     }
     let grown = grow();
-    let released = command(fd, OFD_SETLK, &mut byte(GROW, libc::F_UNLCK.into()));
+    let released = command(fd, OFD_SETLK, &mut byte(GROW_BYTE, libc::F_UNLCK.into()));
     grown.and(released)
 }
 
 fn slot_byte(slot: usize, kind: i32) -> Flock {
-    byte_of(SLOTS, slot, kind)
+    byte_of(FIRST_SLOT_BYTE, slot, kind)
 }
 
 fn byte_of(first: i64, slot: usize, kind: i32) -> Flock {
@@ -135,17 +135,17 @@ fn byte_of(first: i64, slot: usize, kind: i32) -> Flock {
 
 /// As [`lock_slot`], for the second byte of a slot.
 pub(super) fn lock_checked(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
-    command(fd, OFD_SETLK, &mut byte_of(CHECKED, slot, libc::F_WRLCK.into()))
+    command(fd, OFD_SETLK, &mut byte_of(FIRST_CHECKED_BYTE, slot, libc::F_WRLCK.into()))
 }
 
 /// As [`unlock_slot`], for the second byte of a slot.
 pub(super) fn unlock_checked(fd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
-    command(fd, OFD_SETLK, &mut byte_of(CHECKED, slot, libc::F_UNLCK.into()))
+    command(fd, OFD_SETLK, &mut byte_of(FIRST_CHECKED_BYTE, slot, libc::F_UNLCK.into()))
 }
 
 /// As [`slot_is_locked`], for the second bytes of all slots at once.
 pub(super) fn any_checked_is_locked(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let mut all = byte(CHECKED, libc::F_RDLCK.into());
+    let mut all = byte(FIRST_CHECKED_BYTE, libc::F_RDLCK.into());
     all.l_len = SLOT_COUNT;
     is_locked(fd, all)
 }

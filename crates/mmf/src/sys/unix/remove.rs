@@ -24,17 +24,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::birth::temporary_name;
-use super::live::{Holders, WARY, holders};
+use super::create::temporary_name;
+use super::liveness::{Holders, SAFE_OPEN, holders};
+use super::namespace_dir::{Identity, NamespaceDir, is_temporary};
 use super::native::{self, LockKind};
-use super::scope::{Identity, ScopeDir, is_temporary};
 use super::system;
 use crate::error::Result;
 use crate::name::Scope;
 
 /// What is known of a file before it is judged.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Suspect {
+pub(super) enum ExpectedFile {
     /// Nothing.
     Any,
     /// It must be this file.
@@ -45,7 +45,7 @@ pub(super) enum Suspect {
 
 /// What became of a file that was judged.
 #[derive(Debug)]
-pub(super) enum Judged {
+pub(super) enum RemovalOutcome {
     /// It was dead and is gone.
     Removed { size: u64 },
     /// A process holds it, or it is no object's file.
@@ -55,22 +55,28 @@ pub(super) enum Judged {
 }
 
 /// Removes the file if no process holds it.
-pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, suspect: Suspect) -> Result<Judged> {
-    let look = match rustix::fs::openat(&dir.fd, file_name, OFlags::RDONLY | WARY, Mode::empty()) {
+pub(super) fn remove_if_dead(
+    dir: &NamespaceDir,
+    file_name: &str,
+    expected_file: ExpectedFile,
+) -> Result<RemovalOutcome> {
+    let look = match rustix::fs::openat(&dir.fd, file_name, OFlags::RDONLY | SAFE_OPEN, Mode::empty()) {
         Ok(look) => look,
         // Gone already, or nothing that this user may judge; `AGAIN`: its owner has a lease on it
         // (`F_SETLEASE`), and so could stop every sweep.
-        Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO | Errno::AGAIN) => return Ok(Judged::Alive),
+        Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO | Errno::AGAIN) => {
+            return Ok(RemovalOutcome::Alive);
+        }
         Err(errno) => return Err(system("judge")(errno)),
     };
     let stat = rustix::fs::fstat(&look).map_err(system("judge"))?;
     let identity = Identity::of(&stat);
-    let expected = match suspect {
-        Suspect::Any => None,
-        Suspect::File(identity) | Suspect::Object(identity) => Some(identity),
+    let expected = match expected_file {
+        ExpectedFile::Any => None,
+        ExpectedFile::File(identity) | ExpectedFile::Object(identity) => Some(identity),
     };
     if !FileType::from_raw_mode(stat.st_mode).is_file() || expected.is_some_and(|expected| expected != identity) {
-        return Ok(Judged::Alive);
+        return Ok(RemovalOutcome::Alive);
     }
     if is_given_up(&stat) {
         // Dead for ever, whatever processes hold it.
@@ -78,7 +84,7 @@ pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, suspect: Suspect) 
         return Ok(judged(&stat, if may { discard(dir, file_name, identity) } else { Err(Errno::PERM) }));
     }
     if holders(&look)? != Holders::None {
-        return Ok(Judged::Alive);
+        return Ok(RemovalOutcome::Alive);
     }
     let own = match lockable(dir, file_name, &look, &stat) {
         Ok(own) => own,
@@ -87,13 +93,13 @@ pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, suspect: Suspect) 
     if rustix::fs::fstat(&own).is_ok_and(|stat| Identity::of(&stat) != identity)
         || native::lock(own.as_fd(), LockKind::Exclusive).is_err()
     {
-        return Ok(Judged::Alive);
+        return Ok(RemovalOutcome::Alive);
     }
     // Under the exclusive lock no process takes hold of it, and no other removes it.
     let Some(stat) = dir.stat_of(file_name).filter(|stat| Identity::of(stat) == identity) else {
-        return Ok(Judged::Alive);
+        return Ok(RemovalOutcome::Alive);
     };
-    let was_object = matches!(suspect, Suspect::Object(_));
+    let was_object = matches!(expected_file, ExpectedFile::Object(_));
     if stat.st_nlink > 1 && !is_temporary(file_name) {
         if !was_object {
             return Ok(judged(&stat, Err(Errno::MLINK)));
@@ -116,13 +122,13 @@ pub(super) fn remove_if_dead(dir: &ScopeDir, file_name: &str, suspect: Suspect) 
     Ok(judged(&stat, removed))
 }
 
-fn judged(stat: &Stat, removed: Result<(), Errno>) -> Judged {
+fn judged(stat: &Stat, removed: Result<(), Errno>) -> RemovalOutcome {
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     match removed {
-        Ok(()) => Judged::Removed { size },
+        Ok(()) => RemovalOutcome::Removed { size },
         // Another process has just removed it.
-        Err(Errno::NOENT) => Judged::Alive,
-        Err(why) => Judged::Kept { size, stat: Box::new(*stat), why },
+        Err(Errno::NOENT) => RemovalOutcome::Alive,
+        Err(why) => RemovalOutcome::Kept { size, stat: Box::new(*stat), why },
     }
 }
 
@@ -146,7 +152,7 @@ pub(super) fn give_up(fd: BorrowedFd<'_>, stat: &Stat) {
 /// Removes a name that leads to this file. Another user, or another process of this user's, may
 /// give the name to another file at any moment; so the name is moved to one of this process's own
 /// first, and moved back where it was the wrong file. `NOENT` where the name leads to another file.
-pub(super) fn discard(dir: &ScopeDir, file_name: &str, identity: Identity) -> Result<(), Errno> {
+pub(super) fn discard(dir: &NamespaceDir, file_name: &str, identity: Identity) -> Result<(), Errno> {
     let aside = temporary_name();
     move_name(dir, file_name, &aside)?;
     if dir.holds(&aside, identity) {
@@ -159,7 +165,7 @@ pub(super) fn discard(dir: &ScopeDir, file_name: &str, identity: Identity) -> Re
 }
 
 /// Renames, and never replaces what has the new name.
-fn move_name(dir: &ScopeDir, from: &str, to: &str) -> Result<(), Errno> {
+fn move_name(dir: &NamespaceDir, from: &str, to: &str) -> Result<(), Errno> {
     match native::rename_new(dir.fd.as_fd(), from, to.as_ref()) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             rustix::fs::linkat(&dir.fd, from, &dir.fd, to, AtFlags::empty())?;
@@ -171,8 +177,8 @@ fn move_name(dir: &ScopeDir, from: &str, to: &str) -> Result<(), Errno> {
 
 /// A description that can take the exclusive lock, which needs the right to write. An owner who
 /// gave that right away (mode 0444) takes it back for the dead file.
-fn lockable(dir: &ScopeDir, file_name: &str, look: &OwnedFd, stat: &Stat) -> Result<OwnedFd, Errno> {
-    let open = || rustix::fs::openat(&dir.fd, file_name, OFlags::RDWR | WARY, Mode::empty());
+fn lockable(dir: &NamespaceDir, file_name: &str, look: &OwnedFd, stat: &Stat) -> Result<OwnedFd, Errno> {
+    let open = || rustix::fs::openat(&dir.fd, file_name, OFlags::RDWR | SAFE_OPEN, Mode::empty());
     match open() {
         // Another link may be the name of another file of this user's, put here by another user to
         // have its mode changed.
@@ -191,16 +197,16 @@ fn lockable(dir: &ScopeDir, file_name: &str, look: &OwnedFd, stat: &Stat) -> Res
 
 #[cfg(test)]
 mod tests {
-    use super::super::scope::Missing;
+    use super::super::namespace_dir::IfMissing;
     use super::*;
 
     #[test]
     fn a_name_that_leads_to_another_file_by_now_stays() {
-        let dir = ScopeDir::open(Scope::Local, Missing::Make).unwrap();
+        let dir = NamespaceDir::open(Scope::Local, IfMissing::Make).unwrap();
         let pid = std::process::id();
         let [judged, living] = ["judged", "living"].map(|text| format!("mmf.{text}-{pid}"));
         let create = |name: &str| {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | WARY;
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | SAFE_OPEN;
             let fd = rustix::fs::openat(&dir.fd, name, flags, Mode::RUSR | Mode::WUSR).unwrap();
             // As held as a living object's, so that the sweeps of other tests leave it.
             native::lock(fd.as_fd(), LockKind::Shared).unwrap();

@@ -2,20 +2,20 @@
 //!
 //! Where the file system has neither files without names nor a rename that refuses to replace, a
 //! creator links its file to the object's name, and then removes the temporary name
-//! ([`Newborn::publish`](super::birth::Newborn::publish)). Between these two calls the file has two
+//! ([`UnpublishedFile::publish`](super::create::UnpublishedFile::publish)). Between these two calls the file has two
 //! links, and a process that opens the object waits. A file with any other further link is no
 //! object (see [`super::remove`]), and is refused at once.
 //!
 //! Another user can give a link a temporary name too. The owner of the file, and root, remove such a
 //! name: a creator that has published its file needs it no more. Any other user waits for up to the
-//! time of [`Patience`](super::live::Patience).
+//! time of [`BusyRetry`](super::liveness::BusyRetry).
 
 use std::os::fd::AsFd;
 
 use rustix::fs::{Dir, Stat};
 
+use super::namespace_dir::{Identity, NamespaceDir, is_temporary};
 use super::remove::{discard, is_own};
-use super::scope::{Identity, ScopeDir, is_temporary};
 use super::system;
 use crate::error::Result;
 
@@ -33,7 +33,7 @@ enum Search {
 
 /// Whether an opener waits for the creator of `file_name`, whose file, open as `fd`, has further
 /// links according to `stat`. `false`: another process made one of them.
-pub(super) fn is_its_creators(dir: &ScopeDir, file_name: &str, fd: impl AsFd, stat: &Stat) -> Result<bool> {
+pub(super) fn is_its_creators(dir: &NamespaceDir, file_name: &str, fd: impl AsFd, stat: &Stat) -> Result<bool> {
     match search(dir, file_name, Identity::of(stat))? {
         Search::Found(temporary) => {
             if is_own(stat) || rustix::process::geteuid().is_root() {
@@ -48,7 +48,7 @@ pub(super) fn is_its_creators(dir: &ScopeDir, file_name: &str, fd: impl AsFd, st
     }
 }
 
-fn search(dir: &ScopeDir, file_name: &str, identity: Identity) -> Result<Search> {
+fn search(dir: &NamespaceDir, file_name: &str, identity: Identity) -> Result<Search> {
     for (nth, entry) in Dir::read_from(&dir.fd).map_err(system("open"))?.enumerate() {
         let entry = entry.map_err(system("open"))?;
         if nth == SEARCHED {
@@ -69,22 +69,22 @@ mod tests {
 
     use rustix::fs::AtFlags;
 
-    use super::super::live::on_wait;
+    use super::super::liveness::on_wait;
     use super::super::named::{create, open};
+    use super::super::namespace_dir::{IfMissing, TEMPORARY, file_name};
     use super::super::object::Object;
-    use super::super::scope::{Missing, TEMPORARY, file_name};
     use super::*;
     use crate::error::ErrorKind;
     use crate::name::{Name, Scope};
-    use crate::spec::Spec;
+    use crate::types::Spec;
 
-    fn object(text: &str) -> (Name, String, ScopeDir, Object) {
+    fn object(text: &str) -> (Name, String, NamespaceDir, Object) {
         let name = Name::local(format!("second name {text} {}", std::process::id())).unwrap();
         let object = create(&name, &Spec { size: Some(100), ..Spec::default() }).unwrap();
-        (name.clone(), file_name(&name), ScopeDir::open(Scope::Local, Missing::Report).unwrap(), object)
+        (name.clone(), file_name(&name), NamespaceDir::open(Scope::Local, IfMissing::Report).unwrap(), object)
     }
 
-    fn link(dir: &ScopeDir, from: &str, to: &str) {
+    fn link(dir: &NamespaceDir, from: &str, to: &str) {
         rustix::fs::linkat(&dir.fd, from, &dir.fd, to, AtFlags::empty()).unwrap();
     }
 
@@ -143,7 +143,8 @@ mod tests {
         let second = format!("gone-{}", std::process::id());
         link(&dir, &file, &second);
         let stat = dir.stat_of(&file).unwrap();
-        let look = rustix::fs::openat(&dir.fd, &*file, super::super::live::WARY, rustix::fs::Mode::empty()).unwrap();
+        let look =
+            rustix::fs::openat(&dir.fd, &*file, super::super::liveness::SAFE_OPEN, rustix::fs::Mode::empty()).unwrap();
         assert!(!is_its_creators(&dir, &file, &look, &stat).unwrap());
         rustix::fs::unlinkat(&dir.fd, &*second, AtFlags::empty()).unwrap();
         assert!(is_its_creators(&dir, &file, &look, &stat).unwrap());

@@ -7,9 +7,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::shm;
 
-use super::birth::{check_file_limit, mode_of, size_to_make};
+use super::create::{check_file_limit, mode_of, size_to_make};
 use crate::error::{Error, Result};
-use crate::spec::{Permissions, Spec};
+use crate::types::{Permissions, Spec};
 
 /// The system makes the name first and the size after, so an opener waits for the size.
 ///

@@ -17,14 +17,14 @@ use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
 use super::named::check_exact;
+use super::namespace_dir::{IfMissing, NamespaceDir, PREFIX, is_temporary};
 use super::native;
 use super::object::links;
-use super::remove::{Judged, Suspect, is_own, remove_if_dead};
-use super::scope::{Missing, PREFIX, ScopeDir, is_temporary};
+use super::remove::{ExpectedFile, RemovalOutcome, is_own, remove_if_dead};
 use super::system;
 use crate::error::{ErrorKind, Result};
 use crate::name::{Name, Scope};
-use crate::spec::Swept;
+use crate::types::Swept;
 
 /// Entries that a creation reads from where the last one stopped.
 const READ: u32 = 256;
@@ -42,10 +42,10 @@ pub(crate) fn sweep() -> Result<Vec<Swept>> {
 }
 
 /// The directories of both scopes, as far as they exist.
-pub(super) fn scopes() -> Result<Vec<ScopeDir>> {
+pub(super) fn scopes() -> Result<Vec<NamespaceDir>> {
     let mut dirs = Vec::new();
     for scope in [Scope::Local, Scope::Global] {
-        match ScopeDir::open(scope, Missing::Report) {
+        match NamespaceDir::open(scope, IfMissing::Report) {
             Ok(dir) => dirs.push(dir),
             Err(error) if *error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -56,68 +56,68 @@ pub(super) fn scopes() -> Result<Vec<ScopeDir>> {
 
 /// The names of objects in a directory, each with the file that would hold it, and the files that
 /// creators left under a temporary name.
-pub(super) fn entries(dir: &ScopeDir) -> Result<Entries> {
-    let mut found = Entries { objects: Vec::new(), temporaries: Vec::new() };
+pub(super) fn entries(dir: &NamespaceDir) -> Result<NamespaceEntries> {
+    let mut found = NamespaceEntries { objects: Vec::new(), temporaries: Vec::new() };
     for entry in Dir::read_from(&dir.fd).map_err(system("list"))? {
         match what_it_is(dir, &entry.map_err(system("list"))?) {
-            Some(Entry::Object(name, file)) => found.objects.push((name, file)),
-            Some(Entry::Temporary(file)) => found.temporaries.push(file),
+            Some(NamespaceEntry::Object(name, file)) => found.objects.push((name, file)),
+            Some(NamespaceEntry::Temporary(file)) => found.temporaries.push(file),
             None => {}
         }
     }
     Ok(found)
 }
 
-pub(super) struct Entries {
+pub(super) struct NamespaceEntries {
     pub(super) objects: Vec<(Name, String)>,
     pub(super) temporaries: Vec<String>,
 }
 
-enum Entry {
+enum NamespaceEntry {
     Object(Name, String),
     Temporary(String),
 }
 
-impl Entry {
+impl NamespaceEntry {
     fn file_name(&self) -> &str {
         match self {
-            Entry::Object(_, file) | Entry::Temporary(file) => file,
+            NamespaceEntry::Object(_, file) | NamespaceEntry::Temporary(file) => file,
         }
     }
 }
 
 /// `None`: no file of mmf's.
-fn what_it_is(dir: &ScopeDir, entry: &rustix::fs::DirEntry) -> Option<Entry> {
+fn what_it_is(dir: &NamespaceDir, entry: &rustix::fs::DirEntry) -> Option<NamespaceEntry> {
     let plausible = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
     let file = entry.file_name().to_str().ok().filter(|_| plausible)?;
     if is_temporary(file) {
-        return Some(Entry::Temporary(file.to_owned()));
+        return Some(NamespaceEntry::Temporary(file.to_owned()));
     }
     // A text that is no name was chosen by another program.
     let name = Name::checked(dir.scope, file.strip_prefix(PREFIX)?.to_owned(), check_exact).ok()?;
-    Some(Entry::Object(name, file.to_owned()))
+    Some(NamespaceEntry::Object(name, file.to_owned()))
 }
 
 /// Removes what the dead left in one directory.
-pub(super) fn sweep_dir(dir: &ScopeDir) -> Result<Vec<Swept>> {
+pub(super) fn sweep_dir(dir: &NamespaceDir) -> Result<Vec<Swept>> {
     let mut met = Vec::new();
     let found = entries(dir)?;
     // First, so that what a killed creator was just naming has one name.
     for file in found.temporaries {
-        remove_if_dead(dir, &file, Suspect::Any)?;
+        remove_if_dead(dir, &file, ExpectedFile::Any)?;
     }
     for (name, file) in found.objects {
-        match remove_if_dead(dir, &file, Suspect::Any)? {
-            Judged::Alive => {}
-            Judged::Removed { size } => met.push(Swept { name, size, kept: None }),
-            Judged::Kept { size, stat, why: Errno::MLINK } => {
+        match remove_if_dead(dir, &file, ExpectedFile::Any)? {
+            RemovalOutcome::Alive => {}
+            RemovalOutcome::Removed { size } => met.push(Swept { name, size, kept: None }),
+            RemovalOutcome::Kept { size, stat, why: Errno::MLINK } => {
                 let why = format!(
                     "it has {} hard links, which another user may have made; see `mmf rm {name}`",
                     links(&stat)
                 );
                 met.push(Swept { name, size, kept: Some(why) });
             }
-            Judged::Kept { size, stat, why } => {
+            RemovalOutcome::Kept { size, stat, why } => {
                 let why = format!("it belongs to user {}: {}", stat.st_uid, std::io::Error::from(why));
                 met.push(Swept { name, size, kept: Some(why) });
             }
@@ -127,7 +127,7 @@ pub(super) fn sweep_dir(dir: &ScopeDir) -> Result<Vec<Swept>> {
 }
 
 /// Removes some of what the dead left in one directory, in bounded time.
-pub(super) fn sweep_some(dir: &ScopeDir) -> Result<()> {
+pub(super) fn sweep_some(dir: &NamespaceDir) -> Result<()> {
     /// Where the last creation of this process stopped, in each scope.
     static STOPPED: [AtomicI64; 2] = [AtomicI64::new(0), AtomicI64::new(0)];
     let stopped = &STOPPED[usize::from(dir.scope == Scope::Local)];
@@ -150,7 +150,7 @@ pub(super) fn sweep_some(dir: &ScopeDir) -> Result<()> {
 
 /// Reads up to `most` entries and judges those that may be removed. Gives where it stopped before
 /// the end.
-fn sweep_from(dir: &ScopeDir, entries: &mut Dir, most: u32, judged: &mut u32) -> Result<Option<i64>> {
+fn sweep_from(dir: &NamespaceDir, entries: &mut Dir, most: u32, judged: &mut u32) -> Result<Option<i64>> {
     let may_remove_all = dir.scope == Scope::Local || rustix::process::geteuid().is_root();
     let mut position = 0;
     for _ in 0..most {
@@ -161,7 +161,7 @@ fn sweep_from(dir: &ScopeDir, entries: &mut Dir, most: u32, judged: &mut u32) ->
         if !may_remove_all && !dir.stat_of(found.file_name()).is_some_and(|stat| is_own(&stat)) {
             continue;
         }
-        remove_if_dead(dir, found.file_name(), Suspect::Any)?;
+        remove_if_dead(dir, found.file_name(), ExpectedFile::Any)?;
         *judged += 1;
         if *judged >= JUDGED {
             return Ok(Some(position));

@@ -10,13 +10,13 @@ use rustix::mm::{MapFlags, ProtFlags};
 use super::object::Object;
 use super::{extents, native, page_size, system};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::{Access, LargePages};
-use crate::sys::Place;
+use crate::sys::ViewRequest;
+use crate::types::{Access, LargePages};
 
 pub(crate) struct View {
     /// The first byte asked for.
     base: *mut u8,
-    reach: usize,
+    address_len: usize,
     /// Bytes mapped before it, to begin at a page.
     before: usize,
     access: Access,
@@ -28,24 +28,25 @@ unsafe impl Send for View {}
 unsafe impl Sync for View {}
 
 impl View {
-    pub(crate) fn map(object: &Object, place: &Place) -> Result<View> {
+    pub(crate) fn map(object: &Object, requested: &ViewRequest) -> Result<View> {
         let page = page_size();
-        let before = usize::try_from(place.offset % page as u64).unwrap_or(0);
-        if place.reach == 0 {
+        let before = usize::try_from(requested.offset % page as u64).unwrap_or(0);
+        if requested.address_len == 0 {
             let base = ptr::without_provenance_mut(page);
-            return Ok(View { base, reach: 0, before: 0, access: place.access });
+            return Ok(View { base, address_len: 0, before: 0, access: requested.access });
         }
-        let total = place.reach.checked_add(before).ok_or_else(|| Error::system("map", Errno::OVERFLOW.into()))?;
-        let request = Request { object, place, offset: place.offset - before as u64, total };
-        let address = match place.base_address {
+        let total =
+            requested.address_len.checked_add(before).ok_or_else(|| Error::system("map", Errno::OVERFLOW.into()))?;
+        let request = Request { object, requested, offset: requested.offset - before as u64, total };
+        let address = match requested.base_address {
             Some(wanted) => request.at(wanted, before)?,
-            None if place.large_pages == LargePages::Never => request.anywhere()?,
+            None if requested.large_pages == LargePages::Never => request.anywhere()?,
             None => request.aligned(native::LARGE_PAGE)?,
         };
         // SAFETY: `before` is less than a page, and a page at least was mapped at `address`.
         let base = unsafe { address.add(before) };
-        let view = View { base, reach: place.reach, before, access: place.access };
-        match place.large_pages {
+        let view = View { base, address_len: requested.address_len, before, access: requested.access };
+        match requested.large_pages {
             LargePages::Never => {}
             LargePages::Prefer => native::prefer_large_pages(address, total),
             // Dropped on failure, the view unmaps.
@@ -62,8 +63,8 @@ impl View {
         self.base
     }
 
-    pub(crate) fn reach(&self) -> usize {
-        self.reach
+    pub(crate) fn address_len(&self) -> usize {
+        self.address_len
     }
 
     /// The pages that hold this range, as the system wants them.
@@ -74,7 +75,7 @@ impl View {
 
     /// Parts of a range that may have pages in memory; all of it where the system does not tell.
     pub(crate) fn in_memory(&self, offset: usize, len: usize) -> Vec<Range<usize>> {
-        let end = self.reach.min(offset.saturating_add(len));
+        let end = self.address_len.min(offset.saturating_add(len));
         let len = end.saturating_sub(offset);
         let (start, whole) = self.pages(offset, len);
         let page = page_size();
@@ -109,7 +110,7 @@ impl View {
         if len == 0 {
             return Ok(());
         }
-        let (start, len) = self.pages(0, len.min(self.reach));
+        let (start, len) = self.pages(0, len.min(self.address_len));
         native::populate(start, len, self.access != Access::ReadOnly).map_err(|errno| match errno {
             Errno::FAULT => {
                 let gone = ErrorKind::Fault { offset: 0, done: 0 };
@@ -122,25 +123,25 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        if self.reach == 0 {
+        if self.address_len == 0 {
             return;
         }
         let start = self.base.wrapping_sub(self.before);
         // SAFETY: this view mapped exactly this range and nobody else unmaps it; its users borrow from its owner.
-        let _ = unsafe { rustix::mm::munmap(start.cast(), self.reach + self.before) };
+        let _ = unsafe { rustix::mm::munmap(start.cast(), self.address_len + self.before) };
     }
 }
 
 struct Request<'a> {
     object: &'a Object,
-    place: &'a Place,
+    requested: &'a ViewRequest,
     offset: u64,
     total: usize,
 }
 
 impl Request<'_> {
     fn map(&self, address: *mut u8, extra: MapFlags) -> Result<*mut u8, Errno> {
-        let (prot, sharing) = match self.place.access {
+        let (prot, sharing) = match self.requested.access {
             Access::ReadOnly => (ProtFlags::READ, MapFlags::SHARED),
             Access::ReadWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED),
             Access::CopyOnWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE),

@@ -5,7 +5,7 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::time::Duration;
 
-use crate::shared::Shared;
+use crate::once::ProcessOnce;
 
 /// How often the word is looked at on older systems.
 const PERIOD: Duration = Duration::from_millis(1);
@@ -19,7 +19,7 @@ type WakeAll = unsafe extern "C" fn(*mut c_void, usize, u32) -> c_int;
 
 /// Looked up when first needed, so that the library loads on older systems.
 fn functions() -> Option<(WaitWithTimeout, WakeAll)> {
-    static FUNCTIONS: Shared<Option<(WaitWithTimeout, WakeAll)>> = Shared::new();
+    static FUNCTIONS: ProcessOnce<Option<(WaitWithTimeout, WakeAll)>> = ProcessOnce::new();
     *FUNCTIONS.get_or_init(|| {
         let wait = symbol(c"os_sync_wait_on_address_with_timeout")?;
         let wake = symbol(c"os_sync_wake_by_address_all")?;

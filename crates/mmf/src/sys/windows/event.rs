@@ -18,9 +18,9 @@ use super::size32;
 
 /// What an event's name is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum EventUse {
     Token = 0,
-    Bell = 1,
+    Parker = 1,
     Checked = 2,
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Use {
 ///
 /// Any user may list the names there, so they tell nothing about others: each is the id's answer to a question of its own,
 /// by SipHash-2-4, which nobody computes without the id. Who may not read the segment cannot take its names away.
-pub(super) fn path(id: &[u8; 16], of: Use, slot: usize) -> Vec<u16> {
+pub(super) fn path(id: &[u8; 16], of: EventUse, slot: usize) -> Vec<u16> {
     let (low, high) = id.split_at(8);
     let key = [low, high].map(|half| u64::from_le_bytes(half.try_into().unwrap_or_default()));
     let question = (slot as u64) | (of as u64) << 32;
@@ -139,10 +139,10 @@ mod tests {
         );
         let id = [7; 16];
         let all = [
-            path(&id, Use::Token, 1),
-            path(&id, Use::Bell, 1),
-            path(&id, Use::Token, 2),
-            path(&[8; 16], Use::Token, 1),
+            path(&id, EventUse::Token, 1),
+            path(&id, EventUse::Parker, 1),
+            path(&id, EventUse::Token, 2),
+            path(&[8; 16], EventUse::Token, 1),
         ];
         for (n, path) in all.iter().enumerate() {
             assert!(!all[..n].contains(path));

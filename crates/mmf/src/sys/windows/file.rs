@@ -23,10 +23,10 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
 use super::section::{Section, check_countable, create_mapping};
-use super::security::{Descriptor, Kind, User};
+use super::security::{Descriptor, SecuredObject, User};
 use super::{error, size32, wide};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::{Access, Spec};
+use crate::types::{Access, Spec};
 
 const SHARE_ALL: FILE_SHARE_MODE = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
@@ -53,16 +53,16 @@ impl File {
         let size = spec.size.unwrap_or(0);
         check_countable(size, "create")?;
         let permissions = spec.permissions.clone().unwrap_or_default();
-        let descriptor = Descriptor::new(&permissions, &User::current()?, Kind::File)?;
-        let newborn = Newborn::in_directory(directory, &descriptor)?;
+        let descriptor = Descriptor::new(&permissions, &User::current()?, SecuredObject::File)?;
+        let unpublished = UnpublishedFile::in_directory(directory, &descriptor)?;
         // Before it has a name that would stay.
-        if !spec.first_bytes.is_empty() && is_remote(&newborn.file) {
+        if !spec.first_bytes.is_empty() && is_remote(&unpublished.file) {
             return Err(Error::remote_segment("create"));
         }
         // On NTFS this takes the disk's space, and what was never written reads as zeros.
-        let filled = newborn.file.set_len(size).and_then(|()| (&newborn.file).write_all(&spec.first_bytes));
+        let filled = unpublished.file.set_len(size).and_then(|()| (&unpublished.file).write_all(&spec.first_bytes));
         filled.map_err(|source| error::classify("create", source))?;
-        Ok(File { file: newborn.publish(&path, spec.access)?, access: spec.access })
+        Ok(File { file: unpublished.publish(&path, spec.access)?, access: spec.access })
     }
 
     pub(super) fn open(path: &Path, spec: &Spec) -> Result<File> {
@@ -197,12 +197,12 @@ fn is_remote(file: &fs::File) -> bool {
 
 /// A file that has no name of its own yet: the system deletes it when its handle closes, as it also does when this
 /// process dies.
-pub(super) struct Newborn {
+pub(super) struct UnpublishedFile {
     file: fs::File,
 }
 
-impl Newborn {
-    pub(super) fn in_directory(directory: &Path, descriptor: &Descriptor) -> Result<Newborn> {
+impl UnpublishedFile {
+    pub(super) fn in_directory(directory: &Path, descriptor: &Descriptor) -> Result<UnpublishedFile> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let attributes = descriptor.attributes();
         loop {
@@ -223,9 +223,9 @@ impl Newborn {
             };
             match owned(handle, "create") {
                 Ok(file) => {
-                    let newborn = Newborn { file };
-                    newborn.delete_on_close(true)?;
-                    return Ok(newborn);
+                    let unpublished = UnpublishedFile { file };
+                    unpublished.delete_on_close(true)?;
+                    return Ok(unpublished);
                 }
                 // Left by a process of this id that died in the one moment when it is not deleted.
                 Err(error) if error::code_of(&error) == ERROR_FILE_EXISTS => {}

@@ -2,29 +2,29 @@
 //!
 //! A name dies with the last handle even while views stay mapped, so a mapping keeps its object until its views are gone.
 
-mod bells;
 mod error;
 mod event;
 mod file;
 mod identity;
-mod look;
+mod liveness_token;
 mod names;
 mod object;
+mod parker;
 mod privilege;
 mod section;
 mod security;
+mod shared_view;
 #[cfg(test)]
 mod tests;
-mod token;
 mod view;
 
 pub use std::os::windows::io::{BorrowedHandle, OwnedHandle};
 
-pub(crate) use bells::{Bells, Rings};
 pub(crate) use identity::{boot, forks, random_id, watch_forks};
+pub(crate) use liveness_token::{LivenessTokens, is_any_checked_token_held, is_token_held};
 pub(crate) use names::{check_exact, give_up_linked, list, sweep, unlink_exact};
 pub(crate) use object::Object;
-pub(crate) use token::{Tokens, a_checked_token_is_held, token_is_held};
+pub(crate) use parker::{ParkToken, Parker};
 pub(crate) use view::View;
 
 use std::ffi::OsStr;

@@ -13,7 +13,7 @@ use super::security::{self, User};
 use super::{error, size32};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
-use crate::spec::{Access, Listed, Spec, Swept};
+use crate::types::{Access, Listed, Spec, Swept};
 
 const PREFIX: &str = "mmf.";
 
@@ -104,7 +104,7 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
 /// <https://learn.microsoft.com/windows/win32/devnotes/ntquerydirectoryobject>
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct Entry {
+struct DirectoryEntry {
     name: UNICODE_STRING,
     kind: UNICODE_STRING,
 }
@@ -113,13 +113,13 @@ struct Entry {
 fn sections_in(path: &str) -> Result<Vec<String>> {
     let directory = open_directory(path).map_err(|error| error.on(path))?;
     // Entries lie at the beginning, the texts they point at behind them. The longest text has 64 KiB.
-    let mut buffer = vec![Entry::default(); 4096];
+    let mut buffer = vec![DirectoryEntry::default(); 4096];
     let len = u32::try_from(size_of_val(&*buffer)).unwrap_or(0);
     let (mut context, mut names) = (0, Vec::new());
     // Many at once are one state of the directory. Wine has only one at a time.
     let mut single = false;
     loop {
-        buffer.fill(Entry::default());
+        buffer.fill(DirectoryEntry::default());
         // SAFETY: the buffer is writable for the bytes that the call is told; `context` is writable; the length is not
         // asked back.
         let status = unsafe {

@@ -10,10 +10,10 @@ use super::error;
 use super::file::File;
 use super::names::{self, kernel_name};
 use super::section::Section;
-use super::security::{Descriptor, Kind, Security, User, foreign};
+use super::security::{Descriptor, SecuredObject, Security, User, foreign};
 use crate::error::{Error, Result};
 use crate::name::{Name, Source};
-use crate::spec::{LargePages, ObjectInfo, Permissions, Spec};
+use crate::types::{LargePages, ObjectInfo, Permissions, Spec};
 
 pub(crate) enum Object {
     Memory(Section),
@@ -198,10 +198,10 @@ impl Object {
         }
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> SecuredObject {
         match self {
-            Object::Memory(_) => Kind::Section,
-            Object::File(_) => Kind::File,
+            Object::Memory(_) => SecuredObject::Section,
+            Object::File(_) => SecuredObject::File,
         }
     }
 
@@ -212,9 +212,9 @@ impl Object {
     }
 
     /// Of an event that all who may write this object may set. Where it is not known who that is, its maker alone.
-    pub(super) fn ringers(&self) -> Result<Descriptor> {
-        Descriptor::of_ringers(self.handle())
-            .or_else(|_| Descriptor::new(&Permissions::User, &User::current()?, Kind::Section))
+    pub(super) fn unpark_rights(&self) -> Result<Descriptor> {
+        Descriptor::of_unpark_rights(self.handle())
+            .or_else(|_| Descriptor::new(&Permissions::User, &User::current()?, SecuredObject::Section))
     }
 
     /// For a handle that was made here, which no child gets unless that is said.

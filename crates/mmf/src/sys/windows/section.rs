@@ -19,12 +19,12 @@ use windows_sys::Win32::System::Memory::{
     SEC_COMMIT, SEC_FILE, SEC_IMAGE, SEC_LARGE_PAGES, SEC_RESERVE, SECTION_QUERY,
 };
 
-use super::look::Look;
-use super::security::{Descriptor, Kind, Security, User};
+use super::security::{Descriptor, SecuredObject, Security, User};
+use super::shared_view::SharedView;
 use super::view::Mapped;
 use super::{error, granularity, halves, page_size, privilege, wide};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::{Access, LargePages, Spec};
+use crate::types::{Access, LargePages, Spec};
 
 /// Views for looking and committing are no longer than this: a 32-bit process has no room for a whole reserve.
 const WINDOW: u64 = 256 << 20;
@@ -33,7 +33,7 @@ const WINDOW: u64 = 256 << 20;
 const UNFINISHED: &str = "D:P(A;;RC;;;WD)";
 
 /// How long `open` waits for the maker of an unfinished section. It takes well under a millisecond for each GiB.
-const PATIENCE: Duration = Duration::from_secs(2);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `SECTION_BASIC_INFORMATION` of `NtQuerySection`, which no Windows header declares for programs.
 /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntquerysection>
@@ -68,7 +68,7 @@ pub(crate) struct Section {
     access: Access,
     /// How much of a reserve was committed when somebody last looked.
     seen: AtomicU64,
-    look: Look,
+    shared_view: SharedView,
 }
 
 impl Section {
@@ -91,7 +91,7 @@ impl Section {
             (LargePages::Prefer, true) | (LargePages::Never, _) => {}
         }
         let permissions = spec.permissions.clone().unwrap_or_default();
-        let descriptor = Descriptor::new(&permissions, user, Kind::Section)?;
+        let descriptor = Descriptor::new(&permissions, user, SecuredObject::Section)?;
         let Some(reserve) = spec.reserve.filter(|_| growable) else {
             return Section::finished(size, SEC_COMMIT, &descriptor, name, spec);
         };
@@ -113,18 +113,19 @@ impl Section {
         if flags & SEC_RESERVE == 0 && spec.first_bytes.is_empty() {
             return Ok(Section::with(make(name, size, flags, descriptor)?, size, flags, spec.access));
         }
-        let unfinished = Descriptor::parse(&format!("{}{UNFINISHED}", descriptor.owner()?), Kind::Section)?;
+        let unfinished = Descriptor::parse(&format!("{}{UNFINISHED}", descriptor.owner()?), SecuredObject::Section)?;
         let handle = make(name, size, flags, &unfinished)?;
         let section = Section::with(handle, size, flags, Access::ReadWrite);
         let first = Arc::new(section.window(Access::ReadWrite, 0)?);
-        let section = Section { look: Look::of(first.clone()), ..section };
+        let section = Section { shared_view: SharedView::of(first.clone()), ..section };
         if flags & SEC_RESERVE != 0 {
             section.commit(0, spec.size.unwrap_or(0))?;
         }
         first.begin_with(&spec.first_bytes)?;
         descriptor.replace_dacl(&section.handle)?;
-        let look = if spec.access == Access::ReadWrite { section.look } else { Look::new(spec.access) };
-        Ok(Section { access: spec.access, look, ..section })
+        let shared_view =
+            if spec.access == Access::ReadWrite { section.shared_view } else { SharedView::new(spec.access) };
+        Ok(Section { access: spec.access, shared_view, ..section })
     }
 
     fn of_large_pages(name: Option<&str>, size: u64, user: &User, spec: &Spec) -> Result<Section> {
@@ -138,7 +139,7 @@ impl Section {
             return Err(Error::new(ErrorKind::NoSpace, doing));
         };
         let permissions = spec.permissions.clone().unwrap_or_default();
-        let descriptor = Descriptor::new(&permissions, user, Kind::Section)?;
+        let descriptor = Descriptor::new(&permissions, user, SecuredObject::Section)?;
         Section::finished(size, SEC_COMMIT | SEC_LARGE_PAGES, &descriptor, name, spec).map_err(privilege::explain)
     }
 
@@ -157,7 +158,7 @@ impl Section {
                 Err(error) => return Err(explain(error, name)),
             };
             if is_unfinished(&name_wide) {
-                if start.elapsed() > PATIENCE {
+                if start.elapsed() > BUSY_TIMEOUT {
                     return Err(Error::new(ErrorKind::Busy, "open"));
                 }
                 thread::sleep(Duration::from_millis(1));
@@ -211,7 +212,7 @@ impl Section {
     }
 
     fn with(handle: OwnedHandle, size: u64, attributes: u32, access: Access) -> Section {
-        Section { handle, size, attributes, access, seen: AtomicU64::new(0), look: Look::new(access) }
+        Section { handle, size, attributes, access, seen: AtomicU64::new(0), shared_view: SharedView::new(access) }
     }
 
     pub(super) fn handle(&self) -> BorrowedHandle<'_> {
@@ -262,12 +263,14 @@ impl Section {
         }
         // What was committed stays so.
         let mut len = self.seen.load(Ordering::Relaxed);
-        let look = self.look.get(|| self.window(self.access, 0))?;
+        let shared_view = self.shared_view.get(|| self.window(self.access, 0))?;
         let mut all = false;
-        if let Some((look, known)) = look.zip(usize::try_from(len).ok()).filter(|(look, known)| *known < look.len()) {
-            let committed = look.committed(known)?;
+        if let Some((shared_view, known)) =
+            shared_view.zip(usize::try_from(len).ok()).filter(|(shared_view, known)| *known < shared_view.len())
+        {
+            let committed = shared_view.committed(known)?;
             len = committed as u64;
-            all = committed < look.len();
+            all = committed < shared_view.len();
         }
         while !all && len < self.size {
             let start = len - len % WINDOW;
@@ -292,13 +295,13 @@ impl Section {
         if access != self.access || access == Access::CopyOnWrite {
             return map().map(Arc::new);
         }
-        self.look.of_len(len, self.granularity(), map)
+        self.shared_view.of_len(len, self.granularity(), map)
     }
 
     /// Reads the first bytes, as many as there are, through a view of a window at the most. `None`
     /// where they cannot be read.
     pub(super) fn read_start(&self, bytes: &mut [u8]) -> Option<usize> {
-        match self.look.get(|| self.window(self.access, 0)).ok()? {
+        match self.shared_view.get(|| self.window(self.access, 0)).ok()? {
             Some(view) => view.read_start(bytes),
             None => self.window(Access::ReadOnly, 0).ok()?.read_start(bytes),
         }
@@ -306,7 +309,7 @@ impl Section {
 
     /// A view of these bytes, elsewhere than at the start or at an address that is asked for.
     pub(super) fn part(&self, access: Access, offset: u64, len: usize, address: Option<usize>) -> Result<Arc<Mapped>> {
-        self.look.give_up();
+        self.shared_view.give_up();
         Mapped::new(self, access, offset, len, address).map(Arc::new)
     }
 
@@ -332,7 +335,7 @@ impl Section {
             return Ok(());
         }
         let mut start = from - from % WINDOW;
-        if let Some(view) = self.look.get(|| self.window(self.access, 0))? {
+        if let Some(view) = self.shared_view.get(|| self.window(self.access, 0))? {
             // See below for why the view goes on.
             if to.saturating_add(granularity() as u64) <= view.len() as u64 {
                 view.commit(usize::try_from(from).unwrap_or(0), usize::try_from(to - from).unwrap_or(0))?;
@@ -450,7 +453,7 @@ fn open_with(name: &[u16], rights: u32) -> Result<OwnedHandle> {
 fn is_unfinished(name: &[u16]) -> bool {
     let seen = || -> Result<bool> {
         let handle = open_with(name, READ_CONTROL)?;
-        let unfinished = Descriptor::parse(UNFINISHED, Kind::Section)?;
+        let unfinished = Descriptor::parse(UNFINISHED, SecuredObject::Section)?;
         match Security::of(handle.as_handle())? {
             Some(seen) => seen.lets_in_as(&unfinished),
             None => Ok(false),

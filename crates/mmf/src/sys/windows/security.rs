@@ -27,22 +27,22 @@ use windows_sys::Win32::System::Threading::EVENT_MODIFY_STATE;
 
 use super::{error, size32, wide};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::Permissions;
+use crate::types::Permissions;
 
 // https://learn.microsoft.com/windows/win32/secauthz/well-known-sids
 const SYSTEM: &str = "S-1-5-18";
 const ADMINISTRATORS: &str = "S-1-5-32-544";
 
 /// Memory with the duty to call `LocalFree`: what the system gave, or what it was given to fill.
-struct Given(NonNull<c_void>);
+struct LocalAllocation(NonNull<c_void>);
 
-impl Given {
-    fn new<T>(given: *mut T) -> Option<Given> {
-        NonNull::new(given.cast()).map(Given)
+impl LocalAllocation {
+    fn new<T>(given: *mut T) -> Option<LocalAllocation> {
+        NonNull::new(given.cast()).map(LocalAllocation)
     }
 }
 
-impl Drop for Given {
+impl Drop for LocalAllocation {
     fn drop(&mut self) {
         // SAFETY: this is the only owner, and the function that gave it documents `LocalFree`, or is `LocalAlloc`.
         unsafe { LocalFree(self.0.as_ptr()) };
@@ -50,7 +50,7 @@ impl Drop for Given {
 }
 
 /// Text that the system gave: UTF-16 up to a zero.
-fn text_of(given: &Given) -> String {
+fn text_of(given: &LocalAllocation) -> String {
     let start: *const u16 = given.0.as_ptr().cast_const().cast();
     let mut units = Vec::new();
     loop {
@@ -104,7 +104,7 @@ unsafe fn sid_text(sid: PSID) -> Result<String> {
     if unsafe { ConvertSidToStringSidW(sid, &raw mut text) } == 0 {
         return Err(error::last("name the owner of"));
     }
-    Ok(Given::new(text).as_ref().map(text_of).unwrap_or_default())
+    Ok(LocalAllocation::new(text).as_ref().map(text_of).unwrap_or_default())
 }
 
 /// The user that this thread acts for.
@@ -127,21 +127,21 @@ pub(super) fn session() -> Result<u32> {
 
 /// What kind of object a descriptor is for: the same generic right means other things.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SecuredObject {
     Section,
     File,
 }
 
-impl Kind {
+impl SecuredObject {
     fn mapping(self) -> GENERIC_MAPPING {
         match self {
-            Kind::Section => GENERIC_MAPPING {
+            SecuredObject::Section => GENERIC_MAPPING {
                 GenericRead: STANDARD_RIGHTS_READ | SECTION_QUERY | SECTION_MAP_READ,
                 GenericWrite: STANDARD_RIGHTS_WRITE | SECTION_MAP_WRITE,
                 GenericExecute: STANDARD_RIGHTS_EXECUTE | SECTION_MAP_EXECUTE,
                 GenericAll: SECTION_ALL_ACCESS,
             },
-            Kind::File => GENERIC_MAPPING {
+            SecuredObject::File => GENERIC_MAPPING {
                 GenericRead: FILE_GENERIC_READ,
                 GenericWrite: FILE_GENERIC_WRITE,
                 GenericExecute: FILE_GENERIC_EXECUTE,
@@ -153,10 +153,10 @@ impl Kind {
 
 /// A security descriptor to make an object with, its generic rights turned into those of that kind of object, as the
 /// system itself does with it: so it can be compared with what an object has.
-pub(super) struct Descriptor(Given);
+pub(super) struct Descriptor(LocalAllocation);
 
 impl Descriptor {
-    pub(super) fn new(permissions: &Permissions, user: &User, kind: Kind) -> Result<Descriptor> {
+    pub(super) fn new(permissions: &Permissions, user: &User, kind: SecuredObject) -> Result<Descriptor> {
         // The owner is named, since an elevated process's objects would belong to the Administrators.
         let sid = &user.sid;
         match permissions {
@@ -168,7 +168,7 @@ impl Descriptor {
         }
     }
 
-    pub(super) fn parse(text: &str, kind: Kind) -> Result<Descriptor> {
+    pub(super) fn parse(text: &str, kind: SecuredObject) -> Result<Descriptor> {
         if text.contains('\0') {
             return Err(Error::invalid("use", "the SDDL text holds a zero"));
         }
@@ -184,7 +184,7 @@ impl Descriptor {
             )
         };
         let failure = error::last("use");
-        let Some(given) = Given::new(given).filter(|_| done != 0) else {
+        let Some(given) = LocalAllocation::new(given).filter(|_| done != 0) else {
             let reason = format!("{text:?} is no security descriptor in SDDL");
             return Err(failure.with_kind(ErrorKind::InvalidInput { reason }));
         };
@@ -204,7 +204,7 @@ impl Descriptor {
     }
 
     /// For an event that those may set who may write an object. Needs `READ_CONTROL`.
-    pub(super) fn of_ringers(object: BorrowedHandle<'_>) -> Result<Descriptor> {
+    pub(super) fn of_unpark_rights(object: BorrowedHandle<'_>) -> Result<Descriptor> {
         let descriptor = Descriptor(security_of(object, DACL_SECURITY_INFORMATION)?);
         // One bit for both kinds of objects.
         const _: () = assert!(SECTION_MAP_WRITE == FILE_WRITE_DATA);
@@ -288,15 +288,15 @@ impl Descriptor {
 }
 
 /// Long enough for a DACL of some twenty entries, so that the system is mostly asked once.
-const USUAL_DESCRIPTOR: u32 = 1024;
+const TYPICAL_DESCRIPTOR_LEN: u32 = 1024;
 
 /// What the system keeps of who owns an object and who may open it, as one piece. Needs `READ_CONTROL`.
-fn security_of(object: BorrowedHandle<'_>, parts: OBJECT_SECURITY_INFORMATION) -> Result<Given> {
+fn security_of(object: BorrowedHandle<'_>, parts: OBJECT_SECURITY_INFORMATION) -> Result<LocalAllocation> {
     let doing = "read the permissions of";
-    let mut room = USUAL_DESCRIPTOR;
+    let mut room = TYPICAL_DESCRIPTOR_LEN;
     loop {
         // SAFETY: plain memory; null where there is none.
-        let Some(given) = Given::new(unsafe { LocalAlloc(LMEM_FIXED, room as usize) }) else {
+        let Some(given) = LocalAllocation::new(unsafe { LocalAlloc(LMEM_FIXED, room as usize) }) else {
             return Err(error::last(doing));
         };
         let (descriptor, mut needed) = (given.0.as_ptr(), 0);
@@ -312,7 +312,7 @@ fn security_of(object: BorrowedHandle<'_>, parts: OBJECT_SECURITY_INFORMATION) -
     }
 }
 
-fn text_of_part(descriptor: &Given, part: OBJECT_SECURITY_INFORMATION) -> Result<String> {
+fn text_of_part(descriptor: &LocalAllocation, part: OBJECT_SECURITY_INFORMATION) -> Result<String> {
     let mut text = ptr::null_mut();
     // SAFETY: a valid descriptor; `text` is writable; the length is not asked for.
     let done = unsafe {
@@ -327,12 +327,12 @@ fn text_of_part(descriptor: &Given, part: OBJECT_SECURITY_INFORMATION) -> Result
     if done == 0 {
         return Err(error::last("read the permissions of"));
     }
-    Ok(Given::new(text).as_ref().map(text_of).unwrap_or_default())
+    Ok(LocalAllocation::new(text).as_ref().map(text_of).unwrap_or_default())
 }
 
 /// Owner and DACL of an object.
 pub(super) struct Security {
-    descriptor: Given,
+    descriptor: LocalAllocation,
     /// Points into the descriptor.
     owner: PSID,
 }

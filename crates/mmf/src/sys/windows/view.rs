@@ -15,8 +15,8 @@ use super::object::Object;
 use super::section::Section;
 use super::{error, halves, page_size};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::{Access, FaultPolicy, LargePages};
-use crate::sys::{Place, guard};
+use crate::sys::{ViewRequest, guard};
+use crate::types::{Access, FaultPolicy, LargePages};
 
 /// What was mapped, from its granule's first byte on. Unmapped when dropped.
 pub(super) struct Mapped {
@@ -113,8 +113,8 @@ impl Drop for Mapped {
 pub(crate) struct View {
     /// The first byte asked for.
     base: NonNull<u8>,
-    reach: usize,
-    /// Held for its drop; `None` where `reach` is 0.
+    address_len: usize,
+    /// Held for its drop; `None` where `address_len` is 0.
     _mapped: Option<Arc<Mapped>>,
     /// Whether there is something to flush, and a file to flush it to.
     flushes: bool,
@@ -126,12 +126,12 @@ unsafe impl Send for View {}
 unsafe impl Sync for View {}
 
 impl View {
-    pub(crate) fn map(object: &Object, place: &Place) -> Result<View> {
+    pub(crate) fn map(object: &Object, request: &ViewRequest) -> Result<View> {
         match object {
-            Object::Memory(section) => View::of_section(section, place),
-            Object::File(_) if place.reach == 0 => Ok(View::empty()),
-            Object::File(file) => match file.section(place.access)? {
-                Some(section) => View::of_section(&section, place),
+            Object::Memory(section) => View::of_section(section, request),
+            Object::File(_) if request.address_len == 0 => Ok(View::empty()),
+            Object::File(file) => match file.section(request.access)? {
+                Some(section) => View::of_section(&section, request),
                 None => Ok(View::empty()),
             },
         }
@@ -140,32 +140,33 @@ impl View {
     fn empty() -> View {
         // Aligned for every word, and in no page that anybody can map.
         let base = NonNull::<u64>::dangling().cast();
-        View { base, reach: 0, _mapped: None, flushes: false }
+        View { base, address_len: 0, _mapped: None, flushes: false }
     }
 
-    fn of_section(section: &Section, place: &Place) -> Result<View> {
-        if place.large_pages == LargePages::Require && !section.has_large_pages() {
+    fn of_section(section: &Section, request: &ViewRequest) -> Result<View> {
+        if request.large_pages == LargePages::Require && !section.has_large_pages() {
             return Err(Error::unsupported("map", "large pages, in memory that was not created of them"));
         }
-        let reach = section.size().saturating_sub(place.offset).min(place.reach as u64);
+        let address_len = section.size().saturating_sub(request.offset).min(request.address_len as u64);
         let granule = section.granularity();
-        let before = place.offset % granule as u64;
+        let before = request.offset % granule as u64;
         let too_long = |_| Error::new(ErrorKind::NoSpace, "map").with_help("this process has too few addresses for it");
-        let (reach, before) = (usize::try_from(reach).map_err(too_long)?, usize::try_from(before).map_err(too_long)?);
-        if reach == 0 {
+        let (address_len, before) =
+            (usize::try_from(address_len).map_err(too_long)?, usize::try_from(before).map_err(too_long)?);
+        if address_len == 0 {
             return Ok(View::empty());
         }
-        let mut len = before.saturating_add(reach);
+        let mut len = before.saturating_add(address_len);
         if section.has_large_pages() {
             len = len.checked_next_multiple_of(granule).unwrap_or(usize::MAX);
         }
-        let address = place.base_address.map(|wanted| start_of(wanted, before, granule)).transpose()?;
-        let mapped = if place.offset == 0 && address.is_none() {
-            section.view_from_start(place.access, len)
+        let address = request.base_address.map(|wanted| start_of(wanted, before, granule)).transpose()?;
+        let mapped = if request.offset == 0 && address.is_none() {
+            section.view_from_start(request.access, len)
         } else {
-            section.part(place.access, place.offset - before as u64, len, address)
+            section.part(request.access, request.offset - before as u64, len, address)
         };
-        let mapped = mapped.map_err(|error| match place.base_address {
+        let mapped = mapped.map_err(|error| match request.base_address {
             Some(wanted) if error::code_of(&error) == ERROR_INVALID_ADDRESS => {
                 refused(wanted, "something is there already, or no program may have it")
             }
@@ -173,16 +174,16 @@ impl View {
         })?;
         // SAFETY: `before` is less than what was mapped.
         let base = unsafe { mapped.base.add(before) };
-        let flushes = section.is_of_file() && place.access == Access::ReadWrite;
-        Ok(View { base, reach, _mapped: Some(mapped), flushes })
+        let flushes = section.is_of_file() && request.access == Access::ReadWrite;
+        Ok(View { base, address_len, _mapped: Some(mapped), flushes })
     }
 
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
 
-    pub(crate) fn reach(&self) -> usize {
-        self.reach
+    pub(crate) fn address_len(&self) -> usize {
+        self.address_len
     }
 
     /// Parts of a range that may have pages in memory; all of it, since the system does not tell.
@@ -192,7 +193,7 @@ impl View {
     }
 
     pub(crate) fn flush(&self, offset: usize, len: usize) -> Result<()> {
-        let len = len.min(self.reach.saturating_sub(offset));
+        let len = len.min(self.address_len.saturating_sub(offset));
         // A length of 0 would mean all.
         if len == 0 || !self.flushes {
             return Ok(());
@@ -205,7 +206,7 @@ impl View {
     }
 
     pub(crate) fn prefault(&self, len: usize) -> Result<()> {
-        let len = len.min(self.reach);
+        let len = len.min(self.address_len);
         if len == 0 {
             return Ok(());
         }

@@ -2,8 +2,8 @@
 
 use super::every_way;
 use super::region::number;
-use crate::spec::FaultPolicy;
 use crate::sys::guard::{self, portable};
+use crate::types::FaultPolicy;
 
 /// Room before and behind, to see that nothing else is touched.
 const MARGIN: usize = 64;

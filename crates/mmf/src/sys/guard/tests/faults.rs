@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::every_way;
 use super::region::{Region, STEP, number};
-use crate::spec::FaultPolicy;
 use crate::sys::guard;
+use crate::types::FaultPolicy;
 
 /// Lengths of every class.
 const LENGTHS: [usize; 26] = [

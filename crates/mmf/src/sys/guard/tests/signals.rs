@@ -7,8 +7,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use super::region::{Region, STEP};
-use crate::spec::FaultPolicy;
 use crate::sys::guard;
+use crate::types::FaultPolicy;
 
 /// Where a handler of these tests ends the process.
 const CHAINED: c_int = 77;

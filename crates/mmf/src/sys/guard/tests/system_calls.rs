@@ -1,8 +1,8 @@
 //! Faults under `FaultPolicy::SystemCalls`.
 
 use super::region::{Region, STEP, number};
-use crate::spec::FaultPolicy;
 use crate::sys::guard;
+use crate::types::FaultPolicy;
 
 #[test]
 fn the_count_is_exact_on_both_sides() {

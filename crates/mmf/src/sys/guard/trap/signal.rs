@@ -6,7 +6,7 @@
 //! Whoever installs a handler after us may call ours in turn when it is not theirs. If we then installed the
 //! same one again on top, theirs and ours would call each other for ever. So each installation has a handler
 //! function of its own, with its own memory of what was there before: a *generation*. Other copies of this library
-//! can be told apart from strangers, and need no new generation: see `doors`.
+//! can be told apart from strangers, and need no new generation: see `trampolines`.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -20,7 +20,7 @@ use crate::sys::imp::{ForkLock, keep_loaded};
 
 mod chain;
 mod context;
-mod doors;
+mod trampolines;
 
 #[cfg(not(bsd))]
 const SIGNALS: [c_int; 1] = [libc::SIGBUS];
@@ -45,7 +45,7 @@ static INSTALLING: ForkLock = ForkLock::new();
 
 pub(super) fn arm() -> Result<()> {
     for (index, &signal) in SIGNALS.iter().enumerate() {
-        if !doors::lead_here(query(signal)?.sa_sigaction, signal) {
+        if !trampolines::lead_here(query(signal)?.sa_sigaction, signal) {
             install(index, signal)?;
         }
     }
@@ -67,7 +67,7 @@ fn install(index: usize, signal: c_int) -> Result<()> {
     keep_loaded();
     let _installing = INSTALLING.lock();
     let before = query(signal)?;
-    if doors::lead_here(before.sa_sigaction, signal) {
+    if trampolines::lead_here(before.sa_sigaction, signal) {
         return Ok(());
     }
     let generation = USED[index].load(Ordering::Relaxed);
@@ -89,7 +89,7 @@ fn install(index: usize, signal: c_int) -> Result<()> {
     unsafe { libc::sigemptyset(mask.as_mut_ptr()) };
     // SAFETY: all-zero bytes are a valid sigaction: no handler, no flags, no restorer.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = doors::address(generation);
+    action.sa_sigaction = trampolines::address(generation);
     // A fault inside a handler of somebody else's must reach ours too, so it does not block itself. Where the
     // predecessor lets system calls go on after its signal, so do we.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | (before.sa_flags & libc::SA_RESTART);
@@ -112,7 +112,7 @@ fn install(index: usize, signal: c_int) -> Result<()> {
 /// What was there before a handler of ours; 0 if it was the system's, or the handler is none of ours.
 extern "C" fn before(handler: usize, signal: c_int) -> usize {
     let slots = SIGNALS.iter().zip(&PREVIOUS).find(|&(&ours, _)| ours == signal);
-    let slot = slots.zip(doors::generation(handler)).and_then(|((_, slots), generation)| slots.get(generation));
+    let slot = slots.zip(trampolines::generation(handler)).and_then(|((_, slots), generation)| slots.get(generation));
     let Some(slot) = slot else { return libc::SIG_DFL };
     // SAFETY: null, or an action that is never freed.
     unsafe { slot.load(Ordering::Acquire).as_ref() }.map_or(libc::SIG_DFL, |action| action.sa_sigaction)

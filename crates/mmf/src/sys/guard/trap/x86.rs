@@ -9,10 +9,10 @@
 //! Those on 64 bits: what is loaded moves through a vector register, for `cmpxchg8b` writes even what it does not change, which
 //! pages that are read-only refuse; such a move of 8 aligned bytes is atomic (Intel's manual, volume 3, section 10.1.1).
 
-mod text;
+mod asm;
 
 // Each of these words is two of this processor, and a routine would win little.
-pub(in crate::sys::guard) use crate::sys::guard::one_by_one::{store_pairs, store_words};
+pub(in crate::sys::guard) use crate::sys::guard::multi_word::{store_pairs, store_words};
 
 unsafe extern "C" {
     fn mmf_0_1_guard_copy(dst: *mut u8, src: *const u8, len: usize, lo: usize, hi: usize) -> usize;

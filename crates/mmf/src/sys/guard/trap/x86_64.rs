@@ -14,11 +14,11 @@ use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _MM_HINT_T0, _mm_prefetch};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use crate::shared::Shared;
+use crate::once::ProcessOnce;
 use crate::sys::guard::{Fault, Matches};
 
-mod moves;
-mod text;
+mod asm;
+mod multi_word;
 
 /// What the routines read to choose their way. The text knows the offsets.
 #[repr(C)]
@@ -43,7 +43,7 @@ static TUNING: Tuning = Tuning {
 
 /// Chooses by what the processor has. Any mixture of old and new values is a correct choice.
 pub(super) fn tune() {
-    static CHOICE: Shared<(u32, usize)> = Shared::new();
+    static CHOICE: ProcessOnce<(u32, usize)> = ProcessOnce::new();
     let &(vectors, cache) = CHOICE.get_or_init(|| {
         let wide = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512bw");
         let vectors = if wide { 2 } else { u32::from(is_x86_feature_detected!("avx2")) };
@@ -296,14 +296,14 @@ pub(in crate::sys::guard) unsafe fn match_eight(src: *const u8, mask: u32, wante
     if fault == 0 { Ok(Matches { bits, word }) } else { Err(Fault) }
 }
 
-/// See [`copy_between`](crate::sys::guard::copy_between). This processor makes loads in the order of the program (Intel's
+/// See [`copy_validated`](crate::sys::guard::copy_validated). This processor makes loads in the order of the program (Intel's
 /// manual, volume 3, section 10.2.2; AMD's, volume 2, section 7.2), and so the routine needs no more than its own order.
 ///
 /// # Safety
 ///
 /// As there.
 #[inline(always)]
-pub(in crate::sys::guard) unsafe fn copy_between(
+pub(in crate::sys::guard) unsafe fn copy_validated(
     (first, expected): (*const u64, u64),
     second: *const u64,
     src: *const u64,

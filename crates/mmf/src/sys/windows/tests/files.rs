@@ -7,10 +7,10 @@ use windows_sys::Win32::System::Threading::CreateEventW;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::spec::Permissions;
 use crate::sys::windows::section::create_mapping;
-use crate::sys::windows::security::{Descriptor, Kind, User};
+use crate::sys::windows::security::{Descriptor, SecuredObject, User};
 use crate::sys::windows::wide;
+use crate::types::Permissions;
 
 /// A directory that goes with the test. The testkit's would link a second copy of this library, whose routines have the
 /// same symbols.
@@ -59,9 +59,9 @@ fn files_have_the_length_asked_for_and_keep_what_is_written() {
         let object = Object::create(&source, &sized(size)).unwrap();
         assert_eq!((object.len().unwrap(), object.max_len()), (size, None));
         let whole = view(&object, 0, usize::MAX);
-        assert_eq!(whole.reach() as u64, size);
-        write(&whole, whole.reach() - 1, &[5]);
-        whole.flush(whole.reach() - 1, 1).unwrap();
+        assert_eq!(whole.address_len() as u64, size);
+        write(&whole, whole.address_len() - 1, &[5]);
+        whole.flush(whole.address_len() - 1, 1).unwrap();
         object.sync().unwrap();
         let found = fs::read(path(&source)).unwrap();
         assert_eq!((found.len() as u64, found.last()), (size, Some(&5)));
@@ -80,7 +80,7 @@ fn an_empty_file_is_a_mapping_of_nothing_until_it_grows() {
     let source = dir.file("empty");
     let object = Object::create(&source, &sized(0)).unwrap();
     assert_eq!(object.len().unwrap(), 0);
-    assert_eq!(view(&object, 0, 100).reach(), 0);
+    assert_eq!(view(&object, 0, 100).address_len(), 0);
     let opened = Object::open(&source, &Spec::default()).unwrap();
     object.grow(10).unwrap();
     assert_eq!(opened.len().unwrap(), 10);
@@ -126,13 +126,13 @@ fn of_many_creators_one_wins() {
 
 #[test]
 fn peer() {
-    use crate::sys::windows::file::Newborn;
+    use crate::sys::windows::file::UnpublishedFile;
     let Some(directory) = Peer::argument() else { return };
-    let descriptor = Descriptor::new(&Permissions::User, &User::current().unwrap(), Kind::File).unwrap();
-    let newborn = Newborn::in_directory(std::path::Path::new(&directory), &descriptor).unwrap();
+    let descriptor = Descriptor::new(&Permissions::User, &User::current().unwrap(), SecuredObject::File).unwrap();
+    let unpublished = UnpublishedFile::in_directory(std::path::Path::new(&directory), &descriptor).unwrap();
     tell("born");
     await_order();
-    drop(newborn);
+    drop(unpublished);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn files_grow_and_never_shrink() {
     object.grow(5_000).unwrap();
     assert_eq!(object.len().unwrap(), 100_000);
     let second = view(&object, 65_537, usize::MAX);
-    assert_eq!(second.reach(), 100_000 - 65_537);
+    assert_eq!(second.address_len(), 100_000 - 65_537);
     assert_eq!(read(&view(&other, 0, 200), 98, 3), [0, 7, 0]);
     let reader = Object::open(&source, &Spec { access: Access::ReadOnly, ..Spec::default() }).unwrap();
     assert_eq!(*reader.grow(200_000).unwrap_err().kind(), ErrorKind::ReadOnly);
@@ -202,7 +202,7 @@ fn a_file_that_may_only_be_read_is_read_and_copied() {
     }
     for access in [Access::ReadOnly, Access::CopyOnWrite] {
         let object = Object::open(&source, &Spec { access, ..Spec::default() }).unwrap();
-        let view = View::map(&object, &place(7, 100, access)).unwrap();
+        let view = View::map(&object, &request(7, 100, access)).unwrap();
         assert_eq!(read(&view, 0, 5), b"bytes");
         view.flush(0, 5).unwrap();
         object.sync().unwrap();
@@ -210,7 +210,7 @@ fn a_file_that_may_only_be_read_is_read_and_copied() {
             write(&view, 0, b"BYTES");
             assert_eq!(read(&view, 0, 5), b"BYTES");
         }
-        assert!(View::map(&object, &place(0, 1, Access::ReadWrite)).is_err());
+        assert!(View::map(&object, &request(0, 1, Access::ReadWrite)).is_err());
     }
     assert_eq!(fs::read(path(&source)).unwrap(), b"twelve bytes");
     #[allow(clippy::permissions_set_readonly_false)]
@@ -265,7 +265,7 @@ fn a_named_section_that_another_program_made_of_a_file_works() {
     let object = Object::open(&Name::exact(text).unwrap().into(), &spec).unwrap();
     assert_eq!((object.len().unwrap(), object.max_len()), (5_000, Some(5_000)));
     let view = view(&object, 4_999, usize::MAX);
-    assert_eq!(view.reach(), 1);
+    assert_eq!(view.address_len(), 1);
     write(&view, 0, &[2]);
     view.flush(0, 1).unwrap();
     assert_eq!(fs::read(path(&source)).unwrap()[4_998..], [1, 2]);

@@ -7,10 +7,10 @@ use windows_sys::Win32::System::Threading::CreateEventW;
 use super::*;
 use crate::error::ErrorKind;
 use crate::name::Scope;
-use crate::spec::Permissions;
-use crate::sys::windows::security::{Descriptor, Kind, User};
+use crate::sys::windows::security::{Descriptor, SecuredObject, User};
 use crate::sys::windows::view::Mapped;
 use crate::sys::windows::{granularity, list, names, wide};
+use crate::types::Permissions;
 
 /// For the peers of these tests: opens the name, then follows orders.
 #[test]
@@ -166,7 +166,7 @@ fn an_object_can_be_opened_as_its_permissions_say() {
         let spec = Spec { permissions: Some(permissions.clone()), ..sized(4096) };
         let object = Object::create(&source, &spec).unwrap();
         let info = object.info().unwrap();
-        let wanted = Descriptor::new(&permissions, &user, Kind::Section).unwrap().dacl().unwrap();
+        let wanted = Descriptor::new(&permissions, &user, SecuredObject::Section).unwrap().dacl().unwrap();
         assert_eq!(info.permissions, wanted, "the system maps generic rights as we do");
         // The demand is met, and reading is allowed by each of the three.
         Object::open(&source, &Spec { access: Access::ReadOnly, ..spec.clone() }).unwrap();
@@ -288,7 +288,7 @@ fn what_is_half_made_is_waited_for() {
     };
     std::thread::sleep(Duration::from_millis(20));
     let handle = object.handle().try_clone_to_owned().unwrap();
-    Descriptor::new(&Permissions::User, &User::current().unwrap(), Kind::Section)
+    Descriptor::new(&Permissions::User, &User::current().unwrap(), SecuredObject::Section)
         .unwrap()
         .replace_dacl(&handle)
         .unwrap();
@@ -336,7 +336,7 @@ fn handles_are_inherited_where_asked_for() {
 }
 
 #[test]
-fn heir() {
+fn next_holder() {
     let Some(handle) = Peer::argument() else { return };
     let handle: usize = handle.parse().unwrap();
     // SAFETY: inherited under this number, and used by nobody else in this process.
@@ -350,7 +350,7 @@ fn heir() {
 fn a_child_inherits_memory_without_a_name() {
     let object = Object::anonymous(&Spec { inheritable: true, ..sized(1) }).unwrap();
     let number = object.handle().as_raw_handle().addr().to_string();
-    let mut peer = Peer::new("memory::heir", &number);
+    let mut peer = Peer::new("memory::next_holder", &number);
     assert_eq!(peer.hear(), "4096");
     assert_eq!(read(&view(&object, 0, 10), 9, 1), [44]);
     peer.kill();
@@ -398,9 +398,9 @@ fn large_pages_are_had_or_named() {
     match Object::anonymous(&spec(LargePages::Require)) {
         Ok(object) => {
             assert_eq!(object.len().unwrap() % (1 << 21), 0);
-            let mut place = place(1, 5, Access::ReadWrite);
-            place.large_pages = LargePages::Require;
-            write(&View::map(&object, &place).unwrap(), 4, &[1]);
+            let mut request = request(1, 5, Access::ReadWrite);
+            request.large_pages = LargePages::Require;
+            write(&View::map(&object, &request).unwrap(), 4, &[1]);
         }
         Err(error) => assert!(error.help().is_some(), "{error}"),
     }

@@ -10,8 +10,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::name::{Name, Source};
-use crate::spec::{Access, LargePages, Spec};
-use crate::sys::Place;
+use crate::sys::ViewRequest;
+use crate::types::{Access, LargePages, Spec};
 
 use super::{Object, View};
 
@@ -29,22 +29,22 @@ fn sized(size: u64) -> Spec {
     Spec { size: Some(size), ..Spec::default() }
 }
 
-fn place(offset: u64, reach: usize, access: Access) -> Place {
-    Place { offset, reach, access, large_pages: LargePages::Never, base_address: None }
+fn request(offset: u64, address_len: usize, access: Access) -> ViewRequest {
+    ViewRequest { offset, address_len, access, large_pages: LargePages::Never, base_address: None }
 }
 
-fn view(object: &Object, offset: u64, reach: usize) -> View {
-    View::map(object, &place(offset, reach, Access::ReadWrite)).unwrap()
+fn view(object: &Object, offset: u64, address_len: usize) -> View {
+    View::map(object, &request(offset, address_len, Access::ReadWrite)).unwrap()
 }
 
 fn write(view: &View, offset: usize, bytes: &[u8]) {
-    assert!(offset + bytes.len() <= view.reach());
+    assert!(offset + bytes.len() <= view.address_len());
     // SAFETY: the range lies in the view, as just checked, and tests share it with nobody at the same time.
     unsafe { view.base().wrapping_add(offset).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
 }
 
 fn read(view: &View, offset: usize, len: usize) -> Vec<u8> {
-    assert!(offset + len <= view.reach());
+    assert!(offset + len <= view.address_len());
     let mut bytes = vec![0; len];
     // SAFETY: as above.
     unsafe { view.base().wrapping_add(offset).copy_to_nonoverlapping(bytes.as_mut_ptr(), len) };

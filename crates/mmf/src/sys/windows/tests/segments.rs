@@ -1,4 +1,4 @@
-//! What segments need of the system: first bytes, tokens, bells, and who this is.
+//! What segments need of the system: first bytes, tokens, parkers, and who this is.
 
 use std::sync::Barrier;
 use std::thread;
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use windows_sys::Win32::Foundation::STATUS_ACCESS_DENIED;
 use windows_sys::Win32::System::Threading::EVENT_MODIFY_STATE;
 
-use super::super::event::{self, Use};
-use super::super::{Bells, Tokens, a_checked_token_is_held, boot, page_size, random_id, token_is_held};
+use super::super::event::{self, EventUse};
+use super::super::{LivenessTokens, Parker, boot, is_any_checked_token_held, is_token_held, page_size, random_id};
 use super::files::Dir;
-use super::{await_order, local, place, read, sized, tell, view};
-use crate::spec::{Access, LargePages, Permissions, Spec};
+use super::{await_order, local, read, request, sized, tell, view};
 use crate::sys::{Object, View};
+use crate::types::{Access, LargePages, Permissions, Spec};
 
 /// Longer than any sleep that ends as it should.
 const LONG: Duration = Duration::from_secs(30);
@@ -36,9 +36,9 @@ fn what_is_created_begins_with_the_bytes_given() {
         let object = Object::create(&source, &spec).unwrap();
         let opened = Object::open(&source, &Spec::default()).unwrap();
         assert!(opened.len().unwrap() >= size);
-        let view = View::map(&opened, &place(0, 3 * page_size(), Access::ReadOnly)).unwrap();
+        let view = View::map(&opened, &request(0, 3 * page_size(), Access::ReadOnly)).unwrap();
         assert_eq!(read(&view, 0, bytes.len()), bytes);
-        assert!(read(&view, bytes.len(), view.reach() - bytes.len()).iter().all(|byte| *byte == 0));
+        assert!(read(&view, bytes.len(), view.address_len() - bytes.len()).iter().all(|byte| *byte == 0));
         assert_eq!(object.info().unwrap().permissions, opened.info().unwrap().permissions);
     }
     let spec = Spec { first_bytes: b"hidden".to_vec(), ..sized(4096) };
@@ -72,8 +72,8 @@ fn the_first_bytes_are_read_before_anything_else_is_mapped() {
 fn a_second_token_is_of_one_slot_and_of_one_file() {
     let (dir, id) = (Dir::new(), random_id().unwrap());
     let [object, copy] = ["original", "copy"].map(|name| Object::create(&dir.file(name), &sized(4096)).unwrap());
-    let [one, two] = [(), ()].map(|()| Tokens::new(&object, &id).unwrap());
-    let is_held = |object| a_checked_token_is_held(object, &id).unwrap();
+    let [one, two] = [(), ()].map(|()| LivenessTokens::new(&object, &id).unwrap());
+    let is_held = |object| is_any_checked_token_held(object, &id).unwrap();
     assert!(one.take(3).unwrap() && !is_held(&object));
     assert!(one.take_checked(&object, 3).unwrap() && is_held(&object) && !is_held(&copy));
     assert!(!two.take_checked(&object, 3).unwrap());
@@ -85,20 +85,20 @@ fn a_second_token_is_of_one_slot_and_of_one_file() {
     assert!(!is_held(&object) && !is_held(&copy));
     assert!(one.take_checked(&object, 3).unwrap());
     drop(one);
-    assert!(!is_held(&object) && !token_is_held(&object, &id, 3).unwrap());
+    assert!(!is_held(&object) && !is_token_held(&object, &id, 3).unwrap());
 }
 
 #[test]
 fn a_token_has_one_owner_and_cannot_be_opened() {
     let (object, id) = (memory(), random_id().unwrap());
-    let [one, two] = [(), ()].map(|()| Tokens::new(&object, &id).unwrap());
+    let [one, two] = [(), ()].map(|()| LivenessTokens::new(&object, &id).unwrap());
     assert!(!two.is_alive(3).unwrap());
     assert!(one.take(3).unwrap());
     assert!(two.is_alive(3).unwrap());
     assert!(!two.is_alive(4).unwrap());
     assert!(!two.take(3).unwrap());
     assert!(two.seize(3).unwrap().is_none());
-    let refused = event::open(&event::path(&id, Use::Token, 3), EVENT_MODIFY_STATE).err();
+    let refused = event::open(&event::path(&id, EventUse::Token, 3), EVENT_MODIFY_STATE).err();
     assert_eq!(refused, Some(STATUS_ACCESS_DENIED));
     one.give(3);
     assert!(!two.is_alive(3).unwrap());
@@ -107,59 +107,59 @@ fn a_token_has_one_owner_and_cannot_be_opened() {
     assert!(!one.take(3).unwrap());
     drop(seized);
     assert!(one.take(3).unwrap());
-    assert!(!Tokens::new(&object, &random_id().unwrap()).unwrap().is_alive(3).unwrap());
+    assert!(!LivenessTokens::new(&object, &random_id().unwrap()).unwrap().is_alive(3).unwrap());
 }
 
 #[test]
-fn a_ring_before_the_sleep_ends_it() {
+fn an_unpark_before_the_park_ends_it() {
     let (object, id) = (memory(), random_id().unwrap());
-    let [sleeper, ringer] = [(), ()].map(|()| Bells::new(&id));
-    sleeper.hang(&object, 70);
+    let [sleeper, waker] = [(), ()].map(|()| Parker::new(&id));
+    sleeper.register(&object, 70);
     for _ in 0..3 {
         let since = Instant::now();
-        let rings = sleeper.listen();
-        ringer.ring(std::ptr::null(), [0, 1 << 6, 0, 1 << 63]);
-        sleeper.sleep(std::ptr::null(), 0, rings, LONG);
+        let token = sleeper.prepare();
+        waker.unpark(std::ptr::null(), [0, 1 << 6, 0, 1 << 63]);
+        sleeper.park(std::ptr::null(), 0, token, LONG);
         // Also by this participant's other threads.
-        let rings = sleeper.listen();
-        sleeper.ring(std::ptr::null(), [0, 1 << 6, 0, 0]);
-        sleeper.sleep(std::ptr::null(), 0, rings, LONG);
+        let token = sleeper.prepare();
+        sleeper.unpark(std::ptr::null(), [0, 1 << 6, 0, 0]);
+        sleeper.park(std::ptr::null(), 0, token, LONG);
         assert!(since.elapsed() < LONG);
     }
 }
 
 #[test]
 fn a_sleep_is_no_longer_than_told() {
-    let bells = Bells::new(&random_id().unwrap());
+    let parker = Parker::new(&random_id().unwrap());
     for hung in [false, true] {
         if hung {
-            bells.hang(&memory(), 0);
+            parker.register(&memory(), 0);
         }
         let since = Instant::now();
-        bells.sleep(std::ptr::null(), 0, bells.listen(), Duration::from_millis(20));
+        parker.park(std::ptr::null(), 0, parker.prepare(), Duration::from_millis(20));
         assert!(since.elapsed() > Duration::from_millis(10), "{:?}", since.elapsed());
         assert!(since.elapsed() < LONG);
     }
 }
 
 #[test]
-fn one_ring_wakes_every_thread_of_a_participant() {
+fn one_unpark_wakes_every_thread_of_a_participant() {
     let (object, id) = (memory(), random_id().unwrap());
-    let [sleeper, ringer] = [(), ()].map(|()| Bells::new(&id));
-    sleeper.hang(&object, 0);
+    let [sleeper, waker] = [(), ()].map(|()| Parker::new(&id));
+    sleeper.register(&object, 0);
     let since = Instant::now();
     for _ in 0..20 {
         let listening = Barrier::new(5);
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let rings = sleeper.listen();
+                    let token = sleeper.prepare();
                     listening.wait();
-                    sleeper.sleep(std::ptr::null(), 0, rings, LONG);
+                    sleeper.park(std::ptr::null(), 0, token, LONG);
                 });
             }
             listening.wait();
-            ringer.ring(std::ptr::null(), [1, 0, 0, 0]);
+            waker.unpark(std::ptr::null(), [1, 0, 0, 0]);
         });
     }
     assert!(since.elapsed() < LONG);
@@ -174,7 +174,7 @@ fn a_bell_lets_in_who_may_write() {
     for source in [local("bell"), dir.file("bell")] {
         let spec = Spec { permissions: Some(permissions.clone()), ..sized(4096) };
         let object = Object::create(&source, &spec).unwrap();
-        let dacl = object.ringers().unwrap().dacl().unwrap();
+        let dacl = object.unpark_rights().unwrap().dacl().unwrap();
         assert!(dacl.contains("0x100002;;;SY)"), "{dacl}");
         assert!(dacl.contains(&format!("0x100002;;;{user})")), "{dacl}");
         assert!(!dacl.contains("0x100002;;;WD)"), "{dacl}");

@@ -1,0 +1,66 @@
+//! STARVED lets who has waited long go first, and wedges nobody: not while its setter lives, nor when its setter has given up.
+
+use std::time::Duration;
+
+use super::exclusion::all;
+use super::*;
+
+/// Each thread's first sleep ends at its bound, so that its wait has become long and it sets STARVED; then only a wake-up helps.
+fn long(preemptions: usize) -> Bounds {
+    Bounds { parker: ParkerKind::Futex, timeouts: 1, preemptions }
+}
+
+#[test]
+fn writers_that_have_waited_long() {
+    all(long(2), &[(0, write), (1, write), (2, write)], 1);
+}
+
+#[test]
+fn a_writer_and_a_reader_that_have_waited_long() {
+    all(long(2), &[(0, write), (1, read)], 2);
+}
+
+#[test]
+fn a_writer_and_readers_that_have_waited_long() {
+    all(long(2), &[(0, write), (1, read), (2, read)], 1);
+}
+
+/// Who set it gave up. One who waits passes it when its own wait has become long, and one who only tries finds the lock open
+/// at the latest when it tries once more than there are sleepers to be woken first.
+#[test]
+fn the_setter_gives_up() {
+    let bounds = Bounds { parker: ParkerKind::Futex, timeouts: 3, preemptions: 2 };
+    check(bounds, |handles| {
+        let data = Data::new();
+        occupy(&handles[0], 0..4);
+        let mark = handles[0].lock.readers().slot_handle(0).unwrap();
+        assert!(!lock_write(&handles[0], &mark, Deadline::Now, &no_death).unwrap().poisoned);
+        let gives_up = process(&handles[1], 1, {
+            let data = Arc::clone(&data);
+            move |segment, me| match lock_write(segment, me, Deadline::After(Duration::from_millis(2)), &no_death) {
+                Ok(_) => {
+                    data.change();
+                    unlock_write(segment, me).unwrap();
+                }
+                Err(failure) => {
+                    assert!(matches!(failure, LockFailure::Timeout { .. }));
+                    model::time_passes();
+                }
+            }
+        });
+        let waits = process(&handles[2], 2, {
+            let data = Arc::clone(&data);
+            move |segment, me| read(segment, me, &data)
+        });
+        data.change();
+        unlock_write(&handles[0], &mark).unwrap();
+        gives_up.join().unwrap();
+        waits.join().unwrap();
+        model::become_process(3, None);
+        let mark = handles[3].lock.readers().slot_handle(3).unwrap();
+        let got = (0..2).any(|_| lock_write(&handles[3], &mark, Deadline::Now, &no_death).is_ok());
+        assert!(got, "nobody is left, and the lock is closed");
+        data.change();
+        unlock_write(&handles[3], &mark).unwrap();
+    });
+}
