@@ -20,8 +20,10 @@ testkit::peers! {
 
 /// Bytes that a file may have.
 const LIMIT: u64 = 4 << 20;
+/// The same, of the type that the system call takes.
+const FILE_LIMIT: libc::rlim_t = 4 << 20;
 
-fn limit_files(bytes: u64) {
+fn limit_files(bytes: libc::rlim_t) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: reads one limit.
     checked(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) });
@@ -50,7 +52,7 @@ fn creation(_: &[&str]) {
     tells(|| {
         let dir = TempDir::new();
         fork(|| {
-            limit_files(LIMIT);
+            limit_files(FILE_LIMIT);
             for source in sources(&dir) {
                 assert_refused(&Mapping::create_new(source.clone(), LIMIT + 1).unwrap_err());
                 drop(Mapping::create_new(source, LIMIT).unwrap());
@@ -79,7 +81,7 @@ fn growth(_: &[&str]) {
                 let region = Region::create_new(for_region.clone(), 64 << 20).unwrap();
                 let map = Mapping::options().size(4096).reserve(64 << 20).anonymous().unwrap();
                 dict.set_bytes("key", b"before").unwrap();
-                limit_files(LIMIT);
+                limit_files(FILE_LIMIT);
                 assert_refused(&dict.set_bytes("large", &vec![1; 8 << 20]).unwrap_err());
                 assert_refused(&region.write().unwrap().resize(8 << 20).unwrap_err());
                 assert_refused(&map.grow(8 << 20).unwrap_err());
