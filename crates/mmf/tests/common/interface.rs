@@ -5,12 +5,12 @@ const MODULES: [(&str, &str); 12] = [
     ("atomics", include_str!("../../src/mapping/atomics.rs")),
     ("bytes", include_str!("../../src/mapping/bytes.rs")),
     ("catalog", include_str!("../../src/mapping/catalog.rs")),
-    ("shared_word", include_str!("../../src/mapping/shared_word.rs")),
     ("cursor", include_str!("../../src/mapping/cursor.rs")),
     ("fast_access", include_str!("../../src/mapping/fast_access.rs")),
     ("growth", include_str!("../../src/mapping/growth.rs")),
     ("options", include_str!("../../src/mapping/options.rs")),
     ("raw", include_str!("../../src/mapping/raw.rs")),
+    ("shared_word", include_str!("../../src/mapping/shared_word.rs")),
     ("sync", include_str!("../../src/mapping/sync.rs")),
     ("words", include_str!("../../src/mapping/words.rs")),
 ];
