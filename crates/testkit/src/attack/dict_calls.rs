@@ -231,6 +231,11 @@ impl DictVictim {
         calls.call("Dict::len", bound, || dict.len());
         calls.call("Dict::is_empty", bound, || dict.is_empty());
         calls.call("Dict::capacity", bound, || Ok::<_, mmf::Error>(dict.capacity()));
+        calls.call("Dict::work_time", bound, || Ok::<_, mmf::Error>(dict.work_time()));
+        calls.call("Dict::set_work_time", bound, || {
+            dict.set_work_time(Duration::from_millis(50));
+            Ok::<_, mmf::Error>(())
+        });
         calls.call("Dict::is_forked", bound, || Ok::<_, mmf::Error>(dict.is_forked()));
         calls.call("Dict::source", bound, || Ok::<_, mmf::Error>(format!("{:?}", dict.source())));
     }
