@@ -2,11 +2,12 @@
 # A module of the library uses only the layers below it, as docs/design.md draws them.
 #
 # It reads each `crate::MODULE` of the sources, without comments. Tests and the models may use every
-# layer: the files and folders tests, models and model, and the end of a file from its `mod tests` on.
+# layer: the files and folders tests, models and model, and the end of a file from its `mod tests`
+# on.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# What each module may use besides itself. What lib.rs reexports counts as the layer it comes from, so no
-# module names it there.
+# What each module may use besides itself. What lib.rs reexports counts as the layer it comes from,
+# so no module names it there.
 declare -A below=(
     [once]=""
     [error]=""

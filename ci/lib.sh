@@ -59,9 +59,9 @@ foreign_clippy() {
     "${FOREIGN[@]}" "${clippy[@]}" "${ARGS[@]}" "${@:2}" -- -D warnings
 }
 
-# counted COMMAND...: runs a `cargo test`, then the tests that it has left out, and fails if any is left
-# out even then, or if there is none at all. Adds the number that passed to the file $PASSED, from which
-# `.ci/run` makes a sum.
+# counted COMMAND...: runs a `cargo test`, then the tests that it has left out, and fails if any is
+# left out even then, or if there is none at all. Adds the number that passed to the file $PASSED,
+# from which `.ci/run` makes a sum.
 counted() {
     local passed failed ignored ran left_out
     run_and_sum "$@"

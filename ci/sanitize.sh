@@ -18,8 +18,8 @@ not_in_valgrind=(
     faults::nothing_is_there_at_all
     validated_read::a_page_that_is_gone_is_a_fault_wherever_it_is_missed
     faults::threads_that_fault_at_once_do_not_disturb_each_other
-    # It asks by an operation of `rt_sigprocmask` that does not exist, which valgrind answers without
-    # a look at the address.
+    # It asks by an operation of `rt_sigprocmask` that does not exist, which valgrind answers
+    # without a look at the address.
     system_calls::a_page_that_is_gone_cannot_be_read_and_any_other_can
     # They measure time.
     faults::a_fault_takes_microseconds
@@ -38,7 +38,7 @@ for name in "${not_in_valgrind[@]}"; do
 done
 # A handler that looks at the registers of a fault needs them as they were at that instruction.
 registers=allregs-at-each-insn
-# Valgrind runs one thread at a time. Without fair scheduling a thread that loops without a system call
-# can keep the others from running for minutes on an idle machine.
+# Valgrind runs one thread at a time. Without fair scheduling a thread that loops without a system
+# call can keep the others from running for minutes on an idle machine.
 timeout 900 valgrind --quiet --error-exitcode=99 --fair-sched=yes --vex-guest-chase=no --px-default="$registers" \
     --px-file-backed="$registers" "$binary" --test-threads=1 "${skip[@]}"

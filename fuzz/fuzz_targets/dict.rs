@@ -333,7 +333,8 @@ fn act(step: &Step, open: &mut Open<'_>, quiet: bool) {
             // Nobody else may have it open.
             (open.dict, open.reader) = (None, None);
             let path = open.file.path();
-            // Beside a thread that writes to the lock all the time, every wait may take its timeout.
+            // Beside a thread that writes to the lock all the time, every wait may take its
+            // timeout.
             let options = if quiet { Dict::options() } else { open.options.clone() };
             let repaired = options.repair(path);
             if let (Ok(report), true) = (repaired, quiet) {

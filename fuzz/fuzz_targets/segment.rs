@@ -442,7 +442,8 @@ fn run(input: Input, choice: &Choice, file: &Restored) {
     } else {
         steps();
     }
-    // A handle that is opened once the hostile peer has ended is locked out by nothing that it left.
+    // A handle that is opened once the hostile peer has ended is locked out by nothing that it
+    // left.
     world.handles = [None, None, None, None];
     let late = Region::options().timeout(Some(Duration::from_secs(10))).open(file.path());
     if let Some(region) = told(late) {

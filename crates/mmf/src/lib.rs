@@ -31,8 +31,8 @@
 //! Both are on by default, and each works without the other.
 //!
 //! - `dict`: `Dict`, keys and values. It brings the crate `xxhash-rust`.
-//! - `serde`: values of a `Dict` of any type that serde can serialize, as MessagePack. It brings the
-//!   crates `serde` and `rmp-serde`.
+//! - `serde`: values of a `Dict` of any type that serde can serialize, as MessagePack. It brings
+//!   the crates `serde` and `rmp-serde`.
 
 #![cfg_attr(
     not(feature = "dict"),

@@ -205,7 +205,8 @@ fn those_who_watch_miss_something_only_where_something_was_changed() {
         assert!(matches!(&change, Some(Change::Set { key, .. }) if key == what), "{what}: {change:?}");
         assert_eq!(changes.next_for(Duration::ZERO).unwrap(), None);
     };
-    // More keys than the change log has room for; once too much for the dict, once for the redo log.
+    // More keys than the change log has room for; once too much for the dict, once for the redo
+    // log.
     let large = |count: usize, len: usize| {
         dict.transaction(|tx| {
             let key = |nth| format!("{nth:0100}");

@@ -225,7 +225,8 @@ fn records_are_kept_though_all_that_leads_to_them_is_damaged() {
     let stats = dict.stats().unwrap();
     drop(dict);
     let spans = usize::try_from(stats.spans).unwrap();
-    // Of 2 MiB: behind the redo log and the change log, of 32 KiB each, and a word for each of 512 spans, free or taken by these.
+    // Of 2 MiB: behind the redo log and the change log, of 32 KiB each, and a word for each of 512
+    // spans, free or taken by these.
     let directory = 20480 + 4096 + 2 * 32768;
     let table = directory + 8 * 512;
     for (what, from, len) in [("index", directory, 8 * spans), ("table", table, 32 * spans), ("count", BUCKETS, 8)] {

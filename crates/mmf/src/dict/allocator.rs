@@ -1,6 +1,7 @@
 //! Blocks for records, cut out of spans of equal size.
 //!
-//! A span holds blocks of one class, a part of the index, a part of a large value, or nothing. Its entry in the table:
+//! A span holds blocks of one class, a part of the index, a part of a large value, or nothing. Its
+//! entry in the table:
 //!
 //! ```text
 //! +0   bits 0..8 class, 8..34 blocks in use, 34..60 the first free block + 1, 60 whether it is in its class's list
@@ -8,9 +9,13 @@
 //! +16  bits 0..32 the next span of its list + 1, 32..64 the one before + 1
 //! ```
 //!
-//! Spans of a class that have room are a list, as are the free ones. Free blocks of a span are a list by the word at +8 in
-//! them. A span that was full joins its list again once an eighth of it is free, so that it does not come and go with each
-//! change; before the dict is called full, all that have room join. Everything is changed through a [`WriteBatch`]; what is written to free memory before it is carried out harms nobody.
+//! The spans of a class that have a free block form a list, and the free spans form another. The
+//! free blocks of a span form a list by the word at +8 of each block. A full span joins its list
+//! again once an eighth of its blocks is free, so that not each change moves it. Before a change
+//! fails with `Full`, all spans with a free block join their lists.
+//!
+//! The table and the lists change through a [`WriteBatch`] alone. Free memory is written before the
+//! batch is committed: no reader follows a pointer to it until then.
 
 use super::layout::{Layout, at, class, number};
 use super::record::STAMP;
@@ -63,7 +68,8 @@ impl SpanState {
         }
     }
 
-    /// Whether a span with `live` of `most` blocks in use, that was full, is worth being listed again.
+    /// Whether a span with `live` of `most` blocks in use, that was full, is worth being listed
+    /// again.
     #[inline(always)]
     pub(super) fn has_room(live: u64, most: u64) -> bool {
         most - live.min(most) >= (most / 8).max(1)
@@ -204,7 +210,8 @@ impl<'a> Storage<'a> {
         if state.listed && !was_listed { self.push(batch, state.class, span) } else { Ok(()) }
     }
 
-    /// Has the spans that have room, but too little to be listed, listed, each in a batch of its own; whether there were any.
+    /// Has the spans that have room, but too little to be listed, listed, each in a batch of its
+    /// own; whether there were any.
     pub(super) fn relist_spans(&self, batch: &mut WriteBatch) -> Result<bool> {
         let used = number(self.map.word(at::USED)?).min(self.layout.spans);
         let mut any = false;
@@ -308,7 +315,7 @@ impl<'a> Storage<'a> {
         Ok(self.links(batch, span)?.0)
     }
 
-    /// Gives a span back. Who may still read what was in it notices by the record's stamp.
+    /// Gives a span back. A reader of its old contents finds the record's stamp changed.
     fn give_span(&self, batch: &mut WriteBatch, span: usize) -> Result<()> {
         let first = self.span_number(batch.get(self.map, at::FREE)?)?;
         batch.push_or_replace(
@@ -320,8 +327,8 @@ impl<'a> Storage<'a> {
         Ok(())
     }
 
-    /// Takes `count` spans for the parts of a value. They stay linked among themselves, in this order, so that all are given
-    /// back in two stores.
+    /// Takes `count` spans for the parts of a value. They stay linked among themselves, in this
+    /// order, so that all are given back in two stores.
     ///
     /// A peer may have forged links that lead back to an earlier span. The walk is bounded by the
     /// number of spans, and a span that it meets twice is damage, found before anything is stored.
@@ -354,7 +361,8 @@ impl<'a> Storage<'a> {
             batch.push_or_replace(at::FREE, encode_span(next));
         }
         for (nth, span) in parts.iter().enumerate() {
-            // As long as they are free, what their class is and how those behind the list's end are linked is nobody's concern.
+            // Written before the commit: no process reads the class of a free span, nor the link of
+            // a span behind the end of the list.
             self.map.put_word(
                 self.layout.entry(*span) + SPAN_STATE,
                 SpanState { class: class::PART, live: 1, free: 0, listed: false }.word(),

@@ -1,8 +1,10 @@
-//! The change log: which keys changed, for those who watch.
+//! The change log: a ring buffer of the keys that changed, for watchers.
 //!
-//! An entry is a version, a word (bits 0..16 length of the key, 16..24 kind), and the key, filled up to whole words. It
-//! stands at its position modulo the change log's size, round the end if need be. Before entries are written, the claim says up to
-//! where; who reads finds by it whether what it copied may have been written over.
+//! An entry is a version, a word (bits 0..16 length of the key, 16..24 kind), and the key, filled
+//! up to whole words. It stands at its position modulo the change log's size, round the end if need
+//! be. Before entries are written, the claim says up to where. A reader compares its position with
+//! the claim after the copy: if a writer has claimed that place, the copy may be torn, and the
+//! reader reports missed changes.
 
 use std::sync::atomic::Ordering;
 
@@ -34,7 +36,8 @@ pub(super) struct EventReservation {
     end: u64,
     /// What was claimed before.
     claimed: u64,
-    /// They are too many to be told: everybody who watches falls behind.
+    /// The entries pass half of the change log: each watcher gets a report of missed changes
+    /// instead.
     skipped: bool,
 }
 
@@ -48,7 +51,7 @@ impl EventReservation {
         let len = keys.map(|len| (EVENT_HEADER_LEN + len.next_multiple_of(8)) as u64).fold(0, u64::saturating_add);
         let skipped = len > size / 2;
         let end = position.wrapping_add(if skipped { 2 * size } else { len });
-        // Whoever may write there may have put the head between two words.
+        // A peer with write access may have stored a head that is no multiple of 8.
         let at = number(position % size) & !7;
         Ok(EventReservation { at, end, claimed, skipped })
     }
@@ -68,7 +71,8 @@ impl EventReservation {
         })
     }
 
-    /// Claims that place and writes the entry, as [`claim`](EventReservation::claim) and [`write`](EventReservation::write) do.
+    /// Claims that place and writes the entry, as [`claim`](EventReservation::claim) and
+    /// [`write`](EventReservation::write) do.
     #[inline(always)]
     pub(super) fn write_fast(
         &self,
@@ -91,13 +95,14 @@ impl EventReservation {
     pub(super) fn push_head(&self, batch: &mut WriteBatch) {
         batch.push_blind(at::LOG_HEAD, self.end);
         if self.skipped {
-            // Nothing is written over before, so nobody may be told so before: the change may still fail.
+            // The claim moves with the commit: no entry is overwritten before, and the change may
+            // still fail.
             batch.push_blind(at::LOG_CLAIMED, self.end);
         }
     }
 
-    /// Claims the place, before the first entry is written: from here on those who are behind by as much have missed something. The
-    /// batch must be one that will be carried out.
+    /// Claims the place, before the first entry is written: from here on those who are behind by as
+    /// much have missed something. The batch must be one that will be carried out.
     #[inline(always)]
     pub(super) fn claim(&self, storage: &Storage<'_>) -> Result<()> {
         if self.skipped {
@@ -161,7 +166,7 @@ impl EventReservation {
         Ok(())
     }
 
-    /// So many bytes on, which are fewer than the change log has.
+    /// Advances by `len` bytes, which are fewer than the size of the change log.
     #[inline(always)]
     fn step(&mut self, storage: &Storage<'_>, len: usize) {
         self.at += len;
@@ -209,7 +214,8 @@ pub(super) fn next(storage: &Storage<'_>, position: u64) -> Result<NextEvent> {
         return Ok(NextEvent::Nothing);
     }
     let size = storage.layout.change_log_size as u64;
-    // A position that the head has not reached is another dict's, or somebody's mischief.
+    // A position that the head has not reached is another dict's, or a peer has moved the head
+    // back.
     let is_lost = |claimed: u64| claimed.wrapping_sub(position) > size || head.wrapping_sub(position) > size;
     if is_lost(map.word(at::LOG_CLAIMED)?) {
         return Ok(NextEvent::Lost(head));

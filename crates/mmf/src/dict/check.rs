@@ -73,7 +73,7 @@ impl Dict {
             if before.is_changing() {
                 // Looked at before it is seen whether all is as it was.
                 abandoned = self.has_no_writer()?;
-                report.add(None, Some(at::REDO_LEN), "a change is half made; whoever writes next finishes it");
+                report.add(None, Some(at::REDO_LEN), "a change was interrupted; the next writer completes it");
             } else {
                 outcome = self.check_now(&mut report, until);
             }
@@ -448,8 +448,8 @@ impl Check<'_> {
                 self.report.add(key.map(Vec::as_slice), Some(block), "nothing leads to this record");
             }
         }
-        // A page of the table that has gone back may end before records that the index leads to: their
-        // blocks would be taken for others.
+        // A page of the table that has gone back may end before records that the index leads to:
+        // their blocks would be taken for others.
         let before = |offset: usize| led.partition_point(|block| *block < offset);
         let led_here = before(layout.span(span + 1)) - before(layout.span(span));
         if led_here as u64 != stamped {

@@ -196,8 +196,9 @@ impl Storage<'_> {
         })
     }
 
-    /// What tells whether anything is changed, for those who have no lock. The redo log comes first: a removal shows before its version
-    /// does, and its writer may be slow, stopped or dead, so its stores are looked at themselves.
+    /// What tells whether anything is changed, for those who have no lock. The redo log comes
+    /// first: a removal shows before its version does, and its writer may be slow, stopped or dead,
+    /// so its stores are looked at themselves.
     pub(super) fn generation(&self) -> Result<Generation> {
         let redo_log = self.map.word(at::REDO_LEN)?;
         let mut progress = 0_u64;

@@ -137,15 +137,16 @@ impl WriteSession<'_> {
             }
         }
         // BOOT is 0 before the first change. After a power cut no process rebuilds such a dict or
-        // looks at its redo log's pairs, which the disk may lack although it has the redo log's count.
-        // So no batch is carried out, and there is nothing to free.
+        // looks at its redo log's pairs, which the disk may lack although it has the redo log's
+        // count. So no batch is carried out, and there is nothing to free.
         if map.word(at::BOOT)? != 0 {
             self.free_pending(version, until)?;
         }
         self.sync_durable(CLEAN | FLUSHED_BEFORE, FLUSHED_BEFORE)
     }
 
-    /// Frees what was kept for a power cut, and syncs that. The disk has all changes up to `version`.
+    /// Frees what was kept for a power cut, and syncs that. The disk has all changes up to
+    /// `version`.
     fn free_pending(&mut self, version: u64, until: Deadline) -> Result<()> {
         let map = self.storage.map;
         // What was removed is gone from the disk since the flush before; what replaced it is there since this one.
@@ -160,9 +161,9 @@ impl WriteSession<'_> {
         self.sync_marked(..)
     }
 
-    /// Frees the records of a list, in batches of some each. A peer may relink the list meanwhile: it
-    /// ends after as many records as there is room for, at a record that was freed already, and at
-    /// the deadline.
+    /// Frees the records of a list, in batches of some each. A peer may relink the list meanwhile:
+    /// it ends after as many records as there is room for, at a record that was freed already, and
+    /// at the deadline.
     fn free_list(&mut self, list: usize, until: Deadline) -> Result<()> {
         let deadline = until.instant().map(|deadline| deadline.max(Instant::now() + MIN_FREE_TIME));
         // No record takes less.

@@ -286,9 +286,10 @@ impl Storage<'_> {
         Ok(())
     }
 
-    /// Moves entries of a bucket up, and gives back the lines that then have none, each in a batch of its own; whether there were
-    /// any. Readers that miss an entry meanwhile see by the word of the count that they have to look again. `left` is how many lines may
-    /// still be looked at. It ends with any of them if the time is over.
+    /// Moves entries of a bucket up, and gives back the lines that then have none, each in a batch
+    /// of its own; whether there were any. Readers that miss an entry meanwhile see by the word of
+    /// the count that they have to look again. `left` is how many lines may still be looked at. It
+    /// ends with any of them if the time is over.
     pub(super) fn shorten(
         &self,
         batch: &mut WriteBatch,

@@ -27,7 +27,8 @@ pub(super) mod at {
     pub(crate) const SWEEP: usize = PAYLOAD + 88;
     /// How many pairs of the redo log are to be carried out; 0 mostly.
     pub(crate) const REDO_LEN: usize = PAYLOAD + 128;
-    /// Up to where in the change log something is written, or soon will be; and up to where it is there.
+    /// Up to where in the change log something is written, or soon will be; and up to where it is
+    /// there.
     pub(crate) const LOG_CLAIMED: usize = PAYLOAD + 192;
     pub(crate) const LOG_HEAD: usize = PAYLOAD + 200;
     /// Bit 0: nothing has changed since the last flush. Bit 1: it was flushed before. Bit 2: whether the disk knows that bit

@@ -236,9 +236,9 @@ impl Dict {
     ///
     /// use mmf::{Dict, Name};
     ///
-    /// let dict = Dict::create_new(Name::local(format!("long-work-{}", std::process::id()))?, 1 << 20)?;
-    /// dict.set_work_time(Duration::from_secs(60));
-    /// assert_eq!(dict.work_time(), Duration::from_secs(60));
+    /// let dict = Dict::create_new(Name::local(format!("long-work-{}", std::process::id()))?, 1 <<
+    /// 20)?; dict.set_work_time(Duration::from_secs(60)); assert_eq!(dict.work_time(),
+    /// Duration::from_secs(60));
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn set_work_time(&self, time: Duration) {

@@ -10,9 +10,10 @@
 //! 2. Else it attaches as a participant that has not been checked, takes the lock for writing, and
 //!    reads BOOT again. This boot: another process has rebuilt it meanwhile, and there is nothing
 //!    to do.
-//! 3. REDO_LEN is [`REPAIRING`](redo_log::REPAIRING), and BOOT is [`RECOVERING`]: a rebuild was cut off. It is
-//!    done again, whatever participants live: they can do nothing until it is. With another BOOT a
-//!    repair was cut off. It has to be done again by hand, and the handle is refused.
+//! 3. REDO_LEN is [`REPAIRING`](redo_log::REPAIRING), and BOOT is [`RECOVERING`]: a rebuild was cut
+//!    off. It is done again, whatever participants live: they can do nothing until it is. With
+//!    another BOOT a repair was cut off. It has to be done again by hand, and the handle is
+//!    refused.
 //! 4. A checked participant lives (see `segment/boot.rs`): the machine has not stopped since that
 //!    participant's checks, and BOOT is the id of another container. There is nothing to do, and
 //!    BOOT stays, so that containers do not take it from each other. (RECOVERING becomes this boot:
@@ -41,8 +42,8 @@
 //! rebuilt dict, or RECOVERING, and does the rest itself ([`WriteSession::recover`]).
 //!
 //! *Readers without a lock.* From before the first destructive store on, BUCKETS has no buckets,
-//! and REDO_LEN is REPAIRING until after the last store. The upper bits of BUCKETS end larger than they
-//! began. A reader returns "absent" in three cases:
+//! and REDO_LEN is REPAIRING until after the last store. The upper bits of BUCKETS end larger than
+//! they began. A reader returns "absent" in three cases:
 //!
 //! - A slot leads to a record that says so, whose stamp and slot did not change: a removal, a
 //!   version up to FLOOR, or a change that is not committed and has no record before. The rebuild
@@ -50,8 +51,8 @@
 //! - No slot of the bucket leads to the key. Behind that, with an acquire fence, the reader reads
 //!   BUCKETS again, on the fast path too. If any word that it read was stored by the rebuild,
 //!   BUCKETS is not what it was, and it reads everything again.
-//! - BUCKETS has no buckets. Then it reads REDO_LEN: REPAIRING is an error. If that is not there any
-//!   more, the rebuild has stored BUCKETS before, and the second look at BUCKETS shows it.
+//! - BUCKETS has no buckets. Then it reads REDO_LEN: REPAIRING is an error. If that is not there
+//!   any more, the rebuild has stored BUCKETS before, and the second look at BUCKETS shows it.
 //!
 //! *The disk.* RECOVERING is synced before anything else is stored. After a second power cut in the
 //! middle BOOT is neither 0 nor a boot, and step 3 or 6 does it again. Older releases take
@@ -224,8 +225,8 @@ impl Dict {
             // number.
             self.segment.map.put_word(at::BOOT, NO_BOOT)?;
         }
-        // Cut off, it must not be taken for whole: no redo log is that long, so whoever takes the lock refuses it until a repair
-        // is done.
+        // If the repair is cut off, the dict must not be taken for whole. No redo log has this
+        // length, so the next holder of the lock refuses the dict until a repair has finished.
         self.segment.map.put_word(at::REDO_LEN, redo_log::REPAIRING)?;
         if self.is_file() {
             sync_mark::sync_or_mark(map, at::REDO_LEN..at::REDO_LEN + 8, map.word(at::DURABLE)?)?;

@@ -174,7 +174,8 @@ impl HeaderAndKey {
         HeaderAndKey { bytes: [const { MaybeUninit::uninit() }; HEADER_LEN + KEY_MAX] }
     }
 
-    /// The first `HEADER_LEN` bytes of a block and `key_len` more, as far as the segment goes; what is behind reads as nothing.
+    /// The first `HEADER_LEN` bytes of a block and `key_len` more, as far as the segment goes; what
+    /// is behind reads as nothing.
     // Always: what is given in memory, in pieces, is slow to be taken from there at once.
     #[inline(always)]
     pub(super) fn copy<'b>(

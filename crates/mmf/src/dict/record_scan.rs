@@ -73,8 +73,8 @@ impl ScanBuffer {
     }
 }
 
-/// Values lie in spans of their own, and each is looked at once or twice, as is one that was being moved. Many that share
-/// their spans were forged, to be looked at for ever.
+/// Values lie in spans of their own, and each is looked at once or twice, as is one that was being
+/// moved. Many that share their spans were forged, to be looked at for ever.
 const MAX_PART_READS: u8 = 8;
 
 /// Which blocks of a span are looked at.
@@ -96,7 +96,8 @@ impl Storage<'_> {
         (storage >> self.layout.span_shift).min(self.layout.spans)
     }
 
-    /// What is in a block, of which no more than `size` bytes are a record's. A page that is gone has nothing whole.
+    /// What is in a block, of which no more than `size` bytes are a record's. A page that is gone
+    /// has nothing whole.
     pub(super) fn block_at(&self, block: usize, size: usize, buffer: &mut ScanBuffer) -> Result<Block> {
         match self.read_block(block, size, buffer) {
             Err(error) if matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::Timeout { .. }) => Err(error),
@@ -146,7 +147,8 @@ impl Storage<'_> {
         Ok(Block::Valid(ValidRecord { head, stamp, key }))
     }
 
-    /// The checksum of a value in spans, taken a part at a time; `None` where they were looked at too often.
+    /// The checksum of a value in spans, taken a part at a time; `None` where they were looked at
+    /// too often.
     fn sum_of_spans(
         &self,
         block: usize,
@@ -205,8 +207,8 @@ impl Storage<'_> {
         Ok(scan)
     }
 
-    /// Whether one of these records has the size that belongs to a class. The first of a span is found whatever its class is
-    /// taken for, if only it is large enough.
+    /// Whether one of these records has the size that belongs to a class. The first of a span is
+    /// found whatever its class is taken for, if only it is large enough.
     fn any_belongs(&self, records: &[(u64, usize)], to: u64) -> bool {
         let mut heads = records.iter().filter_map(|(_, block)| self.read_valid(*block).ok());
         heads.any(|whole| class::of(whole.head.block_len(self.layout)) == to)
@@ -235,7 +237,8 @@ impl Storage<'_> {
         Ok(())
     }
 
-    /// The class of a span whose entry says something else, or nothing: the one that a record in it belongs to.
+    /// The class of a span whose entry says something else, or nothing: the one that a record in it
+    /// belongs to.
     fn class_by_records(&self, span: usize, buffer: &mut ScanBuffer) -> Result<Option<u64>> {
         let (from, len) = (self.layout.span(span), self.layout.span_size());
         // All at once, since most of it is looked at to no avail.

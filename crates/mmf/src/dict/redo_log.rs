@@ -1,12 +1,17 @@
-//! [`WriteBatch`]: a change as a list of words to store, and the redo log that has it done to the end whoever dies.
+//! [`WriteBatch`]: a change as a list of words to store, and the redo log that completes it if the
+//! writer dies.
 //!
-//! A change is worked out with nothing changed but memory that is free. Then its stores go to the redo log, then they
-//! are carried out, in their order. A batch is valid once the redo log's count is stored; whoever takes the lock next
-//! and finds a count carries the stores out again. They are absolute, so that does no harm, however often it is done.
+//! 1. The writer computes the change, and writes to free memory only.
+//! 2. It copies the stores to the redo log, and then stores their count. That is the commit point.
+//! 3. It performs the stores in their order, and stores a count of 0.
 //!
-//! One of the stores is that of the commit's version, or that of the count of buckets: before it come those that readers do not
-//! follow yet, after it those that free what nobody needs any more. What readers follow must not go back to what an
-//! earlier store of the batch made of it; so if that one store is done, the redo log is carried out from there on.
+//! A participant that takes the lock and finds a count performs the stores again. They are
+//! absolute, so repeating them changes nothing.
+//!
+//! One of the stores is that of the version (COMMIT), or that of the number of buckets. The stores
+//! before it are of words that readers do not follow yet; the stores after it free what no reader
+//! needs any more. A word that readers follow must not go back to what an earlier store of the
+//! batch made of it. So if that one store is done, a replay begins with it.
 
 mod indexed_stores;
 
@@ -38,8 +43,8 @@ pub(super) struct WriteBatch {
     words: u64,
     /// All of them, once there are more than `inline_stores` holds.
     indexed: Option<Box<IndexedStores>>,
-    /// The word that was [put anywhere](WriteBatch::push_or_replace) last, and where among the stores it is: what is asked for next mostly is
-    /// that.
+    /// The word that was [put anywhere](WriteBatch::push_or_replace) last, and where among the
+    /// stores it is: what is asked for next mostly is that.
     last_store: (u64, usize),
 }
 
@@ -115,8 +120,9 @@ impl WriteBatch {
     #[inline]
     fn written(&self, from: usize, to: usize) -> &[[u64; 2]] {
         let some = &self.inline_stores[from..to];
-        // SAFETY: `push_inline` has written each from 1 to before `next`, beyond which only `commit` asks, which writes the one before and the
-        // one behind; a `MaybeUninit` is laid out as what it holds.
+        // SAFETY: `push_inline` has written each from 1 to before `next`, beyond which only
+        // `commit` asks, which writes the one before and the one behind; a `MaybeUninit` is laid
+        // out as what it holds.
         unsafe { std::slice::from_raw_parts(some.as_ptr().cast(), some.len()) }
     }
 
@@ -176,7 +182,8 @@ impl WriteBatch {
         }
     }
 
-    /// As `put`, for a word that readers do not follow: only the last of its stores is made, in the place of an earlier one.
+    /// As `put`, for a word that readers do not follow: only the last of its stores is made, in the
+    /// place of an earlier one.
     #[inline(always)]
     pub(super) fn push_or_replace(&mut self, offset: usize, value: u64) {
         if offset as u64 == self.last_store.0 {
@@ -261,13 +268,14 @@ impl WriteBatch {
         if len > layout.log_entries { Err(WriteBatch::too_long(len, map, layout)) } else { Ok(()) }
     }
 
-    /// Has it done: from here on it happens, whoever dies.
+    /// Commits the batch, and performs its stores. Once the count is stored, the change survives
+    /// the death of this process.
     #[inline]
     pub(super) fn commit(&mut self, map: &Mapping, layout: &Layout) -> Result<()> {
         let count = self.len();
         self.fits(map, layout)?;
         map.put_words(at::REDO_LOG, self.stores().as_flattened())?;
-        // Releases, so whoever sees the count sees the pairs.
+        // A release: a process that loads the count also loads the pairs.
         let (begin, end) = ([at::REDO_LEN as u64, count as u64], [at::REDO_LEN as u64, 0]);
         match &mut self.indexed {
             None => {
@@ -283,7 +291,8 @@ impl WriteBatch {
                 done?;
             }
         }
-        // What was freed is written to next; who still reads it sees before that it was freed.
+        // The writer reuses the freed blocks next. A reader of such a block finds its slot changed
+        // before it can load other bytes.
         fence(Ordering::Release);
         Ok(())
     }
@@ -297,7 +306,8 @@ impl WriteBatch {
     }
 }
 
-/// Carries out what a dead writer left in the redo log, and tells whether there was anything. The caller has the lock.
+/// Carries out what a dead writer left in the redo log, and tells whether there was anything. The
+/// caller has the lock.
 #[inline(always)]
 pub(super) fn replay(map: &Mapping, layout: &Layout) -> Result<bool> {
     let count = map.word(at::REDO_LEN)?;
@@ -333,7 +343,8 @@ fn replay_entries(map: &Mapping, layout: &Layout, count: u64) -> Result<()> {
         if offset < PAYLOAD || offset % 8 != 0 || !is_there || redo_log.contains(&offset) || pairs.contains(&offset) {
             return Err(damaged(format!("its journal leads to {offset}, where no change is made")));
         }
-        // What came before that is done, and readers would see it undone where a later store of the batch is to the same word.
+        // What came before that is done, and readers would see it undone where a later store of the
+        // batch is to the same word.
         if [at::COMMIT, at::BUCKETS].contains(&offset) && map.word(offset)? == value {
             from = nth;
         }

@@ -11,8 +11,8 @@
 //! So no value is longer than the spans that the object has. A sparse file may still have spans
 //! that take no disk; the capacity, read once when the file was opened, bounds those.
 //!
-//! A copy of more than [`COPY_CHUNK`] bytes looks at the clock after each piece, so that it ends with
-//! the call's timeout.
+//! A copy of more than [`COPY_CHUNK`] bytes looks at the clock after each piece, so that it ends
+//! with the call's timeout.
 
 use super::allocator::{SPAN_STATE, SpanState, Storage};
 use super::layout::class;
@@ -139,7 +139,8 @@ impl Storage<'_> {
     }
 }
 
-/// Returns a span that is named more than once, if there is one. All of them are below [`SPAN_LIMIT`].
+/// Returns a span that is named more than once, if there is one. All of them are below
+/// [`SPAN_LIMIT`].
 pub(super) fn named_twice(spans: &[usize]) -> Option<usize> {
     if spans.len() <= PAIRWISE_SPANS {
         return spans.iter().enumerate().find(|(nth, span)| spans[..*nth].contains(span)).map(|(_, span)| *span);

@@ -7,15 +7,15 @@
 //!    entries together have no more bytes. More is damage
 //!    ([`Storage::most_lines`](super::allocator::Storage::most_lines)).
 //! 2. Of time. A call waits for its lock for as long as the timeout says, and then works for as
-//!    long again, at least for the handle's work time, which is [`MIN_WORK_TIME`] unless the options say
-//!    more. Each step of a scan calls [`spend`](WorkLimit::spend).
+//!    long again, at least for the handle's work time, which is [`MIN_WORK_TIME`] unless the
+//!    options say more. Each step of a scan calls [`spend`](WorkLimit::spend).
 //!
 //! A call that has not changed anything yet ends with [`ErrorKind::Timeout`]. Maintenance
 //! (sweeping, splitting and shortening buckets, emptying spans) stops and is continued by a later
 //! call.
 //!
-//! The clock is read once for [`UNITS_PER_CLOCK_READ`] units of work, the first time when the first of these are
-//! done: a call that does less never reads it.
+//! The clock is read once for [`UNITS_PER_CLOCK_READ`] units of work, the first time when the first
+//! of these are done: a call that does less never reads it.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -25,8 +25,8 @@ pub(super) use crate::mapping::MIN_WORK_TIME;
 use crate::mapping::Mapping;
 use crate::segment::Deadline;
 
-/// Units of work between two looks at the clock: lines of the index, records, and each [`BYTES_PER_UNIT`]
-/// bytes of values.
+/// Units of work between two looks at the clock: lines of the index, records, and each
+/// [`BYTES_PER_UNIT`] bytes of values.
 const UNITS_PER_CLOCK_READ: u32 = 64;
 
 /// Bytes of a value that are one unit of work.

@@ -101,8 +101,9 @@ impl<'a> WriteSession<'a> {
         Ok(WriteLock::lock(&dict.segment, || until, doing)?.0)
     }
 
-    /// The holder of the lock, which it releases when it is dropped. It has no [limit](WorkLimit) yet.
-    /// Apart from [`lock`](WriteSession::lock) for those who would lose time by its being moved.
+    /// The holder of the lock, which it releases when it is dropped. It has no [limit](WorkLimit)
+    /// yet. A call of its own, since moving the session out of [`lock`](WriteSession::lock) costs
+    /// time.
     #[inline(always)]
     pub(super) fn from_lock(lock: WriteLock<'a>, dict: &'a Dict, batch: &'a mut WriteBatch) -> Self {
         WriteSession { dict, storage: dict.storage(), batch, flush_state: 0, limit: WorkLimit::unset(), lock }
@@ -337,7 +338,7 @@ impl<'a> WriteSession<'a> {
         Ok(Some(version))
     }
 
-    /// Has the batch done, and those who watch told.
+    /// Commits the batch, and has the release of the lock wake watchers.
     #[inline]
     pub(super) fn commit_batch(&mut self) -> Result<()> {
         self.batch.commit(self.storage.map, self.storage.layout)?;

@@ -205,8 +205,9 @@ impl Backoff {
         Ok(())
     }
 
-    /// Whether there is a reason to look once more though the deadline has passed. Who never waits long, because it
-    /// only tries, would otherwise never learn that a holder is dead, nor pass STARVED that nobody is left to take away.
+    /// Whether there is a reason to look once more though the deadline has passed. Who never waits
+    /// long, because it only tries, would otherwise never learn that a holder is dead, nor pass
+    /// STARVED that nobody is left to take away.
     fn may_try_again(
         &mut self,
         queue: &WaitQueue,
@@ -221,7 +222,8 @@ impl Backoff {
                 reap(slot).map_err(LockFailure::Failed)
             }
             None if self.last_try => Ok(false),
-            // Those for whom STARVED stands are woken first: if they live, they come, or ask for their places anew.
+            // Those for whom STARVED stands are woken first: if they live, they come, or ask for
+            // their places anew.
             None if queue.has_waiters()? => {
                 queue.wake_all()?;
                 Ok(false)

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! word     bits 0..16   the writer's slot + 1, or 0
-//!          bit  16      STARVED: somebody has waited long; who has not, waits behind
+//!          bit  16      STARVED: a waiter has waited for 1 ms; others let it pass
 //!          bit  17      POISON: a writer died, or panicked, with a change half made
 //!          bit  18      SLEEPERS: somebody may sleep in the queue
 //!          bit  19      WATCHED: the same for a queue of the layer above; the lock only keeps it
@@ -26,10 +26,10 @@
 //!
 //! # Fairness
 //!
-//! Writers cannot be starved by readers, since they enter the word while readers are inside. All others could lose every
-//! race against a peer that unlocks and locks in a loop. So who has waited for a millisecond sets STARVED, which only
-//! those who waited that long may pass, and whoever gets in takes it away. If its setter dies, the others pass it
-//! when their own wait has become long.
+//! Writers cannot be starved by readers, since they enter the word while readers are inside. All
+//! others could lose every race against a peer that unlocks and locks in a loop. So who has waited
+//! for a millisecond sets STARVED, which only those who waited that long may pass, and whoever gets
+//! in takes it away. If its setter dies, the others pass it when their own wait has become long.
 //!
 //! # Death
 //!

@@ -19,7 +19,8 @@ pub(crate) struct SlotHandle {
     pub(super) readers: SharedWord<u32>,
     /// Its bit of READERS.
     pub(super) group: u64,
-    /// While it has the write lock, what is thought to be in the word: `slot_tag` unless more was there when it was taken.
+    /// While it has the write lock, what is thought to be in the word: `slot_tag` unless more was
+    /// there when it was taken.
     pub(super) held_word: AtomicU64,
 }
 

@@ -41,16 +41,16 @@
 //! 1. stores its word (*begin*);
 //! 2. tries to take the lock;
 //! 3. gives back what it took, by an exchange with the lock's word or its slot's count of readers.
-//!    Then it loads the state of the handle's check. If that is CHECKING, it exchanges DISTURBED for
-//!    it ([`HandleState::gave_back`]);
+//!    Then it loads the state of the handle's check. If that is CHECKING, it exchanges DISTURBED
+//!    for it ([`HandleState::gave_back`]);
 //! 4. clears its word (*end*).
 //!
 //! The checking thread B:
 //!
 //! 1. exchanges CHECKING for IDLE; if another thread checks the handle, B gives up;
 //! 2. loads the lock's word and its slot's count of readers;
-//! 3. loads the words of all threads' records ([`HandleState::use_snapshot`]), and then the state of the
-//!    check. If that is DISTURBED, B gives up and tries later;
+//! 3. loads the words of all threads' records ([`HandleState::use_snapshot`]), and then the state
+//!    of the check. If that is DISTURBED, B gives up and tries later;
 //! 4. if no thread uses a write lock and the lock's word has the handle's tag, B takes the tag out;
 //! 5. if no thread uses a read lock, B subtracts the count that it loaded;
 //! 6. stores IDLE.
@@ -65,10 +65,10 @@
 //!   acquire. So step 3 sees that begin or a later store of A to the same word.
 //! - If it sees that begin, A uses a write lock, and B does not do step 4.
 //! - If it sees a later store, A's use had ended. Before that end, A gave the lock back by an
-//!   exchange with the lock's word, and B's load in step 2 found what was there before. Step 1, that
-//!   load, A's exchange and A's load of the state are sequentially consistent, so they are in this
-//!   order, and A did not load a state from before step 1. Each store to A's word is a release and
-//!   B's load of it an acquire, so A's load of the state happened before step 6. So A found
+//!   exchange with the lock's word, and B's load in step 2 found what was there before. Step 1,
+//!   that load, A's exchange and A's load of the state are sequentially consistent, so they are in
+//!   this order, and A did not load a state from before step 1. Each store to A's word is a release
+//!   and B's load of it an acquire, so A's load of the state happened before step 6. So A found
 //!   CHECKING, or DISTURBED already, and B's load in step 3 finds DISTURBED. B gives up.
 //!
 //! So a tag that passes is no thread's. Between steps 3 and 4 no thread of the handle can store the
@@ -80,8 +80,8 @@
 //! thread added. B subtracts exactly that, and additions that come meanwhile stay.
 //!
 //! A lock stays in its word of the record: if it moved, B could load its old place too late and its
-//! new place too early. A thread that loaded CHECKING and was stopped may store DISTURBED in a later
-//! check. That check gives up without need.
+//! new place too early. A thread that loaded CHECKING and was stopped may store DISTURBED in a
+//! later check. That check gives up without need.
 //!
 //! # Cost
 //!

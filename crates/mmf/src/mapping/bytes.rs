@@ -58,8 +58,8 @@ impl Mapping {
     pub fn write_at(&self, offset: usize, data: &[u8]) -> Result<()> {
         let dst = self.locate_writable(offset, data.len(), "write")?;
         let (src, len, end) = (data.as_ptr(), data.len(), dst.addr() + data.len());
-        // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long as
-        // `self` and may be written; the source is a slice.
+        // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long
+        // as `self` and may be written; the source is a slice.
         let left = unsafe { mem::copy(self.policy, dst, src, len, dst.addr(), end) };
         #[cfg(test)]
         super::trace::stored(offset, data);

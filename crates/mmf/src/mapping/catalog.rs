@@ -1,4 +1,5 @@
-//! The names of the objects of this machine: which the system allows, which live, and removing them.
+//! The names of the objects of this machine: which the system allows, which live, and removing
+//! them.
 
 use crate::error::Result;
 use crate::name::{Name, Scope};
@@ -47,9 +48,10 @@ impl Name {
     ///
     /// In the other scopes an object's name goes with its last holder. There this function is the
     /// way out for the owner of an object that another user has given a second name
-    /// ([`HardLinked`](crate::ErrorKind::HardLinked), Unix): it removes this name, and gives the object up for ever.
-    /// No process opens it any more, under whatever name; processes that hold it keep their memory;
-    /// the next creation makes a new object. To keep the object instead, remove the other names.
+    /// ([`HardLinked`](crate::ErrorKind::HardLinked), Unix): it removes this name, and gives the
+    /// object up for ever. No process opens it any more, under whatever name; processes that hold
+    /// it keep their memory; the next creation makes a new object. To keep the object instead,
+    /// remove the other names.
     ///
     /// # Errors
     ///

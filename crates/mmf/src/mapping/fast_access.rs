@@ -1,4 +1,5 @@
-//! Fast loads and stores of words in a mapping, for fast paths: `None` for whatever the slow path has to handle.
+//! Fast loads and stores of words in a mapping, for fast paths: `None` for whatever the slow path
+//! has to handle.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -44,7 +45,8 @@ pub(crate) struct FastAccess<'a> {
 const LINE_LEN: usize = 64;
 
 impl FastAccess<'_> {
-    /// The address of the word that an offset lies in, with a line behind it. Fast paths use words at multiples of 8 alone.
+    /// The address of the word that an offset lies in, with a line behind it. Fast paths use words
+    /// at multiples of 8 alone.
     #[inline(always)]
     fn line(self, offset: usize) -> Option<*const u8> {
         (offset <= self.last_line).then(|| self.base.wrapping_add(offset & !7))
@@ -140,7 +142,8 @@ impl FastAccessMut<'_> {
         stored.ok()
     }
 
-    /// Stores words from `offset` on, one after the other, each as [`put_word`](FastAccessMut::put_word) does.
+    /// Stores words from `offset` on, one after the other, each as
+    /// [`put_word`](FastAccessMut::put_word) does.
     #[inline(always)]
     pub(crate) fn put_words(self, offset: usize, words: &[u64]) -> Option<()> {
         if !self.has(offset, size_of_val(words)) {

@@ -80,7 +80,8 @@ impl Mapping {
 impl<W: Word> SharedWord<W> {
     #[inline]
     pub(crate) fn load(&self) -> Result<W, Fault> {
-        // SAFETY: `Mapping::shared_word` checked the place and the alignment, and the mapping outlives the cell.
+        // SAFETY: `Mapping::shared_word` checked the place and the alignment, and the mapping
+        // outlives the cell.
         unsafe { W::load(self.0) }
     }
 

@@ -21,8 +21,8 @@ fn to_usize(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
-/// For structures: whoever uses them has taken a `SharedWord` before, which refuses mappings whose words cannot be
-/// reached.
+/// For structures: whoever uses them has taken a `SharedWord` before, which refuses mappings whose
+/// words cannot be reached.
 impl Mapping {
     /// Loads the word at `offset`, sequentially consistent.
     ///
@@ -194,8 +194,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// As `append_to`; before each [`COPY_CHUNK`] of a copy that has more than one it calls `on_time`,
-    /// whose error ends the copy.
+    /// As `append_to`; before each [`COPY_CHUNK`] of a copy that has more than one it calls
+    /// `on_time`, whose error ends the copy.
     ///
     /// # Errors
     ///

@@ -160,8 +160,8 @@ impl<'a> WriteGuard<'a> {
         let segment = self.lock.segment();
         let len = contents::len(segment, "write")?;
         let base = segment.map.as_mut_ptr()?.wrapping_add(PAYLOAD);
-        // SAFETY: `contents::len` checked that so much is mapped, for as long as the region lives, which outlives this guard; the
-        // lock keeps all others out, by the caller's promise.
+        // SAFETY: `contents::len` checked that so much is mapped, for as long as the region lives,
+        // which outlives this guard; the lock keeps all others out, by the caller's promise.
         Ok(unsafe { std::slice::from_raw_parts_mut(base, len) })
     }
 }
@@ -258,8 +258,9 @@ macro_rules! reading {
             pub unsafe fn as_slice(&self) -> Result<&[u8]> {
                 let len = self.len()?;
                 let base = self.segment().map.as_ptr().wrapping_add(PAYLOAD);
-                // SAFETY: `contents::len` checked that so much is mapped, for as long as the region lives, which outlives this
-                // guard; the lock keeps writers out, by the caller's promise.
+                // SAFETY: `contents::len` checked that so much is mapped, for as long as the region
+                // lives, which outlives this guard; the lock keeps writers out, by the caller's
+                // promise.
                 Ok(unsafe { std::slice::from_raw_parts(base, len) })
             }
         }

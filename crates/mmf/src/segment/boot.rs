@@ -26,10 +26,10 @@
 //! would be found in a slot whose token a new process has just taken.
 //!
 //! The checks are: what [`Segment::renew`] does, and for a dict the check of its own BOOT
-//! (`dict/open_after_crash.rs`), which a handle for writing does when it is opened. Both run under the lock
-//! for writing wherever the boot differs, and a dict's handle takes the second token before it
-//! releases that lock. So of several processes that come first in a new boot, one clears or
-//! recovers, and the others find the present boot or the token. If that process dies, its tokens
+//! (`dict/open_after_crash.rs`), which a handle for writing does when it is opened. Both run under
+//! the lock for writing wherever the boot differs, and a dict's handle takes the second token
+//! before it releases that lock. So of several processes that come first in a new boot, one clears
+//! or recovers, and the others find the present boot or the token. If that process dies, its tokens
 //! are gone and the boot is still the old one, and the next process does it all.
 //!
 //! If a checked participant lives, the boot in the file stays as it is. So two containers do not

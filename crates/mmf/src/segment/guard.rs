@@ -1,5 +1,5 @@
-//! The guards of a segment's lock, for all containers. A guard is one word, so that it is returned in
-//! a register.
+//! The guards of a segment's lock, for all containers. A guard is one word, so that it is returned
+//! in a register.
 //!
 //! A guard is made in three steps, and dropped in the reverse order:
 //!
@@ -9,8 +9,8 @@
 //!    [`begin_change`](Segment::begin_change), which makes a death poison, or afterwards by
 //!    [`set_changed`](Segment::set_changed) where the container has no torn contents.
 //!
-//! The first lock of a handle attaches it, which takes a slot. The lock and all of that together take
-//! no longer than the caller's deadline.
+//! The first lock of a handle attaches it, which takes a slot. The lock and all of that together
+//! take no longer than the caller's deadline.
 //!
 //! After a fork the child has copies of its parent's guards. They release nothing: the lock is the
 //! parent's.
@@ -133,7 +133,8 @@ impl Segment {
         Ok(self.lock.try_write(slot_handle)?.then_some(Acquired { poisoned: false }))
     }
 
-    /// Releases the lock for writing: ends the change, if there was one, and wakes waiters after it.
+    /// Releases the lock for writing: ends the change, if there was one, and wakes waiters after
+    /// it.
     #[inline]
     pub(super) fn release_write(&self, slot_handle: &SlotHandle) -> Result<(), Fault> {
         if self.is_changing() {

@@ -8,7 +8,8 @@
 //!
 //! A handle without write access cannot take a ticket. It polls once per [`POLL`].
 //!
-//! A participant counts its sleeping threads in its slot, see [`waiter_counts`](super::waiter_counts).
+//! A participant counts its sleeping threads in its slot, see
+//! [`waiter_counts`](super::waiter_counts).
 
 use std::time::{Duration, Instant};
 

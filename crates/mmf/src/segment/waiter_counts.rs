@@ -14,7 +14,8 @@ pub(crate) enum WaitReason {
     Change,
 }
 
-/// A thread of a participant that may have to wait; counted from [`begin`](WaiterCount::begin) to the drop.
+/// A thread of a participant that may have to wait; counted from [`begin`](WaiterCount::begin) to
+/// the drop.
 pub(crate) struct WaiterCount<'a> {
     segment: &'a Segment,
     count: usize,

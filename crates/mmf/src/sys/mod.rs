@@ -80,10 +80,10 @@
 //! ```text
 //! LivenessTokens::new(&Object, id: &[u8; 16]) -> Result<LivenessTokens> for one handle; `id` is the segment's; takes none yet; all that needs
 //!                                                       the right to open the object happens here
-//! LivenessTokens::take(&self, slot) -> Result<bool>     has it from now on; false: somebody has it, or blocks it
+//! LivenessTokens::take(&self, slot) -> Result<bool>     has it from now on; false: another process has it, or blocks it
 //! LivenessTokens::give(&self, slot)
 //! LivenessTokens::is_alive(&self, slot) -> Result<bool> a handle has it, this one or another
-//! LivenessTokens::seize(&self, slot) -> Result<Option<Seized>>  has it until the result is dropped; None: somebody has it
+//! LivenessTokens::seize(&self, slot) -> Result<Option<Seized>>  has it until the result is dropped; None: another has it
 //! token_is_held(&Object, id, slot) -> Result<bool>      somebody has it; asked by one who may take none
 //! LivenessTokens::take_checked(&self, &Object, slot) -> Result<bool>   as `take`, for the second token of a slot
 //! LivenessTokens::give_checked(&self, slot)
@@ -100,7 +100,7 @@
 //! - `is_alive` needs no right but those that the handle has. That a peer may block a slot which nobody has is the
 //!   system's to prevent where it can; it costs that slot, and on Windows what its dead owner held, no more.
 //!
-//! [`Parker`]: how those who sleep on a segment's words are woken, across processes.
+//! [`Parker`]: how a process wakes the threads of its peers that sleep on a segment's words.
 //!
 //! ```text
 //! Parker::new(id: &[u8; 16]) -> Parker                  for one handle; asks the system nothing

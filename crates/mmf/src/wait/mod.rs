@@ -6,9 +6,10 @@
 //!
 //! The flag is a bit of a word of somebody else's, who learns without a look of its own that nobody is to be woken.
 //!
-//! No wake-up is lost: a sleeper that saw the old condition had set the flag before the condition changed, so the waker
-//! finds it set, unless another waker cleared it in between. That one takes the bits after it clears the flag, so
-//! whoever takes the sleeper's bit does so, and moves `seq` and unparks, after the sleeper's ticket.
+//! No wake-up is lost: a sleeper that saw the old condition had set the flag before the condition
+//! changed, so the waker finds it set, unless another waker cleared it in between. That one takes
+//! the bits after it clears the flag, so whoever takes the sleeper's bit does so, and moves `seq`
+//! and unparks, after the sleeper's ticket.
 //!
 //! What the dead leave costs little: a waker that dies on its way leaves sleepers to their bound, a sleeper that dies leaves
 //! a bit for which nobody answers.

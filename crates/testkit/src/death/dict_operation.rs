@@ -58,7 +58,8 @@ pub(super) enum Operation {
     Repair,
     /// Opens a file that another boot of the machine left without a flush.
     Rebuild,
-    /// Carries out what a transaction's process has left in the redo log, and then makes a change of its own.
+    /// Carries out what a transaction's process has left in the redo log, and then makes a change
+    /// of its own.
     Finish,
 }
 

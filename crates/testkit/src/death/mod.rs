@@ -35,7 +35,8 @@ mod at {
     use std::ops::Range;
 
     pub(super) const LOCK: usize = 2048;
-    /// Who has the lock, STARVED and POISON. The other bits may be left: each is looked behind, and then taken away.
+    /// The holder of the lock, STARVED and POISON. The other bits may be left: each is looked
+    /// behind, and then taken away.
     pub(super) const LOCKED: u32 = 0x3_ffff;
     pub(super) const VERSION: usize = 2056;
     pub(super) const SLOTS: usize = 4096;

@@ -27,7 +27,8 @@ impl Random {
     }
 }
 
-/// The role: arguments are the counters's name and what regions' names begin with; the one line it hears is its number.
+/// The role: arguments are the counters's name and what regions' names begin with; the one line it
+/// hears is its number.
 pub fn worker(args: &[&str]) {
     // Nothing is open before: a spare that is never needed leaves nothing behind.
     let Some(number) = peer::hear() else { return };

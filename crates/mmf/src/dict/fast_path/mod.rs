@@ -1,12 +1,14 @@
-//! Fast path of getting and finding a key, in as few guarded calls as possible. It returns `None` for every other case: then the caller takes the
-//! slow path, which handles them and reports errors.
+//! Fast path of getting and finding a key, in as few guarded calls as possible. It returns `None`
+//! for every other case: then the caller takes the slow path, which handles them and reports
+//! errors.
 //!
-//! Why the fast path is correct: the slot is loaded, then the record's stamp, then head, key and value are copied, then
-//! the slot is loaded again and the stamp last, each after what comes before it
-//! ([`copy_validated`](crate::sys::guard::copy_validated)). A stamp that is the same both times was there throughout, since none comes twice
-//! and a block has none while it changes hands; so all that was copied is of that one record. COMMIT was loaded before,
-//! so a stamp up to it is one of a committed change. And when the slot was loaded first, it led to this record, which nothing
-//! had replaced: who replaces it stores the slot before COMMIT.
+//! Why the fast path is correct: the slot is loaded, then the record's stamp, then head, key and
+//! value are copied, then the slot is loaded again and the stamp last, each after what comes before
+//! it ([`copy_validated`](crate::sys::guard::copy_validated)). A stamp that is the same both times
+//! was there throughout, since none comes twice and a block has none while it changes hands; so all
+//! that was copied is of that one record. COMMIT was loaded before, so a stamp up to it is one of a
+//! committed change. And when the slot was loaded first, it led to this record, which nothing had
+//! replaced: who replaces it stores the slot before COMMIT.
 //!
 //! What looks like a stamp may be other bytes, where the block's span had another use meanwhile. Then the slot has changed; or it
 //! leads here again, since the key is set again, and then the new record's stamp is there: so the stamp is looked at behind the

@@ -1,4 +1,5 @@
-//! Fast paths of taking a block, writing a record and freeing one. Each checks that its case applies before it stores anything.
+//! Fast paths of taking a block, writing a record and freeing one. Each checks that its case
+//! applies before it stores anything.
 
 use std::sync::atomic::Ordering;
 
@@ -14,7 +15,8 @@ use crate::mapping::FastAccessMut;
 use crate::sys::fence;
 
 impl Storage<'_> {
-    /// [`take`](Storage::take) where the first span of the class has a block that was freed before, and has room left.
+    /// [`take`](Storage::take) where the first span of the class has a block that was freed before,
+    /// and has room left.
     #[inline(always)]
     fn take_fast(&self, map: FastAccessMut<'_>, batch: &mut WriteBatch, class: u64) -> Option<usize> {
         let (layout, size) = (self.layout, class::size(class)?);
@@ -45,7 +47,8 @@ impl Storage<'_> {
         Some(block)
     }
 
-    /// [`give`](Storage::give) where the span stays what it is. The batch takes no block after that.
+    /// [`give`](Storage::give) where the span stays what it is. The batch takes no block after
+    /// that.
     #[inline(always)]
     pub(in crate::dict) fn give_fast(
         &self,
@@ -101,8 +104,9 @@ impl Storage<'_> {
 }
 
 impl WriteSession<'_> {
-    /// Gives a key that is there another value, and tells the version, in as few steps as it takes. Nothing is done where it is `None`, but
-    /// for what was written to free memory. A power cut needs more than this does.
+    /// Gives a key that is there another value, and tells the version, in as few steps as it takes.
+    /// Nothing is done where it is `None`, but for what was written to free memory. A power cut
+    /// needs more than this does.
     #[inline(always)]
     pub(in crate::dict) fn replace_fast(&mut self, change: &KeyChange<'_>) -> Result<Option<u64>> {
         if self.flush_state != 0 {
@@ -144,7 +148,8 @@ impl WriteSession<'_> {
         Some(version)
     }
 
-    /// As [`write_record_slow`](WriteSession::write_record_slow), into a block that is [taken](Storage::take_fast) on the fast path.
+    /// As [`write_record_slow`](WriteSession::write_record_slow), into a block that is
+    /// [taken](Storage::take_fast) on the fast path.
     #[inline(always)]
     pub(in crate::dict) fn write_record_fast(
         &mut self,

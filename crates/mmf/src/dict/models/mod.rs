@@ -256,8 +256,8 @@ impl Handles {
     }
 }
 
-/// What readers without a lock look at: all but the change log and where a sweep goes on, since who is not told, or looks at a moment,
-/// looks where the redo log leads.
+/// Whether readers without a lock load the word: all but SWEEP and the words of the change log.
+/// Those are loaded by writers and watchers, and through the offsets in the redo log.
 fn is_seen(offset: usize) -> bool {
     offset != at::SWEEP && !(LAYOUT.change_log..LAYOUT.directory).contains(&offset)
 }
@@ -427,10 +427,10 @@ impl Model {
         panic!("a part of a change was committed: the last version is {last}");
     }
 
-    /// What each key that is spoken of has, at a time when nobody writes; everybody must be told.
+    /// Reads each key that the model names, while no thread writes. Each read must succeed.
     fn everything(&self, dict: &Dict) -> Vec<Seen> {
         let keys: BTreeSet<&String> = self.readers.iter().flatten().flat_map(Read::keys).collect();
-        keys.into_iter().map(|key| Read::Get(key.clone()).run(dict).expect("nobody writes")).collect()
+        keys.into_iter().map(|key| Read::Get(key.clone()).run(dict).expect("no thread writes")).collect()
     }
 }
 

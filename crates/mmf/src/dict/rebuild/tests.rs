@@ -206,8 +206,8 @@ fn a_participant_counts_once_it_has_checked_the_file() {
     assert!(read_all(&last).unwrap() == entries);
 }
 
-/// A page of the table may go back to an older state after a failed sync. Then the next change would
-/// write into blocks that are in use.
+/// A page of the table may go back to an older state after a failed sync. Then the next change
+/// would write into blocks that are in use.
 #[test]
 fn a_table_that_ends_before_records_in_use_is_damage() {
     let file = File::new("short table");

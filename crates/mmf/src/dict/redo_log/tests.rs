@@ -84,7 +84,8 @@ fn what_a_dead_writer_began_is_done_to_the_end_from_wherever_it_died() {
 fn what_readers_follow_does_not_go_back_when_a_journal_is_carried_out_again() {
     for point in [at::COMMIT, at::BUCKETS] {
         let (map, layout) = segment();
-        // What the store before the point made, a store after it has replaced; the rest is left to be done.
+        // What the store before the point made, a store after it has replaced; the rest is left to
+        // be done.
         begin(&map, &[(at::CLASSES, 1), (point, 7), (at::LEN, 2), (at::CLASSES + 8, 3)], 3);
         map.put_word(at::CLASSES, 9).unwrap();
         assert!(replay(&map, &layout).unwrap());

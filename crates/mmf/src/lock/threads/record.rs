@@ -52,7 +52,8 @@ pub(super) fn words() -> impl Iterator<Item = &'static AtomicU64> {
 
 /// A record that no thread has, or a new one.
 fn take_record() -> &'static ThreadRecord {
-    // Pairs with the release of `RecordReturn`: what its last thread did comes before what this one does.
+    // Pairs with the release of `RecordReturn`: what its last thread did comes before what this one
+    // does.
     let free = |record: &&ThreadRecord| {
         record.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     };
@@ -76,8 +77,8 @@ pub(crate) struct Thread {
     /// One of the states below. Here, so that a lock and its release load nothing from the record:
     /// that load would follow the one of the record's address.
     state: Cell<usize>,
-    /// Points to `EMPTY_RECORD` or to a record of the list. Not a reference: Rust 1.85 takes none to a
-    /// static with atomics in a constant.
+    /// Points to `EMPTY_RECORD` or to a record of the list. Not a reference: Rust 1.85 takes none
+    /// to a static with atomics in a constant.
     record: Cell<*const ThreadRecord>,
 }
 
@@ -175,8 +176,8 @@ impl Thread {
 
     #[inline(always)]
     fn record(&self) -> &'static ThreadRecord {
-        // SAFETY: `EMPTY_RECORD` is a static and the records of the list are leaked, so both live as long
-        // as the process. They are only shared: what changes in them is atomic.
+        // SAFETY: `EMPTY_RECORD` is a static and the records of the list are leaked, so both live
+        // as long as the process. They are only shared: what changes in them is atomic.
         unsafe { &*self.record.get() }
     }
 

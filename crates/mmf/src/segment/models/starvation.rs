@@ -1,11 +1,13 @@
-//! STARVED lets who has waited long go first, and wedges nobody: not while its setter lives, nor when its setter has given up.
+//! STARVED lets a waiter of more than 1 ms go first, and blocks no participant for ever: neither
+//! while its setter lives, nor after its setter has given up.
 
 use std::time::Duration;
 
 use super::exclusion::all;
 use super::*;
 
-/// Each thread's first sleep ends at its bound, so that its wait has become long and it sets STARVED; then only a wake-up helps.
+/// Each thread's first sleep ends at its bound, so that its wait has become long and it sets
+/// STARVED; then only a wake-up helps.
 fn long(preemptions: usize) -> Bounds {
     Bounds { parker: ParkerKind::Futex, timeouts: 1, preemptions }
 }

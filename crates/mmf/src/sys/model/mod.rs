@@ -1,9 +1,10 @@
-//! What loom's models run on: shared words, a parker, liveness tokens and a clock, whose every order of events loom goes
-//! through; and processes that die at a given step.
+//! What loom's models run on: shared words, a parker, liveness tokens and a clock, whose every
+//! order of events loom goes through; and processes that die at a given step.
 //!
-//! A process is one of loom's threads, or several with the same number. A *step* is what others can see: a change of a
-//! word, a call for a token, an unpark. From the step at which a process dies on nothing it does has any effect, and its
-//! loads fail, so that its code comes to an end. [`end_process`] then gives back its tokens, as the system does.
+//! A process is one of loom's threads, or several with the same number. A *step* is what others can
+//! see: a change of a word, a call for a token, an unpark. From the step at which a process dies on
+//! nothing it does has any effect, and its loads fail, so that its code comes to an end.
+//! [`end_process`] then gives back its tokens, as the system does.
 //!
 //! Time is each thread's own, since loom does not know that a clock that all share makes them depend on each other: it moves
 //! by the bound of each sleep. A thread's first sleeps, as many as the model says, end at their bounds, however little others

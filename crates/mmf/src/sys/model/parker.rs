@@ -1,4 +1,5 @@
-//! Sleeping and waking, as `sys` promises them and no better: every sleeper that is unparked wakes, and no other.
+//! Sleeping and waking, as `sys` promises them and no better: every sleeper that is unparked wakes,
+//! and no other.
 
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ pub(crate) struct ParkToken;
 pub(super) struct State {
     kind: ParkerKind,
     inner: Mutex<Inner>,
-    /// Those who sleep on each word.
+    /// The threads that sleep on each word.
     words: Vec<(usize, Condvar)>,
-    /// Those who sleep as each slot.
+    /// The threads that sleep as each slot.
     slots: Vec<Condvar>,
 }
 

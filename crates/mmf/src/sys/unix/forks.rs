@@ -35,8 +35,8 @@ pub(super) fn this_process() -> u32 {
     };
     match word.load(Ordering::Relaxed) {
         0 => {
-            // Two threads may both do it, and the first number stands. Each number is in LAST before
-            // it is in the word: a child that is forked in between takes a larger one.
+            // Two threads may both do it, and the first number stands. Each number is in LAST
+            // before it is in the word: a child that is forked in between takes a larger one.
             let next = LAST.fetch_add(1, Ordering::SeqCst) + 1;
             word.compare_exchange(0, next, Ordering::SeqCst, Ordering::SeqCst).map_or_else(|first| first, |_| next)
         }
@@ -162,8 +162,8 @@ mod tests {
 
     use super::*;
 
-    /// Forks, and returns whether the child's `run` returned `true` within 20 seconds. The child may
-    /// do only what is allowed between `fork` and `exec`.
+    /// Forks, and returns whether the child's `run` returned `true` within 20 seconds. The child
+    /// may do only what is allowed between `fork` and `exec`.
     fn child_succeeds(run: impl FnOnce() -> bool) -> bool {
         // SAFETY: the child calls `run`, which keeps to that by this function's contract, and ends.
         let child = unsafe { libc::fork() };

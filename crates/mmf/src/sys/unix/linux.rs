@@ -248,8 +248,8 @@ pub(super) fn seal(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fcntl_add_seals(fd, SealFlags::SHRINK)
 }
 
-/// Fills the bytes with random ones without a descriptor ([`getrandom(2)`]); `false` where the system
-/// cannot: a kernel before 3.17, or one that has gathered too little randomness yet.
+/// Fills the bytes with random ones without a descriptor ([`getrandom(2)`]); `false` where the
+/// system cannot: a kernel before 3.17, or one that has gathered too little randomness yet.
 ///
 /// [`getrandom(2)`]: https://man7.org/linux/man-pages/man2/getrandom.2.html
 pub(super) fn random(bytes: &mut [u8]) -> bool {

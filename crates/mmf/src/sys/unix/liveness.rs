@@ -47,7 +47,7 @@ pub(super) fn holders(fd: impl AsFd) -> Result<Holders> {
     }
 }
 
-/// Waits a little between looks at an object that somebody is making or removing, until a timeout.
+/// Pauses between checks of an object that another process is making or removing, until a timeout.
 pub(super) struct BusyRetry {
     since: Instant,
     most: Duration,

@@ -1,11 +1,12 @@
-//! Waking across processes: these systems let a process sleep on a word of shared memory, wherever each has it mapped.
+//! Waking across processes: these systems let a process sleep on a word of shared memory, wherever
+//! each has it mapped.
 
 use std::time::Duration;
 
 use super::object::Object;
 use super::wait;
 
-/// Nothing to keep: the word itself is where the system finds those who sleep.
+/// Has no data: the kernel finds sleepers by the address of the word.
 pub(crate) struct Parker;
 
 /// Nothing to remember: the word tells of wake-ups.

@@ -2,13 +2,13 @@
 //!
 //! Where the file system has neither files without names nor a rename that refuses to replace, a
 //! creator links its file to the object's name, and then removes the temporary name
-//! ([`UnpublishedFile::publish`](super::create::UnpublishedFile::publish)). Between these two calls the file has two
-//! links, and a process that opens the object waits. A file with any other further link is no
-//! object (see [`super::remove`]), and is refused at once.
+//! ([`UnpublishedFile::publish`](super::create::UnpublishedFile::publish)). Between these two calls
+//! the file has two links, and a process that opens the object waits. A file with any other further
+//! link is no object (see [`super::remove`]), and is refused at once.
 //!
-//! Another user can give a link a temporary name too. The owner of the file, and root, remove such a
-//! name: a creator that has published its file needs it no more. Any other user waits for up to the
-//! time of [`BusyRetry`](super::liveness::BusyRetry).
+//! Another user can give a link a temporary name too. The owner of the file, and root, remove such
+//! a name: a creator that has published its file needs it no more. Any other user waits for up to
+//! the time of [`BusyRetry`](super::liveness::BusyRetry).
 
 use std::os::fd::AsFd;
 

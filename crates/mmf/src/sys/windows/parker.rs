@@ -1,10 +1,11 @@
 //! Waking across processes: `WaitOnAddress` stops at a process's border, so each participant has an event that others set.
 //!
-//! An event that resets itself lets one through and remembers one wake-up, so that a dead or late sleeper leaves no
-//! surplus. Where several threads of one participant sleep, one of them waits for the event, and wakes the others.
+//! An event that resets itself lets one through and remembers one wake-up, so that a dead or late
+//! sleeper leaves no surplus. Where several threads of one participant sleep, one of them waits for
+//! the event, and wakes the others.
 //!
-//! An event's name stays as long as any handle to it is open. So who has opened one keeps it for the slot's later owners too,
-//! who find the same event under that name.
+//! An event's name stays as long as any handle to it is open. So who has opened one keeps it for
+//! the slot's later owners too, who find the same event under that name.
 
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -47,7 +48,7 @@ impl Parker {
         Parker { id: *id, own: OnceLock::new(), others, waits: Mutex::default(), told: Condvar::new() }
     }
 
-    /// Whoever may write the object may unpark.
+    /// Every process that may write the object may unpark.
     pub(crate) fn register(&self, object: &Object, slot: usize) {
         let path = event::path(&self.id, EventUse::Parker, slot);
         let made = object

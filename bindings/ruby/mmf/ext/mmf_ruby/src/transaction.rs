@@ -1,5 +1,5 @@
-//! The transactions and snapshots of `Mmf::Dict`: Ruby's block runs with Ruby's lock, and what waits
-//! for the dict's lock runs without.
+//! The transactions and snapshots of `Mmf::Dict`: Ruby's block runs with Ruby's lock, and what
+//! waits for the dict's lock runs without.
 
 use std::sync::atomic::Ordering;
 
@@ -13,9 +13,9 @@ use crate::error;
 use crate::options::{Deadline, Patience};
 
 impl RubyDict {
-    /// `native_transaction(timeout, changes) { }`: the block fills `changes`, with keys that have their new value as
-    /// `Dict.encode` gives it, or nil to be removed. They are made if it ends, also by `break` and `return`; not if it ends by
-    /// an exception or `throw`.
+    /// `native_transaction(timeout, changes) { }`: the block fills `changes`, with keys that have
+    /// their new value as `Dict.encode` gives it, or nil to be removed. They are made if it ends,
+    /// also by `break` and `return`; not if it ends by an exception or `throw`.
     fn transaction(ruby: &Ruby, this: &Self, deadline: Deadline, changes: RHash) -> Result<Value, Error> {
         let dict = this.get(ruby)?;
         let process = std::process::id();

@@ -296,8 +296,9 @@ pub(in crate::sys::guard) unsafe fn match_eight(src: *const u8, mask: u32, wante
     if fault == 0 { Ok(Matches { bits, word }) } else { Err(Fault) }
 }
 
-/// See [`copy_validated`](crate::sys::guard::copy_validated). This processor makes loads in the order of the program (Intel's
-/// manual, volume 3, section 10.2.2; AMD's, volume 2, section 7.2), and so the routine needs no more than its own order.
+/// See [`copy_validated`](crate::sys::guard::copy_validated). This processor makes loads in the
+/// order of the program (Intel's manual, volume 3, section 10.2.2; AMD's, volume 2, section 7.2),
+/// and so the routine needs no more than its own order.
 ///
 /// # Safety
 ///

@@ -1,4 +1,4 @@
-//! What segments need of the system: first bytes, tokens, parkers, and who this is.
+//! What segments need of the system: first bytes, tokens, parkers, and the identity of the process.
 
 use std::sync::Barrier;
 use std::thread;

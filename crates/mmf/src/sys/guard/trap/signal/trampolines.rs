@@ -126,10 +126,10 @@ fn is_marked(handler: usize) -> bool {
     if !syscalls::can_be_read(mark.cast()) {
         return false;
     }
-    // The page stays until it is read: the handler is installed, or another copy passes faults on to
-    // it. Such a copy stays loaded. Any other owner that unmaps its handler's code between these two
-    // calls would have the next signal end the process anyway.
-    // SAFETY: the page can be read, as the system has just said, and stays, as told above.
+    // The page stays until it is read: the handler is installed, or another copy passes faults on
+    // to it. Such a copy stays loaded. Any other owner that unmaps its handler's code between these
+    // two calls would have the next signal end the process anyway. SAFETY: the page can be read, as
+    // the system has just said, and stays, as told above.
     let found = unsafe { mark.read() };
     found == *MARK
 }
