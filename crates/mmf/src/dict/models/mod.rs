@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use loom::model::Builder;
 
-use super::Dict;
-use super::index::bucket;
-use super::layout::{LINE, Layout, MIN_CAPACITY, at, class};
-use super::read::Found;
-use super::record;
-use super::work_limit::MIN_WORK_TIME;
+use crate::dict::Dict;
+use crate::dict::format::layout::{LINE, Layout, MIN_CAPACITY, at, class};
+use crate::dict::format::record;
+use crate::dict::read::get::Found;
+use crate::dict::store::index::bucket;
+use crate::dict::store::work_limit::MIN_WORK_TIME;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::{PAYLOAD, SegmentKind};

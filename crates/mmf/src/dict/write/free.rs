@@ -1,11 +1,11 @@
 //! Frees the records that a change replaces: at once, or at the next flush where a power cut must
 //! still find them.
 
-use super::WriteSession;
-use crate::dict::allocator::NEXT_FREE;
-use crate::dict::layout::at;
-use crate::dict::read::HeaderAndKey;
-use crate::dict::record::{RecordHeader, STAMP};
+use crate::dict::format::layout::at;
+use crate::dict::format::record::{RecordHeader, STAMP};
+use crate::dict::read::get::HeaderAndKey;
+use crate::dict::store::allocator::NEXT_FREE;
+use crate::dict::write::session::WriteSession;
 use crate::error::Result;
 
 impl WriteSession<'_> {

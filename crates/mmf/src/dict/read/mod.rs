@@ -1,0 +1,4 @@
+//! Reading without a lock.
+
+pub(in crate::dict) mod fast_path;
+pub(in crate::dict) mod get;

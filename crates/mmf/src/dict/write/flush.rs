@@ -1,0 +1,300 @@
+//! What a file holds after the power went: the flushed value of each key, or a newer one.
+//!
+//! Pages reach the disk when the system sees fit, so after a power cut any mixture of them may be there. Records are found by
+//! looking through all spans then, and by their checksums. For that, once a dict has been flushed:
+//!
+//! - What was freed since the last flush keeps its bytes until the next. A removal is a record as well.
+//! - Removals stay for one flush more, until what they removed is gone from the disk.
+//! - The first change after a flush says so on the disk before anything else is changed; a dict that was not changed since
+//!   needs no looking through.
+//!
+//! Each sync here may fail; [`sync_mark`] tells what follows from that.
+
+use std::time::{Duration, Instant};
+
+use crate::dict::format::layout::{at, number};
+use crate::dict::format::record::STAMP;
+use crate::dict::recovery::open_after_crash;
+use crate::dict::store::allocator::NEXT_FREE;
+use crate::dict::write::session::WriteSession;
+use crate::dict::write::sync_mark::{self, SYNCING};
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::Deadline;
+
+/// Nothing has changed since the last flush.
+pub(in crate::dict) const CLEAN: u64 = 1;
+/// It was flushed before.
+pub(in crate::dict) const FLUSHED_BEFORE: u64 = 2;
+
+/// That it is not clean any more is on its way to the disk.
+pub(in crate::dict) const UNSURE: u64 = 4;
+
+/// Records freed in one batch.
+const FREES_PER_BATCH: usize = 64;
+
+/// The records that a batch frees.
+struct Batch {
+    records: Vec<usize>,
+    /// A bit for each hash of a record in it, so that few of them have to be searched for.
+    hashes: [u64; 16],
+}
+
+impl Batch {
+    fn new() -> Batch {
+        Batch { records: Vec::with_capacity(FREES_PER_BATCH), hashes: [0; 16] }
+    }
+
+    /// Adds a record; `false` where it is in it.
+    fn add(&mut self, at: usize) -> bool {
+        // Records that follow each other are at least 48 bytes apart.
+        let hash = at / 32;
+        let (word, bit) = (&mut self.hashes[hash / 64 % 16], 1 << (hash % 64));
+        if *word & bit != 0 && self.records.contains(&at) {
+            return false;
+        }
+        *word |= bit;
+        self.records.push(at);
+        true
+    }
+}
+
+/// How long a flush frees records at the least, however short the handle's timeout is.
+const MIN_FREE_TIME: Duration = Duration::from_millis(100);
+
+impl WriteSession<'_> {
+    /// To be called before the first store of a change.
+    #[inline]
+    pub(in crate::dict) fn mark_unflushed(&mut self) -> Result<()> {
+        if self.flush_state & (CLEAN | UNSURE | SYNCING) == 0 { Ok(()) } else { self.mark_unflushed_slow() }
+    }
+
+    /// Whether nothing has changed since the last flush.
+    #[inline]
+    pub(in crate::dict) fn is_clean(&self) -> bool {
+        self.flush_state & CLEAN != 0
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mark_unflushed_slow(&mut self) -> Result<()> {
+        if self.flush_state & SYNCING != 0 {
+            self.suspect()?;
+        }
+        if self.flush_state & (CLEAN | UNSURE) == 0 {
+            return Ok(());
+        }
+        // If this process dies before the disk has it, UNSURE makes the next writer sync it.
+        self.flush_state = self.flush_state & !CLEAN | UNSURE;
+        self.sync_marked(at::DURABLE..at::DURABLE + 8)?;
+        self.flush_state &= !UNSURE;
+        self.storage.map.put_word(at::DURABLE, self.flush_state)
+    }
+
+    /// Before the first change of all: the disk must not have anything of what is changed without the boot.
+    pub(in crate::dict) fn begin_boot(&mut self) -> Result<()> {
+        let map = self.storage.map;
+        map.put_word(at::BOOT, open_after_crash::boot_to_store(self.dict)?)?;
+        if !self.dict.is_file() {
+            return Ok(());
+        }
+        // What every process uses at any moment must not be written around memory later, see
+        // `Mapping::write_anew`: the disk has each page of it from now on.
+        map.make_range_dirty(0..at::REDO_LOG)?;
+        self.sync_marked(..at::REDO_LOG)
+    }
+
+    /// Brings everything to the disk, and frees what was kept for a power cut.
+    pub(in crate::dict) fn flush(&mut self) -> Result<()> {
+        self.flush_until(self.dict.work_deadline())
+    }
+
+    /// As `flush`. `until`: for how long it verifies the dict after a failed sync, and for how long
+    /// it frees.
+    pub(in crate::dict) fn flush_until(&mut self, until: Deadline) -> Result<()> {
+        let map = self.storage.map;
+        if !self.dict.is_file() {
+            return Ok(());
+        }
+        let stands = sync_mark::stands(map)?;
+        if self.is_clean() && !stands {
+            return Ok(());
+        }
+        map.rearm();
+        let version = self.version()?;
+        self.check_seen(version)?;
+        // All of it, also what others have made it longer by.
+        map.refresh()?;
+        if stands {
+            self.verify(until)?;
+        }
+        self.sync_marked(..)?;
+        if stands {
+            map.check_extents()?;
+            self.clear_mark()?;
+            if self.is_clean() {
+                // Nothing is freed while the disk says that nothing changes.
+                return Ok(());
+            }
+        }
+        // BOOT is 0 before the first change. After a power cut no process rebuilds such a dict or
+        // looks at its redo log's pairs, which the disk may lack although it has the redo log's
+        // count. So no batch is carried out, and there is nothing to free.
+        if map.word(at::BOOT)? != 0 {
+            self.free_pending(version, until)?;
+        }
+        self.sync_durable(CLEAN | FLUSHED_BEFORE, FLUSHED_BEFORE)
+    }
+
+    /// Frees what was kept for a power cut, and syncs that. The disk has all changes up to
+    /// `version`.
+    fn free_pending(&mut self, version: u64, until: Deadline) -> Result<()> {
+        let map = self.storage.map;
+        // What was removed is gone from the disk since the flush before; what replaced it is there since this one.
+        self.free_list(at::REMOVED_BEFORE, until)?;
+        self.free_list(at::PENDING, until)?;
+        self.batch.clear();
+        let removed = map.word(at::REMOVED)?;
+        self.batch.push(at::REMOVED_BEFORE, removed);
+        self.batch.push(at::REMOVED, 0);
+        self.batch.push(at::FLUSHED, version);
+        self.batch.commit(map, self.storage.layout)?;
+        self.sync_marked(..)
+    }
+
+    /// Frees the records of a list, in batches of some each. A peer may relink the list meanwhile:
+    /// it ends after as many records as there is room for, at a record that was freed already, and
+    /// at the deadline.
+    fn free_list(&mut self, list: usize, until: Deadline) -> Result<()> {
+        let deadline = until.instant().map(|deadline| deadline.max(Instant::now() + MIN_FREE_TIME));
+        // No record takes less.
+        let mut left = self.storage.map.len() / 48;
+        loop {
+            self.batch.clear();
+            let mut freed = Batch::new();
+            let mut bytes = self.storage.map.word(at::PENDING_BYTES)?;
+            let mut block = self.storage.map.word(list)?;
+            while block != 0 && freed.records.len() < FREES_PER_BATCH {
+                let at = number(block);
+                let next = self.storage.map.word(at.saturating_add(NEXT_FREE))?;
+                if left == 0 || !freed.add(at) || self.storage.map.word(at.saturating_add(STAMP))? == 0 {
+                    return Err(self.storage.damaged(format!("a list of what is to be freed leads to {at} again")));
+                }
+                bytes = bytes.saturating_sub(self.size_of(at)?);
+                let in_spans = self.head(at)?.in_spans;
+                self.free_now(at, in_spans)?;
+                block = next;
+                left -= 1;
+            }
+            if freed.records.is_empty() {
+                return Ok(());
+            }
+            self.batch.push(list, block);
+            self.batch.push(at::PENDING_BYTES, bytes);
+            self.batch.commit(self.storage.map, self.storage.layout)?;
+            if block != 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                // What was freed stays freed, and the next flush goes on.
+                let error = Error::new(ErrorKind::Timeout { holder: None }, "flush");
+                return Err(self.storage.map.name_error(error).with_help("flush it again, or with a longer timeout"));
+            }
+        }
+    }
+
+    /// Whether a flush would free anything.
+    pub(in crate::dict) fn has_pending(&self) -> Result<bool> {
+        for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
+            if self.has_been_flushed() && self.storage.map.word(list)? != 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::dict::Dict;
+    use crate::dict::store::allocator::SPAN_STATE;
+
+    /// A file whose next flush frees as many records, and the first of them.
+    fn pending(what: &str, records: usize) -> (std::path::PathBuf, Dict, usize) {
+        let path = std::env::temp_dir().join(format!("mmf pending {what} {}", std::process::id()));
+        let dict = Dict::create_new(path.as_path(), 4 << 20).unwrap();
+        for round in 0..2 {
+            for nth in 0..records {
+                dict.set_bytes(&format!("{nth}"), &[round; 20]).unwrap();
+            }
+            if round == 0 {
+                dict.flush().unwrap();
+            }
+        }
+        let block = number(dict.segment.map.word(at::PENDING).unwrap());
+        (path, dict, block)
+    }
+
+    #[test]
+    fn a_repair_after_a_failed_sync_has_no_deadline() {
+        let path = std::env::temp_dir().join(format!("mmf repaired late {}", std::process::id()));
+        let dict = Dict::create_new(path.as_path(), 64 << 20).unwrap();
+        // A check of all of them takes longer than any call with this timeout may work.
+        (0..40_000).for_each(|nth| {
+            dict.set_bytes(&format!("{nth}"), &[1; 500]).unwrap();
+        });
+        let map = &dict.segment.map;
+        map.put_word(at::DURABLE, map.word(at::DURABLE).unwrap() | SYNCING).unwrap();
+        drop(dict);
+        let report = Dict::options().timeout(Some(Duration::ZERO)).repair(path.as_path()).unwrap();
+        assert!(report.is_whole(), "{report:#?}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_list_that_leads_to_itself_is_damage() {
+        let (path, dict, block) = pending("circle", 100);
+        dict.segment.map.put_word(block + NEXT_FREE, block as u64).unwrap();
+        for _ in 0..2 {
+            let error = dict.flush().unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
+        }
+        drop(dict);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_peer_that_relinks_what_is_freed_does_not_keep_a_flush() {
+        let (path, mut dict, block) = pending("relinked", 3000);
+        dict.timeout = Some(Duration::from_millis(200));
+        let entry = dict.layout.entry(dict.layout.span_of(block).unwrap());
+        let second = number(dict.segment.map.word(block + NEXT_FREE).unwrap());
+        let (peer, ends) = (Dict::open(path.as_path()).unwrap(), AtomicBool::new(false));
+        let state = peer.segment.map.word(entry + SPAN_STATE).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let map = &peer.segment.map;
+                while !ends.load(Ordering::Relaxed) {
+                    for (at, word) in [
+                        (block + NEXT_FREE, second as u64),
+                        (second + NEXT_FREE, block as u64),
+                        (block + STAMP, 5),
+                        (second + STAMP, 6),
+                        (entry + SPAN_STATE, state),
+                        (at::PENDING, block as u64),
+                    ] {
+                        map.put_word(at, word).unwrap();
+                    }
+                }
+            });
+            for _ in 0..3 {
+                let since = Instant::now();
+                let _ = dict.flush();
+                // The disk takes its time, too.
+                assert!(since.elapsed() < Duration::from_secs(5));
+            }
+            ends.store(true, Ordering::Relaxed);
+        });
+        drop((dict, peer));
+        std::fs::remove_file(path).unwrap();
+    }
+}
