@@ -4,9 +4,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::dict::format::layout::Layout;
-use crate::dict::format::record::{self, KEY_MAX};
+use crate::dict::format::record;
+use crate::dict::format::record::KEY_MAX;
 use crate::dict::store::allocator::Storage;
-use crate::dict::store::redo_log;
+use crate::dict::store::write_batch;
 use crate::error::{Error, Result};
 use crate::segment::{Deadline, Segment};
 
@@ -57,7 +58,7 @@ pub struct Dict {
 impl Dict {
     /// Takes up a segment of this kind.
     pub(in crate::dict) fn of(mut segment: Segment, timeout: Option<Duration>, work_time: Duration) -> Result<Dict> {
-        redo_log::prepare();
+        write_batch::prepare();
         segment.map.set_structured();
         segment.has_more_checks();
         let Some(layout) = Layout::of(segment.header.capacity) else {

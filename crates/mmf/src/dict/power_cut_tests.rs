@@ -22,7 +22,7 @@ use disk::Disk;
 
 use crate::dict::Dict;
 use crate::dict::format::layout::at;
-use crate::dict::recovery::open_after_crash::RECOVERING;
+use crate::dict::format::marks::RECOVERING;
 use crate::error::{ErrorKind, Result};
 use crate::mapping::trace::{self, TraceEvent};
 use crate::segment::layout::{Header, at as header};

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::dict::format::layout::{self, at};
+use crate::dict::format::layout::at;
 use crate::dict::format::record::KEY_MAX;
 use crate::dict::handle::nanos;
 use crate::dict::read::get::DiscardValue;
-use crate::dict::store::redo_log::WriteBatch;
 use crate::dict::store::work_limit::MIN_WORK_TIME;
+use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::{Dict, DictOptions, Encoding};
 use crate::error::Result;
 use crate::name::Source;
@@ -30,7 +30,7 @@ impl Dict {
     pub const MAX_DEPTH: usize = 64;
 
     /// The least capacity; less is made this.
-    pub const MIN_CAPACITY: u64 = layout::MIN_CAPACITY;
+    pub const MIN_CAPACITY: u64 = crate::dict::format::layout::MIN_CAPACITY;
 
     /// Options for everything that the functions below choose for you.
     pub fn options() -> DictOptions {

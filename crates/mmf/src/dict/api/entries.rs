@@ -3,17 +3,16 @@
 use std::sync::atomic::Ordering;
 use std::vec;
 
-use crate::dict::Dict;
 use crate::dict::api::transaction::ReadSession;
-use crate::dict::format::encoding::Encoding;
-use crate::dict::format::layout::class::SMALLEST;
-use crate::dict::format::layout::{at, number};
-use crate::dict::format::record::{self, HEADER_LEN, RecordHeader, RecordKind, STAMP};
+use crate::dict::format::layout::{at, class, number};
+use crate::dict::format::marks::REPAIRING;
+use crate::dict::format::record;
+use crate::dict::format::record::{HEADER_LEN, RecordHeader, RecordKind, STAMP};
+use crate::dict::format::slot::{LINE_SLOTS, block_of, bucket, tag};
 use crate::dict::read::get::{MAX_FAILED_READS, Retry};
 use crate::dict::store::allocator::Storage;
-use crate::dict::store::index::{LINE_SLOTS, block_of, bucket, tag};
-use crate::dict::store::redo_log;
 use crate::dict::store::work_limit::{MIN_WORK_TIME, WorkLimit, too_slow};
+use crate::dict::{Dict, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::retry::Attempts;
 use crate::sys::fence;
@@ -82,7 +81,7 @@ impl Dict {
     ///
     /// All of it is done before this returns: iterating over what it returned waits for nothing and
     /// has no deadline. It waits for the lock up to the handle's timeout, and then copies for as
-    /// long again, and at least for the handle's [`work_time`](crate::dict::DictOptions::work_time) of
+    /// long again, and at least for the handle's [`work_time`](crate::dict::api::options::DictOptions::work_time) of
     /// 50 ms. A dict that takes longer needs more of either.
     ///
     /// # Errors
@@ -164,7 +163,7 @@ pub(in crate::dict) struct Generation {
 impl Generation {
     /// Whether a repair is under way, or was cut off.
     pub(in crate::dict) fn is_repair_incomplete(&self) -> bool {
-        self.redo_log == redo_log::REPAIRING
+        self.redo_log == REPAIRING
     }
 
     /// Whether somebody is changing something, or died at it.
@@ -303,7 +302,8 @@ impl Storage<'_> {
         let is_here = bucket(hash, scan.count) == scan.bucket;
         let counts = is_here && head.kind != RecordKind::Removal && head.version > floor;
         // Before anything is copied.
-        let bytes = (HEADER_LEN + key.len()).max(SMALLEST).saturating_add(if counts { head.value_len } else { 0 });
+        let bytes =
+            (HEADER_LEN + key.len()).max(class::SMALLEST).saturating_add(if counts { head.value_len } else { 0 });
         scan.room = match scan.room.checked_sub(bytes) {
             Some(left) => left,
             None => return Err(self.damaged("its entries have more bytes than it has")),

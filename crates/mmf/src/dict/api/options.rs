@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use crate::dict::Dict;
 use crate::dict::format::layout::{Layout, MAX_CAPACITY, MIN_CAPACITY, at};
 use crate::dict::recovery::open_after_crash;
-use crate::dict::recovery::report::Report;
 use crate::dict::store::work_limit::MIN_WORK_TIME;
+use crate::dict::{Dict, Report};
 use crate::error::{Error, Result};
 use crate::name::Source;
 use crate::segment::SegmentOptions;

@@ -1,23 +1,20 @@
 //! What changes a [`Dict`], one key at a time.
 
-use crate::dict::Dict;
-use crate::dict::format::encoding::Encoding;
 use crate::dict::format::layout::at;
 use crate::dict::format::record::{RecordKind, STAMP};
 use crate::dict::read::get::DiscardValue;
 use crate::dict::store::change_log::EventReservation;
-use crate::dict::store::redo_log::WriteBatch;
 use crate::dict::store::work_limit::WorkLimit;
+use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::{KeyChange, WriteSession};
+use crate::dict::{Dict, Encoding};
 #[cfg_attr(not(feature = "serde"), allow(unused_imports, reason = "the documentation links to them"))]
 use crate::error::{Error, ErrorKind, Result};
 
 #[cfg(feature = "serde")]
 use {
-    crate::dict::format::encoding::{decode, encode},
-    crate::dict::store::work_limit::MIN_WORK_TIME,
-    crate::segment::retry::Attempts,
-    serde::Serialize,
+    crate::dict::format::encoding::decode, crate::dict::format::encoding::encode,
+    crate::dict::store::work_limit::MIN_WORK_TIME, crate::segment::retry::Attempts, serde::Serialize,
     serde::de::DeserializeOwned,
 };
 

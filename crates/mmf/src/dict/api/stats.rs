@@ -1,11 +1,11 @@
 //! Figures of a dict.
 
-use crate::dict::Dict;
 use crate::dict::format::layout::{at, class, number};
-use crate::dict::recovery::report::Stats;
-use crate::dict::store::allocator::{SPAN_LINKS, SpanState, Storage};
-use crate::dict::store::index::bucket_count;
-use crate::dict::store::redo_log::WriteBatch;
+use crate::dict::format::slot::bucket_count;
+use crate::dict::format::span::{SPAN_LINKS, SpanState};
+use crate::dict::store::allocator::Storage;
+use crate::dict::store::write_batch::WriteBatch;
+use crate::dict::{Dict, Stats};
 use crate::error::Result;
 
 impl Dict {
@@ -67,7 +67,7 @@ impl Dict {
             buckets: bucket_count(map.word(at::BUCKETS)?),
             version: map.word(at::COMMIT)?,
             flushed: map.word(at::FLUSHED)?,
-            unflushed: durable & crate::dict::write::flush::CLEAN == 0,
+            unflushed: durable & crate::dict::format::marks::CLEAN == 0,
             participants: self.participants()?,
         })
     }

@@ -1,14 +1,12 @@
 //! Several changes as one.
 
-use crate::dict::Dict;
-use crate::dict::api::entries::Entries;
 use crate::dict::api::write_set::WriteSet;
-use crate::dict::format::encoding::Encoding;
 use crate::dict::format::layout::at;
 use crate::dict::format::record::RecordKind;
-use crate::dict::store::redo_log::WriteBatch;
 use crate::dict::store::work_limit::too_slow;
+use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::WriteSession;
+use crate::dict::{Dict, Encoding, Entries};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::retry::Attempts;
 use crate::segment::{Deadline, ReadLock};

@@ -45,7 +45,8 @@ mod encoded {
 
     use crate::dict::Encoding;
     use crate::dict::format::encoding::checked_serializer::CheckedSerializer;
-    use crate::dict::format::encoding::msgpack::{self, MAX_DEPTH};
+    use crate::dict::format::encoding::msgpack;
+    use crate::dict::format::encoding::msgpack::MAX_DEPTH;
     use crate::error::{Error, ErrorKind, Result};
 
     /// A value as `MessagePack`, in place of what is in `bytes`.

@@ -4,4 +4,7 @@
 
 pub(in crate::dict) mod encoding;
 pub(in crate::dict) mod layout;
+pub(in crate::dict) mod marks;
 pub(in crate::dict) mod record;
+pub(in crate::dict) mod slot;
+pub(in crate::dict) mod span;

@@ -9,9 +9,8 @@
 //! +40  the key, and behind it the value; or, from the next multiple of 4, the numbers (u32) of the spans it lies in
 //! ```
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use crate::dict::format::layout::Layout;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub(in crate::dict) const STAMP: usize = 0;
 pub(in crate::dict) const PREV: usize = 8;

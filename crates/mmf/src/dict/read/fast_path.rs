@@ -19,9 +19,9 @@ use std::sync::atomic::Ordering;
 
 use crate::dict::format::layout::{LINE, at, number};
 use crate::dict::format::record::{HEADER_LEN, RecordHeader, STAMP, VERSION};
+use crate::dict::format::slot::{block_of, bucket, bucket_count, tag_in_upper_half};
 use crate::dict::read::get::{Found, Sink, has_valid_checksum};
 use crate::dict::store::allocator::Storage;
-use crate::dict::store::index::{block_of, bucket, bucket_count, tag_in_upper_half};
 use crate::dict::store::work_limit::WorkLimit;
 use crate::dict::write::session::{KeyChange, ReplacedRecord, WriteSession};
 use crate::mapping::{COPY_CHUNK, FastAccess};
@@ -177,10 +177,9 @@ impl WriteSession<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dict::Dict;
-    use crate::dict::format::encoding::Encoding;
     use crate::dict::format::record;
-    use crate::dict::store::redo_log::WriteBatch;
+    use crate::dict::store::write_batch::WriteBatch;
+    use crate::dict::{Dict, Encoding};
     use crate::segment::Deadline;
 
     /// What the fast path finds, and the value with it.

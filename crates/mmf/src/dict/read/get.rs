@@ -10,9 +10,12 @@ use std::sync::atomic::Ordering;
 
 use crate::dict::Dict;
 use crate::dict::format::layout::{at, number};
-use crate::dict::format::record::{self, HEADER_LEN, KEY_MAX, PREV, RecordHeader, RecordKind, STAMP, VERSION};
+use crate::dict::format::marks::REPAIRING;
+use crate::dict::format::record;
+use crate::dict::format::record::{HEADER_LEN, KEY_MAX, PREV, RecordHeader, RecordKind, STAMP, VERSION};
+use crate::dict::format::slot::{LINE_SLOTS, block_of, bucket, bucket_count, matching_slots, tag};
 use crate::dict::store::allocator::Storage;
-use crate::dict::store::index::{LINE_SLOTS, MAX_BUCKET_LINES, block_of, bucket, bucket_count, matching_slots, tag};
+use crate::dict::store::index::MAX_BUCKET_LINES;
 use crate::dict::store::redo_log;
 use crate::dict::store::work_limit::{MIN_WORK_TIME, WorkLimit};
 use crate::error::{Error, ErrorKind, Result};
@@ -367,7 +370,7 @@ impl Storage<'_> {
     /// Where there is no index, a repair may have taken it away to make it anew.
     #[cold]
     pub(in crate::dict) fn check_no_incomplete_repair(&self) -> Result<()> {
-        if self.map.word(at::REDO_LEN)? == redo_log::REPAIRING { Err(redo_log::repair_error(self.map)) } else { Ok(()) }
+        if self.map.word(at::REDO_LEN)? == REPAIRING { Err(redo_log::repair_error(self.map)) } else { Ok(()) }
     }
 
     /// `None`: no slot has the key. `Some(None)`: its slot says that it is not there.

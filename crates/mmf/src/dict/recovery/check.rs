@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 
-use crate::dict::Dict;
 use crate::dict::api::transaction::ReadSession;
 use crate::dict::format::layout::{at, class, number};
-use crate::dict::format::record::{self, RecordKind, STAMP};
+use crate::dict::format::record;
+use crate::dict::format::record::{RecordKind, STAMP};
+use crate::dict::format::slot::{LINE_SLOTS, NEXT_LINE, block_of, bucket, bucket_count, tag};
+use crate::dict::format::span::{BLOCKS_USED, NEXT_FREE, SPAN_LINKS, SpanState};
 use crate::dict::recovery::record_scan::{Block, MAX_VERSION, ScanBuffer};
-use crate::dict::recovery::report::Report;
-use crate::dict::store::allocator::{BLOCKS_USED, NEXT_FREE, SPAN_LINKS, SpanState, Storage};
-use crate::dict::store::index::{LINE_SLOTS, NEXT_LINE, block_of, bucket, bucket_count, tag};
-use crate::dict::store::redo_log::WriteBatch;
+use crate::dict::store::allocator::Storage;
+use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::WriteSession;
+use crate::dict::{Dict, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Deadline;
 use crate::segment::retry::Attempts;

@@ -10,7 +10,7 @@
 //! 2. Else it attaches as a participant that has not been checked, takes the lock for writing, and
 //!    reads BOOT again. This boot: another process has rebuilt it meanwhile, and there is nothing
 //!    to do.
-//! 3. REDO_LEN is [`REPAIRING`](redo_log::REPAIRING), and BOOT is [`RECOVERING`]: a rebuild was cut
+//! 3. REDO_LEN is [`REPAIRING`], and BOOT is [`RECOVERING`]: a rebuild was cut
 //!    off. It is done again, whatever participants live: they can do nothing until it is. With
 //!    another BOOT a repair was cut off. It has to be done again by hand, and the handle is
 //!    refused.
@@ -63,29 +63,21 @@ use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dict::format::layout::{at, number};
+use crate::dict::format::marks::{CLEAN, NO_BOOT, RECOVERING, REPAIRING};
+use crate::dict::format::slot::bucket_count;
+use crate::dict::format::span::NEXT_FREE;
 use crate::dict::recovery::rebuild::{Rebuild, Superseded};
 use crate::dict::recovery::record_scan::ScanScope;
-use crate::dict::recovery::report::Report;
-use crate::dict::store::allocator::NEXT_FREE;
-use crate::dict::store::index::bucket_count;
-use crate::dict::store::redo_log;
-use crate::dict::write::flush::CLEAN;
+use crate::dict::store::redo_log::was_cut_off;
+use crate::dict::store::write_batch::WriteBatch;
+use crate::dict::store::{redo_log, sync_mark};
 use crate::dict::write::session::WriteSession;
-use crate::dict::write::sync_mark;
-use crate::dict::{Dict, DictOptions};
+use crate::dict::{Dict, DictOptions, Report};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::Mapping;
 use crate::name::Source;
 use crate::segment::{self, Deadline};
 use crate::sys::fence;
 use crate::types::Access;
-
-/// In the place of BOOT while a rebuild is under way or was cut off.
-pub(in crate::dict) const RECOVERING: u64 = u64::MAX;
-
-/// In the place of BOOT while a repair follows a rebuild that was cut off: a boot that there never
-/// was.
-const NO_BOOT: u64 = u64::MAX - 1;
 
 /// What tells this boot from others; neither 0 nor [`RECOVERING`]. The machine is left out, since
 /// containers that share one boot, and a file, may each have an id of their own for it.
@@ -115,18 +107,13 @@ pub(in crate::dict) fn begin_rebuild(dict: &Dict, scope: ScanScope) -> Result<()
         if dict.is_file() {
             sync_mark::sync_or_mark(map, at::BOOT..at::BOOT + 8, map.word(at::DURABLE)?)?;
         }
-        map.put_word(at::REDO_LEN, redo_log::REPAIRING)?;
+        map.put_word(at::REDO_LEN, REPAIRING)?;
     }
     let count = map.word(at::BUCKETS)?;
     map.put_word(at::BUCKETS, count & !bucket_count(count))?;
     // Stores of whole spans are not releases.
     fence(Ordering::Release);
     Ok(())
-}
-
-/// Whether a rebuild was cut off, which the holder of the lock does again.
-pub(in crate::dict) fn was_cut_off(map: &Mapping) -> Result<bool> {
-    Ok(map.word(at::REDO_LEN)? == redo_log::REPAIRING && map.word(at::BOOT)? == RECOVERING)
 }
 
 /// Rebuilds the dict. The caller has the lock.
@@ -187,7 +174,7 @@ impl Dict {
     }
 
     pub(in crate::dict) fn repair_in_place(&self) -> Result<Report> {
-        let mut batch = redo_log::WriteBatch::new();
+        let mut batch = WriteBatch::new();
         let mut writer = WriteSession::lock_without_recovery(self, &mut batch, self.lock_deadline(), "repair")?;
         if self.segment.has_other_participants()? {
             let error = self.segment.name_error(Error::new(ErrorKind::Busy, "repair"));
@@ -227,7 +214,7 @@ impl Dict {
         }
         // If the repair is cut off, the dict must not be taken for whole. No redo log has this
         // length, so the next holder of the lock refuses the dict until a repair has finished.
-        self.segment.map.put_word(at::REDO_LEN, redo_log::REPAIRING)?;
+        self.segment.map.put_word(at::REDO_LEN, REPAIRING)?;
         if self.is_file() {
             sync_mark::sync_or_mark(map, at::REDO_LEN..at::REDO_LEN + 8, map.word(at::DURABLE)?)?;
         }
@@ -251,7 +238,7 @@ impl Dict {
         let mut walk = || {
             let mut block = number(self.segment.map.word(at::PENDING)?);
             while block != 0 {
-                storage.block(&redo_log::WriteBatch::new(), block)?;
+                storage.block(&WriteBatch::new(), block)?;
                 if blocks.len() > most {
                     return Err(storage.damaged("the list of what is pending has no end"));
                 }
@@ -289,7 +276,7 @@ pub(in crate::dict) fn open_after_power_cut(dict: &Dict) -> Result<()> {
 fn check(dict: &Dict) -> Result<()> {
     let map = &dict.segment.map;
     let this = this_boot()?;
-    let mut batch = redo_log::WriteBatch::new();
+    let mut batch = WriteBatch::new();
     let _writer = WriteSession::lock_without_recovery(dict, &mut batch, dict.lock_deadline(), "recover")?;
     let boot = map.word(at::BOOT)?;
     if boot != this {

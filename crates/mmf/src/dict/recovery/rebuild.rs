@@ -11,16 +11,16 @@ mod tests;
 
 use std::cmp::Reverse;
 
-use crate::dict::Dict;
 use crate::dict::format::layout::{Layout, at, class, number};
+use crate::dict::format::marks::{CLEAN, FLUSHED_BEFORE, UNSURE};
 use crate::dict::format::record::{STAMP, VERSION};
+use crate::dict::format::slot::bucket_count;
+use crate::dict::format::span::{BLOCKS_USED, NEXT_FREE, SPAN_LINKS, SPAN_STATE, SpanState, encode_span};
 use crate::dict::recovery::open_after_crash::{begin_rebuild, boot_to_store};
 use crate::dict::recovery::record_scan::{MAX_VERSION, ScanResult, ScanScope, ValidRecord, is_removal};
-use crate::dict::recovery::report::Report;
-use crate::dict::store::allocator::{BLOCKS_USED, NEXT_FREE, SPAN_LINKS, SPAN_STATE, SpanState, Storage, encode_span};
-use crate::dict::store::index::bucket_count;
-use crate::dict::write::flush::{CLEAN, FLUSHED_BEFORE, UNSURE};
-use crate::dict::write::sync_mark::sync_or_mark;
+use crate::dict::store::allocator::Storage;
+use crate::dict::store::sync_mark::sync_or_mark;
+use crate::dict::{Dict, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 

@@ -5,11 +5,13 @@ use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::dict::format::layout::{class, number};
-use crate::dict::format::record::{self, HEADER_LEN, KEY_MAX, RecordHeader, RecordKind, STAMP};
+use crate::dict::format::record;
+use crate::dict::format::record::{HEADER_LEN, KEY_MAX, RecordHeader, RecordKind, STAMP};
+use crate::dict::format::span::SpanState;
 use crate::dict::read::get::HeaderAndKey;
-use crate::dict::store::allocator::{SpanState, Storage};
-use crate::dict::store::redo_log::WriteBatch;
+use crate::dict::store::allocator::Storage;
 use crate::dict::store::work_limit::{WorkLimit, too_slow};
+use crate::dict::store::write_batch::WriteBatch;
 use crate::error::{ErrorKind, Result};
 use crate::segment::Deadline;
 

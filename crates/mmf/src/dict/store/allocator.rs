@@ -19,19 +19,11 @@
 
 use crate::dict::format::layout::{Layout, at, class, number};
 use crate::dict::format::record::STAMP;
-use crate::dict::store::redo_log::WriteBatch;
+use crate::dict::format::span::{BLOCKS_USED, COUNT_MASK, NEXT_FREE, SPAN_LINKS, SPAN_STATE, SpanState, encode_span};
 use crate::dict::store::value_copy::named_twice;
+use crate::dict::store::write_batch::WriteBatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
-
-/// The word of a free block that leads to the next: its number + 1.
-pub(in crate::dict) const NEXT_FREE: usize = 8;
-
-pub(in crate::dict) const SPAN_STATE: usize = 0;
-pub(in crate::dict) const BLOCKS_USED: usize = 8;
-pub(in crate::dict) const SPAN_LINKS: usize = 16;
-pub(in crate::dict) const COUNT_MASK: u64 = (1 << 26) - 1;
-const LISTED_BIT: u64 = 1 << 60;
 
 /// Why there is no block.
 #[derive(Debug)]
@@ -47,43 +39,6 @@ impl From<Error> for AllocError {
     }
 }
 
-/// A span's first word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dict) struct SpanState {
-    pub(in crate::dict) class: u64,
-    pub(in crate::dict) live: u64,
-    pub(in crate::dict) free: u64,
-    /// Whether it is in its class's list.
-    pub(in crate::dict) listed: bool,
-}
-
-impl SpanState {
-    #[inline]
-    pub(in crate::dict) fn of(word: u64) -> SpanState {
-        SpanState {
-            class: word & 0xff,
-            live: (word >> 8) & COUNT_MASK,
-            free: (word >> 34) & COUNT_MASK,
-            listed: word & LISTED_BIT != 0,
-        }
-    }
-
-    /// Whether a span with `live` of `most` blocks in use, that was full, is worth being listed
-    /// again.
-    #[inline(always)]
-    pub(in crate::dict) fn has_room(live: u64, most: u64) -> bool {
-        most - live.min(most) >= (most / 8).max(1)
-    }
-
-    #[inline]
-    pub(in crate::dict) fn word(self) -> u64 {
-        self.class
-            | (self.live & COUNT_MASK) << 8
-            | (self.free & COUNT_MASK) << 34
-            | if self.listed { LISTED_BIT } else { 0 }
-    }
-}
-
 /// The blocks of one segment.
 #[derive(Clone, Copy)]
 pub(in crate::dict) struct Storage<'a> {
@@ -91,7 +46,7 @@ pub(in crate::dict) struct Storage<'a> {
     pub(in crate::dict) layout: &'a Layout,
     /// What keys are hashed with.
     pub(in crate::dict) seed: u64,
-    /// See [`Dict`](crate::dict::Dict).
+    /// See [`Dict`](crate::dict::handle::Dict).
     pub(in crate::dict) verify_up_to: u64,
 }
 
@@ -421,10 +376,6 @@ impl<'a> Storage<'a> {
         }
         Ok(())
     }
-}
-
-pub(in crate::dict) fn encode_span(span: Option<usize>) -> u64 {
-    span.map_or(0, |span| span as u64 + 1)
 }
 
 #[cfg(test)]

@@ -10,70 +10,18 @@
 
 use crate::dict::format::layout::{LINE, at, class, number};
 use crate::dict::format::record;
+use crate::dict::format::slot::{LINE_SLOTS, Line, NEXT_LINE, block_of, bucket, bucket_count, matching_slots};
 use crate::dict::store::allocator::{AllocError, Storage};
-use crate::dict::store::redo_log::WriteBatch;
 use crate::dict::store::work_limit::WorkLimit;
+use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
 
-/// Slots of a line.
-pub(in crate::dict) const LINE_SLOTS: usize = 7;
-/// The word of a line that leads to the next.
-pub(in crate::dict) const NEXT_LINE: usize = 8 * LINE_SLOTS;
 /// How many buckets an index begins with.
 pub(in crate::dict) const INITIAL_BUCKETS: u64 = 64;
 /// Entries to seven buckets, on average, before there is another one.
 const MAX_LOAD: u64 = 24;
 /// Lines of one bucket; more are a circle.
 pub(in crate::dict) const MAX_BUCKET_LINES: usize = 1 << 12;
-
-#[inline]
-pub(in crate::dict) fn tag(hash: u64) -> u64 {
-    hash >> 40
-}
-
-/// The same where a slot has it: in the upper half of a word.
-#[inline]
-pub(in crate::dict) fn tag_in_upper_half(hash: u64) -> u32 {
-    (hash >> 32) as u32 & !0xff
-}
-
-#[inline]
-pub(in crate::dict) fn slot_for(hash: u64, block: usize) -> u64 {
-    tag(hash) << 40 | (block as u64) >> 3
-}
-
-#[inline]
-pub(in crate::dict) fn block_of(slot: u64) -> usize {
-    number((slot & ((1 << 40) - 1)) << 3)
-}
-
-/// The bucket of a hash among `count`.
-#[inline]
-pub(in crate::dict) fn bucket(hash: u64, count: u64) -> u64 {
-    let low = hash & 0xffff_ffff;
-    // One less than a power of two, as large as the count at least; of a single bucket, 1 does as well as 0.
-    let mask = u64::MAX >> (count.wrapping_sub(1) | 1).leading_zeros();
-    let bucket = low & mask;
-    if bucket < count { bucket } else { bucket & (mask >> 1) }
-}
-
-pub(in crate::dict) type Line = [u64; 8];
-
-/// The count of buckets in its word.
-#[inline]
-pub(in crate::dict) fn bucket_count(word: u64) -> u64 {
-    word & ((1 << 40) - 1)
-}
-
-/// A bit for each slot of a line that bears a hash's tag. Which it is, no processor foresees, so nothing branches on it.
-#[inline(always)]
-pub(in crate::dict) fn matching_slots(words: &Line, hash: u64) -> u32 {
-    let mut bits = 0;
-    for (nth, slot) in words[..LINE_SLOTS].iter().enumerate() {
-        bits |= u32::from((*slot >> 40 == tag(hash)) & (*slot != 0)) << nth;
-    }
-    bits
-}
 
 /// Where a key's entry is, or may go.
 #[derive(Clone, Copy, Debug)]
@@ -376,22 +324,5 @@ impl Storage<'_> {
     pub(in crate::dict) fn hash_at(&self, block: usize) -> Result<u64> {
         let (_, key) = self.key_at(block)?;
         Ok(record::hash(self.seed, &key))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_split_moves_entries_to_the_new_bucket_alone() {
-        for count in 1..2000_u64 {
-            let from = bucket(count, count);
-            for hash in (0..5000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
-                let (before, after) = (bucket(hash, count), bucket(hash, count + 1));
-                assert!(before < count && after <= count);
-                assert!(before == after || (before == from && after == count), "{hash} {count}");
-            }
-        }
     }
 }

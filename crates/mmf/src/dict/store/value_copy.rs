@@ -16,7 +16,8 @@
 
 use crate::dict::format::layout::class;
 use crate::dict::format::record::{HEADER_LEN, RecordHeader};
-use crate::dict::store::allocator::{SPAN_STATE, SpanState, Storage};
+use crate::dict::format::span::{SPAN_STATE, SpanState};
+use crate::dict::store::allocator::Storage;
 use crate::dict::store::work_limit::WorkLimit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::COPY_CHUNK;

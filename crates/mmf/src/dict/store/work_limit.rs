@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::dict::format::layout::at;
-    use crate::dict::store::redo_log::WriteBatch;
+    use crate::dict::store::write_batch::WriteBatch;
     use crate::dict::write::session::WriteSession;
     use crate::dict::{Dict, Watched};
     use crate::name::Name;

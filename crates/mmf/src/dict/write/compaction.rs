@@ -1,10 +1,13 @@
 //! Space when there is none: what may be freed is freed, and spans that are almost empty are emptied.
 
 use crate::dict::format::layout::{at, class, number};
-use crate::dict::format::record::{self, CHECKSUM, HEADER_LEN, PREV, STAMP, VERSION};
-use crate::dict::store::allocator::{AllocError, SpanState};
-use crate::dict::store::index::{EntryPosition, LINE_SLOTS, MAX_BUCKET_LINES, block_of};
-use crate::dict::store::redo_log::WriteBatch;
+use crate::dict::format::record;
+use crate::dict::format::record::{CHECKSUM, HEADER_LEN, PREV, STAMP, VERSION};
+use crate::dict::format::slot::{LINE_SLOTS, block_of};
+use crate::dict::format::span::SpanState;
+use crate::dict::store::allocator::AllocError;
+use crate::dict::store::index::{EntryPosition, MAX_BUCKET_LINES};
+use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::WriteSession;
 use crate::error::Result;
 
@@ -218,7 +221,7 @@ impl WriteSession<'_> {
         storage.map.write_at(new + VERSION, &bytes)?;
         self.batch.push(new + PREV, block as u64);
         self.batch.push(new + STAMP, stamp);
-        self.batch.push(at, crate::dict::store::index::slot_for(hash, new));
+        self.batch.push(at, crate::dict::format::slot::slot_for(hash, new));
         self.batch.push(at::COMMIT, stamp);
         if self.has_been_flushed() {
             self.free(block, false, false)?;

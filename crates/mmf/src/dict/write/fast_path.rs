@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 
 use crate::dict::format::layout::{at, class, number};
 use crate::dict::format::record::{HEADER_LEN, PREV, RecordHeader, RecordKind, STAMP, VERSION, location_mix};
-use crate::dict::store::allocator::{BLOCKS_USED, COUNT_MASK, NEXT_FREE, SPAN_STATE, SpanState, Storage};
+use crate::dict::format::slot::slot_for;
+use crate::dict::format::span::{BLOCKS_USED, COUNT_MASK, NEXT_FREE, SPAN_STATE, SpanState};
+use crate::dict::store::allocator::Storage;
 use crate::dict::store::change_log::EventReservation;
-use crate::dict::store::index::slot_for;
-use crate::dict::store::redo_log::WriteBatch;
+use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::{KeyChange, WriteSession};
 use crate::error::Result;
 use crate::mapping::FastAccessMut;

@@ -13,21 +13,14 @@
 use std::time::{Duration, Instant};
 
 use crate::dict::format::layout::{at, number};
+use crate::dict::format::marks::{CLEAN, FLUSHED_BEFORE, SYNCING, UNSURE};
 use crate::dict::format::record::STAMP;
+use crate::dict::format::span::NEXT_FREE;
 use crate::dict::recovery::open_after_crash;
-use crate::dict::store::allocator::NEXT_FREE;
+use crate::dict::store::sync_mark;
 use crate::dict::write::session::WriteSession;
-use crate::dict::write::sync_mark::{self, SYNCING};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Deadline;
-
-/// Nothing has changed since the last flush.
-pub(in crate::dict) const CLEAN: u64 = 1;
-/// It was flushed before.
-pub(in crate::dict) const FLUSHED_BEFORE: u64 = 2;
-
-/// That it is not clean any more is on its way to the disk.
-pub(in crate::dict) const UNSURE: u64 = 4;
 
 /// Records freed in one batch.
 const FREES_PER_BATCH: usize = 64;
@@ -216,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::dict::Dict;
-    use crate::dict::store::allocator::SPAN_STATE;
+    use crate::dict::format::span::SPAN_STATE;
 
     /// A file whose next flush frees as many records, and the first of them.
     fn pending(what: &str, records: usize) -> (std::path::PathBuf, Dict, usize) {

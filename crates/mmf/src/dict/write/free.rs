@@ -3,8 +3,8 @@
 
 use crate::dict::format::layout::at;
 use crate::dict::format::record::{RecordHeader, STAMP};
+use crate::dict::format::span::NEXT_FREE;
 use crate::dict::read::get::HeaderAndKey;
-use crate::dict::store::allocator::NEXT_FREE;
 use crate::dict::write::session::WriteSession;
 use crate::error::Result;
 

@@ -2,19 +2,21 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::dict::write::small_vec::SmallVec;
-
 use crate::dict::Dict;
 use crate::dict::format::layout::{at, class};
-use crate::dict::format::record::{self, HEADER_LEN, PREV, RecordHeader, RecordKind, STAMP, VERSION};
+use crate::dict::format::marks::SYNCING;
+use crate::dict::format::record;
+use crate::dict::format::record::{HEADER_LEN, PREV, RecordHeader, RecordKind, STAMP, VERSION};
+use crate::dict::format::slot::{bucket_count, slot_for};
 use crate::dict::read::get::{HeaderAndKey, keys_equal};
 use crate::dict::recovery::open_after_crash;
 use crate::dict::store::allocator::{AllocError, Storage};
 use crate::dict::store::change_log::EventReservation;
-use crate::dict::store::index::{EntryPosition, bucket_count, slot_for};
-use crate::dict::store::redo_log::{self, WriteBatch};
+use crate::dict::store::index::EntryPosition;
+use crate::dict::store::redo_log;
 use crate::dict::store::work_limit::{WorkLimit, too_slow};
-use crate::dict::write::sync_mark::SYNCING;
+use crate::dict::store::write_batch::WriteBatch;
+use crate::dict::write::small_vec::SmallVec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Deadline, WriteLock};
 use crate::sys::fence;
@@ -134,7 +136,7 @@ impl<'a> WriteSession<'a> {
     #[cold]
     #[inline(never)]
     fn rebuild_if_cut_off(&mut self, error: Error) -> Result<()> {
-        if !open_after_crash::was_cut_off(self.storage.map)? {
+        if !redo_log::was_cut_off(self.storage.map)? {
             return Err(error);
         }
         open_after_crash::rebuild(self.dict)?;
@@ -461,7 +463,7 @@ impl<'a> WriteSession<'a> {
 
     #[inline]
     pub(in crate::dict) fn has_been_flushed(&self) -> bool {
-        self.flush_state & crate::dict::write::flush::FLUSHED_BEFORE != 0
+        self.flush_state & crate::dict::format::marks::FLUSHED_BEFORE != 0
     }
 
     #[cold]

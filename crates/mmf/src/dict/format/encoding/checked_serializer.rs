@@ -8,6 +8,7 @@
 //! encoder refuses them too. It counts levels on the way down: a serializer of an array's or a
 //! map's items has one level less than the array or map.
 
+use crate::dict::format::encoding::msgpack::MAX_DEPTH;
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -15,8 +16,6 @@ use serde::ser::{
     Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleStruct,
     SerializeTupleVariant, Serializer,
 };
-
-use crate::dict::format::encoding::msgpack::MAX_DEPTH;
 
 /// A serializer, or what it makes of a value with parts, that refuses such integers at any depth.
 pub(in crate::dict) struct CheckedSerializer<S> {

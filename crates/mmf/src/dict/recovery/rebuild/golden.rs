@@ -11,9 +11,9 @@ use std::fs;
 
 use crate::dict::Dict;
 use crate::dict::format::layout::at;
-use crate::dict::recovery::open_after_crash::was_cut_off;
+use crate::dict::format::marks::REPAIRING;
 use crate::dict::recovery::rebuild::tests::File;
-use crate::dict::store::redo_log::REPAIRING;
+use crate::dict::store::redo_log::was_cut_off;
 use crate::mapping::Mapping;
 use crate::mapping::trace::{self, TraceEvent};
 

@@ -2,10 +2,9 @@
 
 use super::{Rebuild, SelectedRecords, SpanUse};
 use crate::dict::format::layout::{LINE, at, class, number};
-use crate::dict::store::allocator::SpanState;
-use crate::dict::store::index::{
-    INITIAL_BUCKETS, LINE_SLOTS, MAX_BUCKET_LINES, NEXT_LINE, block_of, bucket, bucket_count, slot_for, tag,
-};
+use crate::dict::format::slot::{LINE_SLOTS, NEXT_LINE, block_of, bucket, bucket_count, slot_for, tag};
+use crate::dict::format::span::SpanState;
+use crate::dict::store::index::{INITIAL_BUCKETS, MAX_BUCKET_LINES};
 use crate::error::Result;
 
 impl Rebuild<'_> {

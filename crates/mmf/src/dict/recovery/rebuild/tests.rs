@@ -153,7 +153,7 @@ fn wherever_a_rebuild_ends_no_reader_misses_a_key_and_the_next_writer_does_it_ag
             }
         }
         assert_right_or_damaged(read_all(&reader), &entries, moment);
-        if crate::dict::recovery::open_after_crash::was_cut_off(&reader.segment.map).unwrap() {
+        if crate::dict::store::redo_log::was_cut_off(&reader.segment.map).unwrap() {
             cut_off += 1;
             let error = Dict::options().access(Access::ReadOnly).open(path).err().unwrap();
             assert!(error.help().unwrap().contains("for writing"), "{error}");

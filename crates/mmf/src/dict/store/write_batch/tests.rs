@@ -1,5 +1,8 @@
 use super::*;
-use crate::dict::store::redo_log::indexed_stores::{Key, mixed};
+use crate::dict::store::redo_log::replay;
+use crate::dict::store::write_batch::indexed_stores::{Key, mixed};
+use crate::error::ErrorKind;
+use crate::segment::layout::PAYLOAD;
 
 fn segment() -> (Mapping, Layout) {
     let layout = Layout::of((PAYLOAD as u64) + (1 << 20)).unwrap();
