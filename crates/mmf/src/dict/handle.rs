@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::dict::format::layout::Layout;
 use crate::dict::format::record;
 use crate::dict::format::record::KEY_MAX;
-use crate::dict::store::allocator::Storage;
+use crate::dict::store::storage::Storage;
 use crate::dict::store::write_batch;
 use crate::error::{Error, Result};
 use crate::segment::{Deadline, Segment};

@@ -13,10 +13,11 @@ mod recovery;
 mod store;
 mod write;
 
-pub use api::entries::{Entries, Entry};
+pub use api::entries::Entries;
 pub use api::options::DictOptions;
 pub use api::transaction::{Snapshot, Transaction};
 pub use api::watch::{Change, Changes, Watched};
 pub use format::encoding::Encoding;
 pub use handle::Dict;
+pub use read::scan::Entry;
 pub use recovery::report::{Problem, Report, Stats};

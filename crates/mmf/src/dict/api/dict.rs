@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::dict::format::layout::at;
 use crate::dict::format::record::KEY_MAX;
 use crate::dict::handle::nanos;
-use crate::dict::read::get::DiscardValue;
+use crate::dict::read::sink::DiscardValue;
 use crate::dict::store::work_limit::MIN_WORK_TIME;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::{Dict, DictOptions, Encoding};

@@ -1,13 +1,16 @@
 //! What changes a [`Dict`], one key at a time.
 
+use crate::dict::Dict;
+use crate::dict::Encoding;
 use crate::dict::format::layout::at;
 use crate::dict::format::record::{RecordKind, STAMP};
-use crate::dict::read::get::DiscardValue;
+use crate::dict::read::fast_path::FastKeyReader;
+use crate::dict::read::get::KeyReader;
+use crate::dict::read::sink::DiscardValue;
 use crate::dict::store::change_log::EventReservation;
 use crate::dict::store::work_limit::WorkLimit;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::{KeyChange, WriteSession};
-use crate::dict::{Dict, Encoding};
 #[cfg_attr(not(feature = "serde"), allow(unused_imports, reason = "the documentation links to them"))]
 use crate::error::{Error, ErrorKind, Result};
 
@@ -125,12 +128,12 @@ impl Dict {
         let hash = self.hash(key, "set")?;
         // Mostly it is there, and then no lock is needed.
         let mut until = self.lock_deadline();
-        let found = match self.storage().get_fast(hash, key.as_bytes(), &mut DiscardValue) {
+        let found = match FastKeyReader::new(&self.storage()).get_fast(hash, key.as_bytes(), &mut DiscardValue) {
             Some(found) => found,
             None => {
                 // What this takes is not there for the lock.
                 until = until.resolve();
-                self.storage().get(hash, key.as_bytes(), &mut DiscardValue, until, until)?
+                KeyReader::new(&self.storage()).get(hash, key.as_bytes(), &mut DiscardValue, until, until)?
             }
         };
         if found.is_some() {
@@ -312,10 +315,15 @@ impl WriteSession<'_> {
     pub(in crate::dict) fn read(&mut self, hash: u64, key: &str, bytes: &mut Vec<u8>) -> Result<Option<Encoding>> {
         let Some(stored) = self.find_record(hash, key.as_bytes())? else { return Ok(None) };
         bytes.clear();
-        self.storage.append_value(stored.block, &stored.head, bytes, &WorkLimit::new(self.dict.work_deadline()))?;
+        self.storage.values().append_value(
+            stored.block,
+            &stored.head,
+            bytes,
+            &WorkLimit::new(self.dict.work_deadline()),
+        )?;
         let stamp = self.storage.map.word(stored.block + STAMP)?;
-        if !self.storage.is_valid(stored.block, stamp, &stored.head, key.as_bytes(), bytes) {
-            return Err(self.storage.checksum_error(stored.block));
+        if !self.storage.records().is_valid(stored.block, stamp, &stored.head, key.as_bytes(), bytes) {
+            return Err(self.storage.records().checksum_error(stored.block));
         }
         Ok(Some(Encoding::of(stored.head.kind)))
     }

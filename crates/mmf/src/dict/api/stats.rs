@@ -2,8 +2,7 @@
 
 use crate::dict::format::layout::{at, class, number};
 use crate::dict::format::slot::bucket_count;
-use crate::dict::format::span::{SPAN_LINKS, SpanState};
-use crate::dict::store::allocator::Storage;
+use crate::dict::format::span::SpanState;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::{Dict, Stats};
 use crate::error::Result;
@@ -33,10 +32,10 @@ impl Dict {
         let size = layout.span_size() as u64;
         // Others may have made it longer.
         map.refresh()?;
-        let taken = number(map.word(at::USED)?).min(storage.mapped_spans());
+        let taken = number(map.word(at::USED)?).min(storage.spans().mapped_spans());
         let (mut records, mut in_records, mut parts, mut index) = (0_u64, 0_u64, 0_u64, 0_u64);
         for span in 0..taken {
-            let SpanState { class, live, .. } = storage.state(&WriteBatch::new(), span)?;
+            let SpanState { class, live, .. } = storage.spans().state(&WriteBatch::new(), span)?;
             match class::size(class) {
                 Some(block) if class <= class::LAST => {
                     records += 1;
@@ -48,7 +47,7 @@ impl Dict {
             }
         }
         // Parts that were given back still say what they were; those on the list are free.
-        let free_parts = storage.free_parts()?.min(parts);
+        let free_parts = storage.spans().free_parts()?.min(parts);
         let spans_taken = records + index + parts - free_parts;
         let durable = map.word(at::DURABLE)?;
         let idle = (records * size).saturating_sub(in_records);
@@ -80,18 +79,5 @@ impl Dict {
             living += u64::from(segment.is_alive(slot)?);
         }
         Ok(living)
-    }
-}
-
-impl Storage<'_> {
-    /// Free spans that held parts of values last.
-    fn free_parts(&self) -> Result<u64> {
-        let (mut next, mut parts) = (self.map.word(at::FREE)?, 0);
-        for _ in 0..self.layout.spans {
-            let Ok(Some(span)) = self.span_number(next) else { break };
-            parts += u64::from(self.is_part(span));
-            next = self.map.word(self.layout.entry(span) + SPAN_LINKS)? & 0xffff_ffff;
-        }
-        Ok(parts)
     }
 }

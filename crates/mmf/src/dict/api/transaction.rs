@@ -3,6 +3,7 @@
 use crate::dict::api::write_set::WriteSet;
 use crate::dict::format::layout::at;
 use crate::dict::format::record::RecordKind;
+use crate::dict::read::scan::Scanner;
 use crate::dict::store::work_limit::too_slow;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::WriteSession;
@@ -81,10 +82,10 @@ impl Dict {
         }
         let mut attempts = Attempts::new(self.lock_deadline());
         loop {
-            let before = self.storage().generation()?;
+            let before = Scanner::new(&self.storage()).generation()?;
             let result = body(&snapshot);
             crate::sys::fence(std::sync::atomic::Ordering::Acquire);
-            if self.storage().generation()? == before {
+            if Scanner::new(&self.storage()).generation()? == before {
                 return result;
             }
             if !attempts.pause(true) {
@@ -339,7 +340,8 @@ mod tests {
         let dict = Dict::create_new(&name, 1 << 20).unwrap();
         dict.set_bytes("key", b"value").unwrap();
         let hash = dict.hash("key", "read").unwrap();
-        let EntryPosition::Entry(slot) = dict.storage().find(&WriteBatch::new(), hash, |_| Ok(true)).unwrap() else {
+        let EntryPosition::Entry(slot) = dict.storage().index().find(&WriteBatch::new(), hash, |_| Ok(true)).unwrap()
+        else {
             panic!()
         };
         let reader = Dict::options().access(Access::ReadOnly).open(&name).unwrap();

@@ -134,3 +134,8 @@ pub(in crate::dict) fn location_mix(block: usize, stamp: u64) -> u64 {
 pub(in crate::dict) fn hash(seed: u64, key: &[u8]) -> u64 {
     xxh3_64_with_seed(key, seed)
 }
+
+/// Whether a record says that its key is gone.
+pub(in crate::dict) fn is_removal(head: &RecordHeader) -> bool {
+    head.kind == RecordKind::Removal
+}

@@ -14,119 +14,31 @@
 //! leads here again, since the key is set again, and then the new record's stamp is there: so the stamp is looked at behind the
 //! slot.
 
-use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
-use crate::dict::format::layout::{LINE, at, number};
-use crate::dict::format::record::{HEADER_LEN, RecordHeader, STAMP, VERSION};
-use crate::dict::format::slot::{block_of, bucket, bucket_count, tag_in_upper_half};
-use crate::dict::read::get::{Found, Sink, has_valid_checksum};
-use crate::dict::store::allocator::Storage;
+use crate::dict::format::layout::{LINE, at};
+use crate::dict::format::record::{RecordHeader, STAMP};
+use crate::dict::format::slot::{block_of, tag_in_upper_half};
+use crate::dict::read::sink::{Found, Sink};
+use crate::dict::store::records::has_valid_checksum;
+use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::WorkLimit;
 use crate::dict::write::session::{KeyChange, ReplacedRecord, WriteSession};
 use crate::mapping::{COPY_CHUNK, FastAccess};
 use crate::sys::fence;
-use crate::sys::guard::Matches;
 
 /// Lines of a bucket that are looked at. Nearly all have fewer.
 const FAST_PATH_LINES: usize = 3;
-
-impl Storage<'_> {
-    /// The usual case, in as few steps as it takes: the bucket leads to the key's record, or to nothing; the record
-    /// is committed and whole in its block; the value is no longer than what was asked for before; and nobody changes any
-    /// of it meanwhile. `None` is everything else, damage included.
-    ///
-    /// COMMIT and FLOOR are loaded first. A record up to that COMMIT is committed; one above it is looked at again. A record
-    /// that is cleared later was there when this began, or came while it ran.
-    #[inline(always)]
-    #[allow(clippy::option_option, reason = "the inner one is the answer")]
-    pub(in crate::dict) fn get_fast(&self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Option<Option<Found>> {
-        let map = self.map.fast_access()?;
-        let [commit, floor, buckets, suspect] = map.four_words(at::COMMIT)?;
-        let mut line = self.line_fast(map, hash, buckets)?;
-        for _ in 0..FAST_PATH_LINES {
-            let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
-            if slots.bits != 0 {
-                let room = sink.room();
-                let len = room.len();
-                let (slot, words) = self.record_in_line(map, line, slots, key, room)?;
-                let [stamp, version, what, sum] = words;
-                // The first change has the version 1. After a failed sync each value is verified.
-                if stamp.wrapping_sub(1) >= commit || version <= floor || suspect != 0 {
-                    return None;
-                }
-                let (kind, value_len) = RecordHeader::inline_kind_and_len(what, key.len())?;
-                let found = Some(Found { version, kind });
-                let block = block_of(slots.word);
-                let is_valid = |value| {
-                    let head = || RecordHeader::of(version, what, sum);
-                    !self.is_from_before_open(version, stamp)
-                        || head().is_some_and(|head| has_valid_checksum(self.seed, block, stamp, &head, key, value))
-                };
-                // SAFETY: the room was filled.
-                if unsafe { sink.filled(len, value_len) } {
-                    return sink.value().is_none_or(is_valid).then_some(found);
-                }
-                // Its length is known now. A long copy has to end with the call's timeout.
-                if value_len > COPY_CHUNK {
-                    return None;
-                }
-                sink.take(self, block, &RecordHeader::of(version, what, sum)?, &WorkLimit::unset()).ok()?;
-                fence(Ordering::Acquire);
-                let is_same = map.word(slot)? == slots.word && map.word(block + STAMP)? == stamp;
-                return (is_same && sink.value().is_none_or(is_valid)).then_some(found);
-            }
-            // None of them matches, so this is the last.
-            if slots.word == 0 {
-                fence(Ordering::Acquire);
-                return (map.word(at::BUCKETS)? == buckets).then_some(None);
-            }
-            line = self.next_line(slots.word).ok()??;
-        }
-        None
-    }
-
-    /// The first line of a hash's bucket.
-    #[inline(always)]
-    pub(in crate::dict) fn line_fast(&self, map: FastAccess<'_>, hash: u64, buckets: u64) -> Option<usize> {
-        let count = bucket_count(buckets);
-        if count == 0 {
-            return None;
-        }
-        let bucket = bucket(hash, count);
-        let shift = self.layout.lines_shift();
-        let span = number(map.word(self.layout.directory + 8 * number(bucket >> shift))?).wrapping_sub(1);
-        let line = number(bucket & ((1 << shift) - 1)) * LINE;
-        (span < self.layout.spans).then(|| self.layout.span(span) + line)
-    }
-
-    /// The slot that is the first of a line's matches, and of the record that it leads to the stamp and the other words of its head, if
-    /// the key is there, and all is the same after `value` is filled with what is behind it.
-    #[inline(always)]
-    fn record_in_line(
-        &self,
-        map: FastAccess<'_>,
-        line: usize,
-        slots: Matches,
-        key: &[u8],
-        value: &mut [MaybeUninit<u8>],
-    ) -> Option<(usize, [u64; 4])> {
-        const { assert!(HEADER_LEN == VERSION + 24 && at::SUSPECT == at::COMMIT + 24) };
-        let slot = line + 8 * slots.bits.trailing_zeros() as usize;
-        // Where nothing is, the sums may pass the end of memory, and its stamp's place is refused.
-        let block = block_of(slots.word);
-        let (stamp, head) = (block.wrapping_add(STAMP), block.wrapping_add(VERSION));
-        Some((slot, map.read_validated((slot, slots.word), stamp, head, key, value)?))
-    }
-}
 
 impl WriteSession<'_> {
     /// Has what changes will look at fetched into the caches: all their buckets at once, and then all their records.
     pub(in crate::dict) fn prefetch(&self, changes: &[KeyChange<'_>], buckets: u64) {
         let storage = self.storage;
         let Some(map) = storage.map.fast_access() else { return };
-        let lines =
-            || changes.iter().filter_map(|change| Some((change, storage.line_fast(map, change.hash, buckets)?)));
+        let lines = || {
+            changes.iter().filter_map(|change| Some((change, storage.index().line_fast(map, change.hash, buckets)?)))
+        };
         lines().for_each(|(_, line)| map.prefetch(line));
         for (change, line) in lines() {
             let slots = map.match_eight(line, !0xff, tag_in_upper_half(change.hash));
@@ -147,7 +59,7 @@ impl WriteSession<'_> {
         floor: u64,
         buckets: u64,
     ) -> Option<(usize, ReplacedRecord)> {
-        self.find_in_line(map, self.storage.line_fast(map, hash, buckets)?, hash, key, floor)
+        self.find_in_line(map, self.storage.index().line_fast(map, hash, buckets)?, hash, key, floor)
     }
 
     /// The same, in the first line of the key's bucket.
@@ -168,9 +80,84 @@ impl WriteSession<'_> {
         if slots.bits == 0 || slots.word == 0 {
             return None;
         }
-        let (slot, [stamp, version, what, sum]) = self.storage.record_in_line(map, line, slots, key, &mut [])?;
+        let (slot, [stamp, version, what, sum]) =
+            self.storage.index().record_in_line(map, line, slots, key, &mut [])?;
         let head = RecordHeader::of(version, what, sum).filter(|head| stamp != 0 && head.key_len == key.len())?;
         Some((slot, ReplacedRecord { block: block_of(slots.word), in_spans: head.in_spans, cleared: version <= floor }))
+    }
+}
+
+/// Fast path of reading a key.
+#[derive(Clone, Copy)]
+pub(in crate::dict) struct FastKeyReader<'s>(&'s Storage<'s>);
+
+impl<'s> Deref for FastKeyReader<'s> {
+    type Target = Storage<'s>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Storage<'s> {
+        self.0
+    }
+}
+
+impl<'s> FastKeyReader<'s> {
+    #[inline(always)]
+    pub(in crate::dict) fn new(storage: &'s Storage<'s>) -> Self {
+        FastKeyReader(storage)
+    }
+
+    /// The usual case, in as few steps as it takes: the bucket leads to the key's record, or to nothing; the record
+    /// is committed and whole in its block; the value is no longer than what was asked for before; and nobody changes any
+    /// of it meanwhile. `None` is everything else, damage included.
+    ///
+    /// COMMIT and FLOOR are loaded first. A record up to that COMMIT is committed; one above it is looked at again. A record
+    /// that is cleared later was there when this began, or came while it ran.
+    #[inline(always)]
+    #[allow(clippy::option_option, reason = "the inner one is the answer")]
+    pub(in crate::dict) fn get_fast(self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Option<Option<Found>> {
+        let map = self.map.fast_access()?;
+        let [commit, floor, buckets, suspect] = map.four_words(at::COMMIT)?;
+        let mut line = self.index().line_fast(map, hash, buckets)?;
+        for _ in 0..FAST_PATH_LINES {
+            let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
+            if slots.bits != 0 {
+                let room = sink.room();
+                let len = room.len();
+                let (slot, words) = self.index().record_in_line(map, line, slots, key, room)?;
+                let [stamp, version, what, sum] = words;
+                // The first change has the version 1. After a failed sync each value is verified.
+                if stamp.wrapping_sub(1) >= commit || version <= floor || suspect != 0 {
+                    return None;
+                }
+                let (kind, value_len) = RecordHeader::inline_kind_and_len(what, key.len())?;
+                let found = Some(Found { version, kind });
+                let block = block_of(slots.word);
+                let is_valid = |value| {
+                    let head = || RecordHeader::of(version, what, sum);
+                    !self.records().is_from_before_open(version, stamp)
+                        || head().is_some_and(|head| has_valid_checksum(self.seed, block, stamp, &head, key, value))
+                };
+                // SAFETY: the room was filled.
+                if unsafe { sink.filled(len, value_len) } {
+                    return sink.value().is_none_or(is_valid).then_some(found);
+                }
+                // Its length is known now. A long copy has to end with the call's timeout.
+                if value_len > COPY_CHUNK {
+                    return None;
+                }
+                sink.take(&self, block, &RecordHeader::of(version, what, sum)?, &WorkLimit::unset()).ok()?;
+                fence(Ordering::Acquire);
+                let is_same = map.word(slot)? == slots.word && map.word(block + STAMP)? == stamp;
+                return (is_same && sink.value().is_none_or(is_valid)).then_some(found);
+            }
+            // None of them matches, so this is the last.
+            if slots.word == 0 {
+                fence(Ordering::Acquire);
+                return (map.word(at::BUCKETS)? == buckets).then_some(None);
+            }
+            line = self.index().next_line(slots.word).ok()??;
+        }
+        None
     }
 }
 
@@ -178,6 +165,7 @@ impl WriteSession<'_> {
 mod tests {
     use super::*;
     use crate::dict::format::record;
+    use crate::dict::read::get::KeyReader;
     use crate::dict::store::write_batch::WriteBatch;
     use crate::dict::{Dict, Encoding};
     use crate::segment::Deadline;
@@ -186,7 +174,7 @@ mod tests {
     fn fast_get(dict: &Dict, key: &str) -> Option<Option<(Found, Vec<u8>)>> {
         let hash = dict.hash(key, "read").unwrap();
         let mut bytes = Vec::with_capacity(if hash % 2 == 0 { 0 } else { 100 });
-        let found = dict.storage().get_fast(hash, key.as_bytes(), &mut &mut bytes)?;
+        let found = FastKeyReader::new(&dict.storage()).get_fast(hash, key.as_bytes(), &mut &mut bytes)?;
         Some(found.map(|found| (found, bytes)))
     }
 
@@ -194,8 +182,9 @@ mod tests {
     fn slow_get(dict: &Dict, key: &str) -> Option<(Found, Vec<u8>)> {
         let mut bytes = Vec::new();
         let hash = dict.hash(key, "read").unwrap();
-        let found =
-            dict.storage().get(hash, key.as_bytes(), &mut &mut bytes, Deadline::Never, Deadline::Never).unwrap();
+        let found = KeyReader::new(&dict.storage())
+            .get(hash, key.as_bytes(), &mut &mut bytes, Deadline::Never, Deadline::Never)
+            .unwrap();
         found.map(|found| (found, bytes))
     }
 

@@ -8,8 +8,10 @@ use crate::dict::format::record;
 use crate::dict::format::record::{RecordKind, STAMP};
 use crate::dict::format::slot::{LINE_SLOTS, NEXT_LINE, block_of, bucket, bucket_count, tag};
 use crate::dict::format::span::{BLOCKS_USED, NEXT_FREE, SPAN_LINKS, SpanState};
-use crate::dict::recovery::record_scan::{Block, MAX_VERSION, ScanBuffer};
-use crate::dict::store::allocator::Storage;
+use crate::dict::read::scan::Scanner;
+use crate::dict::store::spans::Spans;
+use crate::dict::store::storage::Storage;
+use crate::dict::store::verifier::{Block, MAX_VERSION, ScanBuffer};
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::WriteSession;
 use crate::dict::{Dict, Report};
@@ -64,7 +66,7 @@ impl Dict {
         let mut attempts = Attempts::new(self.lock_deadline());
         let until = self.work_deadline().resolve();
         loop {
-            let before = self.storage().generation()?;
+            let before = Scanner::new(&self.storage()).generation()?;
             report = Report::default();
             let (mut outcome, mut abandoned) = (Ok(()), false);
             if before.is_repair_incomplete() {
@@ -80,7 +82,7 @@ impl Dict {
             }
             crate::sys::fence(std::sync::atomic::Ordering::Acquire);
             // Also before an error is believed.
-            let still = self.storage().generation()? == before;
+            let still = Scanner::new(&self.storage()).generation()? == before;
             if still && (abandoned || !before.is_changing()) {
                 return outcome.map(|()| report);
             }
@@ -148,7 +150,7 @@ struct Check<'a> {
 impl Check<'_> {
     fn run(mut self) -> Result<()> {
         let map = self.storage.map;
-        let there = self.storage.mapped_spans();
+        let there = self.storage.spans().mapped_spans();
         let used = map.word(at::USED)?;
         if number(used) > there {
             self.report.add(None, Some(at::USED), format!("{used} spans are in use, but there are {there}"));
@@ -199,9 +201,9 @@ impl Check<'_> {
         let (storage, map) = (self.storage, self.storage.map);
         let mut listed = Vec::with_capacity(listing.len());
         for class in 0..256 {
-            let (mut next, mut before) = (map.word(Storage::class_list(class))?, 0);
+            let (mut next, mut before) = (map.word(Spans::class_list(class))?, 0);
             while next != 0 {
-                let Ok(Some(span)) = storage.span_number(next) else { break };
+                let Ok(Some(span)) = storage.spans().span_number(next) else { break };
                 let links = map.word(storage.layout.entry(span) + SPAN_LINKS)?;
                 if listed.len() >= listing.len() || links >> 32 != before {
                     break;
@@ -211,7 +213,7 @@ impl Check<'_> {
             }
             if next != 0 {
                 let what = format!("the list of spans with room for class {class} leads to {next}");
-                self.report.add(None, Some(Storage::class_list(class)), what);
+                self.report.add(None, Some(Spans::class_list(class)), what);
             }
         }
         listed.sort_unstable();
@@ -225,13 +227,13 @@ impl Check<'_> {
     fn index(&mut self) -> Result<()> {
         let (storage, map) = (self.storage, self.storage.map);
         let count = bucket_count(map.word(at::BUCKETS)?);
-        let most = self.storage.mapped_spans() << storage.layout.lines_shift();
+        let most = self.storage.spans().mapped_spans() << storage.layout.lines_shift();
         if number(count) > most {
             self.report.add(None, Some(at::BUCKETS), format!("its index claims {count} buckets"));
             return Ok(());
         }
         for nth in 0..count {
-            let mut line = match storage.line(nth) {
+            let mut line = match storage.index().line(nth) {
                 Ok(line) => Some(line),
                 Err(error) => {
                     self.report.add(None, None, error.kind().to_string());
@@ -254,7 +256,7 @@ impl Check<'_> {
                 for (slot, word) in words[..LINE_SLOTS].iter().enumerate().filter(|(_, word)| **word != 0) {
                     self.slot(at + 8 * slot, *word, nth, count)?;
                 }
-                line = storage.next_line(words[LINE_SLOTS]).unwrap_or_else(|error| {
+                line = storage.index().next_line(words[LINE_SLOTS]).unwrap_or_else(|error| {
                     self.report.add(None, Some(at + NEXT_LINE), error.kind().to_string());
                     None
                 });
@@ -265,7 +267,7 @@ impl Check<'_> {
 
     fn slot(&mut self, slot: usize, word: u64, nth: u64, count: u64) -> Result<()> {
         let block = block_of(word);
-        let Ok((_, _, size)) = self.storage.block(&WriteBatch::new(), block) else {
+        let Ok((_, _, size)) = self.storage.blocks().block(&WriteBatch::new(), block) else {
             self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is"));
             return Ok(());
         };
@@ -273,7 +275,7 @@ impl Check<'_> {
             self.report.add(None, Some(slot), "a slot leads to where another does");
             return Ok(());
         }
-        match self.storage.block_at(block, size, &mut self.buffer)? {
+        match self.storage.verifier().block_at(block, size, &mut self.buffer)? {
             Block::Empty => self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is")),
             Block::Invalid(key) => self.report.add(key.as_deref(), Some(block), "its value is damaged"),
             Block::Valid(whole) => {
@@ -299,7 +301,7 @@ impl Check<'_> {
             self.buffer.spend(&self.storage, 0)?;
             for (_, block) in same {
                 // Whole just now; who writes beside a check without a lock is noticed in the end.
-                known.extend(self.storage.read_valid(*block).ok().map(|whole| (whole, *block)));
+                known.extend(self.storage.verifier().read_valid(*block).ok().map(|whole| (whole, *block)));
             }
             known.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
             for same in known.chunk_by(|(a, _), (b, _)| a.key == b.key) {
@@ -309,7 +311,7 @@ impl Check<'_> {
                 let (whole, block) = &same[0];
                 entries += u64::from(whole.head.kind != RecordKind::Removal && whole.head.version > floor);
                 if whole.head.in_spans {
-                    let spans = self.storage.span_list(*block, &whole.head).unwrap_or_default();
+                    let spans = self.storage.values().span_list(*block, &whole.head).unwrap_or_default();
                     claim(roles, &spans, &whole.key, *block, self.report);
                 }
             }
@@ -325,7 +327,7 @@ impl Check<'_> {
         for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
             let mut block = number(map.word(list)?);
             while block != 0 {
-                let Ok((_, _, size)) = storage.block(&WriteBatch::new(), block) else {
+                let Ok((_, _, size)) = storage.blocks().block(&WriteBatch::new(), block) else {
                     self.report.add(None, Some(list), format!("a list leads to {block}, where no record is"));
                     break;
                 };
@@ -337,13 +339,13 @@ impl Check<'_> {
                     self.report.add(None, Some(block), "a list leads to a record that a slot leads to as well");
                 }
                 bytes += size;
-                match storage.block_at(block, size, &mut self.buffer)? {
+                match storage.verifier().block_at(block, size, &mut self.buffer)? {
                     Block::Empty => self.report.add(None, Some(block), "a list leads to it, but no record is there"),
                     Block::Invalid(key) => {
                         self.report.add(key.as_deref(), Some(block), "a value from before its last change is damaged");
                     }
                     Block::Valid(whole) if whole.head.in_spans => {
-                        let spans = storage.span_list(block, &whole.head).unwrap_or_default();
+                        let spans = storage.values().span_list(block, &whole.head).unwrap_or_default();
                         bytes += spans.len() * storage.layout.span_size();
                         claim(roles, &spans, &whole.key, block, self.report);
                     }
@@ -364,7 +366,7 @@ impl Check<'_> {
         let map = self.storage.map;
         let mut next = map.word(at::FREE)?;
         while next != 0 {
-            let span = match self.storage.span_number(next) {
+            let span = match self.storage.spans().span_number(next) {
                 Ok(Some(span)) if span < roles.len() => span,
                 _ => {
                     self.report.add(None, Some(at::FREE), "the list of free spans leads nowhere");
@@ -386,7 +388,7 @@ impl Check<'_> {
     fn span(&mut self, span: usize, role: Role, led: &[usize]) -> Result<Option<u64>> {
         let (storage, map, layout) = (self.storage, self.storage.map, self.storage.layout);
         let entry = layout.entry(span);
-        let SpanState { class, live, free, listed } = storage.state(&WriteBatch::new(), span)?;
+        let SpanState { class, live, free, listed } = storage.spans().state(&WriteBatch::new(), span)?;
         let mut wrong = |what: String| self.report.add(None, Some(entry), what);
         if role == Role::Free {
             if class::size(class).is_some() || class == class::INDEX {
@@ -440,7 +442,7 @@ impl Check<'_> {
             let has_stamp = map.word(block + STAMP)? != 0;
             stamped += u64::from(has_stamp);
             if has_stamp && led.binary_search(&block).is_err() {
-                let found = storage.block_at(block, size, &mut self.buffer)?;
+                let found = storage.verifier().block_at(block, size, &mut self.buffer)?;
                 let key = match &found {
                     Block::Valid(whole) => Some(&whole.key),
                     Block::Invalid(key) => key.as_ref(),

@@ -238,7 +238,7 @@ impl Dict {
         let mut walk = || {
             let mut block = number(self.segment.map.word(at::PENDING)?);
             while block != 0 {
-                storage.block(&WriteBatch::new(), block)?;
+                storage.blocks().block(&WriteBatch::new(), block)?;
                 if blocks.len() > most {
                     return Err(storage.damaged("the list of what is pending has no end"));
                 }

@@ -13,13 +13,15 @@ use std::cmp::Reverse;
 
 use crate::dict::format::layout::{Layout, at, class, number};
 use crate::dict::format::marks::{CLEAN, FLUSHED_BEFORE, UNSURE};
-use crate::dict::format::record::{STAMP, VERSION};
+use crate::dict::format::record::{STAMP, VERSION, is_removal};
 use crate::dict::format::slot::bucket_count;
 use crate::dict::format::span::{BLOCKS_USED, NEXT_FREE, SPAN_LINKS, SPAN_STATE, SpanState, encode_span};
 use crate::dict::recovery::open_after_crash::{begin_rebuild, boot_to_store};
-use crate::dict::recovery::record_scan::{MAX_VERSION, ScanResult, ScanScope, ValidRecord, is_removal};
-use crate::dict::store::allocator::Storage;
+use crate::dict::recovery::record_scan::{RecordScan, ScanResult, ScanScope};
+use crate::dict::store::spans::Spans;
+use crate::dict::store::storage::Storage;
 use crate::dict::store::sync_mark::sync_or_mark;
+use crate::dict::store::verifier::{MAX_VERSION, ValidRecord};
 use crate::dict::{Dict, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
@@ -89,7 +91,7 @@ impl<'a> Rebuild<'a> {
         let storage = dict.storage();
         // Whoever had the lock before may have made it longer.
         storage.map.refresh()?;
-        let uses = vec![SpanUse::Free; storage.mapped_spans()];
+        let uses = vec![SpanUse::Free; storage.spans().mapped_spans()];
         Ok(Rebuild { dict, storage, map: storage.map, layout: storage.layout, scope, uses, is_suspect: false })
     }
 
@@ -104,7 +106,7 @@ impl<'a> Rebuild<'a> {
             }
             self.map.put_word(at::SUSPECT, 1)?;
         }
-        let ScanResult { classes, mut records, broken } = self.storage.scan_records(self.scope)?;
+        let ScanResult { classes, mut records, broken } = RecordScan::new(&self.storage).scan_records(self.scope)?;
         if matches!(retired, Superseded::Unknown) {
             // No check has told of them.
             for (block, key) in broken {
@@ -214,7 +216,7 @@ impl<'a> Rebuild<'a> {
         for same in records.chunk_by(|one, other| one.0 == other.0) {
             let mut known = Vec::with_capacity(same.len());
             for (_, block) in same {
-                let whole = self.storage.read_valid(*block)?;
+                let whole = self.storage.verifier().read_valid(*block)?;
                 selection.newest = selection.newest.max(whole.stamp).max(whole.head.version);
                 if whole.stamp <= limit {
                     known.push((whole, *block));
@@ -257,8 +259,8 @@ impl<'a> Rebuild<'a> {
         selection.large.sort_unstable_by_key(|(stamp, _)| Reverse(*stamp));
         let (mut parts, mut refused) = (Vec::new(), Vec::new());
         for (_, block) in &selection.large {
-            let ValidRecord { head, key, .. } = self.storage.read_valid(*block)?;
-            let spans = self.storage.span_list(*block, &head)?;
+            let ValidRecord { head, key, .. } = self.storage.verifier().read_valid(*block)?;
+            let spans = self.storage.values().span_list(*block, &head)?;
             let mut each = spans.clone();
             each.sort_unstable();
             each.dedup();
@@ -420,7 +422,7 @@ impl<'a> Rebuild<'a> {
             }
         }
         for (class, head) in heads.iter().enumerate() {
-            self.map.put_word(Storage::class_list(class as u64), encode_span(*head))?;
+            self.map.put_word(Spans::class_list(class as u64), encode_span(*head))?;
         }
         self.map.put_word(at::FREE, encode_span(free))?;
         self.map.put_word(at::USED, used as u64)

@@ -1,4 +1,4 @@
-//! What [`Dict::check`](crate::dict::Dict::check) and [`Dict::repair`](crate::dict::Dict::repair) tell.
+//! What [`Dict::check`](crate::dict::handle::Dict::check) and [`Dict::repair`](crate::dict::handle::Dict::repair) tell.
 
 use std::fmt;
 

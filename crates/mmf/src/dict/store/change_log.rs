@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use crate::dict::format::layout::{at, number};
 use crate::dict::format::record::{KEY_MAX, RecordKind};
-use crate::dict::store::allocator::Storage;
+use crate::dict::store::storage::Storage;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
 use crate::mapping::{FastAccess, FastAccessMut};

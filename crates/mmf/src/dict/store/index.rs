@@ -8,13 +8,20 @@
 //! leaves its old one after; what moves up in its bucket is there twice before the word changes again and the line it
 //! came from is taken out. Who finds nothing looks at the word again.
 
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+
 use crate::dict::format::layout::{LINE, at, class, number};
 use crate::dict::format::record;
+use crate::dict::format::record::{HEADER_LEN, STAMP, VERSION};
 use crate::dict::format::slot::{LINE_SLOTS, Line, NEXT_LINE, block_of, bucket, bucket_count, matching_slots};
-use crate::dict::store::allocator::{AllocError, Storage};
+use crate::dict::store::spans::AllocError;
+use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::WorkLimit;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
+use crate::mapping::FastAccess;
+use crate::sys::guard::Matches;
 
 /// How many buckets an index begins with.
 pub(in crate::dict) const INITIAL_BUCKETS: u64 = 64;
@@ -34,14 +41,65 @@ pub(in crate::dict) enum EntryPosition {
     NewLineAfter(usize),
 }
 
-impl Storage<'_> {
+/// The index.
+#[derive(Clone, Copy)]
+pub(in crate::dict) struct Index<'s>(&'s Storage<'s>);
+
+impl<'s> Deref for Index<'s> {
+    type Target = Storage<'s>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Storage<'s> {
+        self.0
+    }
+}
+
+impl<'s> Index<'s> {
+    #[inline(always)]
+    pub(in crate::dict) fn new(storage: &'s Storage<'s>) -> Self {
+        Index(storage)
+    }
+
+    /// The first line of a hash's bucket.
+    #[inline(always)]
+    pub(in crate::dict) fn line_fast(self, map: FastAccess<'_>, hash: u64, buckets: u64) -> Option<usize> {
+        let count = bucket_count(buckets);
+        if count == 0 {
+            return None;
+        }
+        let bucket = bucket(hash, count);
+        let shift = self.layout.lines_shift();
+        let span = number(map.word(self.layout.directory + 8 * number(bucket >> shift))?).wrapping_sub(1);
+        let line = number(bucket & ((1 << shift) - 1)) * LINE;
+        (span < self.layout.spans).then(|| self.layout.span(span) + line)
+    }
+
+    /// The slot that is the first of a line's matches, and of the record that it leads to the stamp and the other words of its head, if
+    /// the key is there, and all is the same after `value` is filled with what is behind it.
+    #[inline(always)]
+    pub(in crate::dict) fn record_in_line(
+        self,
+        map: FastAccess<'_>,
+        line: usize,
+        slots: Matches,
+        key: &[u8],
+        value: &mut [MaybeUninit<u8>],
+    ) -> Option<(usize, [u64; 4])> {
+        const { assert!(HEADER_LEN == VERSION + 24 && at::SUSPECT == at::COMMIT + 24) };
+        let slot = line + 8 * slots.bits.trailing_zeros() as usize;
+        // Where nothing is, the sums may pass the end of memory, and its stamp's place is refused.
+        let block = block_of(slots.word);
+        let (stamp, head) = (block.wrapping_add(STAMP), block.wrapping_add(VERSION));
+        Some((slot, map.read_validated((slot, slots.word), stamp, head, key, value)?))
+    }
+
     /// Where a bucket begins.
     #[inline]
-    pub(in crate::dict) fn line(&self, bucket: u64) -> Result<usize> {
+    pub(in crate::dict) fn line(self, bucket: u64) -> Result<usize> {
         let shift = self.layout.lines_shift();
         let nth = number(bucket >> shift);
         if nth < self.layout.spans {
-            if let Some(span) = self.span_number(self.map.word(self.layout.directory + 8 * nth)?)? {
+            if let Some(span) = self.spans().span_number(self.map.word(self.layout.directory + 8 * nth)?)? {
                 return Ok(self.layout.span(span) + number(bucket & ((1 << shift) - 1)) * LINE);
             }
         }
@@ -50,7 +108,7 @@ impl Storage<'_> {
 
     /// The words of a line as they will be.
     #[inline(always)]
-    fn line_with_batch(&self, batch: &WriteBatch, line: usize, words: &mut Line) -> Result<()> {
+    fn line_with_batch(self, batch: &WriteBatch, line: usize, words: &mut Line) -> Result<()> {
         self.map.read_words(line, words)?;
         if batch.may_have_in_line(line) {
             for (nth, word) in words.iter_mut().enumerate() {
@@ -64,7 +122,7 @@ impl Storage<'_> {
 
     /// The line that continues one, checked.
     #[inline]
-    pub(in crate::dict) fn next_line(&self, word: u64) -> Result<Option<usize>> {
+    pub(in crate::dict) fn next_line(self, word: u64) -> Result<Option<usize>> {
         if word == 0 {
             return Ok(None);
         }
@@ -77,7 +135,7 @@ impl Storage<'_> {
 
     /// Goes through the lines of a bucket, as they will be, until `visit` gives something.
     fn walk<T>(
-        &self,
+        self,
         batch: &WriteBatch,
         bucket: u64,
         mut visit: impl FnMut(usize, &Line) -> Result<Option<T>>,
@@ -100,7 +158,7 @@ impl Storage<'_> {
     /// The slot whose entry `matches`, or where one may go. The caller has the lock.
     #[inline(always)]
     pub(in crate::dict) fn find(
-        &self,
+        self,
         batch: &WriteBatch,
         hash: u64,
         mut matches: impl FnMut(usize) -> Result<bool>,
@@ -133,7 +191,7 @@ impl Storage<'_> {
     /// Puts an entry where there is room for it; the stores that link it are the last of those made here.
     #[inline]
     pub(in crate::dict) fn put_entry(
-        &self,
+        self,
         batch: &mut WriteBatch,
         place: EntryPosition,
         slot: u64,
@@ -149,8 +207,8 @@ impl Storage<'_> {
     }
 
     /// A line that continues another, with these entries, seven at the most.
-    fn new_line(&self, batch: &mut WriteBatch, entries: &[u64]) -> Result<usize, AllocError> {
-        let line = self.take(batch, class::LINES, None)?;
+    fn new_line(self, batch: &mut WriteBatch, entries: &[u64]) -> Result<usize, AllocError> {
+        let line = self.blocks().take(batch, class::LINES, None)?;
         for nth in 0..8 {
             batch.push(line + 8 * nth, entries.get(nth).copied().unwrap_or(0));
         }
@@ -158,7 +216,7 @@ impl Storage<'_> {
     }
 
     /// Makes the first buckets, in a batch of its own.
-    pub(in crate::dict) fn begin_index(&self, batch: &mut WriteBatch) -> Result<(), AllocError> {
+    pub(in crate::dict) fn begin_index(self, batch: &mut WriteBatch) -> Result<(), AllocError> {
         batch.clear();
         let span = self.take_index_span(batch, 0)?;
         let first = INITIAL_BUCKETS.min(1 << self.layout.lines_shift());
@@ -167,8 +225,8 @@ impl Storage<'_> {
         Ok(batch.commit(self.map, self.layout)?)
     }
 
-    fn take_index_span(&self, batch: &mut WriteBatch, nth: usize) -> Result<usize, AllocError> {
-        let span = self.take_span(batch)?;
+    fn take_index_span(self, batch: &mut WriteBatch, nth: usize) -> Result<usize, AllocError> {
+        let span = self.spans().take_span(batch)?;
         batch.push(self.layout.entry(span), class::INDEX | 1 << 8);
         batch.push(self.layout.directory + 8 * nth, span as u64 + 1);
         Ok(span)
@@ -181,7 +239,7 @@ impl Storage<'_> {
     }
 
     /// Splits the next bucket, in a batch of its own; or leaves it as it is, if the time is over.
-    pub(in crate::dict) fn split(&self, batch: &mut WriteBatch, limit: &WorkLimit) -> Result<(), AllocError> {
+    pub(in crate::dict) fn split(self, batch: &mut WriteBatch, limit: &WorkLimit) -> Result<(), AllocError> {
         batch.clear();
         let word = self.map.word(at::BUCKETS)?;
         let count = bucket_count(word);
@@ -244,7 +302,7 @@ impl Storage<'_> {
     /// the count that they have to look again. `left` is how many lines may still be looked at. It
     /// ends with any of them if the time is over.
     pub(in crate::dict) fn shorten(
-        &self,
+        self,
         batch: &mut WriteBatch,
         bucket: u64,
         left: &mut usize,
@@ -277,7 +335,7 @@ impl Storage<'_> {
             }
             batch.push(at::BUCKETS, self.map.word(at::BUCKETS)?.wrapping_add(1 << 40));
             batch.push(before + NEXT_LINE, 0);
-            self.give(batch, last)?;
+            self.blocks().give(batch, last)?;
             batch.commit(self.map, self.layout)?;
             any = true;
         }
@@ -285,18 +343,13 @@ impl Storage<'_> {
     }
 
     /// How many lines the spans hold that were ever taken. No index has more.
-    pub(in crate::dict) fn most_lines(&self) -> Result<usize> {
-        Ok(self.spans_used()? << self.layout.lines_shift())
-    }
-
-    /// How many spans were ever taken, from the first on.
-    pub(in crate::dict) fn spans_used(&self) -> Result<usize> {
-        Ok(number(self.map.word(at::USED)?).min(self.layout.spans))
+    pub(in crate::dict) fn most_lines(self) -> Result<usize> {
+        Ok(self.spans().spans_used()? << self.layout.lines_shift())
     }
 
     /// The count of buckets, each of which has a line of its own, and how many lines there may be
     /// in all.
-    pub(in crate::dict) fn count_and_most_lines(&self) -> Result<(u64, usize)> {
+    pub(in crate::dict) fn count_and_most_lines(self) -> Result<(u64, usize)> {
         let count = bucket_count(self.map.word(at::BUCKETS)?);
         let most = self.most_lines()?;
         if count > most as u64 {
@@ -306,23 +359,23 @@ impl Storage<'_> {
     }
 
     /// Who looks through buckets looks at each line once: what leads to the same again and again is damage, or would take for ever.
-    pub(in crate::dict) fn spend_line(&self, left: &mut usize) -> Result<()> {
+    pub(in crate::dict) fn spend_line(self, left: &mut usize) -> Result<()> {
         *left = left.checked_sub(1).ok_or_else(|| self.damaged("its index has more lines than there is room for"))?;
         Ok(())
     }
 
     /// Where a bucket begins whose span this batch takes.
-    fn line_of_new_span(&self, batch: &WriteBatch, bucket: u64) -> Result<Option<usize>> {
+    fn line_of_new_span(self, batch: &WriteBatch, bucket: u64) -> Result<Option<usize>> {
         let shift = self.layout.lines_shift();
         let nth = number(bucket >> shift);
         let Some(word) = batch.lookup(self.layout.directory + 8 * nth) else { return Ok(None) };
-        let Some(span) = self.span_number(word)? else { return Ok(None) };
+        let Some(span) = self.spans().span_number(word)? else { return Ok(None) };
         Ok(Some(self.layout.span(span) + number(bucket & ((1 << shift) - 1)) * LINE))
     }
 
     /// The hash of the key in a block. The caller has the lock.
-    pub(in crate::dict) fn hash_at(&self, block: usize) -> Result<u64> {
-        let (_, key) = self.key_at(block)?;
+    pub(in crate::dict) fn hash_at(self, block: usize) -> Result<u64> {
+        let (_, key) = self.records().key_at(block)?;
         Ok(record::hash(self.seed, &key))
     }
 }

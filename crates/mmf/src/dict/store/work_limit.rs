@@ -5,7 +5,7 @@
 //!
 //! 1. Of what exists. An index has no more lines than the spans that were ever taken hold, and all
 //!    entries together have no more bytes. More is damage
-//!    ([`Storage::most_lines`](crate::dict::store::allocator::Storage::most_lines)).
+//!    ([`Index::most_lines`](crate::dict::store::index::Index::most_lines)).
 //! 2. Of time. A call waits for its lock for as long as the timeout says, and then works for as
 //!    long again, at least for the handle's work time, which is [`MIN_WORK_TIME`] unless the
 //!    options say more. Each step of a scan calls [`spend`](WorkLimit::spend).
@@ -108,6 +108,7 @@ pub(in crate::dict) fn too_slow(map: &Mapping, doing: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use crate::dict::read::scan::Scanner;
     use std::time::Duration;
 
     use super::*;
@@ -175,9 +176,12 @@ mod tests {
     fn who_looks_at_everything_is_told_that_the_time_is_over() {
         let dict = dict("scan", 1000);
         for values in [false, true] {
-            let error = dict.storage().scan_locked(values, &over()).unwrap_err();
+            let error = Scanner::new(&dict.storage()).scan_locked(values, &over()).unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Timeout { holder: None }), "{error}");
-            assert_eq!(dict.storage().scan_locked(values, &WorkLimit::new(Deadline::Never)).unwrap().len(), 1000);
+            assert_eq!(
+                Scanner::new(&dict.storage()).scan_locked(values, &WorkLimit::new(Deadline::Never)).unwrap().len(),
+                1000
+            );
         }
         let error = dict.check_now(&mut crate::Report::default(), Deadline::At(Instant::now())).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Timeout { holder: None }), "{error}");
@@ -248,8 +252,8 @@ mod tests {
         let count = || dict.segment.map.word(at::BUCKETS).unwrap();
         let (before, limit) = (count(), over());
         while !limit.spend() {}
-        dict.storage().split(&mut batch, &limit).unwrap();
-        assert!(!dict.storage().shorten(&mut batch, 0, &mut 100, &limit).unwrap());
+        dict.storage().index().split(&mut batch, &limit).unwrap();
+        assert!(!dict.storage().index().shorten(&mut batch, 0, &mut 100, &limit).unwrap());
         assert_eq!(count(), before);
         // A change is made all the same.
         let mut writer = late(&dict, &mut batch, "set");

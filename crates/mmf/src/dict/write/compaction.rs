@@ -5,8 +5,8 @@ use crate::dict::format::record;
 use crate::dict::format::record::{CHECKSUM, HEADER_LEN, PREV, STAMP, VERSION};
 use crate::dict::format::slot::{LINE_SLOTS, block_of};
 use crate::dict::format::span::SpanState;
-use crate::dict::store::allocator::AllocError;
 use crate::dict::store::index::{EntryPosition, MAX_BUCKET_LINES};
+use crate::dict::store::spans::AllocError;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::WriteSession;
 use crate::error::Result;
@@ -20,7 +20,7 @@ impl WriteSession<'_> {
     #[inline(never)]
     pub(in crate::dict) fn make_space(&mut self) -> Result<bool> {
         if self.sweep(BUCKETS_PER_SWEEP)?
-            || self.storage.relist_spans(self.batch)?
+            || self.storage.blocks().relist_spans(self.batch)?
             || self.shorten_buckets()?
             || self.empty_a_span()?
         {
@@ -37,15 +37,15 @@ impl WriteSession<'_> {
     pub(in crate::dict) fn sweep(&mut self, buckets: u64) -> Result<bool> {
         let (storage, map) = (self.storage, self.storage.map);
         let Some(first) = map.word(at::SWEEP)?.checked_sub(1) else { return Ok(false) };
-        let (count, mut left) = storage.count_and_most_lines()?;
+        let (count, mut left) = storage.index().count_and_most_lines()?;
         let floor = map.word(at::FLOOR)?;
         let end = first.saturating_add(buckets).min(count);
         for bucket in first..end {
             self.mark_unflushed()?;
-            let mut line = Some(storage.line(bucket)?);
+            let mut line = Some(storage.index().line(bucket)?);
             for _ in 0..MAX_BUCKET_LINES {
                 let Some(at) = line else { break };
-                storage.spend_line(&mut left)?;
+                storage.index().spend_line(&mut left)?;
                 if self.limit.spend() {
                     // The next sweep begins with this bucket.
                     return Ok(true);
@@ -66,7 +66,7 @@ impl WriteSession<'_> {
                 if !self.batch.is_empty() {
                     self.batch.commit(map, storage.layout)?;
                 }
-                line = storage.next_line(words[LINE_SLOTS])?;
+                line = storage.index().next_line(words[LINE_SLOTS])?;
             }
             let left = bucket + 1;
             map.put_word(at::SWEEP, if left < count { left + 1 } else { 0 })?;
@@ -86,21 +86,21 @@ impl WriteSession<'_> {
         }
         let (storage, map) = (self.storage, self.storage.map);
         let mut lines = 0_u64;
-        for span in 0..storage.spans_used()? {
-            let SpanState { class, live, .. } = storage.state(&WriteBatch::new(), span)?;
+        for span in 0..storage.spans().spans_used()? {
+            let SpanState { class, live, .. } = storage.spans().state(&WriteBatch::new(), span)?;
             lines = lines.saturating_add(if class == class::LINES { live } else { 0 });
         }
         if lines <= map.word(at::LEN)? / LINE_SLOTS as u64 {
             return Ok(false);
         }
-        let (count, mut left) = storage.count_and_most_lines()?;
+        let (count, mut left) = storage.index().count_and_most_lines()?;
         let mut any = false;
         for bucket in 0..count {
             if self.limit.spend() {
                 break;
             }
             self.mark_unflushed()?;
-            any |= storage.shorten(self.batch, bucket, &mut left, &self.limit)?;
+            any |= storage.index().shorten(self.batch, bucket, &mut left, &self.limit)?;
         }
         Ok(any)
     }
@@ -111,8 +111,8 @@ impl WriteSession<'_> {
         let (storage, layout) = (self.storage, self.storage.layout);
         let mut room = [0_u64; class::COUNT];
         let mut spans = Vec::new();
-        for span in 0..storage.spans_used()? {
-            let SpanState { class: of, live, .. } = storage.state(&WriteBatch::new(), span)?;
+        for span in 0..storage.spans().spans_used()? {
+            let SpanState { class: of, live, .. } = storage.spans().state(&WriteBatch::new(), span)?;
             let Some(size) = class::size(of).filter(|_| of <= class::LAST) else { continue };
             let free = ((layout.span_size() / size) as u64).saturating_sub(live);
             let of = number(of);
@@ -135,7 +135,7 @@ impl WriteSession<'_> {
                 self.flush()?;
             }
             // Only what is gained is worth another try, or records would go to and fro.
-            if (flushes && had_pending) || storage.state(&WriteBatch::new(), span)?.class != of as u64 {
+            if (flushes && had_pending) || storage.spans().state(&WriteBatch::new(), span)?.class != of as u64 {
                 return Ok(true);
             }
         }
@@ -147,7 +147,7 @@ impl WriteSession<'_> {
         let storage = self.storage;
         let size = class::size(class).unwrap_or(storage.layout.span_size());
         let most = (storage.layout.span_size() / size) as u64;
-        let blocks = (0..number(storage.blocks_used(&WriteBatch::new(), span)?.min(most)))
+        let blocks = (0..number(storage.spans().blocks_used(&WriteBatch::new(), span)?.min(most)))
             .map(|nth| storage.layout.span(span) + nth * size);
         let mut records = Vec::new();
         for block in blocks {
@@ -169,7 +169,7 @@ impl WriteSession<'_> {
             if self.limit.spend() {
                 return Ok(false);
             }
-            let (head, key) = self.storage.key_at(block)?;
+            let (head, key) = self.storage.records().key_at(block)?;
             if head.in_spans && self.slot_of(record::hash(self.storage.seed, &key), block)?.is_some() {
                 return Ok(false);
             }
@@ -192,16 +192,16 @@ impl WriteSession<'_> {
     fn move_one(&mut self, block: usize, class: u64, span: usize) -> Result<bool> {
         let storage = self.storage;
         let Some(size) = class::size(class) else { return Ok(false) };
-        let (head, key) = storage.key_at(block)?;
+        let (head, key) = storage.records().key_at(block)?;
         // What is damaged stays where its checksum and its stamp tell so.
-        if !storage.is_whole(block, size, &head)? {
+        if !storage.verifier().is_whole(block, size, &head)? {
             return Ok(false);
         }
         let hash = record::hash(self.storage.seed, &key);
         self.mark_unflushed()?;
         self.batch.clear();
         let Some(at) = self.slot_of(hash, block)? else { return Ok(false) };
-        let new = match storage.take(self.batch, class, Some(span)) {
+        let new = match storage.blocks().take(self.batch, class, Some(span)) {
             Ok(new) => new,
             Err(AllocError::Full(_)) => return Ok(false),
             Err(AllocError::Failed(error)) => return Err(error),
@@ -228,7 +228,7 @@ impl WriteSession<'_> {
         } else {
             // The spans of its value are the new one's.
             self.batch.push(block + STAMP, 0);
-            storage.give(self.batch, block)?;
+            storage.blocks().give(self.batch, block)?;
         }
         self.batch.commit(storage.map, storage.layout)?;
         Ok(true)
@@ -236,7 +236,7 @@ impl WriteSession<'_> {
 
     /// The slot that leads to a block.
     fn slot_of(&self, hash: u64, block: usize) -> Result<Option<usize>> {
-        match self.storage.find(self.batch, hash, |candidate| Ok(candidate == block))? {
+        match self.storage.index().find(self.batch, hash, |candidate| Ok(candidate == block))? {
             EntryPosition::Entry(at) => Ok(Some(at)),
             EntryPosition::Empty(_) | EntryPosition::NewLineAfter(_) => Ok(None),
         }
@@ -264,8 +264,10 @@ mod tests {
         let dict = Dict::open(path.as_path()).unwrap();
         let storage = dict.storage();
         let hash = dict.hash("0080", "read").unwrap();
-        let is_it = |block| Ok(storage.key_at(block)?.1 == b"0080");
-        let EntryPosition::Entry(slot) = storage.find(&WriteBatch::new(), hash, is_it).unwrap() else { panic!() };
+        let is_it = |block| Ok(storage.records().key_at(block)?.1 == b"0080");
+        let EntryPosition::Entry(slot) = storage.index().find(&WriteBatch::new(), hash, is_it).unwrap() else {
+            panic!()
+        };
         let block = block_of(storage.map.word(slot).unwrap());
         storage.map.put_word(block + VERSION, 1 << 60).unwrap();
         let mut batch = WriteBatch::new();

@@ -1,108 +1,13 @@
 //! Fast paths of taking a block, writing a record and freeing one. Each checks that its case
 //! applies before it stores anything.
 
-use std::sync::atomic::Ordering;
-
-use crate::dict::format::layout::{at, class, number};
-use crate::dict::format::record::{HEADER_LEN, PREV, RecordHeader, RecordKind, STAMP, VERSION, location_mix};
+use crate::dict::format::layout::{at, class};
+use crate::dict::format::record::{HEADER_LEN, PREV, RecordKind, STAMP};
 use crate::dict::format::slot::slot_for;
-use crate::dict::format::span::{BLOCKS_USED, COUNT_MASK, NEXT_FREE, SPAN_STATE, SpanState};
-use crate::dict::store::allocator::Storage;
 use crate::dict::store::change_log::EventReservation;
-use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::{KeyChange, WriteSession};
 use crate::error::Result;
 use crate::mapping::FastAccessMut;
-use crate::sys::fence;
-
-impl Storage<'_> {
-    /// [`take`](Storage::take) where the first span of the class has a block that was freed before,
-    /// and has room left.
-    #[inline(always)]
-    fn take_fast(&self, map: FastAccessMut<'_>, batch: &mut WriteBatch, class: u64) -> Option<usize> {
-        let (layout, size) = (self.layout, class::size(class)?);
-        let span = number(batch.word(*map, Self::class_list(class))?).wrapping_sub(1);
-        if span >= layout.spans {
-            return None;
-        }
-        let entry = layout.entry(span);
-        let state = SpanState::of(batch.word(*map, entry + SPAN_STATE)?);
-        let at = number(state.free.checked_sub(1)?).checked_mul(size)?;
-        if state.class != class || at.checked_add(size)? > layout.span_size() {
-            return None;
-        }
-        let block = layout.span(span) + at;
-        if !map.has(block, size) {
-            return None;
-        }
-        let free = batch.word(*map, block + NEXT_FREE)? & COUNT_MASK;
-        if free == 0
-            && number(batch.word(*map, entry + BLOCKS_USED)?).checked_add(1)?.checked_mul(size)? > layout.span_size()
-        {
-            return None;
-        }
-        batch.push_or_replace(
-            entry + SPAN_STATE,
-            SpanState { free, live: state.live + 1, listed: true, ..state }.word(),
-        );
-        Some(block)
-    }
-
-    /// [`give`](Storage::give) where the span stays what it is. The batch takes no block after
-    /// that.
-    #[inline(always)]
-    pub(in crate::dict) fn give_fast(
-        &self,
-        map: FastAccessMut<'_>,
-        batch: &mut WriteBatch,
-        block: usize,
-    ) -> Option<()> {
-        let layout = self.layout;
-        let span = layout.span_of(block)?;
-        let entry = layout.entry(span);
-        let state = SpanState::of(batch.word(*map, entry + SPAN_STATE)?);
-        let (size, at) = (class::size(state.class)?, block - layout.span(span));
-        // A division of 32 bits takes less than one of 64.
-        let size_in_short = u32::try_from(size).ok()?;
-        let nth = u32::try_from(at).ok()? / size_in_short;
-        if nth as usize * size != at || at + size > layout.span_size() || state.live < 2 {
-            return None;
-        }
-        let live = state.live - 1;
-        if !state.listed {
-            let most = u64::from(u32::try_from(layout.span_size()).ok()? / size_in_short);
-            if SpanState::has_room(live, most) {
-                return None;
-            }
-        }
-        batch.push_blind(block + STAMP, 0);
-        batch.push_blind(block + NEXT_FREE, state.free);
-        batch.push_or_replace(entry + SPAN_STATE, SpanState { free: u64::from(nth) + 1, live, ..state }.word());
-        Some(())
-    }
-
-    /// Writes a record but for what comes with the batch.
-    #[inline(always)]
-    fn fill(
-        &self,
-        map: FastAccessMut<'_>,
-        block: usize,
-        version: u64,
-        key: &[u8],
-        kind: RecordKind,
-        value: &[u8],
-    ) -> Option<()> {
-        let head =
-            RecordHeader { version, key_len: key.len(), kind, value_len: value.len(), in_spans: false, checksum: 0 };
-        let sum = head.sum(self.seed, key, value) ^ location_mix(block, version);
-        // As in `write_record_slow`.
-        map.put_word(block + STAMP, 0)?;
-        fence(Ordering::Release);
-        map.put_words(block + VERSION, &[version, head.what(), sum])?;
-        map.write(block + HEADER_LEN, key)?;
-        map.write(block + HEADER_LEN + key.len(), value)
-    }
-}
 
 impl WriteSession<'_> {
     /// Gives a key that is there another value, and tells the version, in as few steps as it takes.
@@ -128,12 +33,12 @@ impl WriteSession<'_> {
             return None;
         }
         let version = before + 1;
-        let line = storage.line_fast(*map, change.hash, buckets)?;
+        let line = storage.index().line_fast(*map, change.hash, buckets)?;
         // While the record is written, which waits for no cache.
         map.prefetch(line);
         self.batch.clear();
         let block = self.take_for(map, key, value)?;
-        storage.fill(map, block, version, key, kind, value)?;
+        storage.records().fill(map, block, version, key, kind, value)?;
         let (slot, old) = self.find_in_line(*map, line, change.hash, key, floor)?;
         if old.cleared || old.in_spans {
             return None;
@@ -150,7 +55,7 @@ impl WriteSession<'_> {
     }
 
     /// As [`write_record_slow`](WriteSession::write_record_slow), into a block that is
-    /// [taken](Storage::take_fast) on the fast path.
+    /// [taken](crate::dict::store::blocks::Blocks::take_fast) on the fast path.
     #[inline(always)]
     pub(in crate::dict) fn write_record_fast(
         &mut self,
@@ -163,7 +68,7 @@ impl WriteSession<'_> {
         let Some(map) = storage.map.fast_access_mut() else { return Ok(None) };
         let Some(block) = self.take_for(map, key, value) else { return Ok(None) };
         // All of it was there before.
-        match storage.fill(map, block, version, key, kind, value) {
+        match storage.records().fill(map, block, version, key, kind, value) {
             Some(()) => Ok(Some(block)),
             None => Err(storage.map.fault("write", block, 0)),
         }
@@ -176,7 +81,7 @@ impl WriteSession<'_> {
         if len > self.storage.layout.largest_block() {
             return None;
         }
-        self.storage.take_fast(map, self.batch, class::of(len))
+        self.storage.blocks().take_fast(map, self.batch, class::of(len))
     }
 }
 
@@ -184,6 +89,7 @@ impl WriteSession<'_> {
 mod tests {
     use super::*;
     use crate::dict::Dict;
+    use crate::dict::store::write_batch::WriteBatch;
     use crate::segment::layout::PAYLOAD;
 
     /// A dict in which values of several lengths came and went.
@@ -210,8 +116,8 @@ mod tests {
         let (mut taken, mut given) = (0, 0);
         for class in 1..=class::LAST {
             let (mut batch, mut other) = (WriteBatch::new(), WriteBatch::new());
-            if let Some(block) = storage.take_fast(map, &mut batch, class) {
-                assert_eq!(storage.take(&mut other, class, None).unwrap(), block, "{class}");
+            if let Some(block) = storage.blocks().take_fast(map, &mut batch, class) {
+                assert_eq!(storage.blocks().take(&mut other, class, None).unwrap(), block, "{class}");
                 assert_eq!(batch.list(), other.list(), "{class}");
                 taken += 1;
             }
@@ -219,12 +125,12 @@ mod tests {
         for key in &keys {
             let hash = dict.hash(key, "read").unwrap();
             let mut found = None;
-            storage.find(&WriteBatch::new(), hash, |block| Ok(*found.insert(block) == block)).unwrap();
+            storage.index().find(&WriteBatch::new(), hash, |block| Ok(*found.insert(block) == block)).unwrap();
             let Some(block) = found else { continue };
             let (mut batch, mut other) = (WriteBatch::new(), WriteBatch::new());
-            if storage.give_fast(map, &mut batch, block).is_some() {
+            if storage.blocks().give_fast(map, &mut batch, block).is_some() {
                 other.push(block + STAMP, 0);
-                storage.give(&mut other, block).unwrap();
+                storage.blocks().give(&mut other, block).unwrap();
                 assert_eq!(batch.list(), other.list(), "{key}");
                 given += 1;
             }

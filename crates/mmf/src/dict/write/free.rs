@@ -4,7 +4,7 @@
 use crate::dict::format::layout::at;
 use crate::dict::format::record::{RecordHeader, STAMP};
 use crate::dict::format::span::NEXT_FREE;
-use crate::dict::read::get::HeaderAndKey;
+use crate::dict::store::records::HeaderAndKey;
 use crate::dict::write::session::WriteSession;
 use crate::error::Result;
 
@@ -19,8 +19,11 @@ impl WriteSession<'_> {
     #[inline(always)]
     pub(in crate::dict) fn free_last(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
         if !in_spans && !self.has_been_flushed() {
-            if let Some(()) =
-                self.storage.map.fast_access_mut().and_then(|map| self.storage.give_fast(map, self.batch, block))
+            if let Some(()) = self
+                .storage
+                .map
+                .fast_access_mut()
+                .and_then(|map| self.storage.blocks().give_fast(map, self.batch, block))
             {
                 return Ok(());
             }
@@ -43,7 +46,7 @@ impl WriteSession<'_> {
     /// Bytes that a record takes, its spans included.
     pub(in crate::dict) fn size_of(&self, block: usize) -> Result<u64> {
         let head = self.head(block)?;
-        let (_, _, size) = self.storage.block(self.batch, block)?;
+        let (_, _, size) = self.storage.blocks().block(self.batch, block)?;
         let spans = if head.in_spans {
             head.span_count(self.storage.layout).saturating_mul(self.storage.layout.span_size())
         } else {
@@ -56,7 +59,7 @@ impl WriteSession<'_> {
         let mut copy = HeaderAndKey::new();
         match copy.copy(&self.storage, block, 0)? {
             Some((head, ..)) => Ok(head),
-            None => Err(self.storage.no_record_error(block)),
+            None => Err(self.storage.records().no_record_error(block)),
         }
     }
 
@@ -66,15 +69,15 @@ impl WriteSession<'_> {
         self.batch.push_blind(block + STAMP, 0);
         if in_spans {
             let head = self.head(block)?;
-            let (_, _, size) = self.storage.block(self.batch, block)?;
+            let (_, _, size) = self.storage.blocks().block(self.batch, block)?;
             // A damaged one may name the spans of others; what is its own stays taken until a repair.
-            if self.storage.is_whole(block, size, &head)? {
-                let spans = self.storage.span_list(block, &head)?;
+            if self.storage.verifier().is_whole(block, size, &head)? {
+                let spans = self.storage.values().span_list(block, &head)?;
                 if let (Some(first), Some(last)) = (spans.first(), spans.last()) {
-                    self.storage.give_parts(self.batch, *first, *last)?;
+                    self.storage.spans().give_parts(self.batch, *first, *last)?;
                 }
             }
         }
-        self.storage.give(self.batch, block)
+        self.storage.blocks().give(self.batch, block)
     }
 }

@@ -8,12 +8,13 @@ use crate::dict::format::marks::SYNCING;
 use crate::dict::format::record;
 use crate::dict::format::record::{HEADER_LEN, PREV, RecordHeader, RecordKind, STAMP, VERSION};
 use crate::dict::format::slot::{bucket_count, slot_for};
-use crate::dict::read::get::{HeaderAndKey, keys_equal};
 use crate::dict::recovery::open_after_crash;
-use crate::dict::store::allocator::{AllocError, Storage};
 use crate::dict::store::change_log::EventReservation;
-use crate::dict::store::index::EntryPosition;
+use crate::dict::store::index::{EntryPosition, Index};
+use crate::dict::store::records::{HeaderAndKey, keys_equal};
 use crate::dict::store::redo_log;
+use crate::dict::store::spans::AllocError;
+use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::{WorkLimit, too_slow};
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::small_vec::SmallVec;
@@ -230,15 +231,18 @@ impl<'a> WriteSession<'a> {
         // the change need not wait for all that are missing.
         for _ in 0..more.saturating_add(2) {
             let count = bucket_count(map.word(at::BUCKETS)?);
-            if count != 0 && !Storage::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
+            if count != 0 && !Index::is_crowded(count, map.word(at::LEN)?.saturating_add(more as u64)) {
                 return Ok(());
             }
             self.mark_unflushed()?;
             let made = match count {
-                0 => self.begin_boot().map_err(AllocError::from).and_then(|()| self.storage.begin_index(self.batch)),
+                0 => self
+                    .begin_boot()
+                    .map_err(AllocError::from)
+                    .and_then(|()| self.storage.index().begin_index(self.batch)),
                 // What is left to be split is left to later changes.
                 _ if self.limit.spend() => return Ok(()),
-                _ => self.storage.split(self.batch, &self.limit),
+                _ => self.storage.index().split(self.batch, &self.limit),
             };
             match made {
                 Ok(()) => {}
@@ -314,7 +318,7 @@ impl<'a> WriteSession<'a> {
                     self.batch.push_blind(at, slot);
                     freed.push((old.block, old.in_spans, false));
                 }
-                _ => self.storage.put_entry(self.batch, place, slot)?,
+                _ => self.storage.index().put_entry(self.batch, place, slot)?,
             }
             now = now.saturating_add(u64::from(!there));
             events.push((version, kind, change.key));
@@ -373,7 +377,7 @@ impl<'a> WriteSession<'a> {
     fn find_slow(&self, hash: u64, key: &[u8], floor: u64) -> Result<(EntryPosition, Option<ReplacedRecord>)> {
         let mut copy = HeaderAndKey::new();
         let mut old = None;
-        let place = self.storage.find(self.batch, hash, |block| {
+        let place = self.storage.index().find(self.batch, hash, |block| {
             let Some((head, _, found_key)) = copy.copy(&self.storage, block, key.len())? else { return Ok(false) };
             if head.key_len != key.len() || !keys_equal(found_key, key) {
                 return Ok(false);
@@ -428,14 +432,14 @@ impl<'a> WriteSession<'a> {
         head.checksum = head.sum(self.storage.seed, key, value);
         let mut parts = Vec::new();
         if head.in_spans {
-            parts = storage.take_parts(self.batch, head.span_count(layout))?;
+            parts = storage.spans().take_parts(self.batch, head.span_count(layout))?;
             // Whoever still reads the value that another writer freed there sees that before it sees other bytes.
             fence(Ordering::Release);
             for (part, bytes) in parts.iter().zip(value.chunks(layout.span_size())) {
                 storage.map.write_at(layout.span(*part), bytes)?;
             }
         }
-        let block = storage.take(self.batch, class::of(len), None)?;
+        let block = storage.blocks().take(self.batch, class::of(len), None)?;
         // What was there before in a span that had another use may look like a stamp.
         storage.map.put_word(block + STAMP, 0)?;
         // Whoever still reads what was here before sees that before it sees other bytes.

@@ -17,7 +17,7 @@ impl Rebuild<'_> {
         // Some circles more than there are lines.
         let mut left = most + 16 * MAX_BUCKET_LINES;
         for nth in 0..if number(count) > most { 0 } else { count } {
-            let mut line = self.storage.line(nth).ok();
+            let mut line = self.storage.index().line(nth).ok();
             for _ in 0..MAX_BUCKET_LINES.min(left) {
                 let mut words = [0; 8];
                 if line.is_none_or(|at| self.map.read_words(at, &mut words).is_err()) {
@@ -31,7 +31,7 @@ impl Rebuild<'_> {
                     let hash = records[place].0;
                     led[place] |= tag(hash) == slot >> 40 && bucket(hash, count) == nth;
                 }
-                line = self.storage.next_line(words[LINE_SLOTS]).ok().flatten();
+                line = self.storage.index().next_line(words[LINE_SLOTS]).ok().flatten();
             }
         }
         records.iter().zip(led).filter(|(_, led)| *led).map(|((_, block), _)| *block).collect()

@@ -14,10 +14,12 @@
 //! A copy of more than [`COPY_CHUNK`] bytes looks at the clock after each piece, so that it ends
 //! with the call's timeout.
 
+use std::ops::Deref;
+
 use crate::dict::format::layout::class;
 use crate::dict::format::record::{HEADER_LEN, RecordHeader};
 use crate::dict::format::span::{SPAN_STATE, SpanState};
-use crate::dict::store::allocator::Storage;
+use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::WorkLimit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::COPY_CHUNK;
@@ -30,11 +32,48 @@ const PAIRWISE_SPANS: usize = 16;
 /// No dict has more spans, see `Layout`.
 const SPAN_LIMIT: usize = 1 << 14;
 
-impl Storage<'_> {
+/// Returns a span that is named more than once, if there is one. All of them are below
+/// [`SPAN_LIMIT`].
+pub(in crate::dict) fn named_twice(spans: &[usize]) -> Option<usize> {
+    if spans.len() <= PAIRWISE_SPANS {
+        return spans.iter().enumerate().find(|(nth, span)| spans[..*nth].contains(span)).map(|(_, span)| *span);
+    }
+    let mut named = [0_u64; SPAN_LIMIT / 64];
+    let mut is_new = |span: &usize| {
+        let Some(word) = named.get_mut(span / 64) else { return false };
+        let bit = 1 << (span % 64);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    };
+    spans.iter().find(|span| !is_new(span)).copied()
+}
+
+const _: () = assert!(crate::dict::format::layout::MAX_SPANS == SPAN_LIMIT);
+
+/// The values of records.
+#[derive(Clone, Copy)]
+pub(in crate::dict) struct Values<'s>(&'s Storage<'s>);
+
+impl<'s> Deref for Values<'s> {
+    type Target = Storage<'s>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Storage<'s> {
+        self.0
+    }
+}
+
+impl<'s> Values<'s> {
+    #[inline(always)]
+    pub(in crate::dict) fn new(storage: &'s Storage<'s>) -> Self {
+        Values(storage)
+    }
+
     /// Appends a record's value to `bytes`.
     #[inline(always)]
     pub(in crate::dict) fn append_value(
-        &self,
+        self,
         block: usize,
         head: &RecordHeader,
         bytes: &mut Vec<u8>,
@@ -57,18 +96,18 @@ impl Storage<'_> {
     }
 
     /// Refuses a value that does not fit the size class of its block.
-    fn require_class(&self, block: usize, head: &RecordHeader) -> Result<()> {
+    fn require_class(self, block: usize, head: &RecordHeader) -> Result<()> {
         let size = self.size_of_record(block)?;
         if head.block_len(self.layout) > size { Err(self.too_long(block, head)) } else { Ok(()) }
     }
 
     #[cold]
     #[inline(never)]
-    fn too_long(&self, block: usize, head: &RecordHeader) -> Error {
+    fn too_long(self, block: usize, head: &RecordHeader) -> Error {
         self.damaged(format!("a value of {} bytes does not fit its block at {block}", head.value_len))
     }
 
-    fn append_spans(&self, block: usize, head: &RecordHeader, bytes: &mut Vec<u8>, limit: &WorkLimit) -> Result<()> {
+    fn append_spans(self, block: usize, head: &RecordHeader, bytes: &mut Vec<u8>, limit: &WorkLimit) -> Result<()> {
         let spans = self.span_list(block, head)?;
         for span in &spans {
             let SpanState { class, .. } = SpanState::of(self.map.word(self.layout.entry(*span) + SPAN_STATE)?);
@@ -94,7 +133,7 @@ impl Storage<'_> {
     }
 
     #[cold]
-    fn refuse_late(&self, limit: &WorkLimit) -> Result<()> {
+    fn refuse_late(self, limit: &WorkLimit) -> Result<()> {
         if !limit.is_over() {
             return Ok(());
         }
@@ -103,18 +142,18 @@ impl Storage<'_> {
     }
 
     /// The size of a record's block, by the table's entry for its span.
-    fn size_of_record(&self, block: usize) -> Result<usize> {
+    fn size_of_record(self, block: usize) -> Result<usize> {
         if let Some(span) = self.layout.span_of(block) {
             let SpanState { class, .. } = SpanState::of(self.map.word(self.layout.entry(span) + SPAN_STATE)?);
             if let Some(size) = class::size(class).filter(|_| class <= class::LAST) {
                 return Ok(size);
             }
         }
-        Err(self.no_record_error(block))
+        Err(self.records().no_record_error(block))
     }
 
     /// The spans that a value lies in: each is there, and named once.
-    pub(in crate::dict) fn span_list(&self, block: usize, head: &RecordHeader) -> Result<Vec<usize>> {
+    pub(in crate::dict) fn span_list(self, block: usize, head: &RecordHeader) -> Result<Vec<usize>> {
         let (layout, count) = (self.layout, head.span_count(self.layout));
         if count > layout.spans || head.block_len(layout) > layout.largest_block() {
             return Err(self.damaged("a value claims more than there is"));
@@ -140,27 +179,9 @@ impl Storage<'_> {
     }
 }
 
-/// Returns a span that is named more than once, if there is one. All of them are below
-/// [`SPAN_LIMIT`].
-pub(in crate::dict) fn named_twice(spans: &[usize]) -> Option<usize> {
-    if spans.len() <= PAIRWISE_SPANS {
-        return spans.iter().enumerate().find(|(nth, span)| spans[..*nth].contains(span)).map(|(_, span)| *span);
-    }
-    let mut named = [0_u64; SPAN_LIMIT / 64];
-    let mut is_new = |span: &usize| {
-        let Some(word) = named.get_mut(span / 64) else { return false };
-        let bit = 1 << (span % 64);
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        is_new
-    };
-    spans.iter().find(|span| !is_new(span)).copied()
-}
-
-const _: () = assert!(crate::dict::format::layout::MAX_SPANS == SPAN_LIMIT);
-
 #[cfg(test)]
 mod tests {
+    use crate::dict::read::get::KeyReader;
     use std::time::Instant;
 
     use crate::dict::Dict;
@@ -180,7 +201,7 @@ mod tests {
         let storage = dict.storage();
         let get = |key: &str, until| {
             let (hash, mut bytes) = (record::hash(storage.seed, key.as_bytes()), Vec::new());
-            storage.get(hash, key.as_bytes(), &mut &mut bytes, Deadline::Never, until).map(|_| bytes)
+            KeyReader::new(&storage).get(hash, key.as_bytes(), &mut &mut bytes, Deadline::Never, until).map(|_| bytes)
         };
         let late = Deadline::At(Instant::now());
         assert_eq!(get("small", late).unwrap(), small);

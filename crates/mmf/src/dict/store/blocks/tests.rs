@@ -1,5 +1,7 @@
 use super::*;
 use crate::dict::Dict;
+use crate::dict::format::span::{SPAN_LINKS, encode_span};
+use crate::error::ErrorKind;
 use crate::name::Name;
 
 /// Bytes of a span of the smallest dict.
@@ -15,7 +17,7 @@ fn with_free_spans(name: &str, count: usize) -> (Dict, Vec<usize>) {
     let storage = dict.storage();
     assert_eq!(storage.layout.span_size(), SPAN);
     let first = number(storage.map.word(at::FREE).unwrap()).checked_sub(1);
-    let next = |span: &usize| storage.links(&WriteBatch::new(), *span).unwrap().0;
+    let next = |span: &usize| storage.spans().links(&WriteBatch::new(), *span).unwrap().0;
     let spans: Vec<usize> = std::iter::successors(first, next).collect();
     assert!(spans.len() >= count, "{spans:?}");
     (dict, spans)
