@@ -1,7 +1,8 @@
 //! Space when there is none: what may be freed is freed, and spans that are almost empty are emptied.
 
 use super::allocator::{AllocError, SpanState};
-use super::index::{EntryPosition, LINE_SLOTS, MAX_BUCKET_LINES, block_of};
+use super::bucket_walk::BucketWalk;
+use super::index::{EntryPosition, LINE_SLOTS, block_of};
 use super::layout::{at, class, number};
 use super::record::{self, CHECKSUM, HEADER_LEN, PREV, STAMP, VERSION};
 use super::redo_log::WriteBatch;
@@ -39,16 +40,13 @@ impl WriteSession<'_> {
         let end = first.saturating_add(buckets).min(count);
         for bucket in first..end {
             self.mark_unflushed()?;
-            let mut line = Some(storage.line(bucket)?);
-            for _ in 0..MAX_BUCKET_LINES {
-                let Some(at) = line else { break };
-                storage.spend_line(&mut left)?;
+            let mut words = [0; 8];
+            let mut walk = BucketWalk::new(&storage, bucket)?.with_budget(&mut left);
+            while let Some(at) = walk.advance(&mut words)? {
                 if self.limit.spend() {
                     // The next sweep begins with this bucket.
                     return Ok(true);
                 }
-                let mut words = [0; 8];
-                map.read_words(at, &mut words)?;
                 self.batch.clear();
                 for (nth, slot) in words[..LINE_SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                     let block = block_of(*slot);
@@ -63,7 +61,6 @@ impl WriteSession<'_> {
                 if !self.batch.is_empty() {
                     self.batch.commit(map, storage.layout)?;
                 }
-                line = storage.next_line(words[LINE_SLOTS])?;
             }
             let left = bucket + 1;
             map.put_word(at::SWEEP, if left < count { left + 1 } else { 0 })?;

@@ -5,6 +5,7 @@ use std::vec;
 
 use super::Dict;
 use super::allocator::Storage;
+use super::bucket_walk::BucketWalk;
 use super::encoding::Encoding;
 use super::index::{LINE_SLOTS, block_of, bucket, tag};
 use super::layout::class::SMALLEST;
@@ -224,14 +225,12 @@ impl Storage<'_> {
         let mut scan = ScanCursor { count, bucket: 0, slot: 0, room, limit };
         for nth in 0..count {
             scan.bucket = nth;
-            let mut line = Some(self.line(nth)?);
-            while let Some(at) = line {
-                self.spend_line(&mut lines)?;
+            let mut words = [0; 8];
+            let mut walk = BucketWalk::new(self, nth)?.with_budget(&mut lines);
+            while let Some(at) = walk.advance(&mut words)? {
                 if limit.spend() {
                     return Err(too_slow(self.map, "read").into());
                 }
-                let mut words = [0; 8];
-                self.map.read_words(at, &mut words)?;
                 for word in (0..LINE_SLOTS).filter(|word| words[*word] != 0) {
                     let slot_at = at + 8 * word;
                     // The copy may be of two words; this is one.
@@ -246,7 +245,6 @@ impl Storage<'_> {
                     }
                     entries.extend(found?);
                 }
-                line = self.next_line(self.map.word(at + 8 * LINE_SLOTS)?)?;
             }
         }
         Ok(entries)

@@ -1,6 +1,7 @@
 //! [`Dict`]: keys and values that processes share, in memory or in a file.
 
 mod allocator;
+mod bucket_walk;
 mod change_log;
 mod check;
 #[cfg(feature = "serde")]

@@ -9,7 +9,8 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 
 use super::allocator::Storage;
-use super::index::{LINE_SLOTS, MAX_BUCKET_LINES, block_of, bucket, bucket_count, matching_slots, tag};
+use super::bucket_walk::BucketWalk;
+use super::index::{block_of, bucket, bucket_count, matching_slots, tag};
 use super::layout::{at, number};
 use super::record::{self, HEADER_LEN, KEY_MAX, PREV, RecordHeader, RecordKind, STAMP, VERSION};
 use super::redo_log;
@@ -351,10 +352,9 @@ impl Storage<'_> {
         sink: &mut impl Sink,
         limit: &WorkLimit,
     ) -> Result<Option<Option<Found>>, Retry> {
-        let mut line = self.line(bucket(hash, count))?;
         let mut words = [0; 8];
-        for _ in 0..MAX_BUCKET_LINES {
-            self.map.read_words(line, &mut words)?;
+        let mut walk = BucketWalk::new(self, bucket(hash, count))?;
+        while let Some(line) = walk.advance(&mut words)? {
             let mut candidates = matching_slots(&words, hash);
             while candidates != 0 {
                 let nth = candidates.trailing_zeros() as usize;
@@ -363,16 +363,8 @@ impl Storage<'_> {
                     return Ok(Some(found));
                 }
             }
-            if words[LINE_SLOTS] == 0 {
-                return Ok(None);
-            }
-            // The copy may be of two words; this is one.
-            match self.next_line(self.map.word(line + 8 * LINE_SLOTS)?)? {
-                Some(next) => line = next,
-                None => return Ok(None),
-            }
         }
-        Err(self.damaged("a bucket has no end").into())
+        Ok(None)
     }
 
     /// Whether the record that a slot leads to is the key's, and what it says.
