@@ -11,10 +11,10 @@ use std::sync::atomic::Ordering;
 use crate::dict::Dict;
 use crate::dict::format::layout::{at, number};
 use crate::dict::format::record::{RecordKind, STAMP};
-use crate::dict::format::slot::{LINE_SLOTS, block_of, bucket, bucket_count, matching_slots, tag};
+use crate::dict::format::slot::{block_of, bucket, bucket_count, matching_slots, tag};
 use crate::dict::read::fast_path::FastKeyReader;
 use crate::dict::read::sink::{Found, Retry, Sink};
-use crate::dict::store::index::MAX_BUCKET_LINES;
+use crate::dict::store::bucket_walk::BucketWalk;
 use crate::dict::store::records::{HeaderAndKey, keys_equal};
 use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::{MIN_WORK_TIME, WorkLimit};
@@ -162,10 +162,9 @@ impl<'s> KeyReader<'s> {
         sink: &mut impl Sink,
         limit: &WorkLimit,
     ) -> Result<Option<Option<Found>>, Retry> {
-        let mut line = self.index().line(bucket(hash, count))?;
         let mut words = [0; 8];
-        for _ in 0..MAX_BUCKET_LINES {
-            self.map.read_words(line, &mut words)?;
+        let mut walk = BucketWalk::new(&self, bucket(hash, count))?;
+        while let Some(line) = walk.advance(&mut words)? {
             let mut candidates = matching_slots(&words, hash);
             while candidates != 0 {
                 let nth = candidates.trailing_zeros() as usize;
@@ -174,16 +173,8 @@ impl<'s> KeyReader<'s> {
                     return Ok(Some(found));
                 }
             }
-            if words[LINE_SLOTS] == 0 {
-                return Ok(None);
-            }
-            // The copy may be of two words; this is one.
-            match self.index().next_line(self.map.word(line + 8 * LINE_SLOTS)?)? {
-                Some(next) => line = next,
-                None => return Ok(None),
-            }
         }
-        Err(self.damaged("a bucket has no end").into())
+        Ok(None)
     }
 
     /// Whether the record that a slot leads to is the key's, and what it says.

@@ -10,6 +10,7 @@ use crate::dict::format::record;
 use crate::dict::format::record::{HEADER_LEN, RecordHeader, RecordKind, STAMP};
 use crate::dict::format::slot::{LINE_SLOTS, block_of, bucket, tag};
 use crate::dict::read::sink::Retry;
+use crate::dict::store::bucket_walk::BucketWalk;
 use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::{WorkLimit, too_slow};
 use crate::error::Result;
@@ -134,14 +135,12 @@ impl<'s> Scanner<'s> {
         let mut scan = ScanCursor { count, bucket: 0, slot: 0, room, limit };
         for nth in 0..count {
             scan.bucket = nth;
-            let mut line = Some(self.index().line(nth)?);
-            while let Some(at) = line {
-                self.index().spend_line(&mut lines)?;
+            let mut words = [0; 8];
+            let mut walk = BucketWalk::new(&self, nth)?.with_budget(&mut lines);
+            while let Some(at) = walk.advance(&mut words)? {
                 if limit.spend() {
                     return Err(too_slow(self.map, "read").into());
                 }
-                let mut words = [0; 8];
-                self.map.read_words(at, &mut words)?;
                 for word in (0..LINE_SLOTS).filter(|word| words[*word] != 0) {
                     let slot_at = at + 8 * word;
                     // The copy may be of two words; this is one.
@@ -156,7 +155,6 @@ impl<'s> Scanner<'s> {
                     }
                     entries.extend(found?);
                 }
-                line = self.index().next_line(self.map.word(at + 8 * LINE_SLOTS)?)?;
             }
         }
         Ok(entries)

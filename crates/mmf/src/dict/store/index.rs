@@ -15,6 +15,7 @@ use crate::dict::format::layout::{LINE, at, class, number};
 use crate::dict::format::record;
 use crate::dict::format::record::{HEADER_LEN, STAMP, VERSION};
 use crate::dict::format::slot::{LINE_SLOTS, Line, NEXT_LINE, block_of, bucket, bucket_count, matching_slots};
+use crate::dict::store::bucket_walk::BucketWalk;
 use crate::dict::store::spans::AllocError;
 use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::WorkLimit;
@@ -27,7 +28,7 @@ use crate::sys::guard::Matches;
 pub(in crate::dict) const INITIAL_BUCKETS: u64 = 64;
 /// Entries to seven buckets, on average, before there is another one.
 const MAX_LOAD: u64 = 24;
-/// Lines of one bucket; more are a circle.
+/// Lines that one bucket may have. More are damage.
 pub(in crate::dict) const MAX_BUCKET_LINES: usize = 1 << 12;
 
 /// Where a key's entry is, or may go.
@@ -108,7 +109,7 @@ impl<'s> Index<'s> {
 
     /// The words of a line as they will be.
     #[inline(always)]
-    fn line_with_batch(self, batch: &WriteBatch, line: usize, words: &mut Line) -> Result<()> {
+    pub(in crate::dict) fn line_with_batch(self, batch: &WriteBatch, line: usize, words: &mut Line) -> Result<()> {
         self.map.read_words(line, words)?;
         if batch.may_have_in_line(line) {
             for (nth, word) in words.iter_mut().enumerate() {
@@ -133,28 +134,6 @@ impl<'s> Index<'s> {
         Ok(Some(line))
     }
 
-    /// Goes through the lines of a bucket, as they will be, until `visit` gives something.
-    fn walk<T>(
-        self,
-        batch: &WriteBatch,
-        bucket: u64,
-        mut visit: impl FnMut(usize, &Line) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
-        let mut line = self.line(bucket)?;
-        let mut words = [0; 8];
-        for _ in 0..MAX_BUCKET_LINES {
-            self.line_with_batch(batch, line, &mut words)?;
-            if let Some(found) = visit(line, &words)? {
-                return Ok(Some(found));
-            }
-            match self.next_line(words[LINE_SLOTS])? {
-                Some(next) => line = next,
-                None => return Ok(None),
-            }
-        }
-        Err(self.damaged(format!("bucket {bucket} has no end")))
-    }
-
     /// The slot whose entry `matches`, or where one may go. The caller has the lock.
     #[inline(always)]
     pub(in crate::dict) fn find(
@@ -164,11 +143,10 @@ impl<'s> Index<'s> {
         mut matches: impl FnMut(usize) -> Result<bool>,
     ) -> Result<EntryPosition> {
         let count = bucket_count(self.map.word(at::BUCKETS)?);
-        let mut line = self.line(bucket(hash, count))?;
-        let mut vacancy = None;
         let mut words = [0; 8];
-        for _ in 0..MAX_BUCKET_LINES {
-            self.line_with_batch(batch, line, &mut words)?;
+        let mut walk = BucketWalk::new(&self, bucket(hash, count))?.with_batch(batch);
+        let (mut vacancy, mut last) = (None, 0);
+        while let Some(line) = walk.advance(&mut words)? {
             let mut candidates = matching_slots(&words, hash);
             while candidates != 0 {
                 let nth = candidates.trailing_zeros() as usize;
@@ -180,12 +158,9 @@ impl<'s> Index<'s> {
             if vacancy.is_none() {
                 vacancy = words[..LINE_SLOTS].iter().position(|slot| *slot == 0).map(|nth| line + 8 * nth);
             }
-            match self.next_line(words[LINE_SLOTS])? {
-                Some(next) => line = next,
-                None => return Ok(vacancy.map_or(EntryPosition::NewLineAfter(line), EntryPosition::Empty)),
-            }
+            last = line;
         }
-        Err(self.damaged("a bucket has no end"))
+        Ok(vacancy.map_or(EntryPosition::NewLineAfter(last), EntryPosition::Empty))
     }
 
     /// Puts an entry where there is room for it; the stores that link it are the last of those made here.
@@ -246,21 +221,19 @@ impl<'s> Index<'s> {
         // The bucket whose entries the new one shares.
         let from = bucket(count, count);
         let (mut go, mut lines) = (Vec::new(), 0);
-        let over = self.walk(batch, from, |line, words| {
+        let mut words = [0; 8];
+        let mut walk = BucketWalk::new(&self, from)?.with_batch(batch);
+        while let Some(line) = walk.advance(&mut words)? {
             lines += 1;
             for (nth, slot) in words[..LINE_SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                 if limit.spend() {
-                    return Ok(Some(()));
+                    return Ok(());
                 }
                 let hash = self.hash_at(block_of(*slot))?;
                 if bucket(hash, count + 1) == count {
                     go.push((line + 8 * nth, *slot));
                 }
             }
-            Ok(None)
-        })?;
-        if over.is_some() {
-            return Ok(());
         }
         let shift = self.layout.lines_shift();
         if count & ((1 << shift) - 1) == 0 {
@@ -310,19 +283,16 @@ impl<'s> Index<'s> {
     ) -> Result<bool> {
         batch.clear();
         let (mut lines, mut holes, mut entries) = (Vec::new(), Vec::new(), 0);
-        let over = self.walk(batch, bucket, |line, words| {
-            self.spend_line(left)?;
+        let mut words = [0; 8];
+        let mut walk = BucketWalk::new(&self, bucket)?.with_batch(batch).with_budget(left);
+        while let Some(line) = walk.advance(&mut words)? {
             if limit.spend() {
-                return Ok(Some(()));
+                return Ok(false);
             }
-            lines.push((line, *words));
+            lines.push((line, words));
             for (nth, slot) in words[..LINE_SLOTS].iter().enumerate() {
                 if *slot == 0 { holes.push(line + 8 * nth) } else { entries += 1 }
             }
-            Ok(None)
-        })?;
-        if over.is_some() {
-            return Ok(false);
         }
         let mut holes = holes.into_iter();
         let mut any = false;
@@ -356,12 +326,6 @@ impl<'s> Index<'s> {
             return Err(self.damaged(format!("its index claims {count} buckets, but there is room for {most}")));
         }
         Ok((count, most))
-    }
-
-    /// Who looks through buckets looks at each line once: what leads to the same again and again is damage, or would take for ever.
-    pub(in crate::dict) fn spend_line(self, left: &mut usize) -> Result<()> {
-        *left = left.checked_sub(1).ok_or_else(|| self.damaged("its index has more lines than there is room for"))?;
-        Ok(())
     }
 
     /// Where a bucket begins whose span this batch takes.

@@ -1,6 +1,7 @@
 //! The structures of a dict in shared memory, and the write batch that changes them as one.
 
 pub(in crate::dict) mod blocks;
+pub(in crate::dict) mod bucket_walk;
 pub(in crate::dict) mod change_log;
 pub(in crate::dict) mod index;
 pub(in crate::dict) mod records;

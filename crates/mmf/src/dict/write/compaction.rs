@@ -5,7 +5,8 @@ use crate::dict::format::record;
 use crate::dict::format::record::{CHECKSUM, HEADER_LEN, PREV, STAMP, VERSION};
 use crate::dict::format::slot::{LINE_SLOTS, block_of};
 use crate::dict::format::span::SpanState;
-use crate::dict::store::index::{EntryPosition, MAX_BUCKET_LINES};
+use crate::dict::store::bucket_walk::BucketWalk;
+use crate::dict::store::index::EntryPosition;
 use crate::dict::store::spans::AllocError;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::WriteSession;
@@ -42,16 +43,13 @@ impl WriteSession<'_> {
         let end = first.saturating_add(buckets).min(count);
         for bucket in first..end {
             self.mark_unflushed()?;
-            let mut line = Some(storage.index().line(bucket)?);
-            for _ in 0..MAX_BUCKET_LINES {
-                let Some(at) = line else { break };
-                storage.index().spend_line(&mut left)?;
+            let mut words = [0; 8];
+            let mut walk = BucketWalk::new(&storage, bucket)?.with_budget(&mut left);
+            while let Some(at) = walk.advance(&mut words)? {
                 if self.limit.spend() {
                     // The next sweep begins with this bucket.
                     return Ok(true);
                 }
-                let mut words = [0; 8];
-                map.read_words(at, &mut words)?;
                 self.batch.clear();
                 for (nth, slot) in words[..LINE_SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                     let block = block_of(*slot);
@@ -66,7 +64,6 @@ impl WriteSession<'_> {
                 if !self.batch.is_empty() {
                     self.batch.commit(map, storage.layout)?;
                 }
-                line = storage.index().next_line(words[LINE_SLOTS])?;
             }
             let left = bucket + 1;
             map.put_word(at::SWEEP, if left < count { left + 1 } else { 0 })?;

@@ -4,6 +4,7 @@ use super::{Rebuild, SelectedRecords, SpanUse};
 use crate::dict::format::layout::{LINE, at, class, number};
 use crate::dict::format::slot::{LINE_SLOTS, NEXT_LINE, block_of, bucket, bucket_count, slot_for, tag};
 use crate::dict::format::span::SpanState;
+use crate::dict::store::bucket_walk::BucketWalk;
 use crate::dict::store::index::{INITIAL_BUCKETS, MAX_BUCKET_LINES};
 use crate::error::Result;
 
@@ -17,13 +18,11 @@ impl Rebuild<'_> {
         // Some circles more than there are lines.
         let mut left = most + 16 * MAX_BUCKET_LINES;
         for nth in 0..if number(count) > most { 0 } else { count } {
-            let mut line = self.storage.index().line(nth).ok();
-            for _ in 0..MAX_BUCKET_LINES.min(left) {
-                let mut words = [0; 8];
-                if line.is_none_or(|at| self.map.read_words(at, &mut words).is_err()) {
-                    break;
-                }
-                left -= 1;
+            let Ok(walk) = BucketWalk::new(&self.storage, nth) else { continue };
+            let mut words = [0; 8];
+            let mut walk = walk.with_budget(&mut left);
+            // Damage ends the walk of its bucket alone.
+            while let Ok(Some(_)) = walk.advance(&mut words) {
                 for slot in words[..LINE_SLOTS].iter().filter(|slot| **slot != 0) {
                     let Ok(place) = records.binary_search_by_key(&block_of(*slot), |(_, block)| *block) else {
                         continue;
@@ -31,7 +30,6 @@ impl Rebuild<'_> {
                     let hash = records[place].0;
                     led[place] |= tag(hash) == slot >> 40 && bucket(hash, count) == nth;
                 }
-                line = self.storage.index().next_line(words[LINE_SLOTS]).ok().flatten();
             }
         }
         records.iter().zip(led).filter(|(_, led)| *led).map(|((_, block), _)| *block).collect()
