@@ -1,6 +1,5 @@
 //! What changes a [`Dict`], one key at a time.
 
-#[cfg_attr(not(feature = "serde"), allow(unused_imports, reason = "the documentation links to them"))]
 use crate::dict::Dict;
 use crate::dict::Encoding;
 use crate::dict::format::layout::at;
@@ -12,6 +11,7 @@ use crate::dict::store::change_log::EventReservation;
 use crate::dict::store::work_limit::WorkLimit;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::{KeyChange, WriteSession};
+#[cfg_attr(not(feature = "serde"), allow(unused_imports, reason = "the documentation links to them"))]
 use crate::error::{Error, ErrorKind, Result};
 
 #[cfg(feature = "serde")]
