@@ -9,6 +9,7 @@ use crate::dict::handle::nanos;
 use crate::dict::read::sink::DiscardValue;
 use crate::dict::store::work_limit::MIN_WORK_TIME;
 use crate::dict::store::write_batch::WriteBatch;
+use crate::dict::write::flush::Flush;
 use crate::dict::{Dict, DictOptions, Encoding};
 use crate::error::Result;
 use crate::name::Source;
@@ -209,6 +210,7 @@ impl Dict {
         if self.segment.map.access() != crate::types::Access::ReadWrite {
             return Ok(());
         }
-        self.writer(&mut WriteBatch::new(), "flush")?.flush()
+        let mut batch = WriteBatch::new();
+        Flush::new(&mut self.writer(&mut batch, "flush")?).flush()
     }
 }

@@ -1,16 +1,15 @@
 //! What changes a [`Dict`], one key at a time.
 
-use crate::dict::Dict;
-use crate::dict::Encoding;
-use crate::dict::format::layout::at;
-use crate::dict::format::record::{RecordKind, STAMP};
+use crate::dict::format::record::RecordKind;
 use crate::dict::read::fast_path::FastKeyReader;
 use crate::dict::read::get::KeyReader;
 use crate::dict::read::sink::DiscardValue;
-use crate::dict::store::change_log::EventReservation;
-use crate::dict::store::work_limit::WorkLimit;
 use crate::dict::store::write_batch::WriteBatch;
+use crate::dict::write::apply::Applier;
+use crate::dict::write::compaction::Compaction;
+use crate::dict::write::lookup::Lookup;
 use crate::dict::write::session::{KeyChange, WriteSession};
+use crate::dict::{Dict, Encoding};
 #[cfg_attr(not(feature = "serde"), allow(unused_imports, reason = "the documentation links to them"))]
 use crate::error::{Error, ErrorKind, Result};
 
@@ -66,7 +65,7 @@ impl Dict {
         let lock = WriteSession::acquire(self, self.lock_deadline(), "set")?;
         let mut writer = WriteSession::from_lock(lock, self, &mut batch);
         writer.recover()?;
-        writer.put(hash, key, kind, value)
+        Applier::new(&mut writer).put(hash, key, kind, value)
     }
 
     /// The bytes of a key's value as they are, whatever their [encoding](Encoding); `None` if there is no such key.
@@ -88,7 +87,7 @@ impl Dict {
         let hash = self.hash(key, "remove")?;
         let mut batch = WriteBatch::new();
         let mut writer = self.writer(&mut batch, "remove")?;
-        let removed = writer.apply(&[KeyChange { key: key.as_bytes(), hash, value: None }])?;
+        let removed = Applier::new(&mut writer).apply(&[KeyChange { key: key.as_bytes(), hash, value: None }])?;
         Ok(removed.is_some())
     }
 
@@ -104,11 +103,11 @@ impl Dict {
         let mut batch = WriteBatch::new();
         let until = self.lock_deadline().resolve();
         let mut writer = WriteSession::lock(self, &mut batch, until, "clear")?;
-        let version = writer.clear()?;
+        let version = Applier::new(&mut writer).clear()?;
         drop(writer);
         // Others may come in between, and keep this out for longer than it waits: what was cleared is no longer seen, and its space
         // is for whoever needs it.
-        let sweep = |mut writer: WriteSession<'_>| writer.sweep(1024);
+        let sweep = |mut writer: WriteSession<'_>| Compaction::new(&mut writer).sweep(1024);
         while !until.is_over() && WriteSession::lock(self, &mut batch, until, "clear").and_then(sweep).unwrap_or(false)
         {
         }
@@ -141,10 +140,10 @@ impl Dict {
         }
         let mut batch = WriteBatch::new();
         let mut writer = WriteSession::lock(self, &mut batch, until, "set")?;
-        if writer.find_record(hash, key.as_bytes())?.is_some() {
+        if Lookup::new(&mut writer).find_record(hash, key.as_bytes())?.is_some() {
             return Ok(false);
         }
-        writer.put(hash, key, kind, value)?;
+        Applier::new(&mut writer).put(hash, key, kind, value)?;
         Ok(true)
     }
 }
@@ -198,10 +197,10 @@ impl Dict {
         let mut batch = WriteBatch::new();
         let mut writer = self.writer(&mut batch, "set")?;
         let mut now = Vec::new();
-        if writer.read(hash, key, &mut now)? != Some(Encoding::MessagePack) || now != old {
+        if Lookup::new(&mut writer).read(hash, key, &mut now)? != Some(Encoding::MessagePack) || now != old {
             return Ok(false);
         }
-        writer.put(hash, key, RecordKind::Encoded, &new)?;
+        Applier::new(&mut writer).put(hash, key, RecordKind::Encoded, &new)?;
         Ok(true)
     }
 
@@ -216,7 +215,7 @@ impl Dict {
         let mut batch = WriteBatch::new();
         let mut writer = self.writer(&mut batch, "increment")?;
         let mut bytes = Vec::new();
-        let now: i64 = match writer.read(hash, key, &mut bytes)? {
+        let now: i64 = match Lookup::new(&mut writer).read(hash, key, &mut bytes)? {
             Some(encoding) => decode(encoding, &bytes).map_err(|error| self.about(key, error))?,
             None => 0,
         };
@@ -225,7 +224,7 @@ impl Dict {
             return Err(self.about(key, error));
         };
         encode(&sum, &mut bytes)?;
-        writer.put(hash, key, RecordKind::Encoded, &bytes)?;
+        Applier::new(&mut writer).put(hash, key, RecordKind::Encoded, &bytes)?;
         Ok(sum)
     }
 
@@ -278,10 +277,10 @@ impl Dict {
             }
             let mut batch = WriteBatch::new();
             let mut writer = WriteSession::lock(self, &mut batch, until, "update")?;
-            let now = writer.find_record(hash, key.as_bytes())?.map(|stored| stored.head.version);
+            let now = Lookup::new(&mut writer).find_record(hash, key.as_bytes())?.map(|stored| stored.head.version);
             if now == found.map(|found| found.version) {
                 let value = new.is_some().then_some((RecordKind::Encoded, &encoded[..]));
-                writer.apply(&[KeyChange { key: key.as_bytes(), hash, value }])?;
+                Applier::new(&mut writer).apply(&[KeyChange { key: key.as_bytes(), hash, value }])?;
                 return Ok(new);
             }
             drop(writer);
@@ -301,48 +300,5 @@ impl Dict {
     pub(in crate::dict) fn about(&self, key: &str, error: Error) -> Error {
         let shown: String = key.chars().take(60).collect();
         self.segment.name_error(error).with_help(format!("it is the value of {shown:?}"))
-    }
-}
-
-impl WriteSession<'_> {
-    #[inline]
-    pub(in crate::dict) fn put(&mut self, hash: u64, key: &str, kind: RecordKind, value: &[u8]) -> Result<u64> {
-        let version = self.apply(&[KeyChange { key: key.as_bytes(), hash, value: Some((kind, value)) }])?;
-        Ok(version.unwrap_or_default())
-    }
-
-    /// A key's value, in place of what is in `bytes`.
-    pub(in crate::dict) fn read(&mut self, hash: u64, key: &str, bytes: &mut Vec<u8>) -> Result<Option<Encoding>> {
-        let Some(stored) = self.find_record(hash, key.as_bytes())? else { return Ok(None) };
-        bytes.clear();
-        self.storage.values().append_value(
-            stored.block,
-            &stored.head,
-            bytes,
-            &WorkLimit::new(self.dict.work_deadline()),
-        )?;
-        let stamp = self.storage.map.word(stored.block + STAMP)?;
-        if !self.storage.records().is_valid(stored.block, stamp, &stored.head, key.as_bytes(), bytes) {
-            return Err(self.storage.records().checksum_error(stored.block));
-        }
-        Ok(Some(Encoding::of(stored.head.kind)))
-    }
-
-    /// Has all that is there count no longer, in one store; its space is swept up later.
-    fn clear(&mut self) -> Result<u64> {
-        self.make_room_in_index(0)?;
-        self.mark_unflushed()?;
-        self.batch.clear();
-        let version = self.version()? + 1;
-        let mut reservation = EventReservation::new(&self.storage, std::iter::once(0))?;
-        self.batch.push(at::COMMIT, version);
-        self.batch.push(at::FLOOR, version);
-        self.batch.push(at::LEN, 0);
-        self.batch.push(at::SWEEP, 1);
-        reservation.push_head(self.batch);
-        reservation.claim(&self.storage)?;
-        reservation.write_cleared(&self.storage, version)?;
-        self.commit_batch()?;
-        Ok(version)
     }
 }

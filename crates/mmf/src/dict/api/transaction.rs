@@ -6,6 +6,8 @@ use crate::dict::format::record::RecordKind;
 use crate::dict::read::scan::Scanner;
 use crate::dict::store::work_limit::too_slow;
 use crate::dict::store::write_batch::WriteBatch;
+use crate::dict::write::apply::Applier;
+use crate::dict::write::lookup::Lookup;
 use crate::dict::write::session::WriteSession;
 use crate::dict::{Dict, Encoding, Entries};
 use crate::error::{Error, ErrorKind, Result};
@@ -188,7 +190,7 @@ impl Transaction<'_> {
             return Ok(change.map(|(kind, bytes)| (Encoding::of(kind), bytes.to_vec())));
         }
         let mut bytes = Vec::new();
-        Ok(self.writer.read(hash, key, &mut bytes)?.map(|encoding| (encoding, bytes)))
+        Ok(Lookup::new(&mut self.writer).read(hash, key, &mut bytes)?.map(|encoding| (encoding, bytes)))
     }
 
     /// Whether there is such a key, as this transaction has left it so far.
@@ -201,7 +203,7 @@ impl Transaction<'_> {
         if let Some(change) = self.changes.get(hash, key) {
             return Ok(change.is_some());
         }
-        Ok(self.writer.find_record(hash, key.as_bytes())?.is_some())
+        Ok(Lookup::new(&mut self.writer).find_record(hash, key.as_bytes())?.is_some())
     }
 
     /// Sets a key to bytes as they are.
@@ -266,7 +268,7 @@ impl Transaction<'_> {
                 .name_error(Error::invalid("change", "this transaction was begun before a fork, in another process")));
         }
         let steps = self.changes.steps();
-        self.writer.apply(&steps)?;
+        Applier::new(&mut self.writer).apply(&steps)?;
         Ok(())
     }
 }

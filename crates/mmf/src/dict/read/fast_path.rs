@@ -17,75 +17,18 @@
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
-use crate::dict::format::layout::{LINE, at};
+use crate::dict::format::layout::at;
 use crate::dict::format::record::{RecordHeader, STAMP};
 use crate::dict::format::slot::{block_of, tag_in_upper_half};
 use crate::dict::read::sink::{Found, Sink};
 use crate::dict::store::records::has_valid_checksum;
 use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::WorkLimit;
-use crate::dict::write::session::{KeyChange, ReplacedRecord, WriteSession};
-use crate::mapping::{COPY_CHUNK, FastAccess};
+use crate::mapping::COPY_CHUNK;
 use crate::sys::fence;
 
 /// Lines of a bucket that are looked at. Nearly all have fewer.
 const FAST_PATH_LINES: usize = 3;
-
-impl WriteSession<'_> {
-    /// Has what changes will look at fetched into the caches: all their buckets at once, and then all their records.
-    pub(in crate::dict) fn prefetch(&self, changes: &[KeyChange<'_>], buckets: u64) {
-        let storage = self.storage;
-        let Some(map) = storage.map.fast_access() else { return };
-        let lines = || {
-            changes.iter().filter_map(|change| Some((change, storage.index().line_fast(map, change.hash, buckets)?)))
-        };
-        lines().for_each(|(_, line)| map.prefetch(line));
-        for (change, line) in lines() {
-            let slots = map.match_eight(line, !0xff, tag_in_upper_half(change.hash));
-            if let Some(slots) = slots.filter(|slots| slots.bits != 0) {
-                map.prefetch(block_of(slots.word));
-                map.prefetch(block_of(slots.word).wrapping_add(LINE));
-            }
-        }
-    }
-
-    /// The same where the first line of the bucket leads to it; `None` is everything else.
-    #[inline(always)]
-    pub(in crate::dict) fn find_fast(
-        &self,
-        map: FastAccess<'_>,
-        hash: u64,
-        key: &[u8],
-        floor: u64,
-        buckets: u64,
-    ) -> Option<(usize, ReplacedRecord)> {
-        self.find_in_line(map, self.storage.index().line_fast(map, hash, buckets)?, hash, key, floor)
-    }
-
-    /// The same, in the first line of the key's bucket.
-    #[inline(always)]
-    pub(in crate::dict) fn find_in_line(
-        &self,
-        map: FastAccess<'_>,
-        line: usize,
-        hash: u64,
-        key: &[u8],
-        floor: u64,
-    ) -> Option<(usize, ReplacedRecord)> {
-        if self.batch.may_have_in_line(line) {
-            return None;
-        }
-        let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
-        // Empty slots match the one tag of 0, and what they lead to may look like the empty key's record.
-        if slots.bits == 0 || slots.word == 0 {
-            return None;
-        }
-        let (slot, [stamp, version, what, sum]) =
-            self.storage.index().record_in_line(map, line, slots, key, &mut [])?;
-        let head = RecordHeader::of(version, what, sum).filter(|head| stamp != 0 && head.key_len == key.len())?;
-        Some((slot, ReplacedRecord { block: block_of(slots.word), in_spans: head.in_spans, cleared: version <= floor }))
-    }
-}
 
 /// Fast path of reading a key.
 #[derive(Clone, Copy)]
@@ -167,6 +110,7 @@ mod tests {
     use crate::dict::format::record;
     use crate::dict::read::get::KeyReader;
     use crate::dict::store::write_batch::WriteBatch;
+    use crate::dict::write::lookup::Lookup;
     use crate::dict::{Dict, Encoding};
     use crate::segment::Deadline;
 
@@ -263,10 +207,11 @@ mod tests {
         // Nor what another batch has changed already.
         let hash = dict.hash("key", "find").unwrap();
         let mut batch = WriteBatch::new();
-        let writer = dict.writer(&mut batch, "find").unwrap();
+        let mut writer = dict.writer(&mut batch, "find").unwrap();
         let buckets = map.word(at::BUCKETS).unwrap();
-        let (slot, _) = writer.find_fast(map.fast_access().unwrap(), hash, b"key", 0, buckets).unwrap();
+        let (slot, _) =
+            Lookup::new(&mut writer).find_fast(map.fast_access().unwrap(), hash, b"key", 0, buckets).unwrap();
         writer.batch.push(slot ^ 8, 0);
-        assert!(writer.find_fast(map.fast_access().unwrap(), hash, b"key", 0, buckets).is_none());
+        assert!(Lookup::new(&mut writer).find_fast(map.fast_access().unwrap(), hash, b"key", 0, buckets).is_none());
     }
 }

@@ -71,6 +71,7 @@ use crate::dict::recovery::record_scan::ScanScope;
 use crate::dict::store::redo_log::was_cut_off;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::store::{redo_log, sync_mark};
+use crate::dict::write::flush::Flush;
 use crate::dict::write::session::WriteSession;
 use crate::dict::{Dict, DictOptions, Report};
 use crate::error::{Error, ErrorKind, Result};
@@ -201,7 +202,7 @@ impl Dict {
             if report.is_whole() {
                 if stands {
                     writer.recover()?;
-                    writer.flush_until(Deadline::Never)?;
+                    Flush::new(&mut writer).flush_until(Deadline::Never)?;
                 }
                 return Ok(report);
             }

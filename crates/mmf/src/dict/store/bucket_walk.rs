@@ -111,6 +111,7 @@ mod tests {
     use crate::dict::format::layout::at;
     use crate::dict::store::index::INITIAL_BUCKETS;
     use crate::dict::store::work_limit::WorkLimit;
+    use crate::dict::write::compaction::Compaction;
     use crate::error::ErrorKind;
     use crate::name::Name;
     use crate::segment::Deadline;
@@ -144,7 +145,9 @@ mod tests {
         assert_endless(storage.index().shorten(&mut WriteBatch::new(), 0, &mut 1_000_000, &limit));
         map.put_word(at::SWEEP, 1).unwrap();
         let mut batch = WriteBatch::new();
-        assert_endless(dict.writer(&mut batch, "sweep").unwrap().sweep(1));
+        let mut writer = dict.writer(&mut batch, "sweep").unwrap();
+        assert_endless(Compaction::new(&mut writer).sweep(1));
+        drop(writer);
         match storage.index().split(&mut batch, &limit) {
             Err(crate::dict::store::spans::AllocError::Failed(error)) => assert_endless::<()>(Err(error)),
             other => panic!("{other:?}"),

@@ -109,6 +109,8 @@ pub(in crate::dict) fn too_slow(map: &Mapping, doing: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use crate::dict::read::scan::Scanner;
+    use crate::dict::write::apply::Applier;
+    use crate::dict::write::compaction::Compaction;
     use std::time::Duration;
 
     use super::*;
@@ -237,7 +239,7 @@ mod tests {
         let mut rounds = 0;
         while map.word(at::SWEEP).unwrap() != 0 {
             let mut writer = late(&dict, &mut batch, "sweep");
-            assert!(writer.sweep(u64::MAX).unwrap());
+            assert!(Compaction::new(&mut writer).sweep(u64::MAX).unwrap());
             rounds += 1;
         }
         assert!((3..200).contains(&rounds), "{rounds}");
@@ -258,7 +260,7 @@ mod tests {
         // A change is made all the same.
         let mut writer = late(&dict, &mut batch, "set");
         while !writer.limit.spend() {}
-        writer.make_room_in_index(1000).unwrap();
+        Applier::new(&mut writer).make_room_in_index(1000).unwrap();
         assert_eq!(count(), before);
         drop(writer);
         dict.set_bytes("one more", b"value").unwrap();
@@ -278,7 +280,7 @@ mod tests {
                 value: Some((crate::dict::format::record::RecordKind::Bytes, b"value")),
             })
             .collect();
-        let error = writer.apply(&steps).unwrap_err();
+        let error = Applier::new(&mut writer).apply(&steps).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Timeout { holder: None }), "{error}");
         drop(writer);
         assert_eq!(dict.len().unwrap(), 10);

@@ -1,5 +1,7 @@
 //! Space when there is none: what may be freed is freed, and spans that are almost empty are emptied.
 
+use std::ops::{Deref, DerefMut};
+
 use crate::dict::format::layout::{at, class, number};
 use crate::dict::format::record;
 use crate::dict::format::record::{CHECKSUM, HEADER_LEN, PREV, STAMP, VERSION};
@@ -9,26 +11,53 @@ use crate::dict::store::bucket_walk::BucketWalk;
 use crate::dict::store::index::EntryPosition;
 use crate::dict::store::spans::AllocError;
 use crate::dict::store::write_batch::WriteBatch;
+use crate::dict::write::flush::Flush;
+use crate::dict::write::lookup::Lookup;
+use crate::dict::write::reclaim::Reclaimer;
 use crate::dict::write::session::WriteSession;
 use crate::error::Result;
 
 /// Buckets looked through in one go.
 const BUCKETS_PER_SWEEP: u64 = 4096;
 
-impl WriteSession<'_> {
+/// Makes space where there is none.
+pub(in crate::dict) struct Compaction<'w, 'a>(&'w mut WriteSession<'a>);
+
+impl<'a> Deref for Compaction<'_, 'a> {
+    type Target = WriteSession<'a>;
+
+    #[inline(always)]
+    fn deref(&self) -> &WriteSession<'a> {
+        self.0
+    }
+}
+
+impl<'a> DerefMut for Compaction<'_, 'a> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut WriteSession<'a> {
+        self.0
+    }
+}
+
+impl<'w, 'a> Compaction<'w, 'a> {
+    #[inline(always)]
+    pub(in crate::dict) fn new(writer: &'w mut WriteSession<'a>) -> Self {
+        Compaction(writer)
+    }
+
     /// Frees something; whether there was anything.
     #[cold]
     #[inline(never)]
     pub(in crate::dict) fn make_space(&mut self) -> Result<bool> {
         if self.sweep(BUCKETS_PER_SWEEP)?
-            || self.storage.blocks().relist_spans(self.batch)?
+            || self.0.storage.blocks().relist_spans(self.0.batch)?
             || self.shorten_buckets()?
             || self.empty_a_span()?
         {
             return Ok(true);
         }
-        if self.has_pending()? {
-            self.flush()?;
+        if Flush::new(self).has_pending()? {
+            Flush::new(self).flush()?;
             return Ok(true);
         }
         Ok(false)
@@ -53,10 +82,10 @@ impl WriteSession<'_> {
                 self.batch.clear();
                 for (nth, slot) in words[..LINE_SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
                     let block = block_of(*slot);
-                    let head = self.head(block)?;
+                    let head = Lookup::new(self).head(block)?;
                     if head.version <= floor {
                         self.batch.push(at + 8 * nth, 0);
-                        self.free(block, head.in_spans, false)?;
+                        Reclaimer::new(self).free(block, head.in_spans, false)?;
                         // Freed from a file, a value may be looked at.
                         self.limit.spend_bytes(if head.in_spans { head.value_len } else { 0 });
                     }
@@ -78,7 +107,7 @@ impl WriteSession<'_> {
     /// split's affair, and there may be none for long.
     fn shorten_buckets(&mut self) -> Result<bool> {
         // What a power cut brings back needs its places again.
-        if self.has_pending()? {
+        if Flush::new(self).has_pending()? {
             return Ok(false);
         }
         let (storage, map) = (self.storage, self.storage.map);
@@ -97,7 +126,7 @@ impl WriteSession<'_> {
                 break;
             }
             self.mark_unflushed()?;
-            any |= storage.index().shorten(self.batch, bucket, &mut left, &self.limit)?;
+            any |= storage.index().shorten(self.0.batch, bucket, &mut left, &self.0.limit)?;
         }
         Ok(any)
     }
@@ -118,7 +147,7 @@ impl WriteSession<'_> {
         }
         spans.retain(|(.., of, blocks)| room[*of] >= *blocks);
         spans.sort_unstable();
-        let had_pending = self.has_pending()?;
+        let had_pending = Flush::new(self).has_pending()?;
         for (_, span, of, _) in spans {
             if self.limit.is_over() {
                 return Ok(false);
@@ -127,9 +156,9 @@ impl WriteSession<'_> {
                 continue;
             }
             // Kept as it is after a flush, what was moved frees nothing.
-            let flushes = self.has_pending()?;
+            let flushes = Flush::new(self).has_pending()?;
             if flushes {
-                self.flush()?;
+                Flush::new(self).flush()?;
             }
             // Only what is gained is worth another try, or records would go to and fro.
             if (flushes && had_pending) || storage.spans().state(&WriteBatch::new(), span)?.class != of as u64 {
@@ -221,7 +250,7 @@ impl WriteSession<'_> {
         self.batch.push(at, crate::dict::format::slot::slot_for(hash, new));
         self.batch.push(at::COMMIT, stamp);
         if self.has_been_flushed() {
-            self.free(block, false, false)?;
+            Reclaimer::new(self).free(block, false, false)?;
         } else {
             // The spans of its value are the new one's.
             self.batch.push(block + STAMP, 0);
@@ -270,7 +299,7 @@ mod tests {
         let mut batch = WriteBatch::new();
         let mut writer = dict.writer(&mut batch, "move").unwrap();
         writer.mark_unflushed().unwrap();
-        writer.empty_a_span().unwrap();
+        Compaction::new(&mut writer).empty_a_span().unwrap();
         drop(writer);
         let error = dict.get_bytes("0080").unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");

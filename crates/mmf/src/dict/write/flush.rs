@@ -10,14 +10,18 @@
 //!
 //! Each sync here may fail; [`sync_mark`] tells what follows from that.
 
+use std::ops::{Deref, DerefMut};
+
 use std::time::{Duration, Instant};
 
+use crate::dict::Report;
 use crate::dict::format::layout::{at, number};
-use crate::dict::format::marks::{CLEAN, FLUSHED_BEFORE, SYNCING, UNSURE};
+use crate::dict::format::marks::{CLEAN, FLUSHED_BEFORE, SYNCING};
 use crate::dict::format::record::STAMP;
 use crate::dict::format::span::NEXT_FREE;
-use crate::dict::recovery::open_after_crash;
 use crate::dict::store::sync_mark;
+use crate::dict::write::lookup::Lookup;
+use crate::dict::write::reclaim::Reclaimer;
 use crate::dict::write::session::WriteSession;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Deadline;
@@ -54,46 +58,29 @@ impl Batch {
 /// How long a flush frees records at the least, however short the handle's timeout is.
 const MIN_FREE_TIME: Duration = Duration::from_millis(100);
 
-impl WriteSession<'_> {
-    /// To be called before the first store of a change.
-    #[inline]
-    pub(in crate::dict) fn mark_unflushed(&mut self) -> Result<()> {
-        if self.flush_state & (CLEAN | UNSURE | SYNCING) == 0 { Ok(()) } else { self.mark_unflushed_slow() }
-    }
+/// Makes all changes durable.
+pub(in crate::dict) struct Flush<'w, 'a>(&'w mut WriteSession<'a>);
 
-    /// Whether nothing has changed since the last flush.
-    #[inline]
-    pub(in crate::dict) fn is_clean(&self) -> bool {
-        self.flush_state & CLEAN != 0
-    }
+impl<'a> Deref for Flush<'_, 'a> {
+    type Target = WriteSession<'a>;
 
-    #[cold]
-    #[inline(never)]
-    fn mark_unflushed_slow(&mut self) -> Result<()> {
-        if self.flush_state & SYNCING != 0 {
-            self.suspect()?;
-        }
-        if self.flush_state & (CLEAN | UNSURE) == 0 {
-            return Ok(());
-        }
-        // If this process dies before the disk has it, UNSURE makes the next writer sync it.
-        self.flush_state = self.flush_state & !CLEAN | UNSURE;
-        self.sync_marked(at::DURABLE..at::DURABLE + 8)?;
-        self.flush_state &= !UNSURE;
-        self.storage.map.put_word(at::DURABLE, self.flush_state)
+    #[inline(always)]
+    fn deref(&self) -> &WriteSession<'a> {
+        self.0
     }
+}
 
-    /// Before the first change of all: the disk must not have anything of what is changed without the boot.
-    pub(in crate::dict) fn begin_boot(&mut self) -> Result<()> {
-        let map = self.storage.map;
-        map.put_word(at::BOOT, open_after_crash::boot_to_store(self.dict)?)?;
-        if !self.dict.is_file() {
-            return Ok(());
-        }
-        // What every process uses at any moment must not be written around memory later, see
-        // `Mapping::write_anew`: the disk has each page of it from now on.
-        map.make_range_dirty(0..at::REDO_LOG)?;
-        self.sync_marked(..at::REDO_LOG)
+impl<'a> DerefMut for Flush<'_, 'a> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut WriteSession<'a> {
+        self.0
+    }
+}
+
+impl<'w, 'a> Flush<'w, 'a> {
+    #[inline(always)]
+    pub(in crate::dict) fn new(writer: &'w mut WriteSession<'a>) -> Self {
+        Flush(writer)
     }
 
     /// Brings everything to the disk, and frees what was kept for a power cut.
@@ -150,7 +137,7 @@ impl WriteSession<'_> {
         self.batch.push(at::REMOVED_BEFORE, removed);
         self.batch.push(at::REMOVED, 0);
         self.batch.push(at::FLUSHED, version);
-        self.batch.commit(map, self.storage.layout)?;
+        self.0.batch.commit(map, self.0.storage.layout)?;
         self.sync_marked(..)
     }
 
@@ -172,9 +159,9 @@ impl WriteSession<'_> {
                 if left == 0 || !freed.add(at) || self.storage.map.word(at.saturating_add(STAMP))? == 0 {
                     return Err(self.storage.damaged(format!("a list of what is to be freed leads to {at} again")));
                 }
-                bytes = bytes.saturating_sub(self.size_of(at)?);
-                let in_spans = self.head(at)?.in_spans;
-                self.free_now(at, in_spans)?;
+                bytes = bytes.saturating_sub(Lookup::new(self).size_of(at)?);
+                let in_spans = Lookup::new(self).head(at)?.in_spans;
+                Reclaimer::new(self).free_now(at, in_spans)?;
                 block = next;
                 left -= 1;
             }
@@ -183,7 +170,7 @@ impl WriteSession<'_> {
             }
             self.batch.push(list, block);
             self.batch.push(at::PENDING_BYTES, bytes);
-            self.batch.commit(self.storage.map, self.storage.layout)?;
+            self.0.batch.commit(self.0.storage.map, self.0.storage.layout)?;
             if block != 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 // What was freed stays freed, and the next flush goes on.
                 let error = Error::new(ErrorKind::Timeout { holder: None }, "flush");
@@ -200,6 +187,47 @@ impl WriteSession<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Makes all pages dirty, and looks whether all of the dict is whole. Behind it a sync, and
+    /// then `clear_mark`.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::dict) fn verify(&mut self, until: Deadline) -> Result<()> {
+        let map = self.storage.map;
+        self.flush_state |= SYNCING;
+        sync_mark::set(map, self.flush_state)?;
+        map.make_dirty()?;
+        let mut report = Report::default();
+        self.dict.check_now(&mut report, until)?;
+        match report.problems.first() {
+            None => Ok(()),
+            Some(problem) => {
+                let reason =
+                    format!("a sync of it failed, and not all is there that was written since then: {problem}");
+                let error = map.name_error(Error::new(ErrorKind::Damaged { reason }, "flush"));
+                Err(error.with_help("close it everywhere and run `mmf repair`, which keeps what is whole"))
+            }
+        }
+    }
+
+    /// Takes the mark away, after a sync of all that was verified.
+    pub(in crate::dict) fn clear_mark(&mut self) -> Result<()> {
+        let map = self.storage.map;
+        self.flush_state &= !SYNCING;
+        map.put_word(at::DURABLE, self.flush_state)?;
+        map.put_word(at::SUSPECT, 0)
+    }
+
+    /// Refuses words that have gone back behind a version that this handle has seen.
+    pub(in crate::dict) fn check_seen(&self, version: u64) -> Result<()> {
+        let seen = self.dict.seen.fetch_max(version, std::sync::atomic::Ordering::Relaxed);
+        if seen <= version {
+            return Ok(());
+        }
+        let reason = format!("its last change has the version {version}, which was {seen} before");
+        let error = self.storage.map.name_error(Error::new(ErrorKind::Damaged { reason }, "flush"));
+        Err(error.with_help("its disk may have failed: close it everywhere and run `mmf repair`"))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Writing, with the lock.
 
+pub(in crate::dict) mod apply;
 pub(in crate::dict) mod compaction;
-mod durability;
-pub(in crate::dict) mod fast_path;
+#[cfg(test)]
+mod fast_path_tests;
 pub(in crate::dict) mod flush;
-mod free;
+pub(in crate::dict) mod lookup;
+pub(in crate::dict) mod reclaim;
+pub(in crate::dict) mod record_writer;
 pub(in crate::dict) mod session;
 mod small_vec;
