@@ -86,6 +86,10 @@ impl Dict {
         self.timeout.map_or(Deadline::Never, |timeout| Deadline::After(timeout.max(self.work_time())))
     }
 
+    pub(in crate::dict) fn is_file(&self) -> bool {
+        self.segment.is_file()
+    }
+
     /// A key's hash, if it is one.
     #[inline]
     pub(in crate::dict) fn hash(&self, key: &str, doing: &'static str) -> Result<u64> {

@@ -28,7 +28,7 @@ impl Dict {
     /// Decoding takes stack for each level, up to 640 bytes with optimizations, and any process
     /// that may write the dict chooses the levels. With this many, `get` fits a stack of 64 KiB
     /// with optimizations, and one of 2 MiB without.
-    pub const MAX_DEPTH: usize = 64;
+    pub const MAX_DEPTH: usize = crate::dict::format::encoding::MAX_DEPTH;
 
     /// The least capacity; less is made this.
     pub const MIN_CAPACITY: u64 = crate::dict::format::layout::MIN_CAPACITY;

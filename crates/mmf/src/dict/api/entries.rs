@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::vec;
 
-use crate::dict::api::transaction::ReadSession;
 use crate::dict::read::get::MAX_FAILED_READS;
 use crate::dict::read::scan::Scanner;
 use crate::dict::read::sink::Retry;
 use crate::dict::store::work_limit::{MIN_WORK_TIME, WorkLimit};
+use crate::dict::write::read_session::ReadSession;
 use crate::dict::{Dict, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::retry::Attempts;

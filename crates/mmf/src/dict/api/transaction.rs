@@ -1,18 +1,16 @@
 //! Several changes as one.
 
 use crate::dict::api::write_set::WriteSet;
-use crate::dict::format::layout::at;
 use crate::dict::format::record::RecordKind;
 use crate::dict::read::scan::Scanner;
-use crate::dict::store::work_limit::too_slow;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::apply::Applier;
 use crate::dict::write::lookup::Lookup;
+use crate::dict::write::read_session::ReadSession;
 use crate::dict::write::session::WriteSession;
 use crate::dict::{Dict, Encoding, Entries};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::retry::Attempts;
-use crate::segment::{Deadline, ReadLock};
 use crate::types::Access;
 
 #[cfg(feature = "serde")]
@@ -92,32 +90,6 @@ impl Dict {
             }
             if !attempts.pause(true) {
                 return Err(self.segment.name_error(Error::new(ErrorKind::Contended, "read")));
-            }
-        }
-    }
-}
-
-/// The read lock. Dropped, it is released.
-pub(in crate::dict) struct ReadSession<'a> {
-    _lock: ReadLock<'a>,
-}
-
-impl<'a> ReadSession<'a> {
-    pub(in crate::dict) fn lock(dict: &'a Dict, until: Deadline) -> Result<ReadSession<'a>> {
-        let segment = &dict.segment;
-        let until = until.resolve();
-        loop {
-            let (lock, _) = ReadLock::lock(segment, || until, "read")?;
-            let reader = ReadSession { _lock: lock };
-            if segment.map.word(at::REDO_LEN)? == 0 {
-                return Ok(reader);
-            }
-            // A writer has died; what it began is finished first.
-            drop(reader);
-            drop(WriteSession::lock(dict, &mut WriteBatch::new(), until, "read")?);
-            // A peer may begin changes as fast as they are finished.
-            if until.is_over() {
-                return Err(too_slow(&segment.map, "read"));
             }
         }
     }
@@ -303,6 +275,7 @@ impl Transaction<'_> {
 
 #[cfg(test)]
 mod tests {
+    use crate::dict::format::layout::at;
     use std::time::Duration;
 
     use super::*;

@@ -7,6 +7,9 @@ mod msgpack;
 
 use crate::dict::format::record::RecordKind;
 
+/// Arrays and maps in each other that a value may have; see [`Dict::MAX_DEPTH`](crate::Dict::MAX_DEPTH).
+pub(in crate::dict) const MAX_DEPTH: usize = 64;
+
 /// How a value's bytes are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
@@ -44,9 +47,9 @@ mod encoded {
     use serde::de::value::BytesDeserializer;
 
     use crate::dict::Encoding;
+    use crate::dict::format::encoding::MAX_DEPTH;
     use crate::dict::format::encoding::checked_serializer::CheckedSerializer;
     use crate::dict::format::encoding::msgpack;
-    use crate::dict::format::encoding::msgpack::MAX_DEPTH;
     use crate::error::{Error, ErrorKind, Result};
 
     /// A value as `MessagePack`, in place of what is in `bytes`.

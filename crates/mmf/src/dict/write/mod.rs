@@ -6,6 +6,7 @@ pub(in crate::dict) mod compaction;
 mod fast_path_tests;
 pub(in crate::dict) mod flush;
 pub(in crate::dict) mod lookup;
+pub(in crate::dict) mod read_session;
 pub(in crate::dict) mod reclaim;
 pub(in crate::dict) mod record_writer;
 pub(in crate::dict) mod session;

@@ -8,7 +8,7 @@
 //! encoder refuses them too. It counts levels on the way down: a serializer of an array's or a
 //! map's items has one level less than the array or map.
 
-use crate::dict::format::encoding::msgpack::MAX_DEPTH;
+use crate::dict::format::encoding::MAX_DEPTH;
 use std::fmt::Display;
 
 use serde::Serialize;

@@ -13,10 +13,7 @@
 //!
 //! It takes one step for each item, and none for what is neither an array nor a map.
 
-use crate::dict::Dict;
-
-/// How many arrays and maps may be in each other.
-pub(in crate::dict) const MAX_DEPTH: usize = Dict::MAX_DEPTH;
+use crate::dict::format::encoding::MAX_DEPTH;
 
 /// What is wrong with the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
