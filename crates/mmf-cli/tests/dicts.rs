@@ -1,4 +1,5 @@
-//! What the program does with dicts: keys set, read, counted, watched, exported and imported, by several processes.
+//! What the program does with dicts: keys set, read, counted, watched, exported and imported, by
+//! several processes.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
@@ -119,8 +120,8 @@ fn keys_are_removed_together_and_counted_by_any_number() {
         assert_eq!(mmf([&["incr", &name, "n"], args].concat()).exits(0).text(), sum);
     }
     mmf(["set", &name, "t=text", "f:=1.5", &format!("m:={}", i64::MAX)]).exits(0);
-    mmf(["incr", &name, "t"]).exits(1).says("no whole number");
-    mmf(["incr", &name, "f"]).exits(1).says("no whole number");
+    mmf(["incr", &name, "t"]).exits(1).says("is not an integer");
+    mmf(["incr", &name, "f"]).exits(1).says("is not an integer");
     mmf(["incr", &name, "m"]).exits(2).says("more than fits");
     mmf(["incr", &name, "n", "x"]).exits(2);
     let dir = TempDir::new();
@@ -267,8 +268,8 @@ fn what_is_no_dict_is_told() {
     let (raw, region) = (unique_name("raw"), unique_name("region"));
     let _map = Mapping::create_new(Name::local(&*raw).unwrap(), 4096).unwrap();
     let _region = Region::create_new(Name::local(&*region).unwrap(), 4096).unwrap();
-    mmf(["set", &raw, "a=1"]).exits(1).says("is raw memory, and no dict");
-    mmf(["get", &region, "a"]).exits(1).says("is a region, and no dict");
+    mmf(["set", &raw, "a=1"]).exits(1).says("is raw memory, not a dict");
+    mmf(["get", &region, "a"]).exits(1).says("is a region, not a dict");
     mmf(["watch", &region, "a"]).exits(2).says("is a region, which has no keys");
     let dir = TempDir::new();
     let file = dir.join("file");
@@ -284,7 +285,8 @@ fn what_can_only_be_read_is_read() {
     let dict = Dict::create_new(&*path, 1 << 20).unwrap();
     dict.set("a", "text").unwrap();
     drop(dict);
-    // A feature that writers have to know, and the checksum of the header, as `docs/format.md` has them.
+    // A feature that writers have to know, and the checksum of the header, as `docs/format.md` has
+    // them.
     let mut bytes = fs::read(&path).unwrap();
     bytes[24] = 128;
     let sum = bytes[..1016]

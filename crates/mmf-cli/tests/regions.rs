@@ -1,4 +1,5 @@
-//! What the program does with regions: made, told, read, written, watched, and left by writers that die.
+//! What the program does with regions: made, told, read, written, watched, and left by writers that
+//! die.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 

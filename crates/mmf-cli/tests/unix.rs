@@ -1,4 +1,5 @@
-//! What only Unix has: signals, names that stay, mapped files that shrink, the shell's ways with outputs.
+//! What only Unix has: signals, names that stay, mapped files that shrink, the shell's ways with
+//! outputs.
 
 #![cfg(unix)]
 

@@ -75,8 +75,9 @@ pub(super) fn read_mapping(name: &str, taking: Taking) -> io::Result<()> {
     }
     match taking {
         Taking::InPlace => {
-            // SAFETY: the sender, which made the object for this, neither writes to it nor shortens it once its readers
-            // run, and no other process knows the name; all of its memory was allocated when it was made.
+            // SAFETY: the sender, which made the object for this, neither writes to it nor shortens
+            // it once its readers run, and no other process knows the name; all of its memory was
+            // allocated when it was made.
             let bytes = unsafe { map.as_slice() };
             let before = Instant::now();
             let mut checksum = Checksum::new();

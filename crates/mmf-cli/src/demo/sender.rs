@@ -1,4 +1,5 @@
-//! The process that shares the bytes: it makes or loads them, starts its readers, and takes the time.
+//! The process that shares the bytes: it makes or loads them, starts its readers, and takes the
+//! time.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -244,7 +245,8 @@ impl Children {
         self.lock().children.iter().map(|child| child.id().into()).collect()
     }
 
-    /// What waits for a reader then fails, and the sender ends with what it holds given up properly.
+    /// What waits for a reader then fails, and the sender ends with what it holds given up
+    /// properly.
     fn kill(&self) {
         let mut shared = self.lock();
         shared.ended = true;
@@ -264,7 +266,8 @@ impl Children {
         Ok(())
     }
 
-    /// The starter holds this process's standard input and says nothing: its end is the starter's end or wish.
+    /// The starter holds this process's standard input and says nothing: its end is the starter's
+    /// end or wish.
     fn end_with_starter(&self) {
         let children = self.clone();
         thread::spawn(move || {

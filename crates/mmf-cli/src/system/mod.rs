@@ -1,4 +1,5 @@
-//! What the systems do differently: with `demo/transport`, the only place of the program that asks which one this is.
+//! What the systems do differently: with `demo/transport`, the only place of the program that asks
+//! which one this is.
 
 #[cfg(unix)]
 mod unix;

@@ -1,6 +1,8 @@
-//! The usual ways of bytes from one process to another that it started, each with its buffers enlarged.
+//! The usual ways of bytes from one process to another that it started, each with its buffers
+//! enlarged.
 //!
-//! This folder asks which system it is for, since no portable interface sets the buffers of pipes and sockets.
+//! This folder asks which system it is for, since no portable interface sets the buffers of pipes
+//! and sockets.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -18,7 +20,8 @@ use windows as system;
 
 pub(crate) use system::{LOCAL_NAME, alone, peak_memory};
 
-/// Room that is asked for in pipes and sockets. Systems give less where an administrator set a limit.
+/// Room that is asked for in pipes and sockets. Systems give less where an administrator set a
+/// limit.
 const BUFFER: usize = 1 << 20;
 
 /// A way of bytes from one process to another.
@@ -64,7 +67,8 @@ pub(crate) type Outlet = Box<dyn Write + Send>;
 /// The reading end of a way.
 pub(crate) type Inlet = Box<dyn Read + Send>;
 
-/// Starts a child that will call [`inlet`], and connects to it. Its standard output is what it says beside that.
+/// Starts a child that will call [`inlet`], and connects to it. Its standard output is what it says
+/// beside that.
 pub(crate) fn start(way: Way, command: &mut Command) -> io::Result<(Child, BufReader<ChildStdout>, Outlet)> {
     command.stdout(Stdio::piped());
     let (mut child, outlet) = match way {
@@ -96,7 +100,8 @@ pub(crate) fn inlet(way: Way) -> io::Result<Inlet> {
         Way::Pipe => Ok(Box::new(io::stdin())),
         Way::Local => system::local_inlet(),
         Way::Tcp => {
-            // The reader listens and the sender connects: so no stranger can come first and be sent the bytes.
+            // The reader listens and the sender connects: so no stranger can come first and be sent
+            // the bytes.
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             say(&listener.local_addr()?.to_string())?;
             let (stream, _) = listener.accept()?;
