@@ -121,7 +121,7 @@ fn what_is_missing_is_named() {
     mmf(["get", text(&file), "key"]).exits(3).says(&format!("to create it: mmf set {} KEY=TEXT", text(&file)));
     mmf(["set", text(&file), "key@"]).exits(2).says("the path of the file is missing");
     assert!(!file.exists());
-    let name = unique_name("nobody");
+    let name = unique_name("unheld");
     let advice = format!("mmf hold {name} --dict --capacity 64M");
     mmf(["watch", &name]).exits(3).says(&advice).says(&format!("or: mmf hold {name} --region"));
     mmf(["watch", &name, "key"]).exits(3).says(&advice);

@@ -379,7 +379,7 @@ fn stats_tell_what_is_used_and_by_how_many() {
 fn wait_until_it_watches(watcher: &Running, dict: &Dict) {
     let started = Instant::now();
     while watcher.try_line().is_none() {
-        assert!(started.elapsed() < LIMIT, "nobody watches");
+        assert!(started.elapsed() < LIMIT, "no process watches");
         dict.set("mark", &0).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(5));
     }

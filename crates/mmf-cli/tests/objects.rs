@@ -72,7 +72,7 @@ fn a_prefix_decides_where_the_rule_would_say_otherwise() {
 
 #[test]
 fn what_nobody_holds_is_not_found_and_the_hint_helps() {
-    let text = unique_name("nobody");
+    let text = unique_name("unheld");
     for verb in ["info", "read", "write", "dump"] {
         mmf([verb, &text]).exits(3).says(&format!("try: mmf hold {text} --size 1M"));
     }

@@ -330,7 +330,7 @@ fn watch_prints_a_line_for_each_change() {
     let pid = watcher.child.id();
     let started = Instant::now();
     while !region.status().unwrap().participants.iter().any(|participant| participant.process == pid) {
-        assert!(started.elapsed() < LIMIT, "nobody watches");
+        assert!(started.elapsed() < LIMIT, "no process watches");
         std::thread::sleep(Duration::from_millis(2));
     }
     for text in ["hello", "hi"] {

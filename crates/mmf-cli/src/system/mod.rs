@@ -11,7 +11,7 @@ pub(crate) use unix::*;
 #[cfg(windows)]
 pub(crate) use windows::*;
 
-/// Somebody wants this process to end.
+/// A request that this process ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interrupt {
     /// It came from the terminal (Ctrl-C), which sends it to every process in the foreground.

@@ -61,7 +61,7 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Nobody can ask this process alone to end, so there is no such wish to pass on.
+/// Windows has no request to end for one process only, so there is none to pass on.
 pub(crate) fn terminate(_pid: u32) {}
 
 /// Lets the command's process outlive this one's console, and inherit nothing that others wait to
@@ -79,7 +79,7 @@ fn keep(handle: RawHandle) -> io::Result<()> {
     if handle.is_null() {
         return Ok(());
     }
-    // SAFETY: it is a standard handle of this process, which nobody closes; only its flag changes.
+    // SAFETY: it is a standard handle of this process, which no code closes; only its flag changes.
     match unsafe { SetHandleInformation(handle, HANDLE_FLAG_INHERIT, 0) } {
         0 => Err(io::Error::last_os_error()),
         _ => Ok(()),

@@ -73,8 +73,8 @@ module Win32
     # @option opts [Boolean] open (false) whether it has to exist
     # @option opts [Boolean] autolock (true)
     # @option opts [Numeric, nil] timeout (10) in milliseconds
-    # @option opts [Boolean] trusted (false) whether objects of any class may be read. Whoever can write to the map can
-    #   then run code in this process
+    # @option opts [Boolean] trusted (false) whether objects of any class may be read. A process that can write to the
+    #   map can then run code in this process
     # @yieldparam address [Integer] where its first byte is; the map is closed after the block
     # @raise [ArgumentError] for options that do not exist or make no sense
     # @raise [SystemCallError] where the system refuses
@@ -208,7 +208,7 @@ module Win32
 
       existing = options["open"] ? true : false
       file = @file && !existing ? File.path(@file) : nil
-      # The one who says nothing else wants to look at what he may only look at.
+      # Without these options, a file that this process may only read is opened for reading.
       lenient = !options["protection"] && !options["access"]
       native = Native.new(file, @name&.to_str, size, existing, mode, lenient, large_pages?, @inherit, @base_address)
       if lenient && native.read_only?
@@ -224,7 +224,7 @@ module Win32
       when PAGE_READONLY, PAGE_EXECUTE_READ then 0
       when PAGE_WRITECOPY, PAGE_EXECUTE_WRITECOPY then @access == FILE_MAP_READ ? 0 : 2
       when PAGE_READWRITE, PAGE_EXECUTE_READWRITE then view_mode
-      else raise ArgumentError, format("protection 0x%x lets nobody read", @protection)
+      else raise ArgumentError, format("protection 0x%x does not allow reading", @protection)
       end
     end
 
@@ -233,7 +233,7 @@ module Win32
       if (@access & FILE_MAP_WRITE) != 0 then 1
       elsif (@access & FILE_MAP_COPY) != 0 then 2
       elsif (@access & FILE_MAP_READ) != 0 then 0
-      else raise ArgumentError, format("access 0x%x lets nobody read", @access)
+      else raise ArgumentError, format("access 0x%x does not allow reading", @access)
       end
     end
 

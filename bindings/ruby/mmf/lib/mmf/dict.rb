@@ -1,9 +1,10 @@
 # frozen_string_literal: true
 
 module Mmf
-  # Keys and values that processes share: Strings (or Symbols, which are the same keys) and what MessagePack holds, for
-  # programs in every language. Reading takes no lock. Whatever a process that dies has half done is brought to its end
-  # by whoever writes next: nothing is lost, and nobody waits for the dead.
+  # A crash-consistent key-value store that processes share. Keys are Strings (or Symbols, which are
+  # the same keys); values are whatever MessagePack holds, for programs in every language. Reading
+  # takes no lock. The next writer completes an interrupted change of a process that died; no change
+  # is lost, and no process waits for a dead one.
   #
   #   dict = Mmf::Dict.open_or_create(name: "settings", capacity: 16 << 20)
   #   dict[:greeting] = "hello"
@@ -15,9 +16,10 @@ module Mmf
   #     tx[:ben] += 30
   #   end
   #
-  # Values are nil, true, false, Integers from -2**63 to 2**64 - 1, Floats, Strings, Symbols (which come back as Strings),
-  # Arrays and Hashes of such. Binary Strings stay binary; all others are kept, and come back, in UTF-8. Anything else
-  # raises. What comes back is a copy: `dict.list << 1` changes nothing, `dict.update(:list) { |list| list << 1 }` does.
+  # Values are nil, true, false, Integers from -2**63 to 2**64 - 1, Floats, Strings, Symbols (read back
+  # as Strings), Arrays and Hashes of these. Binary Strings stay binary; all others are stored and read
+  # in UTF-8. Anything else raises. A value that is read is a copy: `dict.list << 1` changes nothing in
+  # the dict, `dict.update(:list) { |list| list << 1 }` does.
   #
   # Options beside `name:`, `global:`, `exact:` or `file:` are those of Region, and
   # - `work_time:` (0.05) seconds that a call may work at least, once it has its lock or needs none;
@@ -226,19 +228,19 @@ module Mmf
       self
     end
 
-    # Replaces a value by what the block makes of it. The block runs without a lock, and again if somebody else changed
-    # the key meanwhile.
+    # Replaces a value by the block's result. The block runs without a lock, and again if another process
+    # changed the key meanwhile.
     #
     # @yieldparam old [Object, nil]
     # @return [Object] the new value
-    # @raise [ContendedError] if others were quicker for as long as was waited
+    # @raise [ContendedError] if other writers changed the key at each attempt until the timeout
     def update(key, timeout: self.timeout)
       deadline = timeout && now + timeout
       loop do
         old, version = native_versioned(key, timeout)
         new = yield(old)
         return new if native_replace(key, version, new, timeout)
-        raise ContendedError, "others change #{key.inspect} all the time" if deadline && now >= deadline
+        raise ContendedError, "other writers change #{key.inspect} at each attempt" if deadline && now >= deadline
       end
     end
 
@@ -252,11 +254,12 @@ module Mmf
       native_increment(key, by, timeout)
     end
 
-    # Makes all changes of the block at once, or none: every other process sees all of them or none of them, whatever
-    # dies. Nobody else writes meanwhile; everybody reads. An exception, `throw` and Transaction#abort give all up.
+    # Makes all changes of the block at once, or none: every other process sees all of them or none,
+    # whichever process dies. Other writers wait meanwhile; readers do not. An exception, `throw` and
+    # Transaction#abort discard all changes.
     #
-    # With `read_only: true`, the block sees the dict as it is at one moment. A dict that was opened for reading has no
-    # lock to keep it so; there the block runs again if somebody wrote meanwhile.
+    # With `read_only: true`, the block sees the dict as it is at one moment. A dict that was opened for
+    # reading takes no lock; there the block runs again if a process wrote meanwhile.
     #
     # Within the block, what else writes in this thread raises DeadlockError.
     #
@@ -275,9 +278,10 @@ module Mmf
       changes&.freeze
     end
 
-    # Gives each change from now on, until the block breaks off or nothing changes for so long: the key, its value now
-    # (which may be a later one; nil if it was removed), and the change's version. If all keys were removed at once, the
-    # key and the value are nil. If more has changed than is kept for those who watch, all three are: look at the dict.
+    # Yields each change from now on, until the block breaks or the timeout passes without a change: the
+    # key, its present value (which may be newer than the change; nil if the key was removed), and the
+    # change's version. If all keys were removed at once, key and value are nil. If changes were missed
+    # because the change log was overwritten, all three are nil: read the dict again.
     #
     # @param key [String, Symbol, nil] watches this one alone
     # @param prefix [String, Symbol, nil] watches those that begin so

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module Mmf
-  # A run of bytes that processes share behind a reader-writer lock. A process that dies keeps nobody waiting; did it die
-  # while it changed the bytes, the next one gets a PoisonedError.
+  # A run of bytes that processes share behind a robust reader-writer lock. If the holder dies, the next
+  # process gets the lock; if it died while it changed the bytes, with a PoisonedError.
   #
   #   region = Mmf::Region.open_or_create(name: "state", capacity: 1 << 20)
   #   region.write("on")
@@ -26,7 +26,7 @@ module Mmf
     private_class_method :new, :native_open
     private :native_lock, :native_read, :native_wait, :native_status
 
-    # How a region stands at one moment.
+    # The state of a region at one moment.
     Status = Struct.new(:size, :capacity, :version, :poisoned, :created, :participants, keyword_init: true)
     # A handle that has locked or waited.
     Participant = Struct.new(:pid, :since, :writing, :reading, keyword_init: true)
@@ -81,7 +81,7 @@ module Mmf
       native_lock(true, timeout, repair, &block || ->(guard) { guard.write(data) })
     end
 
-    # Replaces the contents by what the block makes of them, with nobody in between.
+    # Replaces the contents by the block's result, under the lock for writing.
     #
     # @yieldparam old [String]
     # @return [String] the new contents

@@ -86,7 +86,7 @@ pub(crate) fn start(way: Way, command: &mut Command) -> io::Result<(Child, BufRe
     match connected {
         Ok((output, outlet)) => Ok((child, output, outlet)),
         Err(error) => {
-            // Nobody else knows this child, and it may wait for the connection for ever.
+            // No other process knows this child, which may wait for the connection for ever.
             let _ = child.kill();
             let _ = child.wait();
             Err(error)

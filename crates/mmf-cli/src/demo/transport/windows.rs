@@ -35,7 +35,7 @@ pub(super) fn start_with_pipe(command: &mut Command) -> io::Result<(Child, Optio
     if made == 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded, so this is a new handle that nobody else owns.
+    // SAFETY: the call succeeded, so this is a new handle without another owner.
     let theirs = unsafe { OwnedHandle::from_raw_handle(reader) };
     // SAFETY: as above.
     let ours = unsafe { OwnedHandle::from_raw_handle(writer) };
@@ -61,7 +61,7 @@ pub(super) fn local_inlet() -> io::Result<Inlet> {
     if pipe == INVALID_HANDLE_VALUE {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded, so this is a new handle that nobody else owns.
+    // SAFETY: the call succeeded, so this is a new handle without another owner.
     let owned = unsafe { OwnedHandle::from_raw_handle(pipe) };
     say(&name)?;
     // SAFETY: the handle is open for as long as `owned` lives; it is not overlapped, so no
