@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_time_has_all_its_parts() {
-        // What `date -u -d @1000000000` says.
+        // The output of `date -u -d @1000000000`.
         assert_eq!(utc(UNIX_EPOCH + Duration::from_millis(1_000_000_000_007)), "2001-09-09T01:46:40.007Z");
     }
 

@@ -1,5 +1,4 @@
-//! What the program does with dicts: keys set, read, counted, watched, exported and imported, by
-//! several processes.
+//! The verbs of dicts: set, get, count, watch, export and import keys, in several processes.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
@@ -51,7 +50,7 @@ fn the_first_set_makes_a_file_and_what_is_in_it_stays() {
     mmf(["get", path, "nothing"]).exits(1).says("has no key \"nothing\"");
     assert_eq!(mmf(["keys", path]).exits(0).text(), "all\nbin\nn\nver\n");
     assert_eq!(mmf(["keys", path, "--json"]).exits(0).json(), serde_json::json!(["all", "bin", "n", "ver"]));
-    // What it makes is as roomy as was told, and as roomy as it must be.
+    // A created dict has the given capacity, and the default otherwise.
     assert_eq!(Dict::open(Path::new(path)).unwrap().capacity(), 1 << 30);
     let small = dir.join("small");
     mmf(["set", text(&small), "a=1", "--capacity", "2M", "--flush"]).exits(0);
@@ -139,7 +138,7 @@ fn increments_of_many_processes_are_all_there() {
 }
 
 #[test]
-fn hold_makes_a_dict_and_says_so_where_nobody_does() {
+fn hold_makes_a_dict_and_is_advised_where_there_is_none() {
     let name = unique_name("held");
     let advice = format!("try: mmf hold {name} --dict --capacity 64M");
     for args in [&["set", &name, "a=1"][..], &["get", &name, "a"], &["incr", &name, "a"], &["watch", &name, "a"]] {
@@ -342,7 +341,7 @@ fn damage_is_told_and_what_is_whole_is_kept() {
 }
 
 #[test]
-fn nobody_repairs_what_others_write_to() {
+fn a_dict_that_others_write_to_is_not_repaired() {
     let (name, dict) = dict("busy");
     dict.set("a", &1).unwrap();
     mmf(["repair", &name]).exits(1).says("open for writing");

@@ -1,4 +1,4 @@
-//! `mmf hold`: how long an object lives, and what becomes of those who run meanwhile.
+//! `mmf hold`: how long an object lives, and what happens to commands that run meanwhile.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 

@@ -1,5 +1,4 @@
-//! What the program does with regions: made, told, read, written, watched, and left by writers that
-//! die.
+//! The verbs of regions: create, info, read, write, watch, and regions that a dead writer left.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 

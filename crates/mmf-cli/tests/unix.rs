@@ -1,5 +1,4 @@
-//! What only Unix has: signals, names that stay, mapped files that shrink, the shell's ways with
-//! outputs.
+//! Unix only: signals, names that stay, mapped files that shrink, redirected outputs.
 
 #![cfg(unix)]
 

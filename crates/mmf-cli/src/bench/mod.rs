@@ -114,7 +114,7 @@ fn text_of(rows: &[Row]) -> String {
                 time(pair.ours),
                 speed(pair.ours),
                 time(pair.theirs),
-                // What takes a few nanoseconds has no speed worth the name.
+                // A speed is of no use for an operation of a few nanoseconds.
                 if pair.theirs < 10.0 { format!("{:+.2} ns", pair.more) } else { format!("{:.2} x", pair.speed) },
             ),
             Took::Alone(took) => format!("{what:<40}{:>12}", time(*took)),

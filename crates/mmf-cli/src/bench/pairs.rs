@@ -37,8 +37,8 @@ impl Copy<'_> {
             let source = unsafe { start.add(at) };
             // SAFETY: `from` lies in the buffer, which was sliced there.
             let target = unsafe { room.add(from) };
-            // SAFETY: both hold `len` bytes, for the same reasons, and are different memory. No other
-            // thread or process uses the mapping or the buffer meanwhile.
+            // SAFETY: both hold `len` bytes, for the same reasons, and are different memory. No
+            // other thread or process uses the mapping or the buffer meanwhile.
             unsafe { ptr::copy_nonoverlapping(source, target, len) };
             black_box(target);
         });
@@ -60,8 +60,8 @@ impl Copy<'_> {
             let target = unsafe { start.add(at) };
             // SAFETY: `from` lies in the buffer, which was sliced there.
             let source = unsafe { bytes.add(from) };
-            // SAFETY: both hold `len` bytes, for the same reasons, and are different memory. No other
-            // thread or process uses the mapping.
+            // SAFETY: both hold `len` bytes, for the same reasons, and are different memory. No
+            // other thread or process uses the mapping.
             unsafe { ptr::copy_nonoverlapping(source, target, len) };
             black_box(target);
         });

@@ -277,8 +277,7 @@ mod tests {
         ] {
             assert_eq!(there_and_back(&encode(&value).expect("a value")), line);
         }
-        // What is no MessagePack, has more than one value, a text that is none, or wider numbers
-        // than need be.
+        // Invalid MessagePack, more than one value, invalid text, and numbers wider than necessary.
         for bytes in [&[][..], &[0xc1], &[1, 2], &[0xa1, 0xff], &[0xcd, 0, 7], &[0xca, 0x7f, 0xa0, 0, 1]] {
             there_and_back(bytes);
         }

@@ -49,7 +49,7 @@ fn text_len(json: &[u8]) -> usize {
     while let Some(byte) = json.get(at) {
         match byte {
             b'"' => return at + 1,
-            // What follows it is no end.
+            // The escaped byte does not end the string.
             b'\\' => at += 2,
             _ => at += 1,
         }

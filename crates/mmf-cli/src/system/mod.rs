@@ -1,5 +1,4 @@
-//! What the systems do differently: with `demo/transport`, the only place of the program that asks
-//! which one this is.
+//! Differences between the systems. Only this folder and `demo/transport` ask which system this is.
 
 #[cfg(unix)]
 mod unix;

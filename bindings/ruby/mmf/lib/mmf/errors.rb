@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 module Mmf
-  # In every exception of this library, whatever class of Ruby's own it is kin to: `rescue Mmf::Error` catches them all.
+  # Included in every exception of this library: `rescue Mmf::Error` catches all of them.
   module Error; end
 
   # No object of that name or path exists, or no process holds it any more.
@@ -14,8 +14,8 @@ module Mmf
     include Error
   end
 
-  # The system refused: permissions are missing. Or the object has more than one name (hard links), of
-  # which its owner has to remove all but one.
+  # The system refused: permissions are missing. Or the object has more than one name (hard links),
+  # of which its owner has to remove all but one.
   class PermissionError < Errno::EACCES
     include Error
   end
@@ -58,17 +58,17 @@ module Mmf
     include Error
   end
 
-  # This system, or this kind of object, cannot do it.
+  # This system, or this kind of object, does not support the operation.
   class UnsupportedError < StandardError
     include Error
   end
 
-  # It is open for reading only.
+  # The object is open for reading only.
   class ReadOnlyError < IOError
     include Error
   end
 
-  # It was closed, or its lock released.
+  # The object was closed, or its lock was released.
   class ClosedError < IOError
     include Error
   end
@@ -78,12 +78,12 @@ module Mmf
     include Error
   end
 
-  # What is there is no segment of mmf's, or one that this release cannot use.
+  # The object is no segment of mmf's, or one that this release cannot use.
   class NotASegmentError < StandardError
     include Error
   end
 
-  # A segment holds what no process of ours writes.
+  # A segment has contents that no mmf process writes.
   class DamagedError < NotASegmentError; end
 
   # The timeout passed.

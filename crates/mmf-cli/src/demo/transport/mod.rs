@@ -120,7 +120,7 @@ fn connect(way: Way, address: &str) -> io::Result<Outlet> {
     Ok(Box::new(stream))
 }
 
-/// What the child says on its standard output.
+/// The child's standard output.
 pub(crate) fn child_output(child: &mut Child) -> io::Result<BufReader<ChildStdout>> {
     child.stdout.take().map(BufReader::new).ok_or_else(|| io::Error::other("the child has no standard output"))
 }

@@ -11,7 +11,7 @@ use rustix::net::sockopt;
 
 use super::{BUFFER, Inlet, Outlet};
 
-/// What [`Way::Local`](super::Way::Local) is here.
+/// The title of [`Way::Local`](super::Way::Local) on this system.
 pub(crate) const LOCAL_NAME: &str = "Unix socket";
 
 pub(super) fn start_with_pipe(command: &mut Command) -> io::Result<(Child, Option<Outlet>)> {

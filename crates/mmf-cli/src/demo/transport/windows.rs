@@ -20,7 +20,7 @@ use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, GetCurrent
 
 use super::{BUFFER, Inlet, Outlet, say};
 
-/// What [`Way::Local`](super::Way::Local) is here.
+/// The title of [`Way::Local`](super::Way::Local) on this system.
 pub(crate) const LOCAL_NAME: &str = "named pipe";
 
 const ROOM: u32 = 1 << 20;

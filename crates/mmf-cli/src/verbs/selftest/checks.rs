@@ -171,7 +171,7 @@ fn list(place: &Place) -> Verdict {
 }
 
 fn permissions(place: &Place) -> Verdict {
-    let demand = |name: &Name, who: Permissions| Mapping::options().permissions(who).open(name);
+    let demand = |name: &Name, users: Permissions| Mapping::options().permissions(users).open(name);
     let own = place.name(Scope::Local, "own")?;
     let map = Mapping::create_new(&own, 4096)?;
     ensure(demand(&own, Permissions::User).is_ok(), "memory is for its user only by default")?;

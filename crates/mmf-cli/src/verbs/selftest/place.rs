@@ -62,7 +62,8 @@ impl Leftovers {
         Name::exact(system::exact_name(&self.unique))
     }
 
-    /// What is gone already is as it should be, and what cannot be removed can only be left.
+    /// Errors are ignored: an object may be gone already, and nothing else can be done for the
+    /// others.
     fn remove(&self) {
         let _ = std::fs::remove_dir_all(&self.dir);
         let _ = self.exact().and_then(|name| name.unlink());
