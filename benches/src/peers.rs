@@ -164,7 +164,7 @@ fn copy(effort: Effort, map: &Mapping, theirs: &mut [u8]) -> io::Result<(Pair, P
     Ok((read, write))
 }
 
-const NAMED: &str = "What only mmf does: it allocates the memory at creation (a full `/dev/shm` is an error, not a later\n\
+const NAMED: &str = "Only mmf does this: it allocates the memory at creation (a full `/dev/shm` is an error, not a later\n\
     death), completes the object before it gets its name, keeps it alive with a lock, sweeps what dead\n\
     processes left, checks directory, owner and permissions, and removes the name with its last holder.\n\
     Objects of shared_memory stay if their creator is killed, and are gone for new openers when it ends.\n\
