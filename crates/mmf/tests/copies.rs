@@ -27,7 +27,7 @@ use system::fork;
 use testkit::TempDir;
 
 testkit::peers! {
-    take_turns, stranger_between, all_at_once, nobodys_fault, unloaded, unloaded_by_default
+    take_turns, stranger_between, all_at_once, fault_of_no_copy, unloaded, unloaded_by_default
 }
 
 /// What `guest_read` gives where a page was gone.
@@ -234,10 +234,10 @@ fn all_at_once(_: &[&str]) {
 #[test]
 fn a_fault_that_is_no_copys_kills_in_the_end() {
     guest::built();
-    story("nobodys_fault");
+    story("fault_of_no_copy");
 }
 
-fn nobodys_fault(_: &[&str]) {
+fn fault_of_no_copy(_: &[&str]) {
     tells(|| {
         let dir = TempDir::new();
         let faults = || {

@@ -11,9 +11,9 @@ use mmf::{Access, ErrorKind, LockError, LockWords, Mapping, Name, RawLock, Regio
 use testkit::{Peer, TempDir, Watchdog, peer, unique_name};
 
 #[cfg(target_os = "linux")]
-testkit::peers! { adder, holder, of_the_system }
+testkit::peers! { adder, lock_holder, of_the_system }
 #[cfg(not(target_os = "linux"))]
-testkit::peers! { adder, holder }
+testkit::peers! { adder, lock_holder }
 
 /// Many readers, each counted in a word of its own, or one writer in the word that all share.
 struct Counted;
@@ -123,7 +123,7 @@ fn adder(args: &[&str]) {
 }
 
 /// Is inside to `read`, to `write`, or with a change `half` made.
-fn holder(args: &[&str]) {
+fn lock_holder(args: &[&str]) {
     let region = counted().open(Name::local(args[0]).unwrap()).unwrap();
     if args[1] == "read" {
         let _guard = region.read().unwrap();
@@ -160,7 +160,7 @@ fn it_keeps_processes_apart_and_readers_together() {
         peer.expect("added");
     }
     let _guard = region.read().unwrap();
-    let mut beside = Peer::spawn("holder", &[name.as_str(), "read"]);
+    let mut beside = Peer::spawn("lock_holder", &[name.as_str(), "read"]);
     beside.expect("inside");
     for peer in peers.into_iter().chain([beside]) {
         peer.finish();
@@ -173,7 +173,7 @@ fn its_holders_are_named_shown_and_waited_for() {
     for how in ["read", "write"] {
         let name = named();
         let region = counted().capacity(4096).create_new(&name).unwrap();
-        let mut holder = Peer::spawn("holder", &[name.as_str(), how]);
+        let mut holder = Peer::spawn("lock_holder", &[name.as_str(), how]);
         holder.expect("inside");
         assert_eq!(failed(region.try_write()), ErrorKind::WouldBlock);
         let kind = failed(region.write_for(Duration::from_millis(50)));
@@ -198,7 +198,7 @@ fn what_the_dead_had_is_recovered_and_a_change_half_made_is_poison() {
             let name = named();
             let region = counted().capacity(4096).create_new(&name).unwrap();
             region.write().unwrap().set(b"whole").unwrap();
-            let mut dead = Peer::spawn("holder", &[name.as_str(), how]);
+            let mut dead = Peer::spawn("lock_holder", &[name.as_str(), how]);
             dead.expect("inside");
             dead.kill();
             dead.wait();

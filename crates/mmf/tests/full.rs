@@ -25,8 +25,8 @@ use system::{NOBODY, mount, own_dev_shm};
 use testkit::{Peer, peer};
 
 testkit::peers! {
-    actor, creator, too_large, full_growth, dead_make_room, dead_make_room_to_grow, dead_make_room_for_exact_names,
-    squatted_and_full, crowded, creators_killed, read_only, full_dict
+    actor, large_creator, too_large, full_growth, dead_make_room, dead_make_room_to_grow, dead_make_room_for_exact_names,
+    squatted_and_full, crowded, creators_killed_in_vain, read_only, full_dict
 }
 
 const MIB: u64 = 1 << 20;
@@ -201,7 +201,7 @@ fn crowded(_: &[&str]) {
 }
 
 /// Creates and drops until it is killed.
-fn creator(_: &[&str]) {
+fn large_creator(_: &[&str]) {
     peer::say("ready");
     loop {
         drop(Mapping::create_new(local("half"), 64 * MIB).unwrap());
@@ -211,14 +211,14 @@ fn creator(_: &[&str]) {
 #[test]
 #[ignore = "needs root: mounts a /dev/shm of its own"]
 fn creators_killed_half_way_leave_no_memory_taken() {
-    story("creators_killed");
+    story("creators_killed_in_vain");
 }
 
-fn creators_killed(_: &[&str]) {
+fn creators_killed_in_vain(_: &[&str]) {
     own_dev_shm("size=200m,mode=1777");
     tells(|| {
         for kill in 0..100_u64 {
-            let mut creator = Peer::spawn("creator", &[]);
+            let mut creator = Peer::spawn("large_creator", &[]);
             creator.expect("ready");
             std::thread::sleep(Duration::from_micros(kill * 7919 % 30_000));
             creator.kill();

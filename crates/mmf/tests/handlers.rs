@@ -24,7 +24,7 @@ use system::{checked, fork};
 use testkit::{TempDir, Watchdog, unique_name};
 
 testkit::peers! {
-    host_before, host_after, host_after_and_no_opening, host_passes_on, nobodys_fault, blocked, replaced_again_and_again
+    host_before, host_after, host_after_and_no_opening, host_passes_on, fault_outside_mappings, blocked, replaced_again_and_again
 }
 
 /// A mapping of three pages, of which the last two are gone.
@@ -171,10 +171,10 @@ fn host_passes_on(_: &[&str]) {
 
 #[test]
 fn a_fault_that_is_nobodys_kills_as_it_always_did_and_never_goes_round_between_handlers() {
-    story("nobodys_fault");
+    story("fault_outside_mappings");
 }
 
-fn nobodys_fault(_: &[&str]) {
+fn fault_outside_mappings(_: &[&str]) {
     tells(|| {
         let dir = TempDir::new();
         let unguarded = Mapping::options().fault_policy(FaultPolicy::Unguarded);

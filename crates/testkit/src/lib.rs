@@ -78,8 +78,9 @@ fn program() -> PathBuf {
 /// Makes functions of this module roles that [`Peer::spawn`] can start by their names.
 ///
 /// It expands to a test named `peer_entry`, which returns at once unless the process was started to play
-/// a role. So it stands once a module, in a file that is compiled as a test; the names of all roles of one
-/// test binary differ.
+/// a role. So it stands once a module, in a file that is compiled as a test. Within one test binary,
+/// two different roles have different names: `cargo test` fails where they do not. Several modules may
+/// list the same function.
 ///
 /// A program without libtest calls [`peer::enter`] first thing in its `main` instead.
 ///
@@ -101,6 +102,7 @@ macro_rules! peers {
     ($($role:ident),+ $(,)?) => {
         #[test]
         fn peer_entry() {
+            $crate::peer::declare(&[$((stringify!($role), ::std::any::type_name_of_val(&$role))),+]);
             $crate::peer::enter(&[$((stringify!($role), $role as $crate::peer::Role)),+]);
         }
     };
