@@ -15,8 +15,18 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
+/// A count, a length or an offset in a file that this process can hold in memory.
+fn size(word: u64) -> usize {
+    usize::try_from(word).unwrap()
+}
+
 fn number(bytes: &[u8], at: usize) -> usize {
-    usize::try_from(word(bytes, at)).unwrap()
+    size(word(bytes, at))
+}
+
+/// The lower 40 bits of a word.
+fn low_40(word: u64) -> u64 {
+    word & ((1 << 40) - 1)
 }
 
 /// Sizes and places that follow from the capacity.
@@ -41,15 +51,15 @@ fn entries(bytes: &[u8]) -> BTreeMap<String, (u64, Vec<u8>, u64)> {
     let place = |stored: usize| heap + (stored - 1) * span;
     let (commit, floor) = (word(bytes, P), word(bytes, P + 8));
     let mut entries = BTreeMap::new();
-    for bucket in 0..number(bytes, P + 16) & ((1 << 40) - 1) {
+    for bucket in 0..size(low_40(word(bytes, P + 16))) {
         let own = number(bytes, directory + 8 * (bucket / (span / 64)));
         let mut line = place(own) + 64 * (bucket % (span / 64));
         while line != 0 {
-            for slot in (0..7).map(|nth| number(bytes, line + 8 * nth)).filter(|slot| *slot != 0) {
-                let block = (slot & ((1 << 40) - 1)) * 8;
+            for slot in (0..7).map(|nth| word(bytes, line + 8 * nth)).filter(|slot| *slot != 0) {
+                let block = size(low_40(slot) * 8);
                 assert!(word(bytes, block) != 0 && word(bytes, block) <= commit, "no change is under way");
-                let (version, what) = (word(bytes, block + 16), number(bytes, block + 24));
-                let (key_len, kind, len) = (what & 0xffff, (what >> 16) & 0x7f, what >> 24);
+                let (version, what) = (word(bytes, block + 16), word(bytes, block + 24));
+                let (key_len, kind, len) = (size(what & 0xffff), (what >> 16) & 0x7f, size(what >> 24));
                 let behind = block + 40 + key_len;
                 let key = String::from_utf8(bytes[block + 40..behind].to_vec()).unwrap();
                 let value = if what >> 23 & 1 == 0 {
@@ -63,7 +73,7 @@ fn entries(bytes: &[u8]) -> BTreeMap<String, (u64, Vec<u8>, u64)> {
                     parts.take(len).collect()
                 };
                 if kind != 2 && version > floor {
-                    assert_eq!(entries.insert(key, (kind as u64, value, version)), None, "a key twice");
+                    assert_eq!(entries.insert(key, (kind, value, version)), None, "a key twice");
                 }
             }
             line = number(bytes, line + 56);
