@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds;
 #[cfg(feature = "serde")]
 mod depth;
 mod dict;

@@ -2,19 +2,27 @@
 //! segment's capacity as it was at the opening, by the object's length and by `max_capacity`.
 //!
 //! The peer here is a thread that writes to the object's file: it extends the object far beyond the
-//! capacity and stores lengths, span numbers and a capacity that no writer would store. The tests
-//! measure the address space of this process, so one lock keeps them apart.
-
-#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
+//! capacity and stores lengths, span numbers and a capacity that no writer would store. Each test
+//! measures the address space of a process of its own.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mmf::{Access, Dict, ErrorKind, Mapping, Region};
 use testkit::TempDir;
+
+use crate::support::cases::stories;
+
+stories! {
+    a_value_is_no_longer_than_its_block_however_long_the_object_is,
+    a_value_in_spans_names_each_span_once_and_none_that_is_not_there,
+    a_refused_read_maps_nothing_of_an_object_that_a_peer_extended,
+    a_mapping_maps_no_more_than_a_read_asks_for,
+    a_forged_capacity_reserves_nothing_and_an_opener_may_refuse_it,
+    spans_that_are_not_there_are_not_in_use,
+}
 
 /// Where things are, as `docs/format.md` says.
 const PAYLOAD: usize = 20480;
@@ -25,15 +33,8 @@ const USED: usize = PAYLOAD + 72;
 
 /// How long a peer makes the object: sparse, so it takes no disk.
 const EXTENDED: u64 = 16 << 30;
-/// What a bounded call may add to this process's address space, allocators and other tests
-/// included.
+/// What a bounded call may add to this process's address space, allocators included.
 const LITTLE: u64 = 512 << 20;
-
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn peer(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).open(path).unwrap()
@@ -110,9 +111,7 @@ fn reads(dict: &Dict, key: &str) {
     }
 }
 
-#[test]
 fn a_value_is_no_longer_than_its_block_however_long_the_object_is() {
-    let _alone = alone();
     let dir = TempDir::new();
     for (nth, claimed) in [(2_u64 << 30), (1 << 40) - 1, (1 << 20), 100_000, 3000].into_iter().enumerate() {
         let path = dir.join(format!("long {nth}").as_str());
@@ -130,9 +129,7 @@ fn a_value_is_no_longer_than_its_block_however_long_the_object_is() {
     }
 }
 
-#[test]
 fn a_value_in_spans_names_each_span_once_and_none_that_is_not_there() {
-    let _alone = alone();
     let dir = TempDir::new();
     // A sparse file, most of whose capacity was never used: 6 MiB of span numbers' worth would be 3
     // GiB of value.
@@ -174,9 +171,7 @@ fn a_value_in_spans_names_each_span_once_and_none_that_is_not_there() {
     assert_eq!(Dict::open(path.as_path()).unwrap().get_bytes("the key").unwrap().unwrap(), vec![7; 3 * span]);
 }
 
-#[test]
 fn a_refused_read_maps_nothing_of_an_object_that_a_peer_extended() {
-    let _alone = alone();
     let dir = TempDir::new();
     let path = dir.join("extended");
     let dict = Dict::create_new(path.as_path(), 1 << 20).unwrap();
@@ -210,9 +205,7 @@ fn a_refused_read_maps_nothing_of_an_object_that_a_peer_extended() {
     assert_eq!(bounded("to_vec", || reader.to_vec()).unwrap(), b"contents");
 }
 
-#[test]
 fn a_mapping_maps_no_more_than_a_read_asks_for() {
-    let _alone = alone();
     let dir = TempDir::new();
     let path = dir.join("plain");
     let map = Mapping::create_new(path.as_path(), 4096).unwrap();
@@ -242,9 +235,7 @@ fn forge_capacity(path: &Path, capacity: u64) {
     put(path, &[(CHECKSUM, sum)]);
 }
 
-#[test]
 fn a_forged_capacity_reserves_nothing_and_an_opener_may_refuse_it() {
-    let _alone = alone();
     let dir = TempDir::new();
     let path = dir.join("region");
     Region::create_new(path.as_path(), 1 << 20).unwrap().write().unwrap().set(b"contents").unwrap();
@@ -282,9 +273,7 @@ fn a_forged_capacity_reserves_nothing_and_an_opener_may_refuse_it() {
     }
 }
 
-#[test]
 fn spans_that_are_not_there_are_not_in_use() {
-    let _alone = alone();
     let dir = TempDir::new();
     let path = dir.join("used");
     let dict = Dict::create_new(path.as_path(), 4 << 30).unwrap();
