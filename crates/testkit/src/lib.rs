@@ -40,6 +40,7 @@ mod leak;
 mod names;
 mod parent;
 pub mod peer;
+mod progress;
 mod sys;
 pub mod torture;
 mod watchdog;
@@ -59,7 +60,7 @@ pub use watchdog::Watchdog;
 /// It is long, since only a failing test ever waits it out, and a loaded machine can hold a process up.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The environment variable that sets how many seconds a peer may live, where the 60 of the default do
+/// The environment variable that sets how many seconds a peer may live, where the 600 of the default do
 /// not fit. For [`Peer::spawn_with`].
 pub const LIFETIME: &str = "TESTKIT_LIFETIME";
 

@@ -61,7 +61,7 @@ pub fn enter(roles: &[(&str, Role)]) {
     let Ok(wanted) = env::var(wire::ROLE) else { return };
     let Some((_, role)) = roles.iter().find(|(name, _)| *name == wanted) else { return };
 
-    let lifetime = env::var(LIFETIME).map_or(60, |text| text.parse().expect("a number of seconds"));
+    let lifetime = env::var(LIFETIME).map_or(600, |text| text.parse().expect("a number of seconds"));
     thread::spawn(move || watch(&wanted, lifetime));
     let (heard, receiver) = mpsc::channel();
     HEARD.set(Mutex::new(receiver)).expect("a process plays one role");

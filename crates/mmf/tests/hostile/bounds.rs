@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mmf::{Access, Dict, ErrorKind, Mapping, Region};
 use testkit::TempDir;
 
-use crate::support::cases::stories;
+use crate::support::stories::stories;
 
 stories! {
     a_value_is_no_longer_than_its_block_however_long_the_object_is,

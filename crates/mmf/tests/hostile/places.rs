@@ -16,7 +16,7 @@ use mmf::{Access, Error, ErrorKind, Mapping, Name};
 use testkit::{Peer, TempDir, Watchdog, peer, unique_name};
 
 use crate::support::actor::{Actor, actor};
-use crate::support::clean::{story, tells};
+use crate::support::stories::{story, tells};
 use crate::support::system::{self, NOBODY, interrupt_every, make_fifo, own_dev_shm, own_mounts, take_exclusively};
 
 testkit::peers! {

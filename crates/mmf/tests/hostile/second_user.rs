@@ -12,9 +12,9 @@ use mmf::{ErrorKind, Mapping, Name};
 use testkit::{Peer, peer};
 
 use crate::support::actor::{Actor, actor};
-use crate::support::clean::{story, tells};
 use crate::support::intruder::{Intruder, LIVE, intruder};
 use crate::support::second_user::{INTRUDER, SIZE, foreign, linked_error, owner};
+use crate::support::stories::{story, tells};
 use crate::support::system::{self, NOBODY, become_user, own_dev_shm};
 
 testkit::peers! {

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use mmf::ErrorKind;
 
 use crate::support::actor::{Actor, actor};
-use crate::support::clean::{story, tells};
 use crate::support::intruder::{Intruder, intruder};
 use crate::support::second_user::{INTRUDER, SIZE, owner};
+use crate::support::stories::{story, tells};
 use crate::support::system::{NOBODY, own_dev_shm};
 
 testkit::peers! { actor, intruder, locked_directory, crowded_directory, crowded_own_directory }

@@ -9,9 +9,9 @@ use mmf::{Dict, ErrorKind, Mapping, Region};
 use testkit::TempDir;
 
 use crate::support::actor::actor;
-use crate::support::clean::{story, tells};
 use crate::support::intruder::{Intruder, intruder};
 use crate::support::second_user::{INTRUDER, SIZE, foreign, linked_error, owner};
+use crate::support::stories::{story, tells};
 use crate::support::system::NOBODY;
 
 testkit::peers! { actor, intruder, paths }

@@ -6,7 +6,8 @@ use std::{fmt, thread};
 use mmf::{Access, Atom, ErrorKind, FaultPolicy, Mapping, Name, page_size};
 use testkit::{Peer, peer, unique_name};
 
-use crate::support::cases::{Case, Kind, assert_tells, kind, pattern, stories};
+use crate::support::cases::{Case, Kind, assert_tells, kind, pattern};
+use crate::support::stories::stories;
 
 stories! {
     every_operation_on_every_type_does_what_std_does,

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use mmf::{Access, ErrorKind, FaultPolicy, Mapping, page_size};
 use testkit::TempDir;
 
-use crate::support::cases::{Case, Kind, Made, POLICIES, assert_tells, kind, pattern, stories};
+use crate::support::cases::{Case, Kind, Made, POLICIES, assert_tells, kind, pattern};
 use crate::support::remote::Remote;
+use crate::support::stories::stories;
 
 stories! {
     what_is_made_is_zeros_and_as_long_as_every_opener_sees,

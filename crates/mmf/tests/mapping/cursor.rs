@@ -6,7 +6,8 @@ use std::io::{self, BufRead, BufReader, BufWriter, Cursor as Model, ErrorKind, R
 use mmf::{Access, FaultPolicy, Mapping, page_size};
 use testkit::TempDir;
 
-use crate::support::cases::{Case, Kind, POLICIES, pattern, stories};
+use crate::support::cases::{Case, Kind, POLICIES, pattern};
+use crate::support::stories::stories;
 
 stories! {
     what_is_written_is_read_again,

@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use mmf::{Error, ErrorKind, FaultPolicy, Mapping, page_size};
 use testkit::TempDir;
 
-use crate::support::cases::{assert_tells, pattern, stories};
+use crate::support::cases::{assert_tells, pattern};
+use crate::support::stories::stories;
 
 #[test]
 fn no_operation_of_the_interface_is_forgotten() {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use mmf::{Access, ErrorKind, FaultPolicy, LargePages, Mapping, MappingOptions, Name, Permissions, page_size};
 use testkit::{TempDir, unique_name};
 
-use crate::support::cases::{Case, Kind, POLICIES, assert_tells, copied, kind, pattern, stories};
+use crate::support::cases::{Case, Kind, POLICIES, assert_tells, copied, kind, pattern};
+use crate::support::stories::stories;
 
 /// A reserve of more memory than a test may take, as far as addresses reach.
 const FAR_MORE: u64 = if usize::BITS == 64 { 64 << 30 } else { 256 << 20 };

@@ -12,7 +12,7 @@ use mmf::{Access, Dict, ErrorKind, Mapping, Name};
 use testkit::{Peer, peer};
 
 use crate::support::actor::{Actor, actor};
-use crate::support::clean::{story, tells};
+use crate::support::stories::{story, tells};
 use crate::support::system::{self, NOBODY, mount, own_dev_shm};
 
 testkit::peers! {

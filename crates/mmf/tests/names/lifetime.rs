@@ -12,7 +12,7 @@ use mmf::{Access, ErrorKind, Mapping, Name};
 use testkit::{Peer, Watchdog, peer, release, unique_name};
 
 use crate::support::actor::{Actor, actor};
-use crate::support::clean::{story, tells};
+use crate::support::stories::{story, tells};
 
 testkit::peers! {
     actor, three_holders, one_of_two, pairs_of_processes, pairs_of_threads, opener, opening_while_dropping, into_handle,

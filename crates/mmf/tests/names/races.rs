@@ -8,7 +8,7 @@ use mmf::{Access, ErrorKind, Mapping, MappingOptions, Name, Source};
 use testkit::{Peer, TempDir, Watchdog, peer, release, unique_name};
 
 use crate::support::actor::told;
-use crate::support::clean::{story, tells};
+use crate::support::stories::{story, tells};
 
 testkit::peers! {
     racer, creator, looker, fifty_make, twenty_make_a_file, fifty_create, winners_killed, creators_killed
@@ -236,9 +236,7 @@ fn creators_killed(_: &[&str]) {
         let name = unique_name("half");
         let dir = TempDir::new();
         let end = dir.join("end");
-        let mut looker = Peer::spawn_with("looker", &[&name, end.to_str().unwrap()], |command| {
-            command.env(testkit::LIFETIME, "140");
-        });
+        let mut looker = Peer::spawn("looker", &[&name, end.to_str().unwrap()]);
         looker.expect("ready");
         // Different moments of a creation each time, from the first to the last millisecond of one.
         for kill in 0..120_u64 {

@@ -7,7 +7,7 @@ use mmf::{Access, ErrorKind, Mapping, MappingOptions, Name, Permissions};
 use testkit::{Peer, TempDir, peer, unique_name};
 
 use crate::support::actor::{Actor, actor};
-use crate::support::clean::{story, tells};
+use crate::support::stories::{story, tells};
 use crate::support::system::{NOBODY, become_user, own_dev_shm};
 
 testkit::peers! {

@@ -12,9 +12,9 @@ use std::sync::Barrier;
 use mmf::{FaultPolicy, Mapping};
 use testkit::TempDir;
 
-use crate::support::clean::{story, tells};
 use crate::support::guest;
 use crate::support::sigbus::{Host, calls, hosts_own_fault, install, mended};
+use crate::support::stories::{story, tells};
 use crate::support::system::fork;
 
 testkit::peers! {

@@ -4,7 +4,7 @@
 use mmf::{Dict, Error, ErrorKind, Mapping, Name, Region, Source};
 use testkit::{TempDir, unique_name};
 
-use crate::support::clean::{story, tells};
+use crate::support::stories::{story, tells};
 use crate::support::system::{checked, fork};
 
 testkit::peers! {

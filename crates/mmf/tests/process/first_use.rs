@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mmf::{Dict, Name, Region};
 
-use crate::support::clean::{story, tells};
+use crate::support::stories::{story, tells};
 use crate::support::system::fork;
 
 testkit::peers! {

@@ -8,7 +8,7 @@ use mmf::{Dict, ErrorKind, Mapping, Name, Region};
 use testkit::{TempDir, unique_name};
 
 use crate::support::actor::{Actor, actor};
-use crate::support::clean::{story, tells};
+use crate::support::stories::{story, tells};
 use crate::support::system::{self, Child, fork};
 
 testkit::peers! {

@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 use mmf::{Access, Dict, ErrorKind, FaultPolicy, Mapping, MappingOptions, Name, Region};
 use testkit::{TempDir, Watchdog, unique_name};
 
-use crate::support::clean::{story, tells};
 use crate::support::guest;
 use crate::support::sigbus::{self, Host, calls, hosts_own_fault, install, mended};
+use crate::support::stories::{story, tells};
 use crate::support::system::{checked, fork};
 
 testkit::peers! {
@@ -243,14 +243,14 @@ fn replaced_again_and_again(_: &[&str]) {
 }
 
 /// Runs a script of `hosts/` until its genuine fault.
-fn host(program: &str, script: &str, when: &str) -> Output {
+fn host(program: &str, script: &str, guest: &Path, when: &str) -> Output {
     let dir = TempDir::new();
     let file = dir.join("file");
     std::fs::write(&file, vec![1; 3 * mmf::page_size()]).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts").join(script);
     let mut command = Command::new(program);
     // No file of a dead host is left where it ran.
-    command.current_dir(dir.path()).arg(script).arg(guest::built()).arg(&file).arg(when);
+    command.current_dir(dir.path()).arg(script).arg(guest).arg(&file).arg(when);
     command.output().unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
@@ -268,9 +268,11 @@ fn assert_reported(output: &Output, signals: &[i32], parts: &[&str]) {
 #[test]
 #[ignore = "needs python3"]
 fn python_gets_an_error_code_for_our_fault_and_its_faulthandler_still_reports_a_genuine_one() {
+    // Compiling takes as long as it takes.
+    let guest = guest::built();
     let _watchdog = Watchdog::start(testkit::DEADLINE * 6);
     for when in ["before", "after", "at last"] {
-        let output = host("python3", "host.py", when);
+        let output = host("python3", "host.py", &guest, when);
         assert_reported(&output, &[libc::SIGBUS], &["Fatal Python error: Bus error", "in genuine_fault"]);
     }
 }
@@ -278,7 +280,8 @@ fn python_gets_an_error_code_for_our_fault_and_its_faulthandler_still_reports_a_
 #[test]
 #[ignore = "needs ruby"]
 fn ruby_gets_an_error_code_for_our_fault_and_still_reports_a_genuine_one() {
+    let guest = guest::built();
     let _watchdog = Watchdog::start(testkit::DEADLINE * 6);
-    let output = host("ruby", "host.rb", "");
+    let output = host("ruby", "host.rb", &guest, "");
     assert_reported(&output, &[libc::SIGABRT, libc::SIGBUS], &["[BUG] Bus Error", "genuine_fault"]);
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use mmf::{Dict, ErrorKind, LockError, Mapping, Name, Region, Source};
 use testkit::{TempDir, unique_name};
 
-use crate::support::clean::{story, tells};
 use crate::support::sandbox;
+use crate::support::stories::{story, tells};
 use crate::support::system::{self, NOBODY, become_user, checked, fork};
 
 testkit::peers! {

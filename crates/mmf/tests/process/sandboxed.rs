@@ -7,8 +7,8 @@ use std::ptr;
 use mmf::{Dict, ErrorKind, FaultPolicy, Mapping, Name, Region};
 use testkit::{TempDir, unique_name};
 
-use crate::support::clean::{story, tells};
 use crate::support::sandbox;
+use crate::support::stories::{story, tells};
 use crate::support::system::{checked, fork};
 
 testkit::peers! {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testkit::torture::{Torture, dict_worker, worker};
-use testkit::{DEADLINE, LIFETIME, Peer, Watchdog};
+use testkit::{DEADLINE, Peer, Watchdog};
 
 testkit::peers! { worker, torturer, dict_worker, dict_torturer }
 
@@ -31,9 +31,7 @@ fn deaths_at_random_violate_nothing_of_a_dict() {
 
 fn torture(role: &str) {
     let _watchdog = Watchdog::start(DEADLINE * 6);
-    let mut peer = Peer::spawn_with(role, &[], |command| {
-        command.env(LIFETIME, "110");
-    });
+    let mut peer = Peer::spawn(role, &[]);
     let good = peer.expect_line_within(DEADLINE * 5);
     assert_eq!(good, "true", "{}", peer.stderr());
     peer.finish();

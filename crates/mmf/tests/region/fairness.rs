@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mmf::{Name, Region};
 use testkit::fairness::{Fairness, contender};
-use testkit::{LIFETIME, Peer, Watchdog, unique_name};
+use testkit::{Peer, Watchdog, unique_name};
 
 testkit::peers! { contender, one_of_many }
 
@@ -45,8 +45,7 @@ fn hundreds_of_processes_use_one_region() {
     let text = unique_name("crowd");
     let region = Region::create_new(Name::local(&text).unwrap(), 4096).unwrap();
     region.write().unwrap().put(0, 0_u64).unwrap();
-    let spawn = |_| Peer::spawn_with("one_of_many", &[&text], |command| _ = command.env(LIFETIME, "170"));
-    let mut peers: Vec<Peer> = (0..PROCESSES).map(spawn).collect();
+    let mut peers: Vec<Peer> = (0..PROCESSES).map(|_| Peer::spawn("one_of_many", &[&text])).collect();
     testkit::release("start", &mut peers);
     for peer in &mut peers {
         peer.expect("done");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mmf::{Access, ErrorKind, LockError, Name, Permissions, Region};
 use testkit::{Peer, Watchdog, unique_name};
 
-use crate::support::clean::{story, tells};
+use crate::support::stories::{story, tells};
 use crate::support::system::{self, fork, sleep_for_ever};
 
 testkit::peers! {

@@ -1,63 +1,14 @@
-//! What the tests share: stories in processes of their own, mappings of every source, and peers that operate on them.
+//! Mappings of every source, in every way that a test looks at an object.
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use mmf::{
     Access, ErrorKind, FaultPolicy, Mapping, MappingOptions, Name, OwnedHandle, Result, Scope, Source, page_size,
 };
-use testkit::{LIFETIME, LeakCheck, Peer, TempDir, Watchdog, peer, unique_name};
+use testkit::{TempDir, unique_name};
 
 use super::remote::Remote;
-
-/// Longer than any story takes on a machine under load.
-const LIMIT: Duration = Duration::from_secs(240);
-
-/// Makes a test of each function named: it runs in a process of its own, which must leave nothing behind.
-macro_rules! stories {
-    (@test [$($attribute:tt)*] $story:ident) => {
-        #[test]
-        $($attribute)*
-        fn $story() {
-            $crate::support::cases::play(stringify!($story));
-        }
-    };
-    (@ $attributes:tt $($story:ident),+) => {
-        mod peers {
-            use $crate::support::remote::{operator, shaker, truncater};
-            $(fn $story(_: &[&str]) {
-                $crate::support::cases::leaving_nothing_behind(super::$story);
-            })+
-            testkit::peers! { operator, truncater, shaker, $($story),+ }
-        }
-        mod tests {
-            use $crate::support::cases::stories;
-            $(stories!(@test $attributes $story);)+
-        }
-    };
-    (ignored $why:literal: $($story:ident),+ $(,)?) => { $crate::support::cases::stories!(@ [#[ignore = $why]] $($story),+); };
-    ($($story:ident),+ $(,)?) => { $crate::support::cases::stories!(@ [] $($story),+); };
-}
-pub(crate) use stories;
-
-/// What a test of [`stories!`] does.
-pub(crate) fn play(story: &str) {
-    let _watchdog = Watchdog::start(LIMIT * 2);
-    let mut peer = Peer::spawn_with(story, &[], |command| {
-        command.env(LIFETIME, LIMIT.as_secs().to_string());
-    });
-    assert_eq!(peer.expect_line_within(LIMIT), "told");
-    peer.finish();
-}
-
-/// What the peer of a test of [`stories!`] does.
-pub(crate) fn leaving_nothing_behind(story: fn()) {
-    let check = LeakCheck::start();
-    story();
-    check.finish();
-    peer::say("told");
-}
 
 /// The sources that a mapping can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `actor` | a peer process that maps what the test tells it to map |
-//! | `cases` | mappings of every source, and stories in processes of their own |
-//! | `clean` | stories that must leave nothing behind |
+//! | `cases` | mappings of every source |
 //! | `guest` | the path of the shared library `examples/guest.rs` |
 //! | `intruder`, `second_user` | a peer process of another user |
 //! | `packed` | golden files without their zeros |
@@ -12,13 +11,13 @@
 //! | `remote` | a peer process that reads and writes one mapping |
 //! | `sandbox` | filters of system calls |
 //! | `sigbus` | a program's own handler of `SIGBUS` |
+//! | `stories` | tests that run in a process of their own, which must leave nothing behind |
 //! | `system` | calls of a Unix system that only tests make |
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses its part")]
 
 pub(crate) mod actor;
 pub(crate) mod cases;
-pub(crate) mod clean;
 #[cfg(unix)]
 pub(crate) mod guest;
 #[cfg(target_os = "linux")]
@@ -32,5 +31,6 @@ pub(crate) mod sandbox;
 pub(crate) mod second_user;
 #[cfg(unix)]
 pub(crate) mod sigbus;
+pub(crate) mod stories;
 #[cfg(unix)]
 pub(crate) mod system;
