@@ -12,3 +12,4 @@ if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --run-ignored all \
         -E 'not (test(/^death::/) | test(/^torture::/) | binary(attack))' "$@"
 fi
+ci/named_tests.sh
