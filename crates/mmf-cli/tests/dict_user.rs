@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
 mod common;
-#[path = "../../mmf/tests/common/packed.rs"]
+#[path = "../../mmf/tests/support/packed.rs"]
 mod packed;
 
 use std::fs;

@@ -47,7 +47,28 @@ impl Output {
 }
 
 pub(crate) fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_mmf"))
+    #[allow(unused_mut, reason = "only Unix changes it")]
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mmf"));
+    #[cfg(unix)]
+    default_signals(&mut command);
+    command
+}
+
+/// Gives the program the default action of the signals that end it. A process inherits ignored
+/// signals: `nohup` ignores SIGHUP, and a shell ignores SIGINT for its background jobs.
+#[cfg(unix)]
+fn default_signals(command: &mut Command) {
+    let reset = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: takes numbers; the default action runs no code of this process.
+            if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure calls only `signal`, which is async-signal-safe, and allocates nothing.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, reset) };
 }
 
 /// Runs it to its end, with nothing on standard input.

@@ -11,8 +11,6 @@
 //!
 //! A source is `name:x`, `global:x`, `exact:x` or `file:x`; the options are those of [`options`].
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::sync::atomic::Ordering;
 
 use mmf::{Access, Error, ErrorKind, Mapping, MappingOptions, Name, Permissions, Source};

@@ -1,7 +1,5 @@
 //! Filters of system calls (`seccomp(2)`), as sandboxes install them.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use super::system::checked;
 
 /// What opens a file.

@@ -1,18 +1,9 @@
 //! The set-up of the stories about a second user of the machine: the first user, the owner, is
 //! [`NOBODY`](system::NOBODY), and the second is [`INTRUDER`].
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
-#[path = "actor.rs"]
-pub(crate) mod actor;
-#[path = "clean.rs"]
-pub(crate) mod clean;
-#[path = "intruder.rs"]
-pub(crate) mod intruder;
-#[path = "system.rs"]
-pub(crate) mod system;
-
 use mmf::ErrorKind;
+
+use super::{actor, system};
 
 pub(crate) const INTRUDER: u32 = 65533;
 /// Bytes of the objects that the stories create.

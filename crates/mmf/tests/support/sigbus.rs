@@ -1,7 +1,5 @@
 //! A host's own handler for `SIGBUS`, and faults that are its own.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::fs::File;

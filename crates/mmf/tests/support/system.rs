@@ -1,7 +1,5 @@
 //! What only tests ask of a Unix system.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;

@@ -1,10 +1,10 @@
-//! Makes the golden file of a rebuild that was cut off half-way (`tests/dict_golden/rebuild.rs`
+//! Makes the golden file of a rebuild that was cut off half-way (`tests/format/dicts/rebuild.rs`
 //! reads it): replays the first half of what a rebuild of another golden file stores.
 //! `MMF_GOLDEN=write` keeps it.
 
 #![allow(clippy::unwrap_used, reason = "a failed check is a failed test")]
 
-#[path = "../../../../tests/common/packed.rs"]
+#[path = "../../../../tests/support/packed.rs"]
 mod packed;
 
 use std::fs;
