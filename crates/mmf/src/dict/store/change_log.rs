@@ -8,8 +8,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::dict::format::layout::MIN_CHANGE_LOG_SIZE;
-use crate::dict::format::layout::{at, number};
+use crate::dict::format::layout::{MIN_CHANGE_LOG_SIZE, at, number};
 use crate::dict::format::record::{KEY_MAX, RecordKind};
 use crate::dict::store::accessor::{Accessor, AccessorMut};
 use crate::dict::store::storage::Storage;
