@@ -103,7 +103,7 @@ impl<'w, 'a> Applier<'w, 'a> {
         map.prefetch(line);
         self.batch.clear();
         let block = RecordWriter::new(self).take_for(map, key, value)?;
-        storage.records().fill(map, block, version, key, kind, value)?;
+        storage.records().fill_inline(map, block, version, key, kind, value).ok()?;
         let (slot, old) = Lookup::new(self).find_in_line(*map, line, change.hash, key, floor)?;
         if old.cleared || old.in_spans {
             return None;
