@@ -57,12 +57,12 @@ impl<'s> Blocks<'s> {
         class: u64,
     ) -> Option<usize> {
         let (layout, size) = (self.layout, class::size(class)?);
-        let span = number(batch.word(*map, Spans::class_list(class))?).wrapping_sub(1);
+        let span = number(batch.get(*map, Spans::class_list(class)).ok()?).wrapping_sub(1);
         if span >= layout.spans {
             return None;
         }
         let entry = layout.entry(span);
-        let state = SpanState::of(batch.word(*map, entry + SPAN_STATE)?);
+        let state = SpanState::of(batch.get(*map, entry + SPAN_STATE).ok()?);
         let at = number(state.free.checked_sub(1)?).checked_mul(size)?;
         if state.class != class || at.checked_add(size)? > layout.span_size() {
             return None;
@@ -71,9 +71,10 @@ impl<'s> Blocks<'s> {
         if !map.has(block, size) {
             return None;
         }
-        let free = batch.word(*map, block + NEXT_FREE)? & COUNT_MASK;
+        let free = batch.get(*map, block + NEXT_FREE).ok()? & COUNT_MASK;
         if free == 0
-            && number(batch.word(*map, entry + BLOCKS_USED)?).checked_add(1)?.checked_mul(size)? > layout.span_size()
+            && number(batch.get(*map, entry + BLOCKS_USED).ok()?).checked_add(1)?.checked_mul(size)?
+                > layout.span_size()
         {
             return None;
         }
@@ -91,7 +92,7 @@ impl<'s> Blocks<'s> {
         let layout = self.layout;
         let span = layout.span_of(block)?;
         let entry = layout.entry(span);
-        let state = SpanState::of(batch.word(*map, entry + SPAN_STATE)?);
+        let state = SpanState::of(batch.get(*map, entry + SPAN_STATE).ok()?);
         let (size, at) = (class::size(state.class)?, block - layout.span(span));
         // A division of 32 bits takes less than one of 64.
         let size_in_short = u32::try_from(size).ok()?;
