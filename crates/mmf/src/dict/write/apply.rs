@@ -304,7 +304,7 @@ impl<'w, 'a> Applier<'w, 'a> {
         }
         self.batch.fits(map, self.storage.layout)?;
         let fast = map.fast_access_mut();
-        if !fast.is_some_and(|fast| reservation.write_all(&self.storage, fast, events.iter()).is_ok()) {
+        if fast.is_none_or(|fast| reservation.write_all(&self.storage, fast, events.iter()).is_err()) {
             reservation.write_all(&self.storage, map, events.iter())?;
         }
         self.commit_batch()?;
