@@ -5,7 +5,7 @@
 //! once, and a failure is a [`Miss`], without a reason. On a miss the slow path runs the same
 //! algorithm again, and finds the reason if there is one.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{FastAccess, FastAccessMut, Mapping};
 
 /// The fast path does not handle this case.
@@ -24,11 +24,24 @@ pub(in crate::dict) trait Accessor: Copy {
     /// What a failed access returns.
     type Failure: From<Error>;
 
+    /// Whether this is the fast path.
+    const IS_FAST: bool;
+
     /// Loads the word at `offset`, as [`Mapping::word`] does.
     fn word(self, offset: usize) -> Result<u64, Self::Failure>;
 
     /// Loads four words, as [`Mapping::four_words`] does.
     fn four_words(self, offset: usize) -> Result<[u64; 4], Self::Failure>;
+
+    /// Begins a step that only the slow path takes: a miss on the fast path.
+    fn require_slow_path(self) -> Result<(), Self::Failure>;
+
+    /// Requires that the `len` bytes from `offset` on are there before anything is planned: a miss
+    /// on the fast path if they are not. The slow path checks each access by itself.
+    fn require(self, offset: usize, len: usize) -> Result<(), Self::Failure>;
+
+    /// Returns the failure for damage.
+    fn damaged(self, reason: impl FnOnce() -> String) -> Self::Failure;
 }
 
 /// Stores words and bytes, too.
@@ -46,6 +59,8 @@ pub(in crate::dict) trait AccessorMut: Accessor {
 impl Accessor for &Mapping {
     type Failure = Error;
 
+    const IS_FAST: bool = false;
+
     #[inline(always)]
     fn word(self, offset: usize) -> Result<u64> {
         Mapping::word(self, offset)
@@ -54,6 +69,22 @@ impl Accessor for &Mapping {
     #[inline(always)]
     fn four_words(self, offset: usize) -> Result<[u64; 4]> {
         Mapping::four_words(self, offset)
+    }
+
+    #[inline(always)]
+    fn require_slow_path(self) -> Result<()> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn require(self, _: usize, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn damaged(self, reason: impl FnOnce() -> String) -> Error {
+        self.name_error(Error::new(ErrorKind::Damaged { reason: reason() }, "use"))
     }
 }
 
@@ -77,6 +108,8 @@ impl AccessorMut for &Mapping {
 impl Accessor for FastAccess<'_> {
     type Failure = Miss;
 
+    const IS_FAST: bool = true;
+
     #[inline(always)]
     fn word(self, offset: usize) -> Result<u64, Miss> {
         FastAccess::word(self, offset).ok_or(Miss)
@@ -86,10 +119,27 @@ impl Accessor for FastAccess<'_> {
     fn four_words(self, offset: usize) -> Result<[u64; 4], Miss> {
         FastAccess::four_words(self, offset).ok_or(Miss)
     }
+
+    #[inline(always)]
+    fn require_slow_path(self) -> Result<(), Miss> {
+        Err(Miss)
+    }
+
+    #[inline(always)]
+    fn require(self, offset: usize, len: usize) -> Result<(), Miss> {
+        if self.has(offset, len) { Ok(()) } else { Err(Miss) }
+    }
+
+    #[inline(always)]
+    fn damaged(self, _: impl FnOnce() -> String) -> Miss {
+        Miss
+    }
 }
 
 impl Accessor for FastAccessMut<'_> {
     type Failure = Miss;
+
+    const IS_FAST: bool = true;
 
     #[inline(always)]
     fn word(self, offset: usize) -> Result<u64, Miss> {
@@ -99,6 +149,21 @@ impl Accessor for FastAccessMut<'_> {
     #[inline(always)]
     fn four_words(self, offset: usize) -> Result<[u64; 4], Miss> {
         Accessor::four_words(*self, offset)
+    }
+
+    #[inline(always)]
+    fn require_slow_path(self) -> Result<(), Miss> {
+        Err(Miss)
+    }
+
+    #[inline(always)]
+    fn require(self, offset: usize, len: usize) -> Result<(), Miss> {
+        Accessor::require(*self, offset, len)
+    }
+
+    #[inline(always)]
+    fn damaged(self, _: impl FnOnce() -> String) -> Miss {
+        Miss
     }
 }
 

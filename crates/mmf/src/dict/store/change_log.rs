@@ -101,7 +101,7 @@ impl EventReservation {
     /// Claims the place, before the first entry is written: from here on those who are behind by as
     /// much have missed something. The batch must be one that will be carried out.
     #[inline(always)]
-    pub(in crate::dict) fn claim<A: AccessorMut>(&self, storage: &Storage<'_>, map: A) -> Result<(), A::Failure> {
+    fn claim<A: AccessorMut>(&self, storage: &Storage<'_>, map: A) -> Result<(), A::Failure> {
         if self.skipped {
             return Ok(());
         }
@@ -114,21 +114,24 @@ impl EventReservation {
         Ok(())
     }
 
-    /// Writes an entry behind the last.
+    /// Claims the place, and writes entries to it.
     #[inline(always)]
-    pub(in crate::dict) fn write<A: AccessorMut>(
-        &mut self,
+    pub(in crate::dict) fn write_all<'k, A: AccessorMut>(
+        mut self,
         storage: &Storage<'_>,
         map: A,
-        version: u64,
-        kind: RecordKind,
-        key: &[u8],
+        events: impl Iterator<Item = (u64, RecordKind, &'k [u8])>,
     ) -> Result<(), A::Failure> {
-        self.write_event(storage, map, version, kind_code(kind), key)
+        self.claim(storage, map)?;
+        for (version, kind, key) in events {
+            self.write_event(storage, map, version, kind_code(kind), key)?;
+        }
+        Ok(())
     }
 
-    /// Writes that all was cleared.
-    pub(in crate::dict) fn write_cleared(&mut self, storage: &Storage<'_>, version: u64) -> Result<()> {
+    /// Claims the place, and writes that all was cleared.
+    pub(in crate::dict) fn write_cleared(mut self, storage: &Storage<'_>, version: u64) -> Result<()> {
+        self.claim(storage, storage.map)?;
         self.write_event(storage, storage.map, version, CLEARED, &[])
     }
 

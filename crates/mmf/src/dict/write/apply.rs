@@ -63,13 +63,12 @@ impl<'w, 'a> Applier<'w, 'a> {
         self.mark_unflushed()?;
         self.batch.clear();
         let version = self.version()? + 1;
-        let mut reservation = EventReservation::for_key(&self.storage, self.storage.map, 0)?;
+        let reservation = EventReservation::for_key(&self.storage, self.storage.map, 0)?;
         self.batch.push(at::COMMIT, version);
         self.batch.push(at::FLOOR, version);
         self.batch.push(at::LEN, 0);
         self.batch.push(at::SWEEP, 1);
         reservation.push_head(self.batch);
-        reservation.claim(&self.storage, self.storage.map)?;
         reservation.write_cleared(&self.storage, version)?;
         self.commit_batch()?;
         Ok(version)
@@ -108,15 +107,14 @@ impl<'w, 'a> Applier<'w, 'a> {
         if old.cleared || old.in_spans {
             return None;
         }
-        let mut reservation = EventReservation::for_key(&storage, map, key.len()).ok()?;
+        let reservation = EventReservation::for_key(&storage, map, key.len()).ok()?;
         self.batch.push_blind(block + PREV, old.block as u64);
         self.batch.push_blind(block + STAMP, version);
         self.batch.push_blind(slot, slot_for(change.hash, block));
         self.batch.push_blind(at::COMMIT, version);
         reservation.push_head(self.batch);
         Reclaimer::new(self).free_last(old.block, false, false).ok()?;
-        reservation.claim(&storage, map).ok()?;
-        reservation.write(&storage, map, version, kind, key).ok()?;
+        reservation.write_all(&storage, map, std::iter::once((version, kind, key))).ok()?;
         Some(version)
     }
 
@@ -291,7 +289,7 @@ impl<'w, 'a> Applier<'w, 'a> {
             }
         }
         self.batch.push_blind(at::COMMIT, version);
-        let mut reservation = EventReservation::new(&self.storage, map, events.iter().map(|(.., key)| key.len()))?;
+        let reservation = EventReservation::new(&self.storage, map, events.iter().map(|(.., key)| key.len()))?;
         reservation.push_head(self.batch);
         if now != len {
             self.batch.push_blind(at::LEN, now);
@@ -305,9 +303,9 @@ impl<'w, 'a> Applier<'w, 'a> {
             Reclaimer::new(self).free_last(block, in_spans, removal)?;
         }
         self.batch.fits(map, self.storage.layout)?;
-        reservation.claim(&self.storage, map)?;
-        for (version, kind, key) in events.iter() {
-            reservation.write(&self.storage, map, version, kind, key)?;
+        let fast = map.fast_access_mut();
+        if fast.is_none_or(|fast| reservation.write_all(&self.storage, fast, events.iter()).is_err()) {
+            reservation.write_all(&self.storage, map, events.iter())?;
         }
         self.commit_batch()?;
         Ok(Some(version))
