@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use mmf::{Error, ErrorKind, FaultPolicy, Mapping, page_size};
 use testkit::TempDir;
 
-use crate::support::cases::{assert_tells, pattern};
+use crate::support::cases::pattern;
 use crate::support::stories::stories;
 
 #[test]
