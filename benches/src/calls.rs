@@ -21,7 +21,7 @@ pub(crate) fn atomics(effort: Effort) -> io::Result<Vec<Table>> {
             Row::more("`load`, acquire", load).target("at most 2 ns more", load.more <= 2.0),
             Row::more("`fetch_add`, acquire and release", add).target("at most 2 ns more", add.more <= 2.0),
         ],
-        notes: "The other checks neither bounds nor alignment, and dies where a page is gone.",
+        notes: "The other side checks neither bounds nor alignment, and the process dies if a page is gone.",
     }])
 }
 

@@ -1,5 +1,5 @@
-//! How times are taken: two ways of doing the same thing in turns, so that what disturbs the machine disturbs both, and
-//! medians, so that a disturbance now and then does not count.
+//! How times are taken: two ways of doing the same thing in turns, so that what disturbs the
+//! machine disturbs both, and medians, so that a disturbance now and then does not count.
 
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,8 @@ fn calibrate(plan: Plan, way: &mut impl FnMut(u64) -> Duration) -> u64 {
         if took >= plan.sample || times >= 1 << 40 {
             return times;
         }
-        // Half of what is missing by the last measurement, so that one that was too fast does not mislead.
+        // Half of what is missing by the last measurement, so that one that was too fast does not
+        // mislead.
         let wanted = plan.sample.as_nanos() / took.as_nanos().max(1) / 2;
         times *= u64::try_from(wanted).unwrap_or(u64::MAX).clamp(2, 1000);
     }

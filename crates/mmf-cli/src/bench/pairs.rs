@@ -37,8 +37,8 @@ impl Copy<'_> {
             let source = unsafe { start.add(at) };
             // SAFETY: `from` lies in the buffer, which was sliced there.
             let target = unsafe { room.add(from) };
-            // SAFETY: both hold `len` bytes, for the same reasons, and are different memory. Nobody else has the mapping,
-            // and nobody uses the buffer meanwhile.
+            // SAFETY: both hold `len` bytes, for the same reasons, and are different memory. No
+            // other thread or process uses the mapping or the buffer meanwhile.
             unsafe { ptr::copy_nonoverlapping(source, target, len) };
             black_box(target);
         });
@@ -60,7 +60,8 @@ impl Copy<'_> {
             let target = unsafe { start.add(at) };
             // SAFETY: `from` lies in the buffer, which was sliced there.
             let source = unsafe { bytes.add(from) };
-            // SAFETY: both hold `len` bytes, for the same reasons, and are different memory. Nobody else has the mapping.
+            // SAFETY: both hold `len` bytes, for the same reasons, and are different memory. No
+            // other thread or process uses the mapping.
             unsafe { ptr::copy_nonoverlapping(source, target, len) };
             black_box(target);
         });
@@ -73,8 +74,8 @@ fn first_word(map: &Mapping) -> io::Result<&AtomicU64> {
     map.load::<u64>(0, Ordering::Relaxed)?;
     #[allow(clippy::cast_ptr_alignment, reason = "the load above is refused where it is not aligned")]
     let word = map.as_mut_ptr()?.cast::<AtomicU64>();
-    // SAFETY: the load has shown that there is an aligned word, which lives as long as the borrow of the mapping; a word
-    // that is only used atomically may be shared.
+    // SAFETY: the load has shown that there is an aligned word, which lives as long as the borrow
+    // of the mapping; a word that is only used atomically may be shared.
     Ok(unsafe { &*word })
 }
 
@@ -102,8 +103,8 @@ pub(crate) fn fetch_add(plan: Plan, map: &Mapping) -> io::Result<Pair> {
     Ok(pairs(plan, ours, theirs))
 }
 
-/// To read a page that its file no longer has and get the error, in nanoseconds. Fails on a system that does not let a
-/// file become shorter while it is mapped.
+/// To read a page that its file no longer has and get the error, in nanoseconds. Fails on a system
+/// that does not let a file become shorter while it is mapped.
 pub(crate) fn fault(plan: Plan) -> io::Result<f64> {
     let file = Scratch(std::env::temp_dir().join(format!("mmf-bench-{}", std::process::id())));
     let map = Mapping::create_new(&file.0, 4096)?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Long, since only a test that fails waits it out.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// What a run of the program gave.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) code: Option<i32>,

@@ -1,4 +1,4 @@
-//! What a process that takes part does: it knows the dict's name alone.
+//! The processes of the dict's demo. Each knows the dict's name only.
 
 use std::io::{self, Read};
 use std::thread;
@@ -13,7 +13,8 @@ use crate::lifetime::Bound;
 /// Longer than the whole takes anywhere.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Between two transactions of a writer, and two looks of a reader: attributes of a program that lives, not a load.
+/// Between two transactions of a writer, and two looks of a reader: attributes of a program that
+/// lives, not a load.
 const PAUSE: Duration = Duration::from_micros(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,10 +129,10 @@ fn watch(dict: &Dict) -> io::Result<()> {
                 }
                 continue;
             }
-            other => return Err(io::Error::other(format!("{other:?} was told of, which nobody did"))),
+            other => return Err(io::Error::other(format!("{other:?} was reported, which no process did"))),
         };
         if version <= latest {
-            return Err(io::Error::other(format!("version {version} was told of after version {latest}")));
+            return Err(io::Error::other(format!("version {version} was reported after version {latest}")));
         }
         (told, latest) = (told + 1, version);
     }

@@ -1,6 +1,8 @@
-//! The usual ways of bytes from one process to another that it started, each with its buffers enlarged.
+//! The usual ways of bytes from one process to another that it started, each with its buffers
+//! enlarged.
 //!
-//! This folder asks which system it is for, since no portable interface sets the buffers of pipes and sockets.
+//! This folder asks which system it is for, since no portable interface sets the buffers of pipes
+//! and sockets.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -18,7 +20,8 @@ use windows as system;
 
 pub(crate) use system::{LOCAL_NAME, alone, peak_memory};
 
-/// Room that is asked for in pipes and sockets. Systems give less where an administrator set a limit.
+/// Room that is asked for in pipes and sockets. Systems give less where an administrator set a
+/// limit.
 const BUFFER: usize = 1 << 20;
 
 /// A way of bytes from one process to another.
@@ -64,7 +67,8 @@ pub(crate) type Outlet = Box<dyn Write + Send>;
 /// The reading end of a way.
 pub(crate) type Inlet = Box<dyn Read + Send>;
 
-/// Starts a child that will call [`inlet`], and connects to it. Its standard output is what it says beside that.
+/// Starts a child that will call [`inlet`], and connects to it. Its standard output is what it says
+/// beside that.
 pub(crate) fn start(way: Way, command: &mut Command) -> io::Result<(Child, BufReader<ChildStdout>, Outlet)> {
     command.stdout(Stdio::piped());
     let (mut child, outlet) = match way {
@@ -82,7 +86,7 @@ pub(crate) fn start(way: Way, command: &mut Command) -> io::Result<(Child, BufRe
     match connected {
         Ok((output, outlet)) => Ok((child, output, outlet)),
         Err(error) => {
-            // Nobody else knows this child, and it may wait for the connection for ever.
+            // No other process knows this child, which may wait for the connection for ever.
             let _ = child.kill();
             let _ = child.wait();
             Err(error)
@@ -96,7 +100,8 @@ pub(crate) fn inlet(way: Way) -> io::Result<Inlet> {
         Way::Pipe => Ok(Box::new(io::stdin())),
         Way::Local => system::local_inlet(),
         Way::Tcp => {
-            // The reader listens and the sender connects: so no stranger can come first and be sent the bytes.
+            // The reader listens and the sender connects: so no stranger can come first and be sent
+            // the bytes.
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             say(&listener.local_addr()?.to_string())?;
             let (stream, _) = listener.accept()?;
@@ -115,7 +120,7 @@ fn connect(way: Way, address: &str) -> io::Result<Outlet> {
     Ok(Box::new(stream))
 }
 
-/// What the child says on its standard output.
+/// The child's standard output.
 pub(crate) fn child_output(child: &mut Child) -> io::Result<BufReader<ChildStdout>> {
     child.stdout.take().map(BufReader::new).ok_or_else(|| io::Error::other("the child has no standard output"))
 }

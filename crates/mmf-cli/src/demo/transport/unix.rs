@@ -11,7 +11,7 @@ use rustix::net::sockopt;
 
 use super::{BUFFER, Inlet, Outlet};
 
-/// What [`Way::Local`](super::Way::Local) is here.
+/// The title of [`Way::Local`](super::Way::Local) on this system.
 pub(crate) const LOCAL_NAME: &str = "Unix socket";
 
 pub(super) fn start_with_pipe(command: &mut Command) -> io::Result<(Child, Option<Outlet>)> {
@@ -44,7 +44,8 @@ pub(super) fn connect_local(_address: &str) -> io::Result<Outlet> {
 }
 
 /// Linux gives 64 KiB unless asked, and 1 MiB at most to ordinary users
-/// ([`pipe(7)`](https://man7.org/linux/man-pages/man7/pipe.7.html)); other systems grow pipes by themselves.
+/// ([`pipe(7)`](https://man7.org/linux/man-pages/man7/pipe.7.html)); other systems grow pipes by
+/// themselves.
 #[cfg(target_os = "linux")]
 fn widen_pipe(pipe: &impl AsFd) {
     // Refusal only makes it slower.
@@ -61,8 +62,8 @@ pub(super) fn widen_tcp(stream: &TcpStream) {
     let _ = sockopt::set_socket_send_buffer_size(stream, 4 * BUFFER);
 }
 
-/// Puts the child out of reach of the terminal's Ctrl-C, which only its starter shall get: the child sees the starter's
-/// end, and cleans up.
+/// Puts the child out of reach of the terminal's Ctrl-C, which only its starter shall get: the
+/// child sees the starter's end, and cleans up.
 pub(crate) fn alone(command: &mut Command) -> &mut Command {
     command.process_group(0)
 }
@@ -70,7 +71,8 @@ pub(crate) fn alone(command: &mut Command) -> &mut Command {
 /// The most memory that this process ever had, in bytes; 0 where the system does not tell.
 #[cfg(target_os = "linux")]
 pub(crate) fn peak_memory() -> u64 {
-    // Not `getrusage`: what it tells survives an exec, so a child would inherit its starter's peak (`proc_pid_status(5)`).
+    // Not `getrusage`: what it tells survives an exec, so a child would inherit its starter's peak
+    // (`proc_pid_status(5)`).
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());

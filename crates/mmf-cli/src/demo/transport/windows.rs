@@ -20,7 +20,7 @@ use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, GetCurrent
 
 use super::{BUFFER, Inlet, Outlet, say};
 
-/// What [`Way::Local`](super::Way::Local) is here.
+/// The title of [`Way::Local`](super::Way::Local) on this system.
 pub(crate) const LOCAL_NAME: &str = "named pipe";
 
 const ROOM: u32 = 1 << 20;
@@ -29,12 +29,13 @@ const _: () = assert!(ROOM as usize == BUFFER);
 /// Made here, since the standard library gives its pipes 64 KiB.
 pub(super) fn start_with_pipe(command: &mut Command) -> io::Result<(Child, Option<Outlet>)> {
     let (mut reader, mut writer): (HANDLE, HANDLE) = (ptr::null_mut(), ptr::null_mut());
-    // SAFETY: both pointers are good for a handle; no security attributes: neither end is inherited unless asked.
+    // SAFETY: both pointers are good for a handle; no security attributes: neither end is inherited
+    // unless asked.
     let made = unsafe { CreatePipe(&mut reader, &mut writer, ptr::null(), ROOM) };
     if made == 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded, so this is a new handle that nobody else owns.
+    // SAFETY: the call succeeded, so this is a new handle without another owner.
     let theirs = unsafe { OwnedHandle::from_raw_handle(reader) };
     // SAFETY: as above.
     let ours = unsafe { OwnedHandle::from_raw_handle(writer) };
@@ -48,7 +49,8 @@ pub(super) fn start_with_local(command: &mut Command) -> io::Result<(Child, Opti
     Ok((command.stdin(Stdio::piped()).spawn()?, None))
 }
 
-/// The reader makes the pipe: everyone may read from a pipe of the default rights, only its owner may write to it.
+/// The reader makes the pipe: everyone may read from a pipe of the default rights, only its owner
+/// may write to it.
 pub(super) fn local_inlet() -> io::Result<Inlet> {
     let name = format!(r"\\.\pipe\mmf-demo-{}", std::process::id());
     let wide: Vec<u16> = name.encode_utf16().chain([0]).collect();
@@ -59,10 +61,11 @@ pub(super) fn local_inlet() -> io::Result<Inlet> {
     if pipe == INVALID_HANDLE_VALUE {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded, so this is a new handle that nobody else owns.
+    // SAFETY: the call succeeded, so this is a new handle without another owner.
     let owned = unsafe { OwnedHandle::from_raw_handle(pipe) };
     say(&name)?;
-    // SAFETY: the handle is open for as long as `owned` lives; it is not overlapped, so no structure is needed.
+    // SAFETY: the handle is open for as long as `owned` lives; it is not overlapped, so no
+    // structure is needed.
     let connected = unsafe { ConnectNamedPipe(pipe, ptr::null_mut()) };
     // SAFETY: reads the calling thread's last error.
     if connected == 0 && unsafe { GetLastError() } != ERROR_PIPE_CONNECTED {
@@ -77,12 +80,13 @@ pub(super) fn connect_local(address: &str) -> io::Result<Outlet> {
 
 pub(super) fn widen_tcp(stream: &TcpStream) {
     let (Ok(socket), room) = (usize::try_from(stream.as_raw_socket()), (4 * ROOM).to_ne_bytes()) else { return };
-    // SAFETY: the socket is open while `stream` is borrowed, and the value is four bytes long. Refusal only makes it slower.
+    // SAFETY: the socket is open while `stream` is borrowed, and the value is four bytes long.
+    // Refusal only makes it slower.
     let _ = unsafe { setsockopt(socket, SOL_SOCKET, SO_SNDBUF, room.as_ptr(), 4) };
 }
 
-/// Puts the child out of reach of the terminal's Ctrl-C, which only its starter shall get: the child sees the starter's
-/// end, and cleans up.
+/// Puts the child out of reach of the terminal's Ctrl-C, which only its starter shall get: the
+/// child sees the starter's end, and cleans up.
 pub(crate) fn alone(command: &mut Command) -> &mut Command {
     command.creation_flags(CREATE_NEW_PROCESS_GROUP)
 }
@@ -93,7 +97,8 @@ pub(crate) fn peak_memory() -> u64 {
     let mut counters = PROCESS_MEMORY_COUNTERS { cb: u32::try_from(size).unwrap_or(0), ..Default::default() };
     // SAFETY: gives a constant that stands for this process.
     let this = unsafe { GetCurrentProcess() };
-    // SAFETY: the pointer is good for the structure, whose size stands in `cb` and in the last argument.
+    // SAFETY: the pointer is good for the structure, whose size stands in `cb` and in the last
+    // argument.
     let done = unsafe { K32GetProcessMemoryInfo(this, &mut counters, counters.cb) };
     if done == 0 { 0 } else { counters.PeakWorkingSetSize as u64 }
 }

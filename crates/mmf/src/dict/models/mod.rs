@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use loom::model::Builder;
 
-use super::Dict;
-use super::index::bucket;
-use super::layout::{LINE, Layout, MIN_CAPACITY, at, class};
-use super::read::Found;
-use super::record;
-use super::work_limit::MIN_WORK_TIME;
+use crate::dict::Dict;
+use crate::dict::format::layout::{LINE, Layout, MIN_CAPACITY, at, class};
+use crate::dict::format::record;
+use crate::dict::format::slot::bucket;
+use crate::dict::read::fast_path::FastKeyReader;
+use crate::dict::read::get::KeyReader;
+use crate::dict::read::sink::Found;
+use crate::dict::store::work_limit::MIN_WORK_TIME;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::{PAYLOAD, SegmentKind};
@@ -153,12 +155,18 @@ impl Read {
         };
         let fast = |key: &String| {
             let mut bytes = Vec::with_capacity(16);
-            let found = storage.get_fast(hash(key), key.as_bytes(), &mut &mut bytes)?;
+            let found = FastKeyReader::new(&storage).get_fast(hash(key), key.as_bytes(), &mut &mut bytes)?;
             Some(told(key, &bytes, found))
         };
         let get = |key: &String| {
             let mut bytes = Vec::new();
-            let found = storage.get(hash(key), key.as_bytes(), &mut &mut bytes, Deadline::Now, Deadline::Now)?;
+            let found = KeyReader::new(&storage).get(
+                hash(key),
+                key.as_bytes(),
+                &mut &mut bytes,
+                Deadline::Now,
+                Deadline::Now,
+            )?;
             Ok(told(key, &bytes, found))
         };
         let seen: Result<Seen> = match self {
