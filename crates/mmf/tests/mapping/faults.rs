@@ -1,4 +1,5 @@
-//! Pages that another process takes away: every operation reports them, exactly, and the process lives.
+//! Pages that another process removes: every operation reports the exact byte, and the process
+//! lives on.
 
 mod interface;
 

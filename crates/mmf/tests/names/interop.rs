@@ -1,4 +1,4 @@
-//! Objects that other programs make, opened by their exact names, and the reverse.
+//! Objects of other programs, opened by their exact names, and the reverse.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The stories of pages that another process takes away while they are mapped.
+//! Pages that another process truncates while they are mapped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
