@@ -10,6 +10,6 @@ counted cargo test "$@"
 if cargo nextest --version >/dev/null 2>&1; then
     # The tests left out start processes of their own for all that they do, and take long.
     cargo nextest run --run-ignored all \
-        -E 'not (test(/^death::/) | test(/^torture::/) | binary(attack))' "$@"
+        -E 'not (binary(attack) | binary(process) & test(/^(death|torture)::/))' "$@"
 fi
 ci/named_tests.sh

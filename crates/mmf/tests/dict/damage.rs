@@ -1,4 +1,4 @@
-//! Damage to a dict in a file: what `check` says of it, and what `repair` makes of it.
+//! Damaged files of dicts: what `check` reports, and what `repair` restores.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! A dict that has no room left.
+//! A dict without free space: an operation that needs space fails and changes nothing.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! Any operations, each by one of two processes, by one that has just opened the dict, or by one that is killed behind it: what
-//! they give is what a map gives. What fails is made as short as it still fails.
+//! Random operations against a map (proptest). Each step is done by this process, by a second
+//! process, by one that has just opened the dict, or by one that is killed afterwards. A failing
+//! sequence is shortened.
 
 use std::collections::BTreeMap;
 use std::path::Path;

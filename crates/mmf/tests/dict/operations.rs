@@ -1,4 +1,4 @@
-//! A dict against a model of it.
+//! Operations of a dict, compared with a map in memory.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What was wrong with dicts once, and must not be again.
+//! Tests of past defects of dicts.
 
 use std::fs;
 use std::path::Path;

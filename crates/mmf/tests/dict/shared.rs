@@ -1,4 +1,5 @@
-//! One dict through several handles, which each know of the others' changes only by what is shared.
+//! One dict through several handles: each learns of the changes of the others from shared memory
+//! alone.
 
 use mmf::{Access, Dict, ErrorKind, Mapping, Name};
 use testkit::{TempDir, unique_name};

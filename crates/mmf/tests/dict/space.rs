@@ -1,4 +1,5 @@
-//! How much of a dict's space changes of all sizes leave idle, and how full it can be made after them.
+//! Fragmentation: how much of a dict changes of all sizes leave unused, and how full the dict can
+//! be made after them.
 //!
 //! `MMF_CHANGES=N` makes more changes; `--nocapture` shows the figures.
 

@@ -1,4 +1,4 @@
-//! What whoever uses a dict for the first time gets wrong, or finds damaged.
+//! Mistakes of a first use of dicts, and the errors that explain them.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
-//! Files of format version 1 as they were written once, which every later release reads.
+//! Golden files of dicts in format version 1, which every later release reads.
 //!
-//! They are kept without their zeros (`support/packed.rs`). `MMF_GOLDEN=write` makes them anew, which only a new version of the format is a
-//! reason for.
+//! The files are stored without their zeros (`support/packed.rs`). `MMF_GOLDEN=write` writes them
+//! anew; only a new version of the format is a reason.
 
 mod rebuild;
 mod sync_mark;

@@ -1,4 +1,5 @@
-//! A reader that knows nothing but `docs/format.md` finds in a golden dict what the library finds in it.
+//! A second reader, written after `docs/format.md` alone, finds the same entries in a golden dict
+//! as the library.
 
 use std::collections::BTreeMap;
 use std::fs;

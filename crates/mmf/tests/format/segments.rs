@@ -1,6 +1,7 @@
-//! Segments made by an earlier build, each opened from a copy: what a reader and a writer get of it.
+//! Golden segments, made by an earlier build: what a reader and a writer get from a copy of each.
 //!
-//! [`Told`] reads them by `docs/format.md` alone, without a constant of the library's, so that the document is tried too.
+//! [`Told`] reads them by `docs/format.md` alone, without the library's constants, and so tests
+//! that document too.
 
 use std::fs;
 use std::path::PathBuf;

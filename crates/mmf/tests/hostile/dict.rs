@@ -1,4 +1,4 @@
-//! A dict whose bytes somebody has forged: whatever is done with it ends soon, with an error that says what is the matter.
+//! Forged bytes in a dict: every call ends in bounded time, with an error that names the damage.
 
 use std::fs;
 use std::path::{Path, PathBuf};

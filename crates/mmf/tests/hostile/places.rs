@@ -1,7 +1,7 @@
-//! What stands in an object's place and is none: links, fifos, other people's directories, stopped processes. Nothing of
-//! it may be followed, waited for without end, or harmed.
+//! Foreign files in the place of an object: links, fifos, other users' directories, stopped
+//! processes. The library follows none, waits for none without a bound, and harms none.
 //!
-//! Linux, where it is known where objects lie.
+//! Linux only, where the tests know the paths of objects.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};

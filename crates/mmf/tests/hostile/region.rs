@@ -1,4 +1,5 @@
-//! Regions beside those who do what they may: lock bytes of the file, cut it off, write nonsense into it, hold a lock for long.
+//! Regions beside hostile peers: they lock bytes of the file, truncate it, write nonsense into it,
+//! or hold a lock for long.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A second user of the machine who puts files, and links to other files, where the first user is
-//! about to create some.
+//! A second user of the machine plants files, and links to other files, in the place of files that
+//! the first user is about to create.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -1,4 +1,5 @@
-//! One suite over every source, whole and in part, under every policy: what a mapping does is the same everywhere.
+//! One suite for every source, whole and in part, under every policy: mappings behave the same
+//! everywhere.
 
 use std::fs::File;
 use std::ops::{Bound, RangeBounds};

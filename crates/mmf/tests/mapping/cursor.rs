@@ -1,4 +1,4 @@
-//! The cursor is what `std::io` expects of a stream of a fixed length.
+//! The cursor behaves as `std::io` requires of a stream of a fixed length.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Cursor as Model, ErrorKind, Read, Seek, SeekFrom, Write};

@@ -1,4 +1,5 @@
-//! Pages that another process takes away: every operation reports them, exactly, and the process lives.
+//! Pages that another process removes: every operation reports the exact byte, and the process
+//! lives on.
 
 mod interface;
 
@@ -12,7 +13,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use mmf::{Error, ErrorKind, FaultPolicy, Mapping, page_size};
 use testkit::TempDir;
 
-use crate::support::cases::{assert_tells, pattern};
+use crate::support::cases::pattern;
 use crate::support::stories::stories;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Large pages in a process that has switched them off, as Ruby does.
+//! Large pages in a process that has disabled them, as Ruby does.
 
 use mmf::{ErrorKind, LargePages, Mapping};
 use testkit::{Peer, Watchdog, peer};

@@ -1,4 +1,4 @@
-//! Every option: what it does, and how it is refused.
+//! Every option: its effect, and the error that refuses it.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What once went wrong, and what could.
+//! Tests of past defects of mappings.
 
 use mmf::{Access, Mapping, Name};
 use testkit::{TempDir, unique_name};

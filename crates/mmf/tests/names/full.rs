@@ -1,7 +1,8 @@
-//! A `/dev/shm` that is full, or that nobody may write to: errors where they can be told, nothing left behind, and the
-//! dead make room for the living.
+//! A full or read-only `/dev/shm`: errors at creation and growth, nothing left behind, and space
+//! that dead objects give up.
 //!
-//! Each story has a `/dev/shm` of its own, of a few megabytes. Linux, where it is known where objects lie.
+//! Each test has a `/dev/shm` of its own, of a few megabytes. Linux only, where the tests know the
+//! paths of objects.
 
 use std::fs;
 use std::os::unix::fs::chown;

@@ -1,4 +1,4 @@
-//! Objects that other programs make, opened by their exact names, and the reverse.
+//! Objects of other programs, opened by their exact names, and the reverse.
 
 use std::process::Command;
 
@@ -106,7 +106,7 @@ mod unix {
     fn shm_open(plain: &str, flags: i32) -> File {
         let name = std::ffi::CString::new(format!("/{plain}")).unwrap();
         // SAFETY: a string that ends with a zero; the mode is read where the flags create.
-        let fd = unsafe { libc::shm_open(name.as_ptr(), flags, 0o600 as libc::c_uint) };
+        let fd = unsafe { libc::shm_open(name.as_ptr(), flags, 0o600) };
         assert_ne!(fd, -1, "{}", std::io::Error::last_os_error());
         // SAFETY: just opened, and nobody else's.
         File::from(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -1,7 +1,7 @@
 //! A name lives while some process holds it, however its holders end, and is gone after the last.
 //!
-//! Where a story looks whether a file is left, it does so on Unix, where objects are files; on Windows the path that is
-//! looked for is the kernel's name and never a file.
+//! Whether a file is left is checked on Unix, where objects are files. On Windows, the path is a
+//! name of the kernel and never a file.
 
 use std::path::Path;
 use std::sync::Barrier;

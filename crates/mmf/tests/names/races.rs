@@ -1,4 +1,4 @@
-//! Many processes create one object at the same instant, and some of them die of it.
+//! Many processes create one object at the same instant, and some are killed during the creation.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;

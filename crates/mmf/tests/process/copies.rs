@@ -1,5 +1,5 @@
-//! Several copies of the library in one process, as two extensions of a language bring them: each catches its own faults,
-//! and none takes the signal from another again and again.
+//! Several copies of the library in one process, as two extensions of a language load them: each
+//! catches its own faults, and no two copies keep replacing each other's signal handler.
 
 // A program that is linked statically loads nothing, and `cargo` builds the guest for this machine.
 

@@ -1,5 +1,5 @@
-//! A limit on the size of files (`ulimit -f`): the system ends a process that passes it by
-//! `SIGXFSZ`, unless it does not try.
+//! A limit on the size of files (`ulimit -f`): the library fails with an error instead of a write
+//! that ends the process by `SIGXFSZ`.
 
 use mmf::{Dict, Error, ErrorKind, Mapping, Name, Region, Source};
 use testkit::{TempDir, unique_name};

@@ -1,4 +1,4 @@
-//! A forked child shares its parent's mappings, and the parent's hold on a name, without being told.
+//! A forked child shares its parent's mappings and its hold on a name, without a call of its own.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,5 @@
-//! The guard beside other signal handlers: ours catches what is ours, and everybody else's still gets what is theirs.
+//! The guard beside other signal handlers: it handles the faults of mappings, and every other
+//! handler still gets its own.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;

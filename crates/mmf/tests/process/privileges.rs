@@ -1,5 +1,5 @@
-//! A process opens regions and dicts, gives up what it needed to open them, and then uses them for
-//! the first time: as a daemon does that starts as root, or a program that goes into a sandbox.
+//! A process opens regions and dicts, gives up the rights that opening needed, and then uses the
+//! handles for the first time: a daemon that starts as root, or a program in a sandbox.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;

@@ -1,5 +1,5 @@
-//! Filters that end the process at `process_vm_readv(2)`, as sandboxes do that see a way into other
-//! processes in it. The default fault policy never calls it.
+//! Filters that end the process at `process_vm_readv(2)`, as sandboxes install them. The default
+//! fault policy never makes that call.
 
 use std::ffi::c_int;
 use std::ptr;

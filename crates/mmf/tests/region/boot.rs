@@ -1,4 +1,5 @@
-//! Files that outlived the machine that used them: what its participants left is cleared once, by whoever comes first.
+//! Files that outlived the boot in which they were used: the first process that opens one clears
+//! what its participants left, once.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Regions with a lock that is not mmf's: excluded, woken, recovered and told apart as with its own.
+//! Regions with a lock of the application's own: exclusion, wake-up, recovery and poison as with
+//! mmf's lock.
 
 use std::fs;
 use std::io;

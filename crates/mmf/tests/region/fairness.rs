@@ -1,4 +1,4 @@
-//! Many who want one lock: each gets it, again and again.
+//! Fairness: each of many threads and processes gets the lock again and again.
 
 use std::time::Duration;
 

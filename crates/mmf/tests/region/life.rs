@@ -1,4 +1,4 @@
-//! Regions through what happens to processes: forks, stops, deaths, full tables, other users and namespaces.
+//! Regions across forks, stops and deaths of processes, full tables, other users and namespaces.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

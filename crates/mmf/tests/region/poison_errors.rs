@@ -1,4 +1,4 @@
-//! What an error of a poisoned region says: which region it is, and what to do.
+//! The error of a poisoned region names the region and the remedy.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,4 +1,4 @@
-//! Regions: locked bytes between processes that read, write and die.
+//! Regions between processes that read, write and die.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

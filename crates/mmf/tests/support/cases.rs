@@ -1,4 +1,4 @@
-//! Mappings of every source, in every way that a test looks at an object.
+//! Mappings of every source, and the ways in which tests open them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ pub(crate) enum Kind {
     Global,
     Exact,
     File,
-    /// Made without a name, and looked at through the mapping that made it.
+    /// Without a name; the view is the mapping that created it.
     Anonymous,
-    /// Made without a name, and looked at through a handle that was passed on.
+    /// Without a name; the view is opened through a handle that was passed on.
     Passed,
 }
 
 impl Kind {
-    /// All that this machine allows: on Windows `Global` needs a privilege.
+    /// Returns the kinds that this machine allows: on Windows, `Global` needs a privilege.
     pub(crate) fn all() -> Vec<Kind> {
         let mut kinds = vec![Kind::Local, Kind::Exact, Kind::File, Kind::Anonymous, Kind::Passed];
         match Mapping::create_new(Name::global(unique_name("allowed")).unwrap(), 1) {
@@ -43,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// A source of this kind that nothing has yet, and what must live as long as it does.
+    /// Returns an unused source of this kind, and the directory that must outlive it.
     pub(crate) fn fresh(self) -> Option<(Source, Option<TempDir>)> {
         match self.scope() {
             Some(Scope::Exact) => Some((fresh_exact().into(), None)),
@@ -56,19 +56,19 @@ impl Kind {
         }
     }
 
-    /// How long an object of `size` bytes becomes: Windows makes memory of whole pages.
+    /// Returns the length of an object of `size` bytes: Windows rounds memory up to whole pages.
     pub(crate) fn length(self, size: usize) -> usize {
         if cfg!(windows) && self != Kind::File { size.next_multiple_of(page_size()) } else { size }
     }
 }
 
-/// An exact name as this system spells them.
+/// Returns an unused exact name, as this system spells them.
 pub(crate) fn fresh_exact() -> Name {
     let text = unique_name("exact");
     Name::exact(if cfg!(windows) { format!("Local\\{text}") } else { format!("/{text}") }).unwrap()
 }
 
-/// One way to look at an object.
+/// One way to open an object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) kind: Kind,
@@ -80,7 +80,8 @@ pub(crate) struct Case {
 pub(crate) const POLICIES: [FaultPolicy; 3] = [FaultPolicy::Trap, FaultPolicy::SystemCalls, FaultPolicy::Unguarded];
 
 impl Case {
-    /// Read-write, over every source, whole and in part, under every policy. Parts need [`size`](Case::size) bytes.
+    /// Returns every source, whole and in part, under every policy, for reading and writing. Parts
+    /// need [`size`](Case::size) bytes.
     pub(crate) fn all() -> Vec<Case> {
         let page = page_size() as u64;
         let parts = [None, Some((page + 13, 3 * page + 700)), Some((7, 2 * page + 8))];
@@ -95,7 +96,7 @@ impl Case {
         cases
     }
 
-    /// An object's size that is no multiple of a page, however large its pages.
+    /// Returns a size that is no multiple of a page.
     pub(crate) fn size() -> usize {
         4 * page_size() + 1000
     }
@@ -112,7 +113,7 @@ impl Case {
         self.make_with(Case::size(), Mapping::options())
     }
 
-    /// Makes an object of this size, with `creation` for the options of its creator, and looks at it.
+    /// Creates an object of this size with the options `creation`, and opens it as the case asks.
     pub(crate) fn make_with(self, size: usize, creation: MappingOptions) -> Made {
         let creation = creation.size(size as u64);
         let inheritable = creation.clone().inheritable(true);
@@ -135,17 +136,17 @@ impl Case {
     }
 }
 
-/// A second handle of the same object.
+/// Duplicates the handle of an object.
 pub(crate) fn copied(map: &Mapping) -> OwnedHandle {
     map.handle().try_clone_to_owned().unwrap()
 }
 
-/// An object, and a mapping of it that is under test.
+/// An object, and the mapping of it that is under test.
 #[derive(Debug)]
 pub(crate) struct Made {
-    /// All of it.
+    /// A mapping of the whole object.
     pub(crate) whole: Mapping,
-    /// What the case asks for.
+    /// The mapping that the case asks for.
     pub(crate) view: Mapping,
     pub(crate) case: Case,
     source: Option<Source>,
@@ -154,17 +155,17 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// Where the view begins in the object.
+    /// Returns the offset of the view in the object.
     pub(crate) fn from(&self) -> usize {
         self.case.part.map_or(0, |(from, _)| usize::try_from(from).unwrap())
     }
 
-    /// Another process that looks at the same bytes in the same way.
+    /// Starts another process, which opens the same bytes in the same way.
     pub(crate) fn remote(&self) -> Remote {
         Remote::open(&self.address(), &self.case)
     }
 
-    /// The bytes of the file, as everybody else sees them; `None` where there is no file.
+    /// Reads the bytes from the file, or returns `None` if the object is no file.
     pub(crate) fn file_bytes(&self) -> Option<Vec<u8>> {
         match &self.source {
             Some(Source::File(path)) => Some(fs::read(path).unwrap()),
@@ -172,16 +173,16 @@ impl Made {
         }
     }
 
-    /// All bytes of the object, through its other mapping.
+    /// Reads all bytes of the object through its other mapping.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.whole.read_to_vec(0, self.whole.len()).unwrap()
     }
 
-    /// By what another process finds it.
+    /// Returns the address by which another process opens the object.
     pub(crate) fn address(&self) -> String {
         match &self.source {
             Some(source) => source.to_string(),
-            // The one that is inheritable.
+            // The view is the inheritable mapping.
             None if self.case.kind == Kind::Anonymous => format!("handle:{}", raw(&self.view)),
             None => format!("handle:{}", raw(&self.whole)),
         }
@@ -191,7 +192,7 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         if let Some(Source::Named(name)) = &self.source {
-            // Elsewhere than on Unix the system does so by itself.
+            // Other systems remove the name with the last handle.
             if name.scope() == Scope::Exact && cfg!(unix) {
                 let _ = name.unlink();
             }
@@ -199,7 +200,7 @@ impl Drop for Made {
     }
 }
 
-/// What [`Made::address`] and [`Source`] display as.
+/// Parses what [`Made::address`] and [`Source`] display as; `None` for a handle.
 pub(crate) fn source_of(address: &str) -> Option<Source> {
     let (prefix, rest) = address.split_once(':').unwrap();
     match prefix {
@@ -221,11 +222,11 @@ fn raw(map: &Mapping) -> usize {
     std::os::windows::io::AsRawHandle::as_raw_handle(&map.handle()).addr()
 }
 
-/// The handle that was inherited under this number.
+/// Takes over the handle that was inherited under this number.
 pub(crate) fn inherited(number: &str) -> OwnedHandle {
     let number: usize = number.parse().unwrap();
     #[cfg(unix)]
-    // SAFETY: the parent left this descriptor open for this process, and nobody else here knows of it.
+    // SAFETY: the parent left this descriptor open for this process. No other code here uses it.
     let handle = unsafe { std::os::fd::FromRawFd::from_raw_fd(i32::try_from(number).unwrap()) };
     #[cfg(windows)]
     // SAFETY: as above, for a handle.
@@ -234,7 +235,7 @@ pub(crate) fn inherited(number: &str) -> OwnedHandle {
     handle
 }
 
-/// Bytes that differ from their neighbours, from the next page's, and between seeds.
+/// Returns bytes that differ from their neighbours, from page to page, and between seeds.
 pub(crate) fn pattern(seed: u8, len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::from(seed).wrapping_mul(0x2545_f491_4f6c_dd1d);
     let next = || {
@@ -246,7 +247,7 @@ pub(crate) fn pattern(seed: u8, len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// The kind of error that this is.
+/// Returns the kind of the error that this result must be.
 #[track_caller]
 pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("it was to fail").kind().clone()

@@ -1,12 +1,13 @@
-//! Golden files as they are kept, without their zeros: the length of the whole (u64, little-endian), and then runs of other
-//! bytes, each as its offset (u64), its length (u64) and itself.
+//! Golden files as they are stored, without their zeros: the length of the file (u64,
+//! little-endian), and then each run of other bytes as its offset (u64), its length (u64) and the
+//! bytes.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;
 use std::path::Path;
 
-/// The whole file.
+/// Restores the whole file.
 pub(crate) fn unpack(packed: &[u8]) -> Vec<u8> {
     let number =
         |bytes: &[u8], at: usize| usize::try_from(u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())).unwrap();
@@ -20,7 +21,7 @@ pub(crate) fn unpack(packed: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Whether golden files are made anew.
+/// Whether the tests write golden files anew.
 pub(crate) fn is_written() -> bool {
     std::env::var("MMF_GOLDEN").is_ok_and(|what| what == "write")
 }
@@ -29,7 +30,7 @@ fn pack(bytes: &[u8]) -> Vec<u8> {
     let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();
     let mut at = 0;
     while let Some(from) = bytes[at..].iter().position(|byte| *byte != 0).map(|skipped| at + skipped) {
-        // Shorter runs of zeros are not worth an end.
+        // A shorter run of zeros takes no more space than the header of a new run.
         let end = bytes[from..].windows(32).position(|run| run.iter().all(|byte| *byte == 0));
         at = end.map_or(bytes.len(), |len| from + len);
         packed.extend((from as u64).to_le_bytes());
@@ -39,7 +40,7 @@ fn pack(bytes: &[u8]) -> Vec<u8> {
     packed
 }
 
-/// Keeps a file under this name from now on.
+/// Stores a golden file under this name.
 pub(crate) fn keep(name: &str, bytes: &[u8]) {
     let packed = pack(bytes);
     assert!(unpack(&packed) == bytes);

@@ -1,4 +1,4 @@
-//! Other processes: one that operates on a mapping as it is told, and two that take the pages of a file away.
+//! Peer processes: one that operates on a mapping, and two that truncate and extend a file.
 
 use std::fs::File;
 use std::sync::atomic::Ordering;
@@ -14,13 +14,13 @@ use super::cases::{self, Case, Kind, inherited, pattern, source_of};
 pub(crate) struct Remote(Peer);
 
 impl Remote {
-    /// Starts it; it looks at what is at this address in the way of this case.
+    /// Starts the process, which opens the object at this address as the case asks.
     #[track_caller]
     pub(crate) fn open(address: &str, case: &Case) -> Remote {
         Remote::open_with(address, case, 0)
     }
 
-    /// As [`open`](Remote::open), with a reserve.
+    /// Does what [`open`](Remote::open) does, with a reserve.
     #[track_caller]
     pub(crate) fn open_with(address: &str, case: &Case, reserve: usize) -> Remote {
         let (from, to) = case.part.unwrap_or((0, u64::MAX));
@@ -42,7 +42,7 @@ impl Remote {
         assert_eq!(self.ask(format!("write {offset} {len} {seed}")), "()");
     }
 
-    /// Reads, and fails unless it is these bytes.
+    /// Compares the bytes at `offset` with these.
     #[track_caller]
     pub(crate) fn expect(&mut self, offset: usize, bytes: &[u8]) {
         assert_eq!(self.ask(format!("sum {offset} {}", bytes.len())), sum(bytes).to_string());
@@ -54,12 +54,13 @@ impl Remote {
     }
 }
 
-/// A number that other bytes do not have (FNV-1a).
+/// Returns a hash of the bytes (FNV-1a).
 fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// The role behind [`Remote`]: does what each line says, and answers with the outcome or the kind of error.
+/// The role behind [`Remote`]: carries out each line, and answers with the outcome or the kind of
+/// error.
 pub(crate) fn operator(args: &[&str]) {
     let map = open(args[0], args[1]).unwrap();
     peer::say("open");
@@ -102,7 +103,7 @@ fn open(address: &str, way: &str) -> Result<Mapping> {
     }
 }
 
-/// The role that sets a file's length as it is told.
+/// The role that sets a file's length to each number that it hears.
 pub(crate) fn truncater(args: &[&str]) {
     let file = File::options().write(true).open(args[0]).unwrap();
     while let Some(len) = peer::hear() {
@@ -111,11 +112,11 @@ pub(crate) fn truncater(args: &[&str]) {
     }
 }
 
-/// The role that takes pages of a file away and gives them back, for so many milliseconds.
+/// The role that truncates and extends a file again and again, for as many milliseconds as each
+/// line says.
 pub(crate) fn shaker(args: &[&str]) {
     let file = File::options().write(true).open(args[0]).unwrap();
     let whole: u64 = args[1].parse().unwrap();
-    // For so many milliseconds each time.
     while let Some(time) = peer::hear() {
         let since = Instant::now();
         let mut rounds = 0_u64;

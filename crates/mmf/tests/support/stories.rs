@@ -47,7 +47,7 @@ pub(crate) fn story(role: &str) {
     peer.finish();
 }
 
-/// What such a role does.
+/// The body of such a role: runs `story` and fails if it leaves anything behind.
 pub(crate) fn tells(story: impl FnOnce()) {
     let check = LeakCheck::start();
     story();

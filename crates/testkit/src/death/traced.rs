@@ -7,6 +7,12 @@ use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::time::Duration;
 
+/// What `ptrace` takes as its request.
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+
 /// What became of a traced process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -78,7 +84,7 @@ impl Child {
         self.go_on(libc::PTRACE_SYSCALL)
     }
 
-    fn go_on(&self, how: libc::c_uint) -> Stop {
+    fn go_on(&self, how: Request) -> Stop {
         // SAFETY: a stopped process that this thread traces; no signal is passed on, and nothing is pointed to.
         let done = unsafe { libc::ptrace(how, self.0, ptr::null_mut::<u8>(), ptr::null_mut::<u8>()) };
         assert_eq!(done, 0, "ptrace: {}", std::io::Error::last_os_error());

@@ -1,5 +1,5 @@
-//! A rebuild after a power cut that was itself cut off. The library's own tests make the file
-//! (`src/dict/rebuild/golden.rs`).
+//! A rebuild after a power cut that was interrupted itself. The library's unit tests make the file
+//! (`src/dict/recovery/rebuild/golden.rs`).
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The mark of a failed sync in files that were written once.
+//! The mark of a failed sync, in golden files.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! A file system in memory that is full: what is not allocated cannot be had, and the first touch tells.
+//! A full tmpfs: the first access to a page that cannot be allocated is a fault.
 
 use std::ffi::{CStr, CString};
 use std::fs;

@@ -1,4 +1,5 @@
-//! The operations that the sources of `Mapping` and `Cursor` declare, so that no test forgets one.
+//! The public operations of `Mapping` and `Cursor`, read from the sources, so that a new one
+//! without a test fails.
 
 const MODULES: [(&str, &str); 12] = [
     ("mod", include_str!("../../../src/mapping/mod.rs")),

@@ -1,4 +1,4 @@
-//! The stories of pages that another process takes away while they are mapped.
+//! Pages that another process truncates while they are mapped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
@@ -7,6 +7,7 @@ use mmf::Access;
 use testkit::Peer;
 
 use super::*;
+use crate::support::cases::assert_tells;
 
 stories! {
     every_copy_reports_the_first_byte_that_is_gone_and_did_the_ones_before,

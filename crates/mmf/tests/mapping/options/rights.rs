@@ -1,4 +1,4 @@
-//! The options that are Unix' own: modes, descriptors, and files that this user may not write.
+//! Options of Unix: modes, descriptors, and files that this user may not write.
 
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
