@@ -106,7 +106,7 @@ impl<'a> ReadSession<'a> {
         let segment = &dict.segment;
         let until = until.resolve();
         loop {
-            let (lock, _) = ReadLock::lock(segment, || until, "read")?;
+            let lock = ReadLock::lock(segment, || until, "read", |outcome| outcome.map(|(lock, _)| lock))?;
             let reader = ReadSession { _lock: lock };
             if segment.map.word(at::REDO_LEN)? == 0 {
                 return Ok(reader);

@@ -98,7 +98,7 @@ impl<'a> WriteSession<'a> {
     /// Takes the lock. What follows is that it is [held](WriteSession::from_lock).
     #[inline(always)]
     pub(super) fn acquire(dict: &'a Dict, until: Deadline, doing: &'static str) -> Result<WriteLock<'a>> {
-        Ok(WriteLock::lock(&dict.segment, || until, doing)?.0)
+        WriteLock::lock(&dict.segment, || until, doing, |outcome| outcome.map(|(lock, _)| lock))
     }
 
     /// The holder of the lock, which it releases when it is dropped. It has no [limit](WorkLimit)

@@ -37,20 +37,26 @@ pub struct WriteGuard<'a> {
 }
 
 impl<'a> ReadGuard<'a> {
+    /// Takes the lock. Calls `until` only if the fast path fails.
     #[inline]
     pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Deadline) -> Result<Self, LockError<Self>> {
-        let (lock, acquired) = ReadLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
-        let guard = ReadGuard { lock };
-        if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        ReadLock::lock(segment, until, "lock", |outcome| {
+            let (lock, acquired) = outcome.map_err(LockError::Failed)?;
+            let guard = ReadGuard { lock };
+            if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        })
     }
 }
 
 impl<'a> WriteGuard<'a> {
+    /// Takes the lock. Calls `until` only if the fast path fails.
     #[inline]
     pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Deadline) -> Result<Self, LockError<Self>> {
-        let (lock, acquired) = WriteLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
-        let guard = WriteGuard { lock };
-        if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        WriteLock::lock(segment, until, "lock", |outcome| {
+            let (lock, acquired) = outcome.map_err(LockError::Failed)?;
+            let guard = WriteGuard { lock };
+            if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        })
     }
 
     /// From here until the drop this process's death leaves poison, and readers without a lock see that a change is

@@ -216,7 +216,7 @@ impl Segment {
         }
         let mark = ThreadLockMark::<true>::mark(self, "open").map_err(LockFailure::Failed)?;
         let done =
-            self.write_lock_as(participant, until).map(|_| (self.renew_locked(&this), self.unlock_as(participant)));
+            self.lock_as::<true>(participant, until).map(|_| (self.renew_locked(&this), self.unlock_as(participant)));
         drop(mark);
         let (renewed, unlocked) = done?;
         Ok(renewed.and(unlocked).and_then(|()| self.change_queue.wake_all())?)

@@ -35,7 +35,6 @@ use crate::types::Access;
 use crate::wait::{WaitQueue, WaiterFlag};
 use boot::BootWords;
 use layout::{CUSTOM_LOCK, Header, PAYLOAD, SYNC_MARK, SegmentKind, at};
-use waiter_counts::{WaitReason, WaiterCount};
 
 /// How often it is looked whether another has cleared what another boot left, and how long others are let to.
 const RENEW_TIMEOUT: Duration = Duration::from_millis(10);
@@ -298,37 +297,6 @@ impl Segment {
     #[inline]
     pub(crate) fn slot_handle(&self) -> Option<&SlotHandle> {
         if self.is_current_process() { self.participant.get().map(AttachedParticipant::slot_handle) } else { None }
-    }
-
-    /// Takes the lock for reading, waiting for it, or a lock of the user's own.
-    fn wait_to_read(&self, until: Deadline, doing: &'static str) -> Result<Acquired> {
-        let (participant, until) = self.participant_until(until, doing)?;
-        let me = participant.slot_handle();
-        let waits = WaiterCount::new(self, me.slot(), WaitReason::Lock);
-        let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
-        let acquired = match &self.custom_lock {
-            None => self.lock.read(me, until, &reap),
-            Some(custom) => self.lock_custom(custom, me, false, until, &reap),
-        };
-        acquired.map_err(|failure| self.lock_error(failure, until, doing))
-    }
-
-    /// Takes the lock for writing, waiting for it, or a lock of the user's own.
-    fn wait_to_write(&self, until: Deadline, doing: &'static str) -> Result<Acquired> {
-        let (participant, until) = self.participant_until(until, doing)?;
-        let acquired = self.write_lock_as(participant, until);
-        acquired.map_err(|failure| self.lock_error(failure, until, doing))
-    }
-
-    fn write_lock_as(&self, participant: &AttachedParticipant, until: Deadline) -> Result<Acquired, LockFailure> {
-        let me = participant.slot_handle();
-        let waits = WaiterCount::new(self, me.slot(), WaitReason::Lock);
-        // Asked for by those who have waited for a while.
-        let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
-        match &self.custom_lock {
-            None => self.lock.write(me, until, &reap),
-            Some(custom) => self.lock_custom(custom, me, true, until, &reap),
-        }
     }
 
     /// Whether other handles take part. Those of dead processes are cleared.

@@ -18,7 +18,8 @@ pub(crate) enum WaitReason {
 /// the drop.
 pub(crate) struct WaiterCount<'a> {
     segment: &'a Segment,
-    count: usize,
+    slot: usize,
+    reason: WaitReason,
     begun: Cell<bool>,
 }
 
@@ -31,23 +32,31 @@ fn count(slot: usize, what: WaitReason) -> usize {
 }
 
 impl<'a> WaiterCount<'a> {
-    pub(crate) fn new(segment: &'a Segment, slot: usize, what: WaitReason) -> WaiterCount<'a> {
-        WaiterCount { segment, count: count(slot, what), begun: Cell::new(false) }
+    #[inline]
+    pub(crate) fn new(segment: &'a Segment, slot: usize, reason: WaitReason) -> WaiterCount<'a> {
+        WaiterCount { segment, slot, reason, begun: Cell::new(false) }
     }
 
     pub(crate) fn begin(&self) -> Result<()> {
         if !self.begun.replace(true) {
-            self.segment.map.fetch_add(self.count, 1_u32, Ordering::Relaxed)?;
+            self.segment.map.fetch_add(count(self.slot, self.reason), 1_u32, Ordering::Relaxed)?;
         }
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end(&self) {
+        // Where the page is gone, no process sees the count.
+        let _ = self.segment.map.fetch_add(count(self.slot, self.reason), u32::MAX, Ordering::Relaxed);
     }
 }
 
 impl Drop for WaiterCount<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.begun.get() {
-            // Where the page is gone nobody sees the count.
-            let _ = self.segment.map.fetch_add(self.count, u32::MAX, Ordering::Relaxed);
+            self.end();
         }
     }
 }
