@@ -48,9 +48,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::mapping::Mapping;
 use crate::name::Source;
-use crate::segment::layout::PAYLOAD;
-use crate::segment::{Deadline, Segment};
+use crate::segment::layout::{PAYLOAD, SegmentKind};
+use crate::segment::{Container, Deadline, Segment};
 use allocator::Storage;
 use layout::{Layout, at};
 use read::{DiscardValue, Found, Sink};
@@ -87,7 +88,7 @@ use write::WriteSession;
 /// # Ok::<(), mmf::Error>(())
 /// ```
 pub struct Dict {
-    segment: Segment,
+    segment: Segment<DictState>,
     layout: Layout,
     /// What keys are hashed with.
     seed: u64,
@@ -101,6 +102,17 @@ pub struct Dict {
     /// Nanoseconds that a call works at least, however short the timeout is. Handles are shared
     /// between threads, so a change of it is atomic.
     work_time: AtomicU64,
+}
+
+/// What a dict keeps beside its segment: nothing, since the redo log ends what a dead writer began.
+pub(crate) struct DictState;
+
+impl Container for DictState {
+    const KIND: SegmentKind = SegmentKind::DICT;
+
+    unsafe fn new(_map: &Mapping) -> Result<DictState> {
+        Ok(DictState)
+    }
 }
 
 impl Dict {
@@ -154,7 +166,7 @@ impl Dict {
     }
 
     /// Takes up a segment of this kind.
-    fn of(mut segment: Segment, timeout: Option<Duration>, work_time: Duration) -> Result<Dict> {
+    fn of(mut segment: Segment<DictState>, timeout: Option<Duration>, work_time: Duration) -> Result<Dict> {
         redo_log::prepare();
         segment.map.set_structured();
         segment.has_more_checks();

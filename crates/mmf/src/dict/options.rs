@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::Dict;
 use super::layout::{Layout, MAX_CAPACITY, MIN_CAPACITY, at};
 use super::open_after_crash;
 use super::report::Report;
 use super::work_limit::MIN_WORK_TIME;
+use super::{Dict, DictState};
 use crate::error::{Error, Result};
 use crate::name::Source;
-use crate::segment::SegmentOptions;
-use crate::segment::layout::{PAYLOAD, SegmentKind};
+use crate::segment::layout::PAYLOAD;
+use crate::segment::{Segment, SegmentOptions};
 use crate::types::{Access, Permissions};
 
 /// How a [`Dict`] is created or opened.
@@ -124,7 +124,7 @@ impl DictOptions {
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         let size = self.first_size().map_err(|error| error.on(&source))?;
-        self.dict(self.segment.create_new(&source, SegmentKind::DICT, size)?, &source)
+        self.dict(self.segment.create_new(&source, size)?, &source)
     }
 
     /// Opens a dict that exists.
@@ -140,7 +140,7 @@ impl DictOptions {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where somebody else is at that.
     pub fn open(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
-        self.dict(self.segment.open(&source, SegmentKind::DICT)?, &source)
+        self.dict(self.segment.open(&source)?, &source)
     }
 
     /// Opens a dict that exists, or creates it. However many processes do so at once, one creates it.
@@ -151,7 +151,7 @@ impl DictOptions {
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         let size = self.first_size().map_err(|error| error.on(&source))?;
-        self.dict(self.segment.open_or_create(&source, SegmentKind::DICT, size)?, &source)
+        self.dict(self.segment.open_or_create(&source, size)?, &source)
     }
 
     /// Repairs a dict as [`Dict::repair`] does, within these options: a dict of a larger capacity
@@ -169,7 +169,7 @@ impl DictOptions {
 
     /// Opens a dict that exists, however damaged.
     pub(super) fn open_as_it_is(&self, source: &Source) -> Result<Dict> {
-        Dict::of(self.segment.open(source, SegmentKind::DICT)?, self.segment.timeout, self.work_time)
+        Dict::of(self.segment.open(source)?, self.segment.timeout, self.work_time)
     }
 
     /// Bytes of payload that a dict begins with: everything before the first span.
@@ -188,7 +188,7 @@ impl DictOptions {
         }
     }
 
-    fn dict(&self, segment: crate::segment::Segment, source: &Source) -> Result<Dict> {
+    fn dict(&self, segment: Segment<DictState>, source: &Source) -> Result<Dict> {
         let opened = Dict::of(segment, self.segment.timeout, self.work_time).and_then(|mut dict| {
             open_after_crash::open_after_power_cut(&dict)?;
             if dict.is_file() {

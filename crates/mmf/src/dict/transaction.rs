@@ -1,6 +1,5 @@
 //! Several changes as one.
 
-use super::Dict;
 use super::encoding::Encoding;
 use super::entries::Entries;
 use super::layout::at;
@@ -9,6 +8,7 @@ use super::redo_log::WriteBatch;
 use super::work_limit::too_slow;
 use super::write::WriteSession;
 use super::write_set::WriteSet;
+use super::{Dict, DictState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::retry::Attempts;
 use crate::segment::{Deadline, ReadLock};
@@ -98,7 +98,7 @@ impl Dict {
 
 /// The read lock. Dropped, it is released.
 pub(super) struct ReadSession<'a> {
-    _lock: ReadLock<'a>,
+    _lock: ReadLock<'a, DictState>,
 }
 
 impl<'a> ReadSession<'a> {

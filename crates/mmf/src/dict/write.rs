@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 
 use small_vec::SmallVec;
 
-use super::Dict;
 use super::allocator::{AllocError, Storage};
 use super::change_log::EventReservation;
 use super::index::{EntryPosition, bucket_count, slot_for};
@@ -18,6 +17,7 @@ use super::record::{self, HEADER_LEN, PREV, RecordHeader, RecordKind, STAMP, VER
 use super::redo_log::{self, WriteBatch};
 use super::sync_mark::SYNCING;
 use super::work_limit::{WorkLimit, too_slow};
+use super::{Dict, DictState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Deadline, WriteLock};
 use crate::sys::fence;
@@ -64,7 +64,7 @@ pub(super) struct WriteSession<'a> {
     /// See `at::DURABLE`.
     pub(super) flush_state: u64,
     pub(super) limit: WorkLimit,
-    lock: WriteLock<'a>,
+    lock: WriteLock<'a, DictState>,
 }
 
 impl<'a> WriteSession<'a> {
@@ -97,7 +97,7 @@ impl<'a> WriteSession<'a> {
 
     /// Takes the lock. What follows is that it is [held](WriteSession::from_lock).
     #[inline(always)]
-    pub(super) fn acquire(dict: &'a Dict, until: Deadline, doing: &'static str) -> Result<WriteLock<'a>> {
+    pub(super) fn acquire(dict: &'a Dict, until: Deadline, doing: &'static str) -> Result<WriteLock<'a, DictState>> {
         WriteLock::lock(&dict.segment, || until, doing, |outcome| outcome.map(|(lock, _)| lock))
     }
 
@@ -105,7 +105,7 @@ impl<'a> WriteSession<'a> {
     /// yet. A call of its own, since moving the session out of [`lock`](WriteSession::lock) costs
     /// time.
     #[inline(always)]
-    pub(super) fn from_lock(lock: WriteLock<'a>, dict: &'a Dict, batch: &'a mut WriteBatch) -> Self {
+    pub(super) fn from_lock(lock: WriteLock<'a, DictState>, dict: &'a Dict, batch: &'a mut WriteBatch) -> Self {
         WriteSession { dict, storage: dict.storage(), batch, flush_state: 0, limit: WorkLimit::unset(), lock }
     }
 

@@ -2,11 +2,12 @@
 
 use std::io;
 
+use super::change::{RegionState, Segment};
 use super::contents;
 use super::lock_error::LockError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Deadline, ReadLock, Segment, WriteLock};
+use crate::segment::{Deadline, ReadLock, WriteLock};
 
 /// Data without references, padding and values that are not allowed: any bytes are one, and it is only bytes.
 ///
@@ -28,12 +29,12 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// The lock for reading. Dropped, it is released.
 pub struct ReadGuard<'a> {
-    lock: ReadLock<'a>,
+    lock: ReadLock<'a, RegionState>,
 }
 
 /// The lock for writing. Dropped, it is released, and others see what was changed; dropped by a panic, it leaves poison.
 pub struct WriteGuard<'a> {
-    lock: WriteLock<'a>,
+    lock: WriteLock<'a, RegionState>,
 }
 
 impl<'a> ReadGuard<'a> {

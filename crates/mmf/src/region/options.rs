@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Region;
+use super::change::Segment;
 use crate::error::Result;
 use crate::lock::RawLock;
 use crate::name::Source;
-use crate::segment::layout::SegmentKind;
-use crate::segment::{CustomLock, Segment, SegmentOptions};
+use crate::segment::{CustomLock, SegmentOptions};
 use crate::types::{Access, Permissions};
 
 /// How a [`Region`] is created or opened.
@@ -98,7 +98,7 @@ impl RegionOptions {
     /// As [`MappingOptions::create_new`](crate::MappingOptions::create_new);
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) without a [`capacity`](Self::capacity).
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Region> {
-        Ok(self.region(self.segment.create_new(&source.into(), SegmentKind::REGION, 0)?))
+        Ok(self.region(self.segment.create_new(&source.into(), 0)?))
     }
 
     /// Opens a region that exists.
@@ -110,7 +110,7 @@ impl RegionOptions {
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment, another
     /// lock, a smaller capacity, or a larger one than [`max_capacity`](Self::max_capacity).
     pub fn open(&self, source: impl Into<Source>) -> Result<Region> {
-        Ok(self.region(self.segment.open(&source.into(), SegmentKind::REGION)?))
+        Ok(self.region(self.segment.open(&source.into())?))
     }
 
     /// Opens a region that exists, or creates it. However many processes do so at once, one creates it.
@@ -119,7 +119,7 @@ impl RegionOptions {
     ///
     /// As [`open`](Self::open) and [`create_new`](Self::create_new).
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Region> {
-        Ok(self.region(self.segment.open_or_create(&source.into(), SegmentKind::REGION, 0)?))
+        Ok(self.region(self.segment.open_or_create(&source.into(), 0)?))
     }
 
     fn region(&self, segment: Segment) -> Region {

@@ -5,9 +5,9 @@
 //!
 //! 1. It marks the thread ([`ThreadLockMark`]), which finds a deadlock of a thread with itself.
 //! 2. It takes the lock: in one attempt if no participant is in the way, else by waiting.
-//! 3. The caller reads or changes the contents. A change is announced by
-//!    [`begin_change`](Segment::begin_change), which makes a death poison, or afterwards by
-//!    [`set_changed`](Segment::set_changed) where the container has no torn contents.
+//! 3. The caller reads or changes the contents, and notes a change by
+//!    [`set_changed`](Segment::set_changed). The release then ends the change as the
+//!    [container](Container) does that, and wakes waiters.
 //!
 //! The first lock of a handle attaches it, which takes a slot. The lock and all of that together
 //! take no longer than the caller's deadline.
@@ -22,24 +22,24 @@
 //! before that, the fast path would store the guard to memory and load it again.
 
 use super::waiter_counts::{WaitReason, WaiterCount};
-use super::{Acquired, AttachedParticipant, Deadline, Segment, SlotHandle, ThreadLockMark, participants};
+use super::{Acquired, AttachedParticipant, Container, Deadline, Segment, SlotHandle, ThreadLockMark, participants};
 use crate::error::Result;
 use crate::lock::LockFailure;
 use crate::sys::guard::Fault;
 
 /// The lock, for writing if `WRITES`. Dropped, it is released; for writing, waiters are woken if
 /// there was a change.
-pub(crate) struct SegmentLock<'a, const WRITES: bool> {
-    mark: ThreadLockMark<'a, WRITES>,
+pub(crate) struct SegmentLock<'a, C: Container, const WRITES: bool> {
+    mark: ThreadLockMark<'a, C, WRITES>,
 }
 
 /// The lock for reading.
-pub(crate) type ReadLock<'a> = SegmentLock<'a, false>;
+pub(crate) type ReadLock<'a, C> = SegmentLock<'a, C, false>;
 
 /// The lock for writing.
-pub(crate) type WriteLock<'a> = SegmentLock<'a, true>;
+pub(crate) type WriteLock<'a, C> = SegmentLock<'a, C, true>;
 
-impl<'a, const WRITES: bool> SegmentLock<'a, WRITES> {
+impl<'a, C: Container, const WRITES: bool> SegmentLock<'a, C, WRITES> {
     /// Takes the lock, and returns what `finish` makes of that. Calls `until` only if the fast path
     /// fails.
     ///
@@ -49,7 +49,7 @@ impl<'a, const WRITES: bool> SegmentLock<'a, WRITES> {
     /// attaching reports.
     #[inline(always)]
     pub(crate) fn lock<T>(
-        segment: &'a Segment,
+        segment: &'a Segment<C>,
         until: impl FnOnce() -> Deadline,
         doing: &'static str,
         finish: impl FnOnce(Result<(Self, Acquired)>) -> T,
@@ -63,8 +63,8 @@ impl<'a, const WRITES: bool> SegmentLock<'a, WRITES> {
     #[cold]
     #[inline(never)]
     fn lock_slow<T>(
-        segment: &'a Segment,
-        mark: Option<ThreadLockMark<'a, WRITES>>,
+        segment: &'a Segment<C>,
+        mark: Option<ThreadLockMark<'a, C, WRITES>>,
         until: Deadline,
         doing: &'static str,
         finish: impl FnOnce(Result<(Self, Acquired)>) -> T,
@@ -75,7 +75,7 @@ impl<'a, const WRITES: bool> SegmentLock<'a, WRITES> {
     /// Takes the lock if the handle is attached, the thread has no lock, and no participant is in
     /// the way. Otherwise returns the mark, if it was made.
     #[inline(always)]
-    fn try_lock(segment: &'a Segment) -> Result<(Self, Acquired), Option<ThreadLockMark<'a, WRITES>>> {
+    fn try_lock(segment: &'a Segment<C>) -> Result<(Self, Acquired), Option<ThreadLockMark<'a, C, WRITES>>> {
         let Some(slot_handle) = segment.slot_handle() else { return Err(None) };
         let Some(mark) = ThreadLockMark::first(segment) else { return Err(None) };
         let acquired = if WRITES {
@@ -93,8 +93,8 @@ impl<'a, const WRITES: bool> SegmentLock<'a, WRITES> {
 
     /// Takes the lock after a [`try_lock`](Self::try_lock) that failed and left `mark`.
     fn wait(
-        segment: &'a Segment,
-        mark: Option<ThreadLockMark<'a, WRITES>>,
+        segment: &'a Segment<C>,
+        mark: Option<ThreadLockMark<'a, C, WRITES>>,
         until: Deadline,
         doing: &'static str,
     ) -> Result<(Self, Acquired)> {
@@ -112,12 +112,12 @@ impl<'a, const WRITES: bool> SegmentLock<'a, WRITES> {
 
     /// The segment that is locked.
     #[inline]
-    pub(crate) fn segment(&self) -> &'a Segment {
+    pub(crate) fn segment(&self) -> &'a Segment<C> {
         self.mark.segment()
     }
 }
 
-impl<const WRITES: bool> Drop for SegmentLock<'_, WRITES> {
+impl<C: Container, const WRITES: bool> Drop for SegmentLock<'_, C, WRITES> {
     #[inline]
     fn drop(&mut self) {
         let segment = self.mark.segment();
@@ -131,8 +131,9 @@ impl<const WRITES: bool> Drop for SegmentLock<'_, WRITES> {
     }
 }
 
-impl Segment {
+impl<C: Container> Segment<C> {
     /// Takes the lock as that participant, waiting for it: mmf's own or the user's.
+    #[inline]
     pub(super) fn lock_as<const WRITES: bool>(
         &self,
         participant: &AttachedParticipant,
@@ -153,7 +154,7 @@ impl Segment {
     /// it.
     #[inline]
     fn release_write(&self, slot_handle: &SlotHandle) -> Result<(), Fault> {
-        if self.is_changing() {
+        if self.is_changed() {
             self.end_and_release(slot_handle)
         } else {
             self.lock.unlock_write(slot_handle).map(drop)

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::layout::{Header, PAYLOAD, SegmentKind};
-use super::{CustomLock, Segment};
+use super::layout::{Header, PAYLOAD};
+use super::{Container, CustomLock, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{Mapping, MappingOptions};
 use crate::name::Source;
@@ -39,7 +39,7 @@ impl SegmentOptions {
     }
 
     /// Creates a segment that does not exist yet, with `size` bytes of payload.
-    pub(crate) fn create_new(&self, source: &Source, kind: SegmentKind, size: u64) -> Result<Segment> {
+    pub(crate) fn create_new<C: Container>(&self, source: &Source, size: u64) -> Result<Segment<C>> {
         let create = || {
             if self.capacity == 0 {
                 let error = Error::invalid("create", "it needs a capacity");
@@ -54,28 +54,28 @@ impl SegmentOptions {
                 return Err(Error::invalid("create", "what is created is for reading and writing"));
             }
             let (bytes, size, capacity) =
-                Segment::initial_bytes(Some(source), kind, self.lock.as_ref(), size, self.capacity)?;
+                Segment::<C>::initial_bytes(Some(source), self.lock.as_ref(), size, self.capacity)?;
             let map = self.mapping().size(size).reserve(capacity).first_bytes(bytes).create_new(source)?;
-            Segment::from_mapping(map, kind, self.lock.clone(), self.timeout)
+            Segment::from_mapping(map, self.lock.clone(), self.timeout)
         };
         create().map_err(|error| error.on(source))
     }
 
     /// Opens a segment that exists.
-    pub(crate) fn open(&self, source: &Source, kind: SegmentKind) -> Result<Segment> {
-        self.try_open(source, kind, sys::Object::open).map_err(|error| error.on(source))
+    pub(crate) fn open<C: Container>(&self, source: &Source) -> Result<Segment<C>> {
+        self.try_open(source, sys::Object::open).map_err(|error| error.on(source))
     }
 
     /// Opens a segment that exists, or creates it. However many processes do so at once, one creates it.
-    pub(crate) fn open_or_create(&self, source: &Source, kind: SegmentKind, size: u64) -> Result<Segment> {
+    pub(crate) fn open_or_create<C: Container>(&self, source: &Source, size: u64) -> Result<Segment<C>> {
         let mut lost = None;
         // Each further round means that somebody else created and then removed it in between.
         for _ in 0..1000 {
-            match self.try_open(source, kind, sys::Object::find).map_err(|error| error.on(source)) {
+            match self.try_open(source, sys::Object::find).map_err(|error| error.on(source)) {
                 Err(error) if *error.kind() == ErrorKind::NotFound => {}
                 result => return result,
             }
-            match self.create_new(source, kind, size) {
+            match self.create_new(source, size) {
                 Err(error) if *error.kind() == ErrorKind::AlreadyExists => lost = Some(error),
                 result => return result,
             }
@@ -92,22 +92,21 @@ impl SegmentOptions {
 
     /// The header is read and checked before the object is mapped, whose length a peer may have
     /// chosen.
-    fn try_open(
+    fn try_open<C: Container>(
         &self,
         source: &Source,
-        kind: SegmentKind,
         open: fn(&Source, &Spec) -> Result<sys::Object>,
-    ) -> Result<Segment> {
+    ) -> Result<Segment<C>> {
         let access = self.mapping.asked_access();
         let (map, header) = self.mapping().open_examined(source, open, |object, len| {
-            let header = Segment::examine(object, len, access)?;
+            let header = Segment::<C>::examine(object, len, access)?;
             header.iter().try_for_each(|header| self.check_capacity(header))?;
             Ok(header)
         })?;
         match header {
-            Some(header) => Segment::with_header(map, header, kind, self.lock.clone(), self.timeout),
+            Some(header) => Segment::with_header(map, header, self.lock.clone(), self.timeout),
             None => {
-                let segment = Segment::from_mapping(map, kind, self.lock.clone(), self.timeout)?;
+                let segment = Segment::from_mapping(map, self.lock.clone(), self.timeout)?;
                 self.check_capacity(&segment.header)?;
                 Ok(segment)
             }

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
-use super::Segment;
 use super::layout::{self, at};
+use super::{Container, Segment};
 use crate::error::Result;
 
 /// What is waited for.
@@ -16,8 +16,8 @@ pub(crate) enum WaitReason {
 
 /// A thread of a participant that may have to wait; counted from [`begin`](WaiterCount::begin) to
 /// the drop.
-pub(crate) struct WaiterCount<'a> {
-    segment: &'a Segment,
+pub(crate) struct WaiterCount<'a, C: Container> {
+    segment: &'a Segment<C>,
     slot: usize,
     reason: WaitReason,
     begun: Cell<bool>,
@@ -31,9 +31,9 @@ fn count(slot: usize, what: WaitReason) -> usize {
     layout::slot(slot, field)
 }
 
-impl<'a> WaiterCount<'a> {
+impl<'a, C: Container> WaiterCount<'a, C> {
     #[inline]
-    pub(crate) fn new(segment: &'a Segment, slot: usize, reason: WaitReason) -> WaiterCount<'a> {
+    pub(crate) fn new(segment: &'a Segment<C>, slot: usize, reason: WaitReason) -> WaiterCount<'a, C> {
         WaiterCount { segment, slot, reason, begun: Cell::new(false) }
     }
 
@@ -52,7 +52,7 @@ impl<'a> WaiterCount<'a> {
     }
 }
 
-impl Drop for WaiterCount<'_> {
+impl<C: Container> Drop for WaiterCount<'_, C> {
     #[inline]
     fn drop(&mut self) {
         if self.begun.get() {
@@ -61,7 +61,7 @@ impl Drop for WaiterCount<'_> {
     }
 }
 
-impl Segment {
+impl<C: Container> Segment<C> {
     /// How many threads of a participant wait.
     pub(crate) fn waiting(&self, slot: usize, what: WaitReason) -> Result<u32> {
         self.map.load(count(slot, what), Ordering::Relaxed)

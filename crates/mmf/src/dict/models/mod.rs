@@ -17,15 +17,15 @@ use std::time::Duration;
 
 use loom::model::Builder;
 
-use super::Dict;
 use super::index::bucket;
 use super::layout::{LINE, Layout, MIN_CAPACITY, at, class};
 use super::read::Found;
 use super::record;
 use super::work_limit::MIN_WORK_TIME;
+use super::{Dict, DictState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
-use crate::segment::layout::{PAYLOAD, SegmentKind};
+use crate::segment::layout::PAYLOAD;
 use crate::segment::{Deadline, Segment, models};
 use crate::sys::model::memory::{self, DictMemory};
 use crate::sys::model::{self, Loads, ModelConfig, ParkerKind};
@@ -209,16 +209,13 @@ const READER: usize = 2;
 impl Handles {
     /// They stay: what they would give up has ended with the run that gave it.
     fn new() -> Arc<ManuallyDrop<Handles>> {
-        let (bytes, size, _) =
-            Segment::initial_bytes(None, SegmentKind::DICT, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
+        let (bytes, size, _) = Segment::<DictState>::initial_bytes(None, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
         let first = Mapping::anonymous(size).unwrap();
         first.write_at(0, &bytes).unwrap();
         let handle = |access, timeout| {
             let options = Mapping::options().access(access);
             let map = options.from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-            let mut dict =
-                Dict::of(Segment::from_mapping(map, SegmentKind::DICT, None, None).unwrap(), timeout, MIN_WORK_TIME)
-                    .unwrap();
+            let mut dict = Dict::of(Segment::from_mapping(map, None, None).unwrap(), timeout, MIN_WORK_TIME).unwrap();
             dict.seed = SEED;
             dict
         };
