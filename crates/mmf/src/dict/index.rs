@@ -21,10 +21,16 @@ pub(super) const LINE_SLOTS: usize = 7;
 pub(super) const NEXT_LINE: usize = 8 * LINE_SLOTS;
 /// How many buckets an index begins with.
 pub(super) const INITIAL_BUCKETS: u64 = 64;
-/// Entries to seven buckets, on average, before there is another one.
-const MAX_LOAD: u64 = 24;
+/// The load factor: more than 24 entries to 7 buckets, on average, want another bucket.
+const LOAD_ENTRIES: u64 = 24;
+const LOAD_BUCKETS: u64 = 7;
 /// Lines of one bucket; more are a circle.
 pub(super) const MAX_BUCKET_LINES: usize = 1 << 12;
+
+/// The least number of buckets that so many entries do not crowd.
+pub(super) fn buckets_for(entries: usize) -> u64 {
+    (entries as u64).saturating_mul(LOAD_BUCKETS).div_ceil(LOAD_ENTRIES)
+}
 
 #[inline]
 pub(super) fn tag(hash: u64) -> u64 {
@@ -224,7 +230,7 @@ impl Storage<'_> {
     /// Whether so many entries want another bucket.
     #[inline]
     pub(super) fn is_crowded(count: u64, entries: u64) -> bool {
-        entries > count.saturating_mul(MAX_LOAD) / 7 && count < 1 << 32
+        entries > count.saturating_mul(LOAD_ENTRIES) / LOAD_BUCKETS && count < 1 << 32
     }
 
     /// Splits the next bucket, in a batch of its own; or leaves it as it is, if the time is over.

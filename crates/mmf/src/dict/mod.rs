@@ -51,7 +51,7 @@ use crate::error::{Error, Result};
 use crate::mapping::Mapping;
 use crate::name::Source;
 use crate::segment::layout::{PAYLOAD, SegmentKind};
-use crate::segment::{Container, Deadline, Segment};
+use crate::segment::{self, Container, Deadline, Segment};
 use allocator::Storage;
 use layout::{Layout, at};
 use read::{DiscardValue, Found, Sink};
@@ -117,7 +117,7 @@ impl Container for DictState {
 
 impl Dict {
     /// How long a lock is waited for unless the options say otherwise.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+    pub const DEFAULT_TIMEOUT: Duration = segment::DEFAULT_TIMEOUT;
 
     /// The longest key, in bytes.
     pub const KEY_MAX: usize = KEY_MAX;

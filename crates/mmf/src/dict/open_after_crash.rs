@@ -89,7 +89,7 @@ const NO_BOOT: u64 = u64::MAX - 1;
 
 /// What tells this boot from others; neither 0 nor [`RECOVERING`]. The machine is left out, since
 /// containers that share one boot, and a file, may each have an id of their own for it.
-pub(super) fn this_boot() -> Result<u64> {
+pub(super) fn this_boot_word() -> Result<u64> {
     Ok(boot_of(&segment::this_boot()?.boot))
 }
 
@@ -100,7 +100,7 @@ fn boot_of(id: &[u8; 16]) -> u64 {
 /// What a change stores in BOOT. A dict in memory does not outlive the machine, so a process
 /// without a boot id can use it.
 pub(super) fn boot_to_store(dict: &Dict) -> Result<u64> {
-    let boot = this_boot();
+    let boot = this_boot_word();
     if dict.is_file() { boot } else { Ok(boot.unwrap_or(NO_BOOT)) }
 }
 
@@ -147,7 +147,7 @@ impl Dict {
             return Ok(true);
         }
         let boot = self.segment.map.word(at::BOOT)?;
-        if boot == 0 || boot == this_boot()? {
+        if boot == 0 || boot == this_boot_word()? {
             return Ok(true);
         }
         Ok(self.segment.map.word(at::DURABLE)? & CLEAN != 0 || self.segment.has_checked_participant()?)
@@ -273,7 +273,7 @@ impl Dict {
 pub(super) fn open_after_power_cut(dict: &Dict) -> Result<()> {
     if dict.is_file() {
         let boot = dict.segment.map.word(at::BOOT)?;
-        if boot != 0 && boot != this_boot()? {
+        if boot != 0 && boot != this_boot_word()? {
             return if dict.segment.map.access() == Access::ReadWrite {
                 check(dict)
             } else {
@@ -288,7 +288,7 @@ pub(super) fn open_after_power_cut(dict: &Dict) -> Result<()> {
 #[cold]
 fn check(dict: &Dict) -> Result<()> {
     let map = &dict.segment.map;
-    let this = this_boot()?;
+    let this = this_boot_word()?;
     let mut batch = redo_log::WriteBatch::new();
     let _writer = WriteSession::lock_without_recovery(dict, &mut batch, dict.lock_deadline(), "recover")?;
     let boot = map.word(at::BOOT)?;

@@ -10,7 +10,7 @@ use super::{Dict, DictState};
 use crate::error::{Error, Result};
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Segment, SegmentOptions};
+use crate::segment::{Segment, SegmentOptions, common_setters};
 use crate::types::{Access, Permissions};
 
 /// How a [`Dict`] is created or opened.
@@ -40,53 +40,7 @@ impl DictOptions {
         self
     }
 
-    /// Refuses a dict that exists and has a larger capacity; any is opened unless said.
-    ///
-    /// The capacity bounds what this handle maps, reserves and returns, however long a peer makes
-    /// the object. It stands in the object, so the process that made the object chose it: where
-    /// that process is not trusted, say here how much may be mapped, and copied by one call. A file
-    /// may be sparse, so how much of the disk it takes says nothing.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use mmf::{Dict, ErrorKind, Name};
-    ///
-    /// let name = Name::local(format!("bounded-dict-{}", std::process::id()))?;
-    /// let _made = Dict::create_new(&name, 16 << 20)?;
-    /// let refused = Dict::options().max_capacity(1 << 20).open(&name).map(drop).unwrap_err();
-    /// assert!(matches!(refused.kind(), ErrorKind::Mismatch { .. }));
-    /// # Ok::<(), mmf::Error>(())
-    /// ```
-    pub fn max_capacity(mut self, bytes: u64) -> Self {
-        self.segment.max_capacity = Some(bytes.max(MIN_CAPACITY));
-        self
-    }
-
-    /// [`Access::ReadWrite`] unless said. A read-only handle takes no place among the participants.
-    pub fn access(mut self, access: Access) -> Self {
-        self.segment.mapping = self.segment.mapping.access(access);
-        self
-    }
-
-    /// Who may open a dict that is created.
-    pub fn permissions(mut self, permissions: Permissions) -> Self {
-        self.segment.permissions = Some(permissions);
-        self
-    }
-
-    /// Whether a dict of another user may be opened, as
-    /// [`MappingOptions::allow_other_owners`](crate::MappingOptions::allow_other_owners).
-    pub fn allow_other_owners(mut self, allow: bool) -> Self {
-        self.segment.mapping = self.segment.mapping.allow_other_owners(allow);
-        self
-    }
-
-    /// How long this handle waits for locks, and tries to read beside writers; `None` is for ever.
-    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.segment.timeout = timeout;
-        self
-    }
+    common_setters!("Dict", "dict", "bounded-dict", MIN_CAPACITY);
 
     /// How long a call may work at least, once it has its lock or needs none: copying a long value
     /// or all entries, looking for space, verifying. 50 ms unless said; a longer

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::COPY_CHUNK;
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Deadline, notify};
+use crate::segment::{self, Deadline, notify};
 use crate::types::Access;
 use change::Segment;
 
@@ -55,7 +55,7 @@ pub struct Region {
 
 impl Region {
     /// How long a lock is waited for unless the options or the call say otherwise.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+    pub const DEFAULT_TIMEOUT: Duration = segment::DEFAULT_TIMEOUT;
 
     /// Options for everything that the functions below choose for you.
     pub fn options() -> RegionOptions {

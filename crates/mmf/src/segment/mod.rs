@@ -19,7 +19,7 @@ pub(crate) use boot::this_boot;
 pub(crate) use container::Container;
 pub(crate) use guard::{ReadLock, WriteLock};
 use held_locks::ThreadLockMark;
-pub(crate) use options::SegmentOptions;
+pub(crate) use options::{DEFAULT_TIMEOUT, SegmentOptions, common_setters};
 pub(crate) use participants::AttachedParticipant;
 
 use std::sync::atomic::{AtomicBool, Ordering};

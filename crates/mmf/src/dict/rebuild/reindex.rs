@@ -3,7 +3,8 @@
 use super::{Rebuild, SelectedRecords, SpanUse};
 use crate::dict::allocator::SpanState;
 use crate::dict::index::{
-    INITIAL_BUCKETS, LINE_SLOTS, MAX_BUCKET_LINES, NEXT_LINE, block_of, bucket, bucket_count, slot_for, tag,
+    INITIAL_BUCKETS, LINE_SLOTS, MAX_BUCKET_LINES, NEXT_LINE, block_of, bucket, bucket_count, buckets_for, slot_for,
+    tag,
 };
 use crate::dict::layout::{LINE, at, class, number};
 use crate::error::Result;
@@ -48,7 +49,7 @@ impl Rebuild<'_> {
         let free = self.layout.spans.saturating_sub(taken) as u64;
         let a_span = 1 << self.layout.lines_shift();
         // As many as so many entries would have had by being set one by one.
-        let wanted = (selection.entries.len() as u64 * 7).div_ceil(24).max(INITIAL_BUCKETS.min(a_span));
+        let wanted = buckets_for(selection.entries.len()).max(INITIAL_BUCKETS.min(a_span));
         let mut here = Vec::new();
         (1..=wanted.div_ceil(a_span)).rev().find_map(|spans| {
             let count = wanted.min(spans * a_span);
