@@ -43,7 +43,7 @@ impl ReaderCounts {
     /// As [`Mapping::shared_word`].
     pub(super) unsafe fn new(map: &Mapping, offsets: LockOffsets) -> Result<ReaderCounts> {
         // SAFETY: the caller's promise, passed on.
-        let counts = unsafe { map.cells(offsets.readers, offsets.stride, PARTICIPANT_SLOTS) }?;
+        let counts = unsafe { map.shared_words(offsets.readers, offsets.stride, PARTICIPANT_SLOTS) }?;
         let count = |slot: usize| Ok(counts.nth(slot));
         // SAFETY: the caller's promise, passed on.
         let word = |group: usize| unsafe { map.shared_word(offsets.occupied + 8 * group) };

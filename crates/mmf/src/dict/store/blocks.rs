@@ -22,12 +22,12 @@ use std::ops::Deref;
 use crate::dict::format::layout::{at, class, number};
 use crate::dict::format::record::STAMP;
 use crate::dict::format::span::{BLOCKS_USED, COUNT_MASK, NEXT_FREE, SPAN_STATE, SpanState};
-use crate::dict::store::accessor::Accessor;
+use crate::dict::store::accessor::PathAccess;
 use crate::dict::store::spans::{AllocError, Spans};
 use crate::dict::store::storage::Storage;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
-use crate::mapping::FastAccessMut;
+use crate::mem::FastAccessMut;
 
 /// The blocks of the spans.
 #[derive(Clone, Copy)]
@@ -124,13 +124,13 @@ impl<'s> Blocks<'s> {
     /// Takes a block of a class, with its size, in a span of the class's list. The fast path takes
     /// one that was freed before, if the span has room left. A miss leaves the batch as it was.
     #[inline(always)]
-    pub(in crate::dict) fn take_in<A: Accessor>(
+    pub(in crate::dict) fn take_in<A: PathAccess>(
         self,
         map: A,
         batch: &mut WriteBatch,
         (class, size): (u64, usize),
         span: usize,
-    ) -> Result<usize, A::Failure> {
+    ) -> Result<usize, A::Error> {
         let entry = self.layout.entry(span);
         let mut state = SpanState::of(batch.get(map, entry + SPAN_STATE)?);
         if state.class != class {

@@ -1,4 +1,4 @@
-//! Shared words, in loom's hands.
+//! The words of the lock and of its queues, in loom's hands.
 //!
 //! The orderings are the weakest that every processor's routines give. A load is an acquire. An operation that reads and
 //! writes is an acquire and a release, and where it wrote no later operation of this thread is done before it: what
@@ -7,8 +7,7 @@
 
 use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use super::{Loads, ModelConfig, model_state, step, step_unseen};
-use crate::sys::guard::{self, Fault};
+use super::{Loads, ModelConfig, model_state};
 
 pub(super) struct State {
     bases: Vec<usize>,
@@ -50,24 +49,29 @@ impl State {
         address - self.base(address).expect("a model knows the handles that take part")
     }
 
+    /// Whether a word of the model is there.
+    pub(super) fn has(&self, offset: usize) -> bool {
+        self.at(offset).is_some()
+    }
+
     fn at(&self, offset: usize) -> Option<&Width> {
         self.words.iter().find(|(at, _)| *at == offset).map(|(_, word)| word)
     }
 }
 
-/// What [`guard::Word`](crate::sys::guard::Word) is to others.
-pub(crate) trait Word: Copy {
-    unsafe fn load(src: *const Self) -> Result<Self, Fault>;
-    unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault>;
-    unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault>;
-    unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault>;
-    unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault>;
+/// A width of words: the model's have 32 or 64 bits.
+pub(super) trait LockWord: Copy {
+    fn store(self, offset: usize);
+    fn swap(self, offset: usize) -> Self;
+    fn add(self, offset: usize) -> Self;
+    fn compare_exchange(offset: usize, current: Self, new: Self) -> Self;
     /// What is at an offset.
     fn peek(offset: usize) -> Self;
 }
 
 /// What is at an offset, for the model to judge by.
-pub(crate) fn peek<W: Word>(offset: usize) -> W {
+#[allow(private_bounds, reason = "the widths are those of `LockWord`")]
+pub(crate) fn peek<W: LockWord>(offset: usize) -> W {
     W::peek(offset)
 }
 
@@ -77,54 +81,38 @@ fn fence_behind_exchange() {
     }
 }
 
-macro_rules! word {
+macro_rules! lock_word {
     ($word:ty, $atomic:ty, $width:ident, $with:ident) => {
         /// Uses the word at that offset.
         fn $with<R>(offset: usize, use_it: impl FnOnce(&$atomic) -> R) -> R {
             match model_state().words.at(offset) {
                 Some(Width::$width(word)) => use_it(word),
-                _ => panic!("a model has no such word at {offset}"),
+                _ => no_word(offset),
             }
         }
 
-        // But for a load none of these needs what its caller promises: the address only tells which word is meant.
-        impl Word for $word {
-            unsafe fn load(src: *const Self) -> Result<Self, Fault> {
-                step_unseen()?;
-                let offset = model_state().words.offset(src.addr());
-                if model_state().words.at(offset).is_none() {
-                    // SAFETY: the caller's promise, passed on; nothing takes the mapping's pages away.
-                    return unsafe { guard::Word::load(src) };
-                }
-                Ok(Word::peek(offset))
+        impl LockWord for $word {
+            fn store(self, offset: usize) {
+                $with(offset, |word| word.store(self, Ordering::Release));
             }
-            unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault> {
-                step()?;
-                $with(model_state().words.offset(dst.addr()), |word| word.store(value, Ordering::Release));
-                Ok(())
-            }
-            unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
-                step()?;
-                let old = $with(model_state().words.offset(dst.addr()), |word| word.swap(value, Ordering::AcqRel));
+            fn swap(self, offset: usize) -> Self {
+                let old = $with(offset, |word| word.swap(self, Ordering::AcqRel));
                 fence_behind_exchange();
-                Ok(old)
+                old
             }
-            unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
-                step()?;
-                let old = $with(model_state().words.offset(dst.addr()), |word| word.fetch_add(value, Ordering::AcqRel));
+            fn add(self, offset: usize) -> Self {
+                let old = $with(offset, |word| word.fetch_add(self, Ordering::AcqRel));
                 fence_behind_exchange();
-                Ok(old)
+                old
             }
-            unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
-                step()?;
-                let outcome = $with(model_state().words.offset(dst.addr()), |word| {
-                    word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
-                });
+            fn compare_exchange(offset: usize, current: Self, new: Self) -> Self {
+                let outcome =
+                    $with(offset, |word| word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire));
                 if outcome.is_ok() {
                     fence_behind_exchange();
                 }
                 let (Ok(old) | Err(old)) = outcome;
-                Ok(old)
+                old
             }
             fn peek(offset: usize) -> Self {
                 let load = |word: &$atomic| match model_state().words.loads {
@@ -138,5 +126,10 @@ macro_rules! word {
         }
     };
 }
-word!(u32, AtomicU32, Four, with_u32);
-word!(u64, AtomicU64, Eight, with_u64);
+
+fn no_word(offset: usize) -> ! {
+    panic!("a model has no such word at {offset}")
+}
+
+lock_word!(u32, AtomicU32, Four, with_u32);
+lock_word!(u64, AtomicU64, Eight, with_u64);
