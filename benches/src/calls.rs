@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::io;
 
 use mmf::{Mapping, Name};
+use mmf_cli::measure::{pairs, repeated, size, time};
+use mmf_cli::pairs as operations;
 
 use crate::Effort;
-use crate::measure::{pairs, repeated, size, time};
-use crate::pairs as operations;
 use crate::report::{Figure, Row, Table};
 
 pub(crate) fn atomics(effort: Effort) -> io::Result<Vec<Table>> {
@@ -44,7 +44,7 @@ pub(crate) fn reserve(effort: Effort) -> io::Result<Vec<Table>> {
         repeated(|| drop(black_box(named.create_new(&name)))),
         repeated(|| drop(black_box(Mapping::create_new(&name, 4096)))),
     );
-    let row = |what: &str, pair: crate::measure::Pair| {
+    let row = |what: &str, pair: mmf_cli::measure::Pair| {
         let times = 1.0 / pair.speed;
         let what = format!("{what}, {} reserved", size(usize::try_from(RESERVE).unwrap_or(usize::MAX)));
         let row = Row::speed(what, pair).target("at most 3 times as long", times <= 3.0);

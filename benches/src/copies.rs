@@ -3,10 +3,10 @@
 use std::io;
 
 use mmf::Mapping;
+use mmf_cli::measure::{Pair, rate, size};
+use mmf_cli::pairs::Copy;
 
 use crate::Effort;
-use crate::measure::{Pair, rate, size};
-use crate::pairs::Copy;
 use crate::report::{Row, Table};
 
 const SIZES: [usize; 15] =

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use memmap2::MmapMut;
 use mmf::{Mapping, Name};
+use mmf_cli::measure::{Pair, pairs, repeated, size};
 use shared_memory::{Shmem, ShmemConf};
 
 use crate::Effort;
-use crate::measure::{Pair, pairs, repeated, size};
 use crate::report::{Row, Table};
 
 /// Where files are memory. memmap2 leaves names to its caller.

@@ -5,14 +5,14 @@ use std::process::{Child, ChildStdout, Command};
 use std::time::Instant;
 
 use mmf::{Mapping, Name};
+use mmf_cli::measure::{self, Pair, rate, size, time};
+use mmf_cli::transport::{self, Outlet, Way, line};
 
+use crate::Effort;
 use crate::consumer::{FLAG, Header};
 use crate::machine::second_level_cache;
-use crate::measure::{Pair, rate, size, time};
 use crate::report::{Figure, Row, Table};
 use crate::ring::{DATA, Ring, produce, produce_past_caches, sum};
-use crate::transport::{self, Outlet, Way, line};
-use crate::{Effort, measure};
 
 /// What the usual ways are given at a time.
 const CHUNKS: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];

@@ -5,10 +5,10 @@ use std::io;
 use std::num::NonZeroUsize;
 
 use mmf::{Error, Name, Region};
+use mmf_cli::measure::{Pair, pairs, repeated, size};
 use winmmf::{MMFResult, MemoryMappedFile, Mmf, Namespace, RWLock};
 
 use crate::Effort;
-use crate::measure::{Pair, pairs, repeated, size};
 use crate::report::{Row, Table};
 
 type Other = MemoryMappedFile<RWLock<'static>>;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use mmf::{Dict, ErrorKind, Mapping, Name, Watched};
+use mmf_cli::measure::{Pair, median, size, time};
+use mmf_cli::transport::say;
 use rustix::thread::futex;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -16,9 +18,7 @@ use super::record::Record;
 use super::sides::{Dir, missing};
 use crate::consumer::CORE;
 use crate::machine;
-use crate::measure::{Pair, median, size, time};
 use crate::report::{Figure, Row, Table};
-use crate::transport::say;
 
 pub(super) fn run(record: &mut Record) -> io::Result<Vec<Table>> {
     Ok(vec![

@@ -5,11 +5,11 @@ use std::hint::black_box;
 use std::io;
 
 use mmf::{Dict, Name};
+use mmf_cli::measure::{Pair, size, time};
 
 use super::keys::{self, Keys};
 use super::record::{Record, TAIL};
 use super::sides::{self, Lmdb, Map, Redis, missing};
-use crate::measure::{Pair, size, time};
 use crate::report::{Figure, Row, Table};
 
 /// Sets of a transaction.

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mmf::{Error, Region};
+use mmf_cli::measure::{Pair, Plan, pairs, repeated, size};
+use mmf_cli::transport::{line, say};
 use parking_lot::RwLock;
 
 use super::times;
@@ -16,9 +18,7 @@ use super::turns::{Mutex, Shared, Way};
 use crate::Effort;
 use crate::consumer::CORE;
 use crate::machine;
-use crate::measure::{Pair, Plan, pairs, repeated, size};
 use crate::report::Table;
-use crate::transport::{line, say};
 
 /// What the other process is started with, before the name of what both have open.
 pub(crate) const FLAG: &str = "--take-turns";
@@ -62,7 +62,7 @@ impl Game {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([FLAG, &name]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
-        let output = crate::transport::child_output(&mut child)?;
+        let output = mmf_cli::transport::child_output(&mut child)?;
         Ok(Game { shared, child, output, failure: None })
     }
 

@@ -12,10 +12,10 @@ use std::hint::black_box;
 use std::io;
 
 use mmf::{Error, Name, Region};
+use mmf_cli::measure::{Pair, pairs, repeated};
 use parking_lot::RwLock;
 
 use crate::Effort;
-use crate::measure::{Pair, pairs, repeated};
 use crate::report::{Row, Table};
 
 pub(crate) fn run(effort: Effort) -> io::Result<Vec<Table>> {

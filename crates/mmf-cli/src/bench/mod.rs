@@ -1,7 +1,5 @@
 //! `mmf bench`: measures the cost of the operations on this machine, in a few seconds.
 
-mod measure;
-mod pairs;
 mod ping;
 
 use std::hint::black_box;
@@ -9,11 +7,12 @@ use std::io;
 use std::time::Duration;
 
 use mmf::{Mapping, Name};
+use mmf_cli::measure::{Pair, Plan, alone, rate, repeated, size, time};
+use mmf_cli::pairs;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::output::print;
-use measure::{Pair, Plan, alone, rate, repeated, size, time};
 
 /// Measure the cost of the operations on this machine
 ///

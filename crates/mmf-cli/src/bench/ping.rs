@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use mmf::{Mapping, Name};
 
-use super::measure::{Plan, alone};
-use crate::demo::transport;
+use mmf_cli::measure::{Plan, alone};
+use mmf_cli::transport;
 
 /// Where the words are: each in a cache line of its own, two apart since some processors fetch them
 /// in twos.

@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use mmf_cli::transport::{alone, line};
+
 use super::sender::Outcome;
 use super::show::{self, Story};
-use super::transport::{alone, line};
 use super::{DemoArgs, Part, Route, dict};
 use crate::failure::Failure;
 use crate::output::print;

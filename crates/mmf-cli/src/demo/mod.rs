@@ -12,15 +12,15 @@ mod dict;
 mod reader;
 mod sender;
 mod show;
-pub(crate) mod transport;
 
 use std::fmt;
 use std::path::PathBuf;
 
+use mmf_cli::transport::Way;
+
 use crate::failure::Failure;
 use crate::size;
 use dict::Role;
-use transport::Way;
 
 /// Share bytes and attributes between processes, and compare with pipes and sockets
 ///

@@ -4,10 +4,10 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use mmf::{Access, Mapping, Name};
+use mmf_cli::transport::{self, Way, peak_memory, say};
 
 use super::Taking;
 use super::data::{CHUNK, Checksum, read_full};
-use super::transport::{self, Way, peak_memory, say};
 use crate::lifetime::Bound;
 
 /// The report of a reader.

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mmf::{ErrorKind, Mapping, Name};
+use mmf_cli::transport::{self, Way, child_output, line, peak_memory, say};
 
 use super::data::{CHUNK, Checksum, Data};
 use super::reader::{Ready, Report};
-use super::transport::{self, Way, child_output, line, peak_memory, say};
 use super::{Part, Route, Taking};
 
 /// The job of a sender.

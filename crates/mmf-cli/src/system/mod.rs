@@ -1,4 +1,4 @@
-//! Differences between the systems. Only this folder and `demo/transport` ask which system this is.
+//! Differences between the systems. Only this folder and `transport` ask which system this is.
 
 #[cfg(unix)]
 mod unix;

@@ -9,7 +9,9 @@ use crate::dict::format::record::KEY_MAX;
 use crate::dict::store::storage::Storage;
 use crate::dict::store::write_batch;
 use crate::error::{Error, Result};
-use crate::segment::{Deadline, Segment};
+use crate::mapping::Mapping;
+use crate::segment::layout::SegmentKind;
+use crate::segment::{Container, Deadline, Segment};
 
 /// Keys and values that processes share, by name or by file.
 ///
@@ -39,7 +41,7 @@ use crate::segment::{Deadline, Segment};
 /// # Ok::<(), mmf::Error>(())
 /// ```
 pub struct Dict {
-    pub(in crate::dict) segment: Segment,
+    pub(in crate::dict) segment: Segment<DictState>,
     pub(in crate::dict) layout: Layout,
     /// What keys are hashed with.
     pub(in crate::dict) seed: u64,
@@ -55,9 +57,25 @@ pub struct Dict {
     pub(in crate::dict) work_time: AtomicU64,
 }
 
+/// What a dict keeps beside its segment: nothing, since the redo log completes the change of a
+/// writer that died.
+pub(crate) struct DictState;
+
+impl Container for DictState {
+    const KIND: SegmentKind = SegmentKind::DICT;
+
+    unsafe fn new(_map: &Mapping) -> Result<DictState> {
+        Ok(DictState)
+    }
+}
+
 impl Dict {
     /// Takes up a segment of this kind.
-    pub(in crate::dict) fn of(mut segment: Segment, timeout: Option<Duration>, work_time: Duration) -> Result<Dict> {
+    pub(in crate::dict) fn of(
+        mut segment: Segment<DictState>,
+        timeout: Option<Duration>,
+        work_time: Duration,
+    ) -> Result<Dict> {
         write_batch::prepare();
         segment.map.set_structured();
         segment.has_more_checks();

@@ -60,6 +60,12 @@ impl FastAccess<'_> {
         unsafe { u64::load(at.cast()) }.ok()
     }
 
+    /// Whether the `len` bytes from `offset` on, and a line behind them, are there.
+    #[inline(always)]
+    pub(crate) fn has(self, offset: usize, len: usize) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.last_line)
+    }
+
     /// Has the line of an offset fetched into the caches.
     #[inline(always)]
     pub(crate) fn prefetch(self, offset: usize) {
@@ -125,12 +131,6 @@ impl<'a> Deref for FastAccessMut<'a> {
 }
 
 impl FastAccessMut<'_> {
-    /// Whether the `len` bytes from `offset` on, and a line behind them, are there.
-    #[inline(always)]
-    pub(crate) fn has(self, offset: usize, len: usize) -> bool {
-        offset.checked_add(len).is_some_and(|end| end <= self.access.last_line)
-    }
-
     /// Stores the word at `offset`: a release.
     #[inline(always)]
     pub(crate) fn put_word(self, offset: usize, value: u64) -> Option<()> {

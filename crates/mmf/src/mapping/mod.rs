@@ -19,6 +19,7 @@ pub use catalog::{list, sweep};
 pub use cursor::Cursor;
 pub(crate) use fast_access::{FastAccess, FastAccessMut};
 pub use options::MappingOptions;
+pub(crate) use options::open_or_create;
 pub(crate) use shared_word::SharedWord;
 pub(crate) use words::{COPY_CHUNK, MIN_WORK_TIME};
 

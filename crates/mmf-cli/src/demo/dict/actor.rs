@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use mmf::{Access, Change, Dict, Name, Watched};
+use mmf_cli::transport::say;
 
 use super::{COUNT, FRAME, STOP, WRITERS, frame, frame_number, pair};
-use crate::demo::transport::say;
 use crate::lifetime::Bound;
 
 /// Longer than the whole takes anywhere.

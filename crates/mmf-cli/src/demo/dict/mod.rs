@@ -12,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mmf::{Dict, Name};
+use mmf_cli::transport::{alone, child_output, line};
 use serde_json::{Value, json};
 
 use super::Part;
-use super::transport::{alone, child_output, line};
 pub(super) use actor::{Role, run as act};
 
 const CAPACITY: u64 = 16 << 20;

@@ -13,11 +13,12 @@ use crate::dict::write::flush::Flush;
 use crate::dict::{Dict, DictOptions, Encoding};
 use crate::error::Result;
 use crate::name::Source;
+use crate::segment;
 use crate::segment::layout::PAYLOAD;
 
 impl Dict {
     /// How long a lock is waited for unless the options say otherwise.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+    pub const DEFAULT_TIMEOUT: Duration = segment::DEFAULT_TIMEOUT;
 
     /// The longest key, in bytes.
     pub const KEY_MAX: usize = KEY_MAX;

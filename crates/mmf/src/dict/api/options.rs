@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::dict::format::layout::{Layout, MAX_CAPACITY, MIN_CAPACITY, at};
+use crate::dict::handle::DictState;
 use crate::dict::recovery::open_after_crash;
 use crate::dict::store::work_limit::MIN_WORK_TIME;
 use crate::dict::{Dict, Report};
 use crate::error::{Error, Result};
 use crate::name::Source;
-use crate::segment::SegmentOptions;
-use crate::segment::layout::{PAYLOAD, SegmentKind};
+use crate::segment::layout::PAYLOAD;
+use crate::segment::{Segment, SegmentOptions, common_setters};
 use crate::types::{Access, Permissions};
 
 /// How a [`Dict`] is created or opened.
@@ -39,53 +40,7 @@ impl DictOptions {
         self
     }
 
-    /// Refuses a dict that exists and has a larger capacity; any is opened unless said.
-    ///
-    /// The capacity bounds what this handle maps, reserves and returns, however long a peer makes
-    /// the object. It stands in the object, so the process that made the object chose it: where
-    /// that process is not trusted, say here how much may be mapped, and copied by one call. A file
-    /// may be sparse, so how much of the disk it takes says nothing.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use mmf::{Dict, ErrorKind, Name};
-    ///
-    /// let name = Name::local(format!("bounded-dict-{}", std::process::id()))?;
-    /// let _made = Dict::create_new(&name, 16 << 20)?;
-    /// let refused = Dict::options().max_capacity(1 << 20).open(&name).map(drop).unwrap_err();
-    /// assert!(matches!(refused.kind(), ErrorKind::Mismatch { .. }));
-    /// # Ok::<(), mmf::Error>(())
-    /// ```
-    pub fn max_capacity(mut self, bytes: u64) -> Self {
-        self.segment.max_capacity = Some(bytes.max(MIN_CAPACITY));
-        self
-    }
-
-    /// [`Access::ReadWrite`] unless said. A read-only handle takes no place among the participants.
-    pub fn access(mut self, access: Access) -> Self {
-        self.segment.mapping = self.segment.mapping.access(access);
-        self
-    }
-
-    /// Who may open a dict that is created.
-    pub fn permissions(mut self, permissions: Permissions) -> Self {
-        self.segment.permissions = Some(permissions);
-        self
-    }
-
-    /// Whether a dict of another user may be opened, as
-    /// [`MappingOptions::allow_other_owners`](crate::MappingOptions::allow_other_owners).
-    pub fn allow_other_owners(mut self, allow: bool) -> Self {
-        self.segment.mapping = self.segment.mapping.allow_other_owners(allow);
-        self
-    }
-
-    /// How long this handle waits for locks, and tries to read beside writers; `None` is for ever.
-    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.segment.timeout = timeout;
-        self
-    }
+    common_setters!("Dict", "dict", "bounded-dict", MIN_CAPACITY);
 
     /// How long a call may work at least, once it has its lock or needs none: copying a long value
     /// or all entries, looking for space, verifying. 50 ms unless said; a longer
@@ -123,7 +78,7 @@ impl DictOptions {
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         let size = self.first_size().map_err(|error| error.on(&source))?;
-        self.dict(self.segment.create_new(&source, SegmentKind::DICT, size)?, &source)
+        self.dict(self.segment.create_new(&source, size)?, &source)
     }
 
     /// Opens a dict that exists.
@@ -139,7 +94,7 @@ impl DictOptions {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where somebody else is at that.
     pub fn open(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
-        self.dict(self.segment.open(&source, SegmentKind::DICT)?, &source)
+        self.dict(self.segment.open(&source)?, &source)
     }
 
     /// Opens a dict that exists, or creates it. However many processes do so at once, one creates it.
@@ -150,7 +105,7 @@ impl DictOptions {
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         let size = self.first_size().map_err(|error| error.on(&source))?;
-        self.dict(self.segment.open_or_create(&source, SegmentKind::DICT, size)?, &source)
+        self.dict(self.segment.open_or_create(&source, size)?, &source)
     }
 
     /// Repairs a dict as [`Dict::repair`] does, within these options: a dict of a larger capacity
@@ -168,7 +123,7 @@ impl DictOptions {
 
     /// Opens a dict that exists, however damaged.
     pub(in crate::dict) fn open_as_it_is(&self, source: &Source) -> Result<Dict> {
-        Dict::of(self.segment.open(source, SegmentKind::DICT)?, self.segment.timeout, self.work_time)
+        Dict::of(self.segment.open(source)?, self.segment.timeout, self.work_time)
     }
 
     /// Bytes of payload that a dict begins with: everything before the first span.
@@ -187,7 +142,7 @@ impl DictOptions {
         }
     }
 
-    fn dict(&self, segment: crate::segment::Segment, source: &Source) -> Result<Dict> {
+    fn dict(&self, segment: Segment<DictState>, source: &Source) -> Result<Dict> {
         let opened = Dict::of(segment, self.segment.timeout, self.work_time).and_then(|mut dict| {
             open_after_crash::open_after_power_cut(&dict)?;
             if dict.is_file() {

@@ -47,9 +47,8 @@ mod encoded {
     use serde::de::value::BytesDeserializer;
 
     use crate::dict::Encoding;
-    use crate::dict::format::encoding::MAX_DEPTH;
     use crate::dict::format::encoding::checked_serializer::CheckedSerializer;
-    use crate::dict::format::encoding::msgpack;
+    use crate::dict::format::encoding::{MAX_DEPTH, msgpack};
     use crate::error::{Error, ErrorKind, Result};
 
     /// A value as `MessagePack`, in place of what is in `bytes`.

@@ -55,6 +55,8 @@ pub(in crate::dict) mod at {
 pub(in crate::dict) const MIN_CAPACITY: u64 = 1 << 20;
 /// No record lies farther on: slots have 40 bits for eighths of an offset.
 pub(in crate::dict) const MAX_CAPACITY: u64 = 1 << 43;
+/// The least size of the change log.
+pub(in crate::dict) const MIN_CHANGE_LOG_SIZE: usize = 16 << 10;
 /// No capacity has room for more spans.
 pub(in crate::dict) const MAX_SPANS: usize = 16384;
 /// Bytes of a bucket and of a span's entry in the table.
@@ -97,7 +99,7 @@ impl Layout {
         let payload = usize::try_from(payload).ok().filter(|payload| *payload <= isize::MAX as usize - PAYLOAD)?;
         let wide = (payload / 512).next_power_of_two().clamp(4096, 1 << 20);
         let span = wide.max((payload / MAX_SPANS).next_power_of_two());
-        let side = (payload / 64).clamp(16 << 10, 1 << 20) & !4095;
+        let side = (payload / 64).clamp(MIN_CHANGE_LOG_SIZE, 1 << 20) & !4095;
         let change_log = at::REDO_LOG + side;
         let directory = change_log + side;
         // More entries than spans at the most, since the tables take room of their own.

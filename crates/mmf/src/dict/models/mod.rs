@@ -21,13 +21,14 @@ use crate::dict::Dict;
 use crate::dict::format::layout::{LINE, Layout, MIN_CAPACITY, at, class};
 use crate::dict::format::record;
 use crate::dict::format::slot::bucket;
+use crate::dict::handle::DictState;
 use crate::dict::read::fast_path::FastKeyReader;
 use crate::dict::read::get::KeyReader;
 use crate::dict::read::sink::Found;
 use crate::dict::store::work_limit::MIN_WORK_TIME;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
-use crate::segment::layout::{PAYLOAD, SegmentKind};
+use crate::segment::layout::PAYLOAD;
 use crate::segment::{Deadline, Segment, models};
 use crate::sys::model::memory::{self, DictMemory};
 use crate::sys::model::{self, Loads, ModelConfig, ParkerKind};
@@ -217,16 +218,13 @@ const READER: usize = 2;
 impl Handles {
     /// They stay: what they would give up has ended with the run that gave it.
     fn new() -> Arc<ManuallyDrop<Handles>> {
-        let (bytes, size, _) =
-            Segment::initial_bytes(None, SegmentKind::DICT, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
+        let (bytes, size, _) = Segment::<DictState>::initial_bytes(None, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
         let first = Mapping::anonymous(size).unwrap();
         first.write_at(0, &bytes).unwrap();
         let handle = |access, timeout| {
             let options = Mapping::options().access(access);
             let map = options.from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-            let mut dict =
-                Dict::of(Segment::from_mapping(map, SegmentKind::DICT, None, None).unwrap(), timeout, MIN_WORK_TIME)
-                    .unwrap();
+            let mut dict = Dict::of(Segment::from_mapping(map, None, None).unwrap(), timeout, MIN_WORK_TIME).unwrap();
             dict.seed = SEED;
             dict
         };

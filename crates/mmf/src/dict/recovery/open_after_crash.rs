@@ -77,7 +77,7 @@ use crate::types::Access;
 
 /// What tells this boot from others; neither 0 nor [`RECOVERING`]. The machine is left out, since
 /// containers that share one boot, and a file, may each have an id of their own for it.
-pub(in crate::dict) fn this_boot() -> Result<u64> {
+pub(in crate::dict) fn this_boot_word() -> Result<u64> {
     Ok(boot_of(&segment::this_boot()?.boot))
 }
 
@@ -88,7 +88,7 @@ fn boot_of(id: &[u8; 16]) -> u64 {
 /// What a change stores in BOOT. A dict in memory does not outlive the machine, so a process
 /// without a boot id can use it.
 pub(in crate::dict) fn boot_to_store(dict: &Dict) -> Result<u64> {
-    let boot = this_boot();
+    let boot = this_boot_word();
     if dict.is_file() { boot } else { Ok(boot.unwrap_or(NO_BOOT)) }
 }
 
@@ -126,7 +126,7 @@ impl Dict {
             return Ok(true);
         }
         let boot = self.segment.map.word(at::BOOT)?;
-        if boot == 0 || boot == this_boot()? {
+        if boot == 0 || boot == this_boot_word()? {
             return Ok(true);
         }
         Ok(self.segment.map.word(at::DURABLE)? & CLEAN != 0 || self.segment.has_checked_participant()?)
@@ -137,7 +137,7 @@ impl Dict {
 pub(in crate::dict) fn open_after_power_cut(dict: &Dict) -> Result<()> {
     if dict.is_file() {
         let boot = dict.segment.map.word(at::BOOT)?;
-        if boot != 0 && boot != this_boot()? {
+        if boot != 0 && boot != this_boot_word()? {
             return if dict.segment.map.access() == Access::ReadWrite {
                 check(dict)
             } else {
@@ -152,8 +152,8 @@ pub(in crate::dict) fn open_after_power_cut(dict: &Dict) -> Result<()> {
 #[cold]
 fn check(dict: &Dict) -> Result<()> {
     let map = &dict.segment.map;
-    let this = this_boot()?;
-    let _lock = WriteLock::lock(&dict.segment, || dict.lock_deadline(), "recover")?.0;
+    let this = this_boot_word()?;
+    let _lock = WriteLock::lock(&dict.segment, || dict.lock_deadline(), "recover", |outcome| outcome)?.0;
     let boot = map.word(at::BOOT)?;
     if boot != this {
         if was_cut_off(map)? {

@@ -22,6 +22,7 @@ use std::ops::Deref;
 use crate::dict::format::layout::{at, class, number};
 use crate::dict::format::record::STAMP;
 use crate::dict::format::span::{BLOCKS_USED, COUNT_MASK, NEXT_FREE, SPAN_STATE, SpanState};
+use crate::dict::store::accessor::Accessor;
 use crate::dict::store::spans::{AllocError, Spans};
 use crate::dict::store::storage::Storage;
 use crate::dict::store::write_batch::WriteBatch;
@@ -47,8 +48,7 @@ impl<'s> Blocks<'s> {
         Blocks(storage)
     }
 
-    /// [`take`](Blocks::take) where the first span of the class has a block that was freed before,
-    /// and has room left.
+    /// [`take`](Blocks::take) in the first span of the class's list.
     #[inline(always)]
     pub(in crate::dict) fn take_fast(
         self,
@@ -56,32 +56,12 @@ impl<'s> Blocks<'s> {
         batch: &mut WriteBatch,
         class: u64,
     ) -> Option<usize> {
-        let (layout, size) = (self.layout, class::size(class)?);
-        let span = number(batch.word(*map, Spans::class_list(class))?).wrapping_sub(1);
-        if span >= layout.spans {
+        let size = class::size(class)?;
+        let span = number(batch.get(*map, Spans::class_list(class)).ok()?).wrapping_sub(1);
+        if span >= self.layout.spans {
             return None;
         }
-        let entry = layout.entry(span);
-        let state = SpanState::of(batch.word(*map, entry + SPAN_STATE)?);
-        let at = number(state.free.checked_sub(1)?).checked_mul(size)?;
-        if state.class != class || at.checked_add(size)? > layout.span_size() {
-            return None;
-        }
-        let block = layout.span(span) + at;
-        if !map.has(block, size) {
-            return None;
-        }
-        let free = batch.word(*map, block + NEXT_FREE)? & COUNT_MASK;
-        if free == 0
-            && number(batch.word(*map, entry + BLOCKS_USED)?).checked_add(1)?.checked_mul(size)? > layout.span_size()
-        {
-            return None;
-        }
-        batch.push_or_replace(
-            entry + SPAN_STATE,
-            SpanState { free, live: state.live + 1, listed: true, ..state }.word(),
-        );
-        Some(block)
+        self.take_in(*map, batch, (class, size), span).ok()
     }
 
     /// [`give`](Blocks::give) where the span stays what it is. The batch takes no block after
@@ -91,7 +71,7 @@ impl<'s> Blocks<'s> {
         let layout = self.layout;
         let span = layout.span_of(block)?;
         let entry = layout.entry(span);
-        let state = SpanState::of(batch.word(*map, entry + SPAN_STATE)?);
+        let state = SpanState::of(batch.get(*map, entry + SPAN_STATE).ok()?);
         let (size, at) = (class::size(state.class)?, block - layout.span(span));
         // A division of 32 bits takes less than one of 64.
         let size_in_short = u32::try_from(size).ok()?;
@@ -121,7 +101,6 @@ impl<'s> Blocks<'s> {
         not: Option<usize>,
     ) -> Result<usize, AllocError> {
         let Some(size) = class::size(class) else { return Err(self.damaged("a class without blocks").into()) };
-        // A division would take longer than all the rest.
         let fits = |count: u64| count.saturating_mul(size as u64) <= self.layout.span_size() as u64;
         let mut span = self.spans().span_number(batch.get(self.map, Spans::class_list(class))?)?;
         if not.is_some() && span == not {
@@ -139,30 +118,58 @@ impl<'s> Blocks<'s> {
             }
             return Ok(self.layout.span(span));
         };
-        let mut state = self.spans().state(batch, span)?;
+        Ok(self.take_in(self.map, batch, (class, size), span)?)
+    }
+
+    /// Takes a block of a class, with its size, in a span of the class's list. The fast path takes
+    /// one that was freed before, if the span has room left. A miss leaves the batch as it was.
+    #[inline(always)]
+    pub(in crate::dict) fn take_in<A: Accessor>(
+        self,
+        map: A,
+        batch: &mut WriteBatch,
+        (class, size): (u64, usize),
+        span: usize,
+    ) -> Result<usize, A::Failure> {
+        let entry = self.layout.entry(span);
+        let mut state = SpanState::of(batch.get(map, entry + SPAN_STATE)?);
         if state.class != class {
-            return Err(self.damaged(format!("span {span} is not what its list holds")).into());
+            return Err(map.damaged(|| format!("span {span} is not what its list holds")));
         }
+        // A division would take longer than all the rest.
+        let fits = |count: u64| count.saturating_mul(size as u64) <= self.layout.span_size() as u64;
         let (nth, full) = if state.free == 0 {
-            let ever = self.spans().blocks_used(batch, span)?;
+            map.require_slow_path()?;
+            let ever = batch.get(map, entry + BLOCKS_USED)?;
             if !fits(ever.saturating_add(1)) {
-                return Err(self.damaged(format!("span {span} has no room, but is listed as if")).into());
+                return Err(map.damaged(|| format!("span {span} has no room, but is listed as if")));
             }
-            batch.push_or_replace(self.layout.entry(span) + BLOCKS_USED, ever + 1);
+            batch.push_or_replace(entry + BLOCKS_USED, ever + 1);
             (ever, !fits(ever + 2))
         } else {
             let nth = state.free - 1;
-            let block = self.layout.span(span) + number(nth) * size;
-            // A record with a stamp is in use: the list is from another time than the block.
-            if !fits(nth + 1) || (class <= class::LAST && batch.get(self.map, block + STAMP)? != 0) {
-                return Err(self.damaged(format!("span {span} leads to block {nth}, which it has not")).into());
+            let damaged = || map.damaged(|| format!("span {span} leads to block {nth}, which it has not"));
+            // A number of 26 bits times a size of 30 bits.
+            let at = nth * size as u64;
+            if at + size as u64 > self.layout.span_size() as u64 {
+                return Err(damaged());
             }
-            state.free = batch.get(self.map, self.layout.span(span) + number(nth) * size + NEXT_FREE)? & COUNT_MASK;
-            (nth, state.free == 0 && !fits(self.spans().blocks_used(batch, span)?.saturating_add(1)))
+            let block = self.layout.span(span) + number(at);
+            map.require(block, size)?;
+            // A record with a stamp is in use: the list is from another time than the block, which
+            // happens after a failed sync. Then no caller takes the fast path.
+            if !A::IS_FAST && class <= class::LAST && batch.get(map, block + STAMP)? != 0 {
+                return Err(damaged());
+            }
+            state.free = batch.get(map, block + NEXT_FREE)? & COUNT_MASK;
+            (nth, state.free == 0 && !fits(batch.get(map, entry + BLOCKS_USED)?.saturating_add(1)))
         };
+        if full {
+            map.require_slow_path()?;
+        }
         state.live += 1;
         state.listed = !full;
-        batch.push_or_replace(self.layout.entry(span) + SPAN_STATE, state.word());
+        batch.push_or_replace(entry + SPAN_STATE, state.word());
         if full {
             self.spans().unlist(batch, class, span)?;
         }

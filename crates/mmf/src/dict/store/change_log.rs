@@ -8,12 +8,12 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::dict::format::layout::{at, number};
+use crate::dict::format::layout::{MIN_CHANGE_LOG_SIZE, at, number};
 use crate::dict::format::record::{KEY_MAX, RecordKind};
+use crate::dict::store::accessor::{Accessor, AccessorMut};
 use crate::dict::store::storage::Storage;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
-use crate::mapping::{FastAccess, FastAccessMut};
 use crate::sys::fence;
 
 const EVENT_HEADER_LEN: usize = 16;
@@ -30,6 +30,7 @@ pub(in crate::dict) struct LogEvent {
 }
 
 /// The place of a change's entries. The caller has the lock.
+#[derive(Clone, Copy)]
 pub(in crate::dict) struct EventReservation {
     /// Where in the change log the next one begins.
     at: usize,
@@ -41,57 +42,49 @@ pub(in crate::dict) struct EventReservation {
     skipped: bool,
 }
 
+/// The bytes of an entry with a key of `key_len` bytes.
+#[inline(always)]
+const fn event_len(key_len: usize) -> usize {
+    EVENT_HEADER_LEN + key_len.next_multiple_of(8)
+}
+
 impl EventReservation {
     /// The place for entries with keys of these lengths, behind all others.
     #[inline(always)]
-    pub(in crate::dict) fn new(storage: &Storage<'_>, keys: impl Iterator<Item = usize>) -> Result<EventReservation> {
+    pub(in crate::dict) fn new<A: Accessor>(
+        storage: &Storage<'_>,
+        map: A,
+        keys: impl Iterator<Item = usize>,
+    ) -> Result<EventReservation, A::Failure> {
+        let len = keys.map(|len| event_len(len) as u64).fold(0, u64::saturating_add);
+        EventReservation::reserve(storage, map, len, len > storage.layout.change_log_size as u64 / 2)
+    }
+
+    /// Reserves the place for one entry, which never passes half of the change log.
+    #[inline(always)]
+    pub(in crate::dict) fn for_key<A: Accessor>(
+        storage: &Storage<'_>,
+        map: A,
+        key_len: usize,
+    ) -> Result<EventReservation, A::Failure> {
+        const { assert!(event_len(KEY_MAX) <= MIN_CHANGE_LOG_SIZE / 2) };
+        EventReservation::reserve(storage, map, event_len(key_len) as u64, false)
+    }
+
+    #[inline(always)]
+    fn reserve<A: Accessor>(
+        storage: &Storage<'_>,
+        map: A,
+        len: u64,
+        skipped: bool,
+    ) -> Result<EventReservation, A::Failure> {
         let size = storage.layout.change_log_size as u64;
         const { assert!(at::LOG_HEAD == at::LOG_CLAIMED + 8) };
-        let [claimed, position, ..] = storage.map.four_words(at::LOG_CLAIMED)?;
-        let len = keys.map(|len| (EVENT_HEADER_LEN + len.next_multiple_of(8)) as u64).fold(0, u64::saturating_add);
-        let skipped = len > size / 2;
+        let [claimed, position, ..] = map.four_words(at::LOG_CLAIMED)?;
         let end = position.wrapping_add(if skipped { 2 * size } else { len });
         // A peer with write access may have stored a head that is no multiple of 8.
         let at = number(position % size) & !7;
         Ok(EventReservation { at, end, claimed, skipped })
-    }
-
-    /// The same for one entry that lies in one piece; `None` for any other.
-    #[inline(always)]
-    pub(in crate::dict) fn new_fast(
-        storage: &Storage<'_>,
-        map: FastAccess<'_>,
-        key: usize,
-    ) -> Option<EventReservation> {
-        let size = storage.layout.change_log_size as u64;
-        let [claimed, position, ..] = map.four_words(at::LOG_CLAIMED)?;
-        let len = EVENT_HEADER_LEN + key.next_multiple_of(8);
-        let at = number(position % size) & !7;
-        (at + len <= storage.layout.change_log_size).then_some(EventReservation {
-            at,
-            end: position.wrapping_add(len as u64),
-            claimed,
-            skipped: false,
-        })
-    }
-
-    /// Claims that place and writes the entry, as [`claim`](EventReservation::claim) and
-    /// [`write`](EventReservation::write) do.
-    #[inline(always)]
-    pub(in crate::dict) fn write_fast(
-        &self,
-        storage: &Storage<'_>,
-        map: FastAccessMut<'_>,
-        version: u64,
-        kind: RecordKind,
-        key: &[u8],
-    ) -> Option<()> {
-        if self.end.wrapping_sub(self.claimed) <= storage.layout.change_log_size as u64 {
-            map.put_word(at::LOG_CLAIMED, self.end)?;
-        }
-        // The claim is seen before what it is about.
-        fence(Ordering::Release);
-        put_event(map, storage.layout.change_log + self.at, [version, key.len() as u64 | kind_code(kind) << 16], key)
     }
 
     /// Has the batch move the change log's head behind these entries.
@@ -108,55 +101,68 @@ impl EventReservation {
     /// Claims the place, before the first entry is written: from here on those who are behind by as
     /// much have missed something. The batch must be one that will be carried out.
     #[inline(always)]
-    pub(in crate::dict) fn claim(&self, storage: &Storage<'_>) -> Result<()> {
+    fn claim<A: AccessorMut>(&self, storage: &Storage<'_>, map: A) -> Result<(), A::Failure> {
         if self.skipped {
             return Ok(());
         }
         // A writer that died may have claimed more.
         if self.end.wrapping_sub(self.claimed) <= storage.layout.change_log_size as u64 {
-            storage.map.put_word(at::LOG_CLAIMED, self.end)?;
+            map.put_word(at::LOG_CLAIMED, self.end)?;
         }
         // The claim is seen before what it is about.
         fence(Ordering::Release);
         Ok(())
     }
 
-    /// Writes an entry behind the last.
-    #[inline]
-    pub(in crate::dict) fn write(
+    /// Claims the place, and writes entries to it.
+    #[inline(always)]
+    pub(in crate::dict) fn write_all<'k, A: AccessorMut>(
+        mut self,
+        storage: &Storage<'_>,
+        map: A,
+        events: impl Iterator<Item = (u64, RecordKind, &'k [u8])>,
+    ) -> Result<(), A::Failure> {
+        self.claim(storage, map)?;
+        for (version, kind, key) in events {
+            self.write_event(storage, map, version, kind_code(kind), key)?;
+        }
+        Ok(())
+    }
+
+    /// Claims the place, and writes that all was cleared.
+    pub(in crate::dict) fn write_cleared(mut self, storage: &Storage<'_>, version: u64) -> Result<()> {
+        self.claim(storage, storage.map)?;
+        self.write_event(storage, storage.map, version, CLEARED, &[])
+    }
+
+    #[inline(always)]
+    fn write_event<A: AccessorMut>(
         &mut self,
         storage: &Storage<'_>,
+        map: A,
         version: u64,
-        kind: RecordKind,
+        kind: u64,
         key: &[u8],
-    ) -> Result<()> {
-        self.write_event(storage, version, kind_code(kind), key)
-    }
-
-    /// Writes that all was cleared.
-    pub(in crate::dict) fn write_cleared(&mut self, storage: &Storage<'_>, version: u64) -> Result<()> {
-        self.write_event(storage, version, CLEARED, &[])
-    }
-
-    #[inline]
-    fn write_event(&mut self, storage: &Storage<'_>, version: u64, kind: u64, key: &[u8]) -> Result<()> {
+    ) -> Result<(), A::Failure> {
         if self.skipped {
             return Ok(());
         }
         let words = [version, key.len() as u64 | kind << 16];
-        let len = EVENT_HEADER_LEN + key.len().next_multiple_of(8);
-        let is_whole = self.at + len <= storage.layout.change_log_size;
-        let map = storage.map.fast_access_mut().filter(|_| is_whole);
-        if map.is_some_and(|map| put_event(map, storage.layout.change_log + self.at, words, key).is_some()) {
-            self.step(storage, len);
+        let len = event_len(key.len());
+        if self.at + len > storage.layout.change_log_size {
+            *self = self.write_wrapped(storage, words, key)?;
             return Ok(());
         }
-        self.write_wrapped(storage, words, key)
+        put_event(map, storage.layout.change_log + self.at, words, key)?;
+        self.step(storage, len);
+        Ok(())
     }
 
+    /// Writes an entry that passes the end of the change log, and returns the place behind it.
+    // By value, so that the caller keeps its reservation in registers.
     #[cold]
     #[inline(never)]
-    fn write_wrapped(&mut self, storage: &Storage<'_>, words: [u64; 2], key: &[u8]) -> Result<()> {
+    fn write_wrapped(mut self, storage: &Storage<'_>, words: [u64; 2], key: &[u8]) -> Result<EventReservation> {
         let (map, layout) = (storage.map, storage.layout);
         // Words never lie across the end: positions are whole words.
         for word in words {
@@ -173,7 +179,7 @@ impl EventReservation {
             map.write_at(layout.change_log, there)?;
         }
         self.step(storage, key.len().next_multiple_of(8));
-        Ok(())
+        Ok(self)
     }
 
     /// Advances by `len` bytes, which are fewer than the size of the change log.
@@ -188,7 +194,7 @@ impl EventReservation {
 
 /// Writes an entry that lies in one piece, filled up with zeros.
 #[inline(always)]
-fn put_event(map: FastAccessMut<'_>, at: usize, words: [u64; 2], key: &[u8]) -> Option<()> {
+fn put_event<A: AccessorMut>(map: A, at: usize, words: [u64; 2], key: &[u8]) -> Result<(), A::Failure> {
     map.put_words(at, &words)?;
     if key.len() % 8 != 0 {
         map.put_word(at + EVENT_HEADER_LEN + (key.len() & !7), 0)?;

@@ -26,10 +26,16 @@ use crate::sys::guard::Matches;
 
 /// How many buckets an index begins with.
 pub(in crate::dict) const INITIAL_BUCKETS: u64 = 64;
-/// Entries to seven buckets, on average, before there is another one.
-const MAX_LOAD: u64 = 24;
+/// The load factor: more than 24 entries to 7 buckets, on average, want another bucket.
+const LOAD_ENTRIES: u64 = 24;
+const LOAD_BUCKETS: u64 = 7;
 /// Lines that one bucket may have. More are damage.
 pub(in crate::dict) const MAX_BUCKET_LINES: usize = 1 << 12;
+
+/// The least number of buckets that so many entries do not crowd.
+pub(in crate::dict) fn buckets_for(entries: usize) -> u64 {
+    (entries as u64).saturating_mul(LOAD_BUCKETS).div_ceil(LOAD_ENTRIES)
+}
 
 /// Where a key's entry is, or may go.
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +216,7 @@ impl<'s> Index<'s> {
     /// Whether so many entries want another bucket.
     #[inline]
     pub(in crate::dict) fn is_crowded(count: u64, entries: u64) -> bool {
-        entries > count.saturating_mul(MAX_LOAD) / 7 && count < 1 << 32
+        entries > count.saturating_mul(LOAD_ENTRIES) / LOAD_BUCKETS && count < 1 << 32
     }
 
     /// Splits the next bucket, in a batch of its own; or leaves it as it is, if the time is over.

@@ -1,5 +1,6 @@
 //! The structures of a dict in shared memory, and the write batch that changes them as one.
 
+pub(in crate::dict) mod accessor;
 pub(in crate::dict) mod blocks;
 pub(in crate::dict) mod bucket_walk;
 pub(in crate::dict) mod change_log;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::dict::format::layout::at;
 use crate::dict::format::record::{HEADER_LEN, KEY_MAX, PREV, RecordHeader, RecordKind, STAMP, VERSION, location_mix};
+use crate::dict::store::accessor::{AccessorMut, Miss};
 use crate::dict::store::storage::Storage;
 use crate::error::{Error, Result};
 use crate::mapping::FastAccessMut;
@@ -101,9 +102,30 @@ impl<'s> Records<'s> {
         Records(storage)
     }
 
-    /// Writes a record but for what comes with the batch.
+    /// Writes a record into a block to which no slot leads yet: its head, its key and the value
+    /// behind it, but no stamp. `sum` is the checksum of the key and the value.
     #[inline(always)]
-    pub(in crate::dict) fn fill(
+    pub(in crate::dict) fn fill<A: AccessorMut>(
+        self,
+        map: A,
+        block: usize,
+        head: &RecordHeader,
+        sum: u64,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), A::Failure> {
+        // What was there before in a span that had another use may look like a stamp.
+        map.put_word(block + STAMP, 0)?;
+        // A reader of the block's previous record sees that before it sees other bytes.
+        fence(Ordering::Release);
+        map.put_words(block + VERSION, &[head.version, head.what(), sum ^ location_mix(block, head.version)])?;
+        map.write(block + HEADER_LEN, key)?;
+        map.write(block + HEADER_LEN + key.len(), value)
+    }
+
+    /// Writes a record with its value into a block.
+    #[inline(always)]
+    pub(in crate::dict) fn fill_inline(
         self,
         map: FastAccessMut<'_>,
         block: usize,
@@ -111,16 +133,10 @@ impl<'s> Records<'s> {
         key: &[u8],
         kind: RecordKind,
         value: &[u8],
-    ) -> Option<()> {
+    ) -> Result<(), Miss> {
         let head =
             RecordHeader { version, key_len: key.len(), kind, value_len: value.len(), in_spans: false, checksum: 0 };
-        let sum = head.sum(self.seed, key, value) ^ location_mix(block, version);
-        // As in `write_record_slow`.
-        map.put_word(block + STAMP, 0)?;
-        fence(Ordering::Release);
-        map.put_words(block + VERSION, &[version, head.what(), sum])?;
-        map.write(block + HEADER_LEN, key)?;
-        map.write(block + HEADER_LEN + key.len(), value)
+        self.fill(map, block, &head, head.sum(self.seed, key, value), key, value)
     }
 
     /// Whether a record is from before the file was opened, so that the disk had it meanwhile.

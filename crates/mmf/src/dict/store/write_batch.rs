@@ -22,8 +22,9 @@ use indexed_stores::IndexedStores;
 pub(in crate::dict) use indexed_stores::prepare;
 
 use crate::dict::format::layout::{Layout, at};
+use crate::dict::store::accessor::Accessor;
 use crate::error::{Error, Result};
-use crate::mapping::{FastAccess, Mapping};
+use crate::mapping::Mapping;
 use crate::sys::fence;
 
 /// So many stores are kept in place and looked through one by one; more have a map.
@@ -122,15 +123,12 @@ impl WriteBatch {
         unsafe { std::slice::from_raw_parts(some.as_ptr().cast(), some.len()) }
     }
 
-    /// As `get`, on the fast path.
+    /// Returns the word at `offset` as it will be once the batch is committed.
     #[inline(always)]
-    pub(in crate::dict) fn word(&self, map: FastAccess<'_>, offset: usize) -> Option<u64> {
-        if self.next == 1 { map.word(offset) } else { self.lookup(offset).or_else(|| map.word(offset)) }
-    }
-
-    /// The word at `offset` as it will be.
-    #[inline]
-    pub(in crate::dict) fn get(&self, map: &Mapping, offset: usize) -> Result<u64> {
+    pub(in crate::dict) fn get<A: Accessor>(&self, map: A, offset: usize) -> Result<u64, A::Failure> {
+        if self.next == 1 {
+            return map.word(offset);
+        }
         match self.lookup(offset) {
             Some(value) => Ok(value),
             None => map.word(offset),

@@ -63,13 +63,12 @@ impl<'w, 'a> Applier<'w, 'a> {
         self.mark_unflushed()?;
         self.batch.clear();
         let version = self.version()? + 1;
-        let mut reservation = EventReservation::new(&self.storage, std::iter::once(0))?;
+        let reservation = EventReservation::for_key(&self.storage, self.storage.map, 0)?;
         self.batch.push(at::COMMIT, version);
         self.batch.push(at::FLOOR, version);
         self.batch.push(at::LEN, 0);
         self.batch.push(at::SWEEP, 1);
         reservation.push_head(self.batch);
-        reservation.claim(&self.storage)?;
         reservation.write_cleared(&self.storage, version)?;
         self.commit_batch()?;
         Ok(version)
@@ -103,19 +102,19 @@ impl<'w, 'a> Applier<'w, 'a> {
         map.prefetch(line);
         self.batch.clear();
         let block = RecordWriter::new(self).take_for(map, key, value)?;
-        storage.records().fill(map, block, version, key, kind, value)?;
+        storage.records().fill_inline(map, block, version, key, kind, value).ok()?;
         let (slot, old) = Lookup::new(self).find_in_line(*map, line, change.hash, key, floor)?;
         if old.cleared || old.in_spans {
             return None;
         }
-        let reservation = EventReservation::new_fast(&storage, *map, key.len())?;
+        let reservation = EventReservation::for_key(&storage, map, key.len()).ok()?;
         self.batch.push_blind(block + PREV, old.block as u64);
         self.batch.push_blind(block + STAMP, version);
         self.batch.push_blind(slot, slot_for(change.hash, block));
         self.batch.push_blind(at::COMMIT, version);
         reservation.push_head(self.batch);
         Reclaimer::new(self).free_last(old.block, false, false).ok()?;
-        reservation.write_fast(&storage, map, version, kind, key)?;
+        reservation.write_all(&storage, map, std::iter::once((version, kind, key))).ok()?;
         Some(version)
     }
 
@@ -290,7 +289,7 @@ impl<'w, 'a> Applier<'w, 'a> {
             }
         }
         self.batch.push_blind(at::COMMIT, version);
-        let mut reservation = EventReservation::new(&self.storage, events.iter().map(|(.., key)| key.len()))?;
+        let reservation = EventReservation::new(&self.storage, map, events.iter().map(|(.., key)| key.len()))?;
         reservation.push_head(self.batch);
         if now != len {
             self.batch.push_blind(at::LEN, now);
@@ -304,9 +303,9 @@ impl<'w, 'a> Applier<'w, 'a> {
             Reclaimer::new(self).free_last(block, in_spans, removal)?;
         }
         self.batch.fits(map, self.storage.layout)?;
-        reservation.claim(&self.storage)?;
-        for (version, kind, key) in events.iter() {
-            reservation.write(&self.storage, version, kind, key)?;
+        let fast = map.fast_access_mut();
+        if fast.is_none_or(|fast| reservation.write_all(&self.storage, fast, events.iter()).is_err()) {
+            reservation.write_all(&self.storage, map, events.iter())?;
         }
         self.commit_batch()?;
         Ok(Some(version))

@@ -2,6 +2,7 @@
 
 use crate::dict::Dict;
 use crate::dict::format::layout::at;
+use crate::dict::handle::DictState;
 use crate::dict::store::work_limit::too_slow;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::session::WriteSession;
@@ -10,7 +11,7 @@ use crate::segment::{Deadline, ReadLock};
 
 /// The read lock. Dropped, it is released.
 pub(in crate::dict) struct ReadSession<'a> {
-    _lock: ReadLock<'a>,
+    _lock: ReadLock<'a, DictState>,
 }
 
 impl<'a> ReadSession<'a> {
@@ -18,7 +19,7 @@ impl<'a> ReadSession<'a> {
         let segment = &dict.segment;
         let until = until.resolve();
         loop {
-            let (lock, _) = ReadLock::lock(segment, || until, "read")?;
+            let lock = ReadLock::lock(segment, || until, "read", |outcome| outcome.map(|(lock, _)| lock))?;
             let reader = ReadSession { _lock: lock };
             if segment.map.word(at::REDO_LEN)? == 0 {
                 return Ok(reader);

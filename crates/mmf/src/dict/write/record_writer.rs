@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use crate::dict::format::layout::class;
 use crate::dict::format::marks::SYNCING;
-use crate::dict::format::record;
-use crate::dict::format::record::{HEADER_LEN, RecordHeader, RecordKind, STAMP, VERSION};
+use crate::dict::format::record::{HEADER_LEN, RecordHeader, RecordKind};
+use crate::dict::store::accessor::Miss;
 use crate::dict::store::spans::AllocError;
 use crate::dict::write::session::WriteSession;
 use crate::error::{Error, Result};
@@ -52,9 +52,9 @@ impl<'w, 'a> RecordWriter<'w, 'a> {
         let Some(map) = storage.map.fast_access_mut() else { return Ok(None) };
         let Some(block) = self.take_for(map, key, value) else { return Ok(None) };
         // All of it was there before.
-        match storage.records().fill(map, block, version, key, kind, value) {
-            Some(()) => Ok(Some(block)),
-            None => Err(storage.map.fault("write", block, 0)),
+        match storage.records().fill_inline(map, block, version, key, kind, value) {
+            Ok(()) => Ok(Some(block)),
+            Err(Miss) => Err(storage.map.fault("write", block, 0)),
         }
     }
 
@@ -103,7 +103,7 @@ impl<'w, 'a> RecordWriter<'w, 'a> {
         if len > layout.largest_block() || value.len() as u64 >= 1 << 40 {
             return Err(self.too_large(value.len()).into());
         }
-        head.checksum = head.sum(self.storage.seed, key, value);
+        let sum = head.sum(self.storage.seed, key, value);
         let mut parts = Vec::new();
         if head.in_spans {
             parts = storage.spans().take_parts(self.batch, head.span_count(layout))?;
@@ -114,16 +114,7 @@ impl<'w, 'a> RecordWriter<'w, 'a> {
             }
         }
         let block = storage.blocks().take(self.batch, class::of(len), None)?;
-        // What was there before in a span that had another use may look like a stamp.
-        storage.map.put_word(block + STAMP, 0)?;
-        // Whoever still reads what was here before sees that before it sees other bytes.
-        fence(Ordering::Release);
-        let words = [version, head.what(), head.checksum ^ record::location_mix(block, version)];
-        storage.map.put_words(block + VERSION, &words)?;
-        storage.map.write_at(block + HEADER_LEN, key)?;
-        if parts.is_empty() {
-            storage.map.write_at(block + HEADER_LEN + key.len(), value)?;
-        }
+        storage.records().fill(storage.map, block, &head, sum, key, if parts.is_empty() { value } else { &[] })?;
         if !parts.is_empty() {
             // Spans are counted in thousands.
             let numbers = parts.iter().flat_map(|part| u32::try_from(*part).unwrap_or(u32::MAX).to_le_bytes());

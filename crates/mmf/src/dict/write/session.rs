@@ -6,6 +6,7 @@ use crate::dict::Dict;
 use crate::dict::format::layout::at;
 use crate::dict::format::marks::{CLEAN, SYNCING, UNSURE};
 use crate::dict::format::record::{RecordHeader, RecordKind};
+use crate::dict::handle::DictState;
 use crate::dict::recovery::open_after_crash;
 use crate::dict::store::redo_log;
 use crate::dict::store::storage::Storage;
@@ -48,7 +49,7 @@ pub(in crate::dict) struct WriteSession<'a> {
     /// See `at::DURABLE`.
     pub(in crate::dict) flush_state: u64,
     pub(in crate::dict) limit: WorkLimit,
-    lock: WriteLock<'a>,
+    lock: WriteLock<'a, DictState>,
 }
 
 impl Dict {
@@ -166,15 +167,23 @@ impl<'a> WriteSession<'a> {
 
     /// Takes the lock. What follows is that it is [held](WriteSession::from_lock).
     #[inline(always)]
-    pub(in crate::dict) fn acquire(dict: &'a Dict, until: Deadline, doing: &'static str) -> Result<WriteLock<'a>> {
-        Ok(WriteLock::lock(&dict.segment, || until, doing)?.0)
+    pub(in crate::dict) fn acquire(
+        dict: &'a Dict,
+        until: Deadline,
+        doing: &'static str,
+    ) -> Result<WriteLock<'a, DictState>> {
+        WriteLock::lock(&dict.segment, || until, doing, |outcome| outcome.map(|(lock, _)| lock))
     }
 
     /// The holder of the lock, which it releases when it is dropped. It has no [limit](WorkLimit)
     /// yet. A call of its own, since moving the session out of [`lock`](WriteSession::lock) costs
     /// time.
     #[inline(always)]
-    pub(in crate::dict) fn from_lock(lock: WriteLock<'a>, dict: &'a Dict, batch: &'a mut WriteBatch) -> Self {
+    pub(in crate::dict) fn from_lock(
+        lock: WriteLock<'a, DictState>,
+        dict: &'a Dict,
+        batch: &'a mut WriteBatch,
+    ) -> Self {
         WriteSession { dict, storage: dict.storage(), batch, flush_state: 0, limit: WorkLimit::unset(), lock }
     }
 

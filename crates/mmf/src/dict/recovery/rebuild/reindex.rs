@@ -5,7 +5,7 @@ use crate::dict::format::layout::{LINE, at, class, number};
 use crate::dict::format::slot::{LINE_SLOTS, NEXT_LINE, block_of, bucket, bucket_count, slot_for, tag};
 use crate::dict::format::span::SpanState;
 use crate::dict::store::bucket_walk::BucketWalk;
-use crate::dict::store::index::{INITIAL_BUCKETS, MAX_BUCKET_LINES};
+use crate::dict::store::index::{INITIAL_BUCKETS, MAX_BUCKET_LINES, buckets_for};
 use crate::error::Result;
 
 impl Rebuild<'_> {
@@ -45,7 +45,7 @@ impl Rebuild<'_> {
         let free = self.layout.spans.saturating_sub(taken) as u64;
         let a_span = 1 << self.layout.lines_shift();
         // As many as so many entries would have had by being set one by one.
-        let wanted = (selection.entries.len() as u64 * 7).div_ceil(24).max(INITIAL_BUCKETS.min(a_span));
+        let wanted = buckets_for(selection.entries.len()).max(INITIAL_BUCKETS.min(a_span));
         let mut here = Vec::new();
         (1..=wanted.div_ceil(a_span)).rev().find_map(|spans| {
             let count = wanted.min(spans * a_span);

@@ -18,7 +18,7 @@ use unix as system;
 #[cfg(windows)]
 use windows as system;
 
-pub(crate) use system::{LOCAL_NAME, alone, peak_memory};
+pub use system::{LOCAL_NAME, alone, peak_memory};
 
 /// Room that is asked for in pipes and sockets. Systems give less where an administrator set a
 /// limit.
@@ -26,7 +26,7 @@ const BUFFER: usize = 1 << 20;
 
 /// A way of bytes from one process to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub enum Way {
     /// The child's standard input.
     Pipe,
     /// A Unix socket; a named pipe on Windows.
@@ -36,10 +36,10 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    pub(crate) const ALL: [Way; 3] = [Way::Pipe, Way::Local, Way::Tcp];
+    pub const ALL: [Way; 3] = [Way::Pipe, Way::Local, Way::Tcp];
 
     /// For the command line of a child.
-    pub(crate) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Way::Pipe => "pipe",
             Way::Local => "local",
@@ -47,12 +47,12 @@ impl Way {
         }
     }
 
-    pub(crate) fn from_word(word: &str) -> Option<Way> {
+    pub fn from_word(word: &str) -> Option<Way> {
         Way::ALL.into_iter().find(|way| way.word() == word)
     }
 
     /// For people.
-    pub(crate) fn title(self) -> &'static str {
+    pub fn title(self) -> &'static str {
         match self {
             Way::Pipe => "pipe",
             Way::Local => LOCAL_NAME,
@@ -62,14 +62,14 @@ impl Way {
 }
 
 /// The writing end of a way. Dropping it ends the stream.
-pub(crate) type Outlet = Box<dyn Write + Send>;
+pub type Outlet = Box<dyn Write + Send>;
 
 /// The reading end of a way.
-pub(crate) type Inlet = Box<dyn Read + Send>;
+pub type Inlet = Box<dyn Read + Send>;
 
 /// Starts a child that will call [`inlet`], and connects to it. Its standard output is what it says
 /// beside that.
-pub(crate) fn start(way: Way, command: &mut Command) -> io::Result<(Child, BufReader<ChildStdout>, Outlet)> {
+pub fn start(way: Way, command: &mut Command) -> io::Result<(Child, BufReader<ChildStdout>, Outlet)> {
     command.stdout(Stdio::piped());
     let (mut child, outlet) = match way {
         Way::Pipe => system::start_with_pipe(command)?,
@@ -95,7 +95,7 @@ pub(crate) fn start(way: Way, command: &mut Command) -> io::Result<(Child, BufRe
 }
 
 /// In a child: the bytes that its starter sends.
-pub(crate) fn inlet(way: Way) -> io::Result<Inlet> {
+pub fn inlet(way: Way) -> io::Result<Inlet> {
     match way {
         Way::Pipe => Ok(Box::new(io::stdin())),
         Way::Local => system::local_inlet(),
@@ -121,12 +121,12 @@ fn connect(way: Way, address: &str) -> io::Result<Outlet> {
 }
 
 /// The child's standard output.
-pub(crate) fn child_output(child: &mut Child) -> io::Result<BufReader<ChildStdout>> {
+pub fn child_output(child: &mut Child) -> io::Result<BufReader<ChildStdout>> {
     child.stdout.take().map(BufReader::new).ok_or_else(|| io::Error::other("the child has no standard output"))
 }
 
 /// The next line of a child, which has ended too early if there is none.
-pub(crate) fn line(from: &mut impl BufRead) -> io::Result<String> {
+pub fn line(from: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     from.read_line(&mut line)?;
     match line.strip_suffix('\n') {
@@ -136,7 +136,7 @@ pub(crate) fn line(from: &mut impl BufRead) -> io::Result<String> {
 }
 
 /// Says a line to the process that started this one.
-pub(crate) fn say(line: &str) -> io::Result<()> {
+pub fn say(line: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{line}")?;
     output.flush()

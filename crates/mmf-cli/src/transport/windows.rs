@@ -21,7 +21,7 @@ use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, GetCurrent
 use super::{BUFFER, Inlet, Outlet, say};
 
 /// The title of [`Way::Local`](super::Way::Local) on this system.
-pub(crate) const LOCAL_NAME: &str = "named pipe";
+pub const LOCAL_NAME: &str = "named pipe";
 
 const ROOM: u32 = 1 << 20;
 const _: () = assert!(ROOM as usize == BUFFER);
@@ -87,12 +87,12 @@ pub(super) fn widen_tcp(stream: &TcpStream) {
 
 /// Puts the child out of reach of the terminal's Ctrl-C, which only its starter shall get: the
 /// child sees the starter's end, and cleans up.
-pub(crate) fn alone(command: &mut Command) -> &mut Command {
+pub fn alone(command: &mut Command) -> &mut Command {
     command.creation_flags(CREATE_NEW_PROCESS_GROUP)
 }
 
 /// The most memory that this process ever had, in bytes; 0 where the system does not tell.
-pub(crate) fn peak_memory() -> u64 {
+pub fn peak_memory() -> u64 {
     let size = size_of::<PROCESS_MEMORY_COUNTERS>();
     let mut counters = PROCESS_MEMORY_COUNTERS { cb: u32::try_from(size).unwrap_or(0), ..Default::default() };
     // SAFETY: gives a constant that stands for this process.

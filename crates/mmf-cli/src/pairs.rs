@@ -8,22 +8,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mmf::{ErrorKind, Mapping};
 
-use super::measure::{Pair, Plan, alone, pairs, repeated};
+use crate::measure::{Pair, Plan, alone, pairs, repeated};
 
 /// A run of bytes of a mapping and one of a buffer, as far from the start of a page as wanted.
-pub(crate) struct Copy<'a> {
-    pub(crate) map: &'a Mapping,
-    pub(crate) buffer: &'a mut [u8],
+pub struct Copy<'a> {
+    pub map: &'a Mapping,
+    pub buffer: &'a mut [u8],
     /// Where it begins in the mapping.
-    pub(crate) at: usize,
+    pub at: usize,
     /// Where it begins in the buffer.
-    pub(crate) from: usize,
-    pub(crate) len: usize,
+    pub from: usize,
+    pub len: usize,
 }
 
 impl Copy<'_> {
     /// `read_at` beside the copy that the compiler knows.
-    pub(crate) fn read(self, plan: Plan) -> io::Result<Pair> {
+    pub fn read(self, plan: Plan) -> io::Result<Pair> {
         let Copy { map, buffer, at, from, len } = self;
         // Checked here, once, for the pointers below.
         map.read_at(at, &mut buffer[from..from + len])?;
@@ -46,7 +46,7 @@ impl Copy<'_> {
     }
 
     /// `write_at` beside the copy that the compiler knows.
-    pub(crate) fn write(self, plan: Plan) -> io::Result<Pair> {
+    pub fn write(self, plan: Plan) -> io::Result<Pair> {
         let Copy { map, buffer, at, from, len } = self;
         // Checked here, once, for the pointers below.
         map.write_at(at, &buffer[from..from + len])?;
@@ -80,7 +80,7 @@ fn first_word(map: &Mapping) -> io::Result<&AtomicU64> {
 }
 
 /// `load` beside that of the standard library.
-pub(crate) fn load(plan: Plan, map: &Mapping) -> io::Result<Pair> {
+pub fn load(plan: Plan, map: &Mapping) -> io::Result<Pair> {
     let word = first_word(map)?;
     let ours = repeated(|| {
         let _ = black_box(map.load::<u64>(black_box(0), Ordering::Acquire));
@@ -92,7 +92,7 @@ pub(crate) fn load(plan: Plan, map: &Mapping) -> io::Result<Pair> {
 }
 
 /// `fetch_add` beside that of the standard library.
-pub(crate) fn fetch_add(plan: Plan, map: &Mapping) -> io::Result<Pair> {
+pub fn fetch_add(plan: Plan, map: &Mapping) -> io::Result<Pair> {
     let word = first_word(map)?;
     let ours = repeated(|| {
         let _ = black_box(map.fetch_add(black_box(0), 1_u64, Ordering::AcqRel));
@@ -105,7 +105,7 @@ pub(crate) fn fetch_add(plan: Plan, map: &Mapping) -> io::Result<Pair> {
 
 /// To read a page that its file no longer has and get the error, in nanoseconds. Fails on a system
 /// that does not let a file become shorter while it is mapped.
-pub(crate) fn fault(plan: Plan) -> io::Result<f64> {
+pub fn fault(plan: Plan) -> io::Result<f64> {
     let file = Scratch(std::env::temp_dir().join(format!("mmf-bench-{}", std::process::id())));
     let map = Mapping::create_new(&file.0, 4096)?;
     std::fs::OpenOptions::new().write(true).open(&file.0)?.set_len(0)?;

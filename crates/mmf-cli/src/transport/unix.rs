@@ -12,7 +12,7 @@ use rustix::net::sockopt;
 use super::{BUFFER, Inlet, Outlet};
 
 /// The title of [`Way::Local`](super::Way::Local) on this system.
-pub(crate) const LOCAL_NAME: &str = "Unix socket";
+pub const LOCAL_NAME: &str = "Unix socket";
 
 pub(super) fn start_with_pipe(command: &mut Command) -> io::Result<(Child, Option<Outlet>)> {
     let mut child = command.stdin(Stdio::piped()).spawn()?;
@@ -64,13 +64,13 @@ pub(super) fn widen_tcp(stream: &TcpStream) {
 
 /// Puts the child out of reach of the terminal's Ctrl-C, which only its starter shall get: the
 /// child sees the starter's end, and cleans up.
-pub(crate) fn alone(command: &mut Command) -> &mut Command {
+pub fn alone(command: &mut Command) -> &mut Command {
     command.process_group(0)
 }
 
 /// The most memory that this process ever had, in bytes; 0 where the system does not tell.
 #[cfg(target_os = "linux")]
-pub(crate) fn peak_memory() -> u64 {
+pub fn peak_memory() -> u64 {
     // Not `getrusage`: what it tells survives an exec, so a child would inherit its starter's peak
     // (`proc_pid_status(5)`).
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -80,7 +80,7 @@ pub(crate) fn peak_memory() -> u64 {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn peak_memory() -> u64 {
+pub fn peak_memory() -> u64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is good for one `rusage`, which the call fills.
     let done = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };

@@ -5,29 +5,29 @@ use std::time::{Duration, Instant};
 
 /// How much effort is spent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// Pairs of samples.
-    pub(crate) pairs: usize,
+    pub pairs: usize,
     /// How long one sample takes at least; what is shorter is repeated.
-    pub(crate) sample: Duration,
+    pub sample: Duration,
 }
 
 /// Two ways of doing the same thing.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pair {
+pub struct Pair {
     /// The median time of the one, in nanoseconds.
-    pub(crate) ours: f64,
+    pub ours: f64,
     /// The median time of the other, in nanoseconds.
-    pub(crate) theirs: f64,
+    pub theirs: f64,
     /// The median of their ratios within a pair: how many times as fast ours is.
-    pub(crate) speed: f64,
+    pub speed: f64,
     /// The median of their differences within a pair: how many nanoseconds more ours takes.
-    pub(crate) more: f64,
+    pub more: f64,
 }
 
 impl Pair {
     /// From samples that were taken in turns.
-    pub(crate) fn of(ours: &[f64], theirs: &[f64]) -> Pair {
+    pub fn of(ours: &[f64], theirs: &[f64]) -> Pair {
         let both = || ours.iter().zip(theirs);
         Pair {
             ours: median(ours.to_vec()),
@@ -39,13 +39,13 @@ impl Pair {
 }
 
 /// Measures two ways in turns. Each is told how often to do it, and gives the time that took.
-pub(crate) fn pairs(plan: Plan, ours: impl FnMut(u64) -> Duration, theirs: impl FnMut(u64) -> Duration) -> Pair {
+pub fn pairs(plan: Plan, ours: impl FnMut(u64) -> Duration, theirs: impl FnMut(u64) -> Duration) -> Pair {
     let [ours, theirs] = samples(plan, ours, theirs);
     Pair::of(&ours, &theirs)
 }
 
 /// The samples of two ways, in nanoseconds.
-pub(crate) fn samples(
+pub fn samples(
     plan: Plan,
     mut ours: impl FnMut(u64) -> Duration,
     mut theirs: impl FnMut(u64) -> Duration,
@@ -68,13 +68,13 @@ pub(crate) fn samples(
 }
 
 /// The median time of one way, in nanoseconds.
-pub(crate) fn alone(plan: Plan, mut way: impl FnMut(u64) -> Duration) -> f64 {
+pub fn alone(plan: Plan, mut way: impl FnMut(u64) -> Duration) -> f64 {
     let times = calibrate(plan, &mut way);
     median((0..plan.pairs).map(|_| nanoseconds(way(times), times)).collect())
 }
 
 /// Does it so many times, and gives the time.
-pub(crate) fn repeated(mut what: impl FnMut()) -> impl FnMut(u64) -> Duration {
+pub fn repeated(mut what: impl FnMut()) -> impl FnMut(u64) -> Duration {
     move |times| {
         let began = Instant::now();
         for _ in 0..times {
@@ -104,13 +104,13 @@ fn nanoseconds(took: Duration, times: u64) -> f64 {
 }
 
 /// The median; of an even number the upper one. Zero of none.
-pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
+pub fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// A time for people.
-pub(crate) fn time(nanoseconds: f64) -> String {
+pub fn time(nanoseconds: f64) -> String {
     match nanoseconds {
         ns if ns < 100.0 => format!("{ns:.2} ns"),
         ns if ns < 1e3 => format!("{ns:.0} ns"),
@@ -120,12 +120,12 @@ pub(crate) fn time(nanoseconds: f64) -> String {
 }
 
 /// A speed for people.
-pub(crate) fn rate(bytes: usize, nanoseconds: f64) -> String {
+pub fn rate(bytes: usize, nanoseconds: f64) -> String {
     format!("{:.1} GB/s", bytes as f64 / nanoseconds)
 }
 
 /// A size for people.
-pub(crate) fn size(bytes: usize) -> String {
+pub fn size(bytes: usize) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     match units.into_iter().find(|(shift, _)| bytes >> shift > 0 && (bytes >> shift) << shift == bytes) {
         Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
