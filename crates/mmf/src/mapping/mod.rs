@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::mem::AccessorMut;
 #[cfg(test)]
 pub(crate) use crate::mem::trace;
 pub(crate) use crate::mem::{FastAccess, FastAccessMut, SharedWord};
@@ -261,9 +262,7 @@ impl Mapping {
     /// As `locate`, for those who will write.
     #[inline(always)]
     fn locate_writable(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
-        if self.access == Access::ReadOnly {
-            return Err(self.read_only(doing));
-        }
+        self.require_writable(doing)?;
         self.locate(offset, len, doing)
     }
 
