@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{SharedWord, Word};
+use crate::mem::{AccessorMut, SharedWord, Word};
 use crate::sys::guard::Fault;
-use crate::types::{Access, FaultPolicy};
+use crate::types::FaultPolicy;
 
 /// The integers that atomic operations work on: 8 to 64 bits, signed and unsigned. Sealed.
 pub trait Atom: Copy + PartialEq + Sealed {}
@@ -179,9 +179,7 @@ impl Mapping {
 
     #[inline(always)]
     fn writable_atom<T: Atom>(&self, offset: usize, doing: &'static str) -> Result<SharedWord<T::Word>> {
-        if self.access == Access::ReadOnly {
-            return Err(self.read_only(doing));
-        }
+        self.require_writable(doing)?;
         self.atom::<T>(offset, doing)
     }
 

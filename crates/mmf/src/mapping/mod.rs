@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::mem::AccessorMut;
 pub(crate) use crate::mem::SharedWord;
 #[cfg(test)]
 pub(crate) use crate::mem::trace;
@@ -262,9 +263,7 @@ impl Mapping {
     /// As `locate`, for those who will write.
     #[inline(always)]
     fn locate_writable(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
-        if self.access == Access::ReadOnly {
-            return Err(self.read_only(doing));
-        }
+        self.require_writable(doing)?;
         self.locate(offset, len, doing)
     }
 

@@ -23,11 +23,10 @@ fn to_usize(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
-// SAFETY: `locate` and `locate_writable` return addresses in a view, of a length that was checked,
-// and the latter only where it may be written; the alignment of words is checked here. All views
-// stay mapped while the mapping is borrowed. The trap was armed before the first was made. No words
-// are accessed under the policy of system calls: structures refuse such mappings, and so does
-// `make_range_dirty`.
+// SAFETY: `locate` returns an address in a view, of a length that was checked; the alignment of words
+// is checked here. All views stay mapped while the mapping is borrowed. The trap was armed before
+// the first was made. No words are accessed under the policy of system calls: structures refuse such
+// mappings, and so does `make_range_dirty`.
 unsafe impl Accessor for &Mapping {
     type Error = Error;
 
@@ -43,7 +42,8 @@ unsafe impl Accessor for &Mapping {
 
     #[inline(always)]
     fn words(self, offset: usize, count: usize, doing: &'static str) -> Result<*mut u8> {
-        self.aligned(self.locate(offset, size_of::<u64>() * count, doing)?, offset)
+        let at = self.locate(offset, size_of::<u64>() * count, doing)?;
+        if at.addr() % 8 != 0 { Err(self.misaligned(offset)) } else { Ok(at) }
     }
 
     #[inline(always)]
@@ -52,16 +52,11 @@ unsafe impl Accessor for &Mapping {
     }
 }
 
-// SAFETY: as above.
+// SAFETY: as above; what is not read-only may be written.
 unsafe impl AccessorMut for &Mapping {
     #[inline(always)]
-    fn writable_bytes(self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
-        self.locate_writable(offset, len, doing)
-    }
-
-    #[inline(always)]
-    fn writable_words(self, offset: usize, count: usize, doing: &'static str) -> Result<*mut u8> {
-        self.aligned(self.locate_writable(offset, size_of::<u64>() * count, doing)?, offset)
+    fn require_writable(self, doing: &'static str) -> Result<()> {
+        if self.access == Access::ReadOnly { Err(self.read_only(doing)) } else { Ok(()) }
     }
 }
 
@@ -256,12 +251,6 @@ impl Mapping {
             done += piece;
         }
         Ok(())
-    }
-
-    /// The address of words at `offset`, if it is a multiple of 8.
-    #[inline(always)]
-    fn aligned(&self, at: *mut u8, offset: usize) -> Result<*mut u8> {
-        if at.addr() % 8 != 0 { Err(self.misaligned(offset)) } else { Ok(at) }
     }
 
     #[cold]

@@ -164,13 +164,8 @@ unsafe impl Accessor for FastAccessMut<'_> {
 // SAFETY: as of the access within; `new` was promised that the view may be written.
 unsafe impl AccessorMut for FastAccessMut<'_> {
     #[inline(always)]
-    fn writable_bytes(self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8, Miss> {
-        self.bytes(offset, len, doing)
-    }
-
-    #[inline(always)]
-    fn writable_words(self, offset: usize, count: usize, doing: &'static str) -> Result<*mut u8, Miss> {
-        self.words(offset, count, doing)
+    fn require_writable(self, _doing: &'static str) -> Result<(), Miss> {
+        Ok(())
     }
 }
 

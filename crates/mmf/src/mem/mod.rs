@@ -103,20 +103,18 @@ pub(crate) unsafe trait Accessor: Copy {
 ///
 /// # Safety
 ///
-/// As for [`Accessor`], of `writable_bytes` and `writable_words`; and the view may be written.
+/// As for [`Accessor`]; and where `require_writable` returns `Ok`, the view may be written.
 pub(crate) unsafe trait AccessorMut: Accessor {
-    /// As [`bytes`](Accessor::bytes), of a view that may be written.
-    fn writable_bytes(self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8, Self::Error>;
-
-    /// As [`words`](Accessor::words), of a view that may be written.
-    fn writable_words(self, offset: usize, count: usize, doing: &'static str) -> Result<*mut u8, Self::Error>;
+    /// Fails where the view may only be read.
+    fn require_writable(self, doing: &'static str) -> Result<(), Self::Error>;
 
     /// Stores the word at `offset`: a release.
     #[inline(always)]
     fn put_word(self, offset: usize, value: u64) -> Result<(), Self::Error> {
-        let at = self.writable_words(offset, 1, "write")?;
-        // SAFETY: `writable_words` has checked the place, the alignment and the right to write; the
-        // view is mapped.
+        self.require_writable("write")?;
+        let at = self.words(offset, 1, "write")?;
+        // SAFETY: `words` has checked the place and the alignment; the view is mapped and may be
+        // written.
         let stored = unsafe { u64::store_release(at.cast(), value) };
         trace::words(offset, &[value]);
         stored.map_err(|Fault| self.fault("write", offset, 0))
@@ -127,7 +125,8 @@ pub(crate) unsafe trait AccessorMut: Accessor {
     /// slow where they have just been stored.
     #[inline(always)]
     fn put_words(self, offset: usize, words: &[u64]) -> Result<(), Self::Error> {
-        let at = self.writable_words(offset, words.len(), "write")?;
+        self.require_writable("write")?;
+        let at = self.words(offset, words.len(), "write")?;
         // SAFETY: as in `put_word`, for each of the words.
         let stored = unsafe { memory::store_words(at, words) };
         trace::words(offset, words);
@@ -138,9 +137,10 @@ pub(crate) unsafe trait AccessorMut: Accessor {
     #[inline(always)]
     fn write(self, offset: usize, bytes: &[u8]) -> Result<(), Self::Error> {
         let (src, len) = (bytes.as_ptr(), bytes.len());
-        let dst = self.writable_bytes(offset, len, "write")?;
-        // SAFETY: `writable_bytes` has checked the place and the right to write; the view is mapped;
-        // the source is a slice.
+        self.require_writable("write")?;
+        let dst = self.bytes(offset, len, "write")?;
+        // SAFETY: `bytes` has checked the place; the view is mapped and may be written; the source is
+        // a slice.
         let left = unsafe { memory::copy(self.policy(), dst, src, len, dst.addr(), dst.addr() + len) };
         trace::bytes(offset, || bytes.to_vec());
         if left == 0 { Ok(()) } else { Err(self.fault("write", offset, len - left)) }
@@ -149,7 +149,8 @@ pub(crate) unsafe trait AccessorMut: Accessor {
     /// Sets `len` bytes from `offset` on to `value`.
     #[inline(always)]
     fn fill(self, offset: usize, len: usize, value: u8) -> Result<(), Self::Error> {
-        let dst = self.writable_bytes(offset, len, "fill")?;
+        self.require_writable("fill")?;
+        let dst = self.bytes(offset, len, "fill")?;
         // SAFETY: as in `write`.
         let left = unsafe { memory::fill(self.policy(), dst, value, len, dst.addr(), dst.addr() + len) };
         trace::bytes(offset, || vec![value; len]);
@@ -160,9 +161,10 @@ pub(crate) unsafe trait AccessorMut: Accessor {
     /// no byte, whatever peers store meanwhile.
     #[inline]
     fn make_dirty(self, offset: usize, doing: &'static str) -> Result<(), Self::Error> {
-        let byte = self.writable_bytes(offset, 1, doing)?;
-        // SAFETY: `writable_bytes` has checked the place and the right to write; the view is mapped;
-        // a byte is always aligned.
+        self.require_writable(doing)?;
+        let byte = self.bytes(offset, 1, doing)?;
+        // SAFETY: `bytes` has checked the place; the view is mapped and may be written; a byte is
+        // always aligned.
         let value = unsafe { u8::add(byte, 0) }.map_err(|Fault| self.fault(doing, offset, 0))?;
         trace::bytes(offset, || vec![value]);
         Ok(())

@@ -5,9 +5,11 @@
 //! sequential consistency promises to one who changes a word and then looks at another. A total order of the loads among
 //! themselves is not modelled, so what the models show does not depend on it.
 
-use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
-use super::{Loads, ModelConfig, model_state};
+use super::memory::{Place, Word, dict, lock_word};
+use super::{Loads, ModelConfig, model_state, step, step_unseen};
+use crate::sys::guard::{self, Fault};
 
 pub(super) struct State {
     bases: Vec<usize>,
@@ -19,6 +21,8 @@ pub(super) struct State {
 }
 
 enum Width {
+    One(AtomicU8),
+    Two(AtomicU16),
     Four(AtomicU32),
     Eight(AtomicU64),
 }
@@ -26,6 +30,8 @@ enum Width {
 impl State {
     pub(super) fn new(config: &ModelConfig) -> State {
         let word = |(offset, width): &(usize, usize)| match width {
+            1 => (*offset, Width::One(AtomicU8::new(0))),
+            2 => (*offset, Width::Two(AtomicU16::new(0))),
             4 => (*offset, Width::Four(AtomicU32::new(0))),
             _ => (*offset, Width::Eight(AtomicU64::new(0))),
         };
@@ -59,19 +65,8 @@ impl State {
     }
 }
 
-/// A width of words: the model's have 32 or 64 bits.
-pub(super) trait LockWord: Copy {
-    fn store(self, offset: usize);
-    fn swap(self, offset: usize) -> Self;
-    fn add(self, offset: usize) -> Self;
-    fn compare_exchange(offset: usize, current: Self, new: Self) -> Self;
-    /// What is at an offset.
-    fn peek(offset: usize) -> Self;
-}
-
-/// What is at an offset, for the model to judge by.
-#[allow(private_bounds, reason = "the widths are those of `LockWord`")]
-pub(crate) fn peek<W: LockWord>(offset: usize) -> W {
+/// The word at an offset, for the model to judge by.
+pub(crate) fn peek<W: Word>(offset: usize) -> W {
     W::peek(offset)
 }
 
@@ -81,38 +76,79 @@ fn fence_behind_exchange() {
     }
 }
 
-macro_rules! lock_word {
+macro_rules! word {
     ($word:ty, $atomic:ty, $width:ident, $with:ident) => {
         /// Uses the word at that offset.
         fn $with<R>(offset: usize, use_it: impl FnOnce(&$atomic) -> R) -> R {
             match model_state().words.at(offset) {
                 Some(Width::$width(word)) => use_it(word),
-                _ => no_word(offset),
+                _ => panic!("a model has no such word at {offset}"),
             }
         }
 
-        impl LockWord for $word {
-            fn store(self, offset: usize) {
-                $with(offset, |word| word.store(self, Ordering::Release));
+        #[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast, reason = "a dict has words of 64 bits")]
+        impl Word for $word {
+            unsafe fn load(src: *const Self) -> Result<Self, Fault> {
+                match Place::of(src.addr()) {
+                    Place::Lock(offset) => step_unseen().map(|()| Self::peek(offset)),
+                    Place::Dict { base, offset } => {
+                        dict::<Self, _>(|memory| memory.load(base, offset, Ordering::Acquire)).map(|word| word as Self)
+                    }
+                    // SAFETY: the caller's promise, passed on.
+                    Place::Bytes(_) => step_unseen().and_then(|()| unsafe { guard::Word::load(src) }),
+                    // SAFETY: the caller's promise, passed on.
+                    Place::Private => unsafe { guard::Word::load(src) },
+                }
             }
-            fn swap(self, offset: usize) -> Self {
-                let old = $with(offset, |word| word.swap(self, Ordering::AcqRel));
+            unsafe fn store(dst: *mut Self, value: Self) -> Result<(), Fault> {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { Self::swap(dst, value) }.map(drop)
+            }
+            unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault> {
+                if let Place::Dict { offset, .. } = Place::of(dst.addr()) {
+                    return dict::<Self, _>(|memory| memory.store(offset, value.into(), Ordering::Release));
+                }
+                let Some(offset) = lock_word(dst.addr()) else {
+                    // SAFETY: the caller's promise, passed on.
+                    return unsafe { guard::Word::store_release(dst, value) };
+                };
+                step()?;
+                $with(offset, |word| word.store(value, Ordering::Release));
+                Ok(())
+            }
+            unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
+                let Some(offset) = lock_word(dst.addr()) else {
+                    // SAFETY: the caller's promise, passed on.
+                    return unsafe { guard::Word::swap(dst, value) };
+                };
+                step()?;
+                let old = $with(offset, |word| word.swap(value, Ordering::AcqRel));
                 fence_behind_exchange();
-                old
+                Ok(old)
             }
-            fn add(self, offset: usize) -> Self {
-                let old = $with(offset, |word| word.fetch_add(self, Ordering::AcqRel));
+            unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
+                let Some(offset) = lock_word(dst.addr()) else {
+                    // SAFETY: the caller's promise, passed on.
+                    return unsafe { guard::Word::add(dst, value) };
+                };
+                step()?;
+                let old = $with(offset, |word| word.fetch_add(value, Ordering::AcqRel));
                 fence_behind_exchange();
-                old
+                Ok(old)
             }
-            fn compare_exchange(offset: usize, current: Self, new: Self) -> Self {
+            unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
+                let Some(offset) = lock_word(dst.addr()) else {
+                    // SAFETY: the caller's promise, passed on.
+                    return unsafe { guard::Word::compare_exchange(dst, current, new) };
+                };
+                step()?;
                 let outcome =
                     $with(offset, |word| word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire));
                 if outcome.is_ok() {
                     fence_behind_exchange();
                 }
                 let (Ok(old) | Err(old)) = outcome;
-                old
+                Ok(old)
             }
             fn peek(offset: usize) -> Self {
                 let load = |word: &$atomic| match model_state().words.loads {
@@ -126,10 +162,7 @@ macro_rules! lock_word {
         }
     };
 }
-
-fn no_word(offset: usize) -> ! {
-    panic!("a model has no such word at {offset}")
-}
-
-lock_word!(u32, AtomicU32, Four, with_u32);
-lock_word!(u64, AtomicU64, Eight, with_u64);
+word!(u8, AtomicU8, One, with_u8);
+word!(u16, AtomicU16, Two, with_u16);
+word!(u32, AtomicU32, Four, with_u32);
+word!(u64, AtomicU64, Eight, with_u64);

@@ -3,7 +3,7 @@
 //!
 //! An access to an address of a model's handle leads to:
 //!
-//! 1. the words of the lock and of its queues ([`lock_words`]), where the model names one there;
+//! 1. the words of the lock and of its queues ([`lock_words`](super::lock_words)), where the model names one there;
 //! 2. what lies behind the header ([`dict_memory`](super::dict_memory)), where the model uses it;
 //! 3. the bytes themselves. A model fails where one of its threads changes a word of them, unless
 //!    it is in the description of a slot, on which no order of events depends.
@@ -13,15 +13,14 @@
 
 use loom::sync::atomic::{Ordering, fence};
 
-use super::lock_words::{self, LockWord};
-use super::{dict_memory, model_state, step, step_unseen, try_model_state};
+use super::{dict_memory, model_state, try_model_state};
 use crate::segment::layout::{PAYLOAD, SLOT_SIZE, SLOT_TABLE, at};
 pub(crate) use crate::sys::guard::prefetch;
 use crate::sys::guard::{self, Fault, Matches};
 use crate::types::FaultPolicy;
 
 /// What is at an address.
-enum Place {
+pub(super) enum Place {
     /// A word of the lock or of a queue, at that offset.
     Lock(usize),
     /// A part of what lies behind the header, at that offset of the handle that begins there.
@@ -33,7 +32,7 @@ enum Place {
 }
 
 impl Place {
-    fn of(address: usize) -> Place {
+    pub(super) fn of(address: usize) -> Place {
         let Some(model_state) = try_model_state() else { return Place::Private };
         let Some(base) = model_state.words.base(address) else { return Place::Private };
         match address - base {
@@ -45,7 +44,7 @@ impl Place {
 }
 
 /// The offset of the lock's word that an operation changes; `None` for bytes.
-fn lock_word(address: usize) -> Option<usize> {
+pub(super) fn lock_word(address: usize) -> Option<usize> {
     match Place::of(address) {
         Place::Lock(offset) | Place::Dict { offset, .. } => Some(offset),
         Place::Bytes(offset) if !is_in_description(offset) => Some(offset),
@@ -60,12 +59,12 @@ fn is_in_description(offset: usize) -> bool {
 }
 
 /// Uses what lies behind the header, where only words of 64 bits are accessed.
-fn dict<W, R>(use_it: impl FnOnce(&dict_memory::State) -> R) -> R {
+pub(super) fn dict<W, R>(use_it: impl FnOnce(&dict_memory::State) -> R) -> R {
     assert_eq!(size_of::<W>(), size_of::<u64>(), "a dict has no such words");
     use_it(model_state().memory.as_ref().expect("a place in it"))
 }
 
-/// As [`guard::Word`].
+/// As [`guard::Word`]; [`lock_words`](super::lock_words) has the widths.
 pub(crate) trait Word: Copy {
     unsafe fn load(src: *const Self) -> Result<Self, Fault>;
     unsafe fn store(dst: *mut Self, value: Self) -> Result<(), Fault>;
@@ -73,98 +72,9 @@ pub(crate) trait Word: Copy {
     unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault>;
     unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault>;
     unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault>;
+    /// The word of the lock at an offset.
+    fn peek(offset: usize) -> Self;
 }
-
-macro_rules! word {
-    ($($word:ty),*) => {$(
-        // The address only tells which word is meant, but where it is passed on.
-        #[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast, reason = "a dict has words of 64 bits")]
-        impl Word for $word {
-            unsafe fn load(src: *const Self) -> Result<Self, Fault> {
-                match Place::of(src.addr()) {
-                    Place::Lock(offset) => step_unseen().map(|()| lock_words::peek(offset)),
-                    Place::Dict { base, offset } => {
-                        dict::<Self, _>(|memory| memory.load(base, offset, Ordering::Acquire)).map(|word| word as Self)
-                    }
-                    // SAFETY: the caller's promise, passed on.
-                    Place::Bytes(_) => step_unseen().and_then(|()| unsafe { guard::Word::load(src) }),
-                    // SAFETY: the caller's promise, passed on.
-                    Place::Private => unsafe { guard::Word::load(src) },
-                }
-            }
-            unsafe fn store(dst: *mut Self, value: Self) -> Result<(), Fault> {
-                // SAFETY: the caller's promise, passed on.
-                unsafe { Word::swap(dst, value) }.map(drop)
-            }
-            unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault> {
-                if let Place::Dict { offset, .. } = Place::of(dst.addr()) {
-                    return dict::<Self, _>(|memory| memory.store(offset, value.into(), Ordering::Release));
-                }
-                match lock_word(dst.addr()) {
-                    Some(offset) => step().map(|()| LockWord::store(value, offset)),
-                    // SAFETY: the caller's promise, passed on.
-                    None => unsafe { guard::Word::store_release(dst, value) },
-                }
-            }
-            unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
-                match lock_word(dst.addr()) {
-                    Some(offset) => step().map(|()| LockWord::swap(value, offset)),
-                    // SAFETY: the caller's promise, passed on.
-                    None => unsafe { guard::Word::swap(dst, value) },
-                }
-            }
-            unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
-                match lock_word(dst.addr()) {
-                    Some(offset) => step().map(|()| LockWord::add(value, offset)),
-                    // SAFETY: the caller's promise, passed on.
-                    None => unsafe { guard::Word::add(dst, value) },
-                }
-            }
-            unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
-                match lock_word(dst.addr()) {
-                    Some(offset) => step().map(|()| LockWord::compare_exchange(offset, current, new)),
-                    // SAFETY: the caller's promise, passed on.
-                    None => unsafe { guard::Word::compare_exchange(dst, current, new) },
-                }
-            }
-        }
-    )*};
-}
-word!(u32, u64);
-
-macro_rules! unmodelled_word {
-    ($($word:ty),*) => {$(
-        // SAFETY of all: the caller's promise, passed on.
-        impl Word for $word {
-            unsafe fn load(src: *const Self) -> Result<Self, Fault> {
-                // SAFETY: as above.
-                unsafe { guard::Word::load(src) }
-            }
-            unsafe fn store(dst: *mut Self, value: Self) -> Result<(), Fault> {
-                // SAFETY: as above.
-                unsafe { guard::Word::store(dst, value) }
-            }
-            unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault> {
-                // SAFETY: as above.
-                unsafe { guard::Word::store_release(dst, value) }
-            }
-            unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault> {
-                // SAFETY: as above.
-                unsafe { guard::Word::swap(dst, value) }
-            }
-            unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault> {
-                // SAFETY: as above.
-                unsafe { guard::Word::add(dst, value) }
-            }
-            unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault> {
-                // SAFETY: as above.
-                unsafe { guard::Word::compare_exchange(dst, current, new) }
-            }
-        }
-    )*};
-}
-// No model has words of these widths.
-unmodelled_word!(u8, u16);
 
 /// Uses what a dict has at an address; `None` for any other address.
 fn in_dict<R>(address: usize, use_it: impl FnOnce(&dict_memory::State, usize, usize) -> R) -> Option<R> {
