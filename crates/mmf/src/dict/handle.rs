@@ -109,7 +109,8 @@ impl Dict {
     }
 
     /// A key's hash, if it is one.
-    #[inline]
+    // Always: a call would take longer than the hash of a short key.
+    #[inline(always)]
     pub(in crate::dict) fn hash(&self, key: &str, doing: &'static str) -> Result<u64> {
         if key.len() > KEY_MAX {
             return Err(self.key_too_long(key.len(), doing));
