@@ -14,12 +14,13 @@ declare -A below=(
     [name]="error"
     [types]="error name"
     [sys]="once error name types"
-    [mapping]="once error name types sys"
+    [mem]="error types sys"
+    [mapping]="once error name types sys mem"
     [wait]="error sys mapping"
     [lock]="error sys mapping wait"
     [segment]="error name types sys mapping wait lock"
     [region]="error name types sys mapping lock segment"
-    [dict]="once error name types sys mapping segment"
+    [dict]="once error name types sys mem mapping segment"
 )
 
 # The layers below each folder of the dict; handle is the file of the struct Dict.
@@ -86,6 +87,10 @@ while read -r file; do
         esac
     done < <(names crate::dict:: "$file")
 done < <(find . -name '*.rs' | sed 's|^\./||' | grep -vE '(^|/)(tests|models|model|power_cut_tests|[a-z_]*_tests|golden)(/|\.rs$)|^lib\.rs$' | sort)
+# Shared memory is loaded, stored and copied by `mem` alone.
+if grep -rnE 'sys::(memory|guard::(Word|copy|fill)\b)' --include='*.rs' . | grep -vE '^\./(mem|sys)/' >&2; then
+    fail "an access to shared memory that is not in mem"
+fi
 [ "$files" -gt 50 ] || fail "only $files files were read"
 [ "$wrong" = 0 ] || fail "$wrong uses of a layer that is not below"
 echo "$files files use only the layers below them"

@@ -44,6 +44,7 @@ mod dict;
 mod error;
 mod lock;
 mod mapping;
+mod mem;
 mod name;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other processors need no tuning"))]
 mod once;

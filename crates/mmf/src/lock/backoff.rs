@@ -2,8 +2,8 @@
 //!
 //! 1. It looks at the lock [`SPINS`] times, with growing pauses.
 //! 2. It sleeps in the lock's queue until a release wakes it, for at most [`MIN_SLEEP`] at first.
-//! 3. After a sleep that took its whole bound, it checks whether the participant in the way is
-//!    alive, and clears the slot of a dead one. The bound doubles up to [`MAX_SLEEP`].
+//! 3. Once that bound has passed since its last check, it checks whether the participant in the way
+//!    is alive, and clears the slot of a dead one. The bound doubles up to [`MAX_SLEEP`].
 //! 4. After [`STARVED_AFTER`] it may set and pass STARVED, see [`lock`](super).
 //!
 //! Optimistic reads have another mechanism, `segment/retry.rs`, since no process wakes a reader
@@ -280,7 +280,7 @@ mod tests {
             assert!(matches!(failure, Err(LockFailure::Timeout { holder: Some(1), .. })), "{failure:?}");
             assert!(
                 reaped.get() >= PARTICIPANT_SLOTS,
-                "a program that died with a lock in each slot is in nobody's way"
+                "a program that died with a lock in each slot is in no participant's way"
             );
         }
     }

@@ -27,7 +27,7 @@ impl Lock {
     #[cold]
     #[inline(never)]
     pub(crate) fn disown(&self, me: &SlotHandle, orphaned: impl FnOnce() -> Result<(), Fault>) -> Result<bool, Fault> {
-        // Mostly there is nothing.
+        // Fast path: neither names this handle.
         if self.word.load()? & WRITER != me.slot_tag && me.readers.load()? == 0 {
             return Ok(false);
         }

@@ -1,40 +1,53 @@
-//! A reader-writer lock in shared memory that survives the death of whoever holds it.
+//! A reader-writer lock in shared memory that survives the death of its holder.
 //!
 //! # State
 //!
 //! ```text
 //! word     bits 0..16   the writer's slot + 1, or 0
-//!          bit  16      STARVED: a waiter has waited for 1 ms; others let it pass
+//!          bit  16      STARVED: a waiter has waited for 1 ms; newer ones let it pass
 //!          bit  17      POISON: a writer died, or panicked, with a change half made
-//!          bit  18      SLEEPERS: somebody may sleep in the queue
-//!          bit  19      WATCHED: the same for a queue of the layer above; the lock only keeps it
+//!          bit  18      SLEEPERS: a participant may sleep in the lock's queue
+//!          bit  19      WATCHED: one may sleep in a queue of the layer above, which owns the bit
 //!          bits 20..24  READERS: a bit for each 64 slots, of which some may hold read locks
 //! slots[k].readers      read locks that participant k's threads hold
 //! occupied              a bit per slot that is in use
 //! ```
 //!
-//! Taking the lock and naming the holder is one atomic operation: a writer exchanges its slot into the word, a reader adds
-//! to its own slot's count. So there is no instant in which a dead holder is nameless.
+//! Taking the lock and naming the holder is one atomic operation: a writer exchanges its slot into
+//! the word, a reader adds to its own slot's count. So there is no instant in which a dead holder
+//! is nameless.
 //!
-//! A reader counts itself first and then looks at the word. If a writer is there it takes the count back; else it is inside
-//! once its bit of READERS stands in the word, which it mostly finds there. A writer that enters a word without any such bit
-//! is alone, since a reader can set none any more. A writer that finds some keeps new readers out by being in the word, and
-//! waits until the counts behind those bits are zero; reader and writer each look at the other's mark after setting their
-//! own, sequentially consistent, so one of the two sees the other (Dekker). Who has the lock takes the bits away with itself.
-//! So the usual way in and out is two operations for a reader and one for a writer, and a reader that nobody
-//! disturbs writes to a line of its own.
+//! A reader:
+//!
+//! 1. adds 1 to its slot's count, and then loads the word;
+//! 2. if a writer is in the word, subtracts 1 again and waits;
+//! 3. otherwise has the lock once its bit of READERS is in the word. It sets the bit if the word
+//!    does not have it.
+//!
+//! A writer:
+//!
+//! 1. exchanges its slot into a word without a writer, which keeps new readers out;
+//! 2. waits until the counts behind the bits of READERS in that word are 0. Without any such bit it
+//!    is alone, since no reader can set one any more;
+//! 3. takes the bits away when it unlocks.
+//!
+//! Reader and writer each load the other's mark after they have set their own, sequentially
+//! consistent, so at least one of the two sees the other (Dekker's algorithm). Without contention a
+//! lock and its release are two operations on shared memory each for a reader, on a cache line of
+//! its own, and one each for a writer.
 //!
 //! # Fairness
 //!
-//! Writers cannot be starved by readers, since they enter the word while readers are inside. All
-//! others could lose every race against a peer that unlocks and locks in a loop. So who has waited
-//! for a millisecond sets STARVED, which only those who waited that long may pass, and whoever gets
-//! in takes it away. If its setter dies, the others pass it when their own wait has become long.
+//! Readers cannot starve writers, since a writer enters the word while readers have the lock. But
+//! any waiter could lose every race against a peer that unlocks and locks in a loop. So a waiter of
+//! 1 ms sets STARVED. Only waiters of that long pass the bit, and the one that takes the lock
+//! clears it. If the setter dies, the other waiters pass it after 1 ms of their own wait.
 //!
 //! # Death
 //!
-//! Who waits longer than a millisecond asks whether the holders live, and clears the slot of one that does not
-//! ([`Lock::scrub`], under that slot's token). All of it can be done again, so a reaper may die as well.
+//! After 1 ms, a waiter checks whether the holder is alive, and clears the slot of a dead one
+//! ([`Lock::scrub`], under that slot's token). All of it can be done again, so a reaper may die
+//! too.
 //!
 //! # Forged holders
 //!
@@ -68,7 +81,7 @@ const WRITER: u64 = 0xffff;
 const STARVED: u64 = 1 << 16;
 const POISON: u64 = 1 << 17;
 const SLEEPERS: u64 = 1 << 18;
-/// For the layer above: whoever changes what the lock protects has somebody to wake.
+/// For the layer above: a participant may wait for a change of what the lock protects.
 pub(crate) const WATCHED: u64 = 1 << 19;
 const READERS: u64 = 0xf << FIRST_READERS;
 const FIRST_READERS: usize = 20;
@@ -137,7 +150,8 @@ impl Lock {
         &self.readers
     }
 
-    /// Takes a read lock if nobody is in the way. Released by [`unlock_read`](Lock::unlock_read).
+    /// Takes a read lock if no writer and no STARVED is in the word. Released by
+    /// [`unlock_read`](Lock::unlock_read).
     #[inline]
     pub(crate) fn try_read(&self, me: &SlotHandle) -> Result<Option<Acquired>, Fault> {
         self.read_ignoring(me, 0)
@@ -151,7 +165,7 @@ impl Lock {
         match held {
             Ok(Some(_)) => {}
             Ok(None) => self.unlock_read(me)?,
-            // Whoever else reaches the word shall not wait for this count.
+            // Undo the increment, so that writers which still reach the word do not wait for it.
             Err(Fault) => {
                 let _ = me.readers.add(u32::MAX);
                 self.handle.gave_back();
@@ -160,21 +174,21 @@ impl Lock {
         held
     }
 
-    /// The same, waiting.
+    /// Takes a read lock, waiting for it.
     pub(crate) fn read(&self, me: &SlotHandle, until: Deadline, reap: ReapFn<'_>) -> Result<Acquired, LockFailure> {
         self.wait(LockMode::Read, me, &mut Backoff::new(until), reap, |ignored_flags| {
             self.read_ignoring(me, ignored_flags)
         })
     }
 
-    /// Takes the write lock if nothing at all is in the word, and tells whether. Released by
+    /// Takes the write lock if the word is 0, and returns whether it was. Released by
     /// [`unlock_write`](Lock::unlock_write).
     #[inline]
     pub(crate) fn try_write(&self, me: &SlotHandle) -> Result<bool, Fault> {
         Ok(self.word.compare_exchange(0, me.slot_tag)? == 0)
     }
 
-    /// The same whatever is in the word, waiting if need be.
+    /// Takes the write lock, whatever bits the word has, waiting for it.
     pub(crate) fn write(&self, me: &SlotHandle, until: Deadline, reap: ReapFn<'_>) -> Result<Acquired, LockFailure> {
         match self.enter_as_writer(me, 0)? {
             Some(word) => self.drain(me, word, until, reap),
@@ -191,7 +205,7 @@ impl Lock {
         self.drain(me, word, backoff.until, reap)
     }
 
-    /// A reader that has counted itself: whether it is inside.
+    /// Returns whether a reader that has counted itself has the lock.
     #[inline]
     fn check_entry(&self, me: &SlotHandle, ignored_flags: u64) -> Result<Option<Acquired>, Fault> {
         let mut word = self.word.load()?;
@@ -202,7 +216,7 @@ impl Lock {
             let seen = self.word.compare_exchange(word, (word & !STARVED) | me.group)?;
             if seen == word {
                 if word & STARVED != 0 {
-                    // Others that were kept out may follow.
+                    // Waiters that STARVED kept out may follow.
                     self.queue.wake_all()?;
                 }
                 return Ok(Some(Acquired::of(word)));
@@ -217,11 +231,11 @@ impl Lock {
         me.readers.add(u32::MAX)?;
         self.handle.gave_back();
         let word = self.word.load()?;
-        // A writer in the word waits for this.
+        // A writer in the word may wait for this count.
         if word & WRITER != 0 && word & SLEEPERS != 0 { self.queue.wake_flagged() } else { Ok(()) }
     }
 
-    /// Enters the word as the writer, and gives it; readers may still be inside.
+    /// Enters the word as the writer, and returns the word. Readers may still have the lock.
     fn enter_as_writer(&self, me: &SlotHandle, ignored_flags: u64) -> Result<Option<u64>, Fault> {
         let mut word = self.word.load()?;
         while word & (WRITER | (STARVED & !ignored_flags)) == 0 {
@@ -235,12 +249,12 @@ impl Lock {
         Ok(None)
     }
 
-    /// Tells whoever comes next that a change is half made.
+    /// Sets POISON: a change is half made.
     pub(crate) fn poison(&self) -> Result<(), Fault> {
         self.word.change(|word| word | POISON)
     }
 
-    /// The same if that participant is in the word, and tells whether it is.
+    /// Sets POISON if that participant is the writer in the word. Returns whether it is.
     pub(crate) fn poison_for(&self, writer: usize) -> Result<bool, Fault> {
         let mut word = self.word.load()?;
         while word & WRITER == slot_tag(writer) {
@@ -253,22 +267,23 @@ impl Lock {
         Ok(false)
     }
 
-    /// Whether the word was [`WATCHED`].
+    /// Releases the write lock. Returns whether the word was [`WATCHED`].
     #[inline]
     pub(crate) fn unlock_write(&self, me: &SlotHandle) -> Result<bool, Fault> {
         let held = me.held_word.load(Ordering::Relaxed);
-        // No reader is inside, and those to come say so anew.
+        // No reader has the lock, and each new one sets its bit of READERS again.
         let seen = self.word.compare_exchange(held, held & !(WRITER | READERS))?;
         let is_all = seen == held && held == me.slot_tag && !self.handle.is_checked();
         if is_all { Ok(false) } else { self.unlock_write_slow(me, held, seen) }
     }
 
-    /// More than the writer is in the word, or was, or a thread checks this handle.
+    /// Slow path: more bits than the writer's are or were in the word, or a thread checks this
+    /// handle.
     #[cold]
     #[inline(never)]
     fn unlock_write_slow(&self, me: &SlotHandle, mut held: u64, mut seen: u64) -> Result<bool, Fault> {
         me.held_word.store(me.slot_tag, Ordering::Relaxed);
-        // Somebody who writes where he must not may have taken this one out.
+        // A peer that breaks the protocol may have taken this writer out.
         while seen != held && seen & WRITER == me.slot_tag {
             held = seen;
             seen = self.word.compare_exchange(held, held & !(WRITER | READERS))?;
@@ -288,7 +303,7 @@ impl Lock {
         self.word.change(|word| word & !POISON)
     }
 
-    /// Who is in the word.
+    /// Returns the slot of the writer in the word.
     pub(crate) fn writer(&self) -> Result<Option<usize>, Fault> {
         Ok(tagged_slot(self.word.load()?))
     }
@@ -324,7 +339,7 @@ impl Lock {
         loop {
             let ticket = backoff.ticket(&self.queue, me.slot)?;
             let ignored_flags = if backoff.is_long() || backoff.last_try { STARVED } else { 0 };
-            // A reader that counts itself and has to take that back would wake all who sleep.
+            // A reader that counts itself and has to undo that would wake all sleepers.
             if self.word.load()? & (WRITER | (STARVED & !ignored_flags)) == 0 {
                 self.resume(mode);
                 let tried = attempt(ignored_flags);
@@ -342,7 +357,7 @@ impl Lock {
         }
     }
 
-    /// In the word already: waits until the readers that were inside have left.
+    /// The caller is the writer in the word: waits until the readers have left.
     fn drain(&self, me: &SlotHandle, word: u64, until: Deadline, reap: ReapFn<'_>) -> Result<Acquired, LockFailure> {
         let groups = (word & READERS) >> FIRST_READERS;
         let drained = match self.readers.find_reader(groups) {
@@ -351,7 +366,7 @@ impl Lock {
             Err(Fault) => Err(LockFailure::Gone),
         };
         if drained.is_err() {
-            // Nothing was changed; those who were kept out may go on.
+            // Nothing was changed. The participants that this writer kept out may go on.
             self.leave(me)?;
         } else {
             me.held_word.store(word, Ordering::Relaxed);
@@ -377,8 +392,8 @@ impl Lock {
         self.queue.wake_all()
     }
 
-    /// Clears what a dead participant left. The caller has its token, and has [poisoned](Lock::poison_for) before if a change
-    /// is half made: nobody else comes in before this.
+    /// Clears what a dead participant left. The caller has its token, and has
+    /// [poisoned](Lock::poison_for) a half-made change: no other writer gets the lock before this.
     pub(crate) fn scrub(&self, dead: usize) -> Result<(), Fault> {
         self.readers.clear(dead)?;
         let writer = slot_tag(dead);
@@ -387,7 +402,7 @@ impl Lock {
     }
 }
 
-/// A slot as it stands in shared memory: 0 is nobody.
+/// The slot as the word stores it: plus 1, so that 0 is no writer.
 fn slot_tag(slot: usize) -> u64 {
     (slot as u64 + 1) & WRITER
 }

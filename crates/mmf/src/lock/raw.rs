@@ -1,4 +1,4 @@
-//! [`RawLock`]: a lock of the user's own.
+//! [`RawLock`]: a lock that the user implements, called a custom lock.
 
 use std::fmt;
 use std::io;
@@ -13,22 +13,25 @@ use crate::wait::PARTICIPANT_SLOTS;
 /// The longest name of a lock.
 pub(crate) const NAME_MAX: usize = 32;
 
-/// A reader-writer lock of one's own, for [`RegionOptions::lock`](crate::RegionOptions::lock): another order of those who wait, or one that
-/// programs without mmf take too.
+/// A reader-writer lock of one's own, for [`RegionOptions::lock`](crate::RegionOptions::lock):
+/// one that grants the lock in another order, or that programs without mmf take too.
 ///
-/// It only has to say who may enter. mmf does the rest as for its own lock: it waits and wakes, minds deadlines, names the holder, refuses a
-/// thread that has the lock already, marks changes half made, notices death and tells of poison. All methods are to return at once.
+/// It only grants or refuses the lock. mmf does the rest as for its own lock: it waits and wakes,
+/// keeps deadlines, names the holder, refuses a thread that has the lock already, marks a change
+/// while it is under way, finds dead holders and reports poison. All methods must return at once.
 ///
-/// A participant is a number below [`LockWords::PARTICIPANTS`]: a handle of some process, whose threads may all have the lock for
-/// reading. What is shared stands in [`LockWords`], all zeros in a new region; a process may die between any two operations on them. What
-/// a dead one has stays taken until [`recover`](Self::recover) gives it back, unless the system released it before, as it does with the lock of
-/// a file: then whoever gets the lock next is told of poison all the same.
+/// A participant is a number below [`LockWords::PARTICIPANTS`]: a handle of some process, whose
+/// threads may all have the lock for reading. The shared state is in [`LockWords`], all zeros in a
+/// new region; a process may die between any two operations on them. What a dead participant holds
+/// stays taken until [`recover`](Self::recover) releases it, unless the system released it before,
+/// as it does with the lock of a file. In both cases the next holder is told of poison.
 ///
 /// # Safety
 ///
-/// While somebody has the lock for writing, who has not given it back or died, nobody else gets it, whatever process or thread; while
-/// somebody has it for reading, nobody gets it for writing. Who gets it sees what was written under it before: its words' operations see
-/// to that by themselves.
+/// - While a holder has the lock for writing, until it releases the lock or dies, no other thread
+///   of any process gets it.
+/// - While a holder has it for reading, no thread gets it for writing.
+/// - A new holder sees what earlier holders have written. The operations of the words ensure that.
 ///
 /// # Examples
 ///
@@ -40,7 +43,7 @@ pub(crate) const NAME_MAX: usize = 32;
 ///
 /// struct OneAtATime;
 ///
-/// // SAFETY: who exchanges 0 for its own number is alone until it puts 0 back, or is dead.
+/// // SAFETY: a participant that exchanges 0 for its number is alone until it stores 0, or is dead.
 /// unsafe impl RawLock for OneAtATime {
 ///     fn name(&self) -> &str {
 ///         "example.org/one-at-a-time"
@@ -68,45 +71,47 @@ pub(crate) const NAME_MAX: usize = 32;
 /// let theirs = Region::options().lock(OneAtATime).open(&name)?;
 /// ours.write()?.set(b"hello")?;
 /// assert_eq!(theirs.read()?.to_vec()?, b"hello");
-/// // Who does not know the lock cannot write.
+/// // A program without this lock cannot open the region for writing.
 /// assert!(Region::open(&name).is_err());
 /// # Ok::<(), mmf::Error>(())
 /// ```
 pub unsafe trait RawLock: Send + Sync + 'static {
-    /// What tells it from other locks, in 1 to 32 printable characters of ASCII. It stands in the region's header, and who opens the region with
-    /// another lock is refused; so it changes with the meaning of the words.
+    /// Returns the name of the lock, 1 to 32 printable characters of ASCII. It is in the region's
+    /// header, and opening the region with another lock fails. A new meaning of the words needs a
+    /// new name.
     fn name(&self) -> &str;
 
-    /// Takes it for reading, or tells that it cannot be had now.
+    /// Takes the lock for reading, and returns whether it did.
     ///
     /// # Errors
     ///
     /// Those of the words, and the implementation's own; then it was not taken.
     fn try_read(&self, words: LockWords<'_>, me: usize) -> io::Result<bool>;
 
-    /// Takes it for writing, or tells that it cannot be had now.
+    /// Takes the lock for writing, and returns whether it did.
     ///
     /// # Errors
     ///
     /// As [`try_read`](Self::try_read).
     fn try_write(&self, words: LockWords<'_>, me: usize) -> io::Result<bool>;
 
-    /// Gives back one lock for reading.
+    /// Releases one lock for reading.
     ///
     /// # Errors
     ///
     /// Those of the words.
     fn unlock_read(&self, words: LockWords<'_>, me: usize) -> io::Result<()>;
 
-    /// Gives back the lock for writing.
+    /// Releases the lock for writing.
     ///
     /// # Errors
     ///
     /// Those of the words.
     fn unlock_write(&self, words: LockWords<'_>, me: usize) -> io::Result<()>;
 
-    /// Gives back all that a participant has, if anything: it is dead, or has gone and leaked a guard. Whoever does this may die on the way, and
-    /// then another does it again; two may do it at once, while nobody has that participant's number.
+    /// Releases all that a participant holds, if anything: it is dead, or was dropped with a leaked
+    /// guard. The calling process may die half-way, and another one then calls it again. Two may
+    /// call it at once. No handle has that participant's number meanwhile.
     ///
     /// # Errors
     ///
@@ -114,10 +119,10 @@ pub unsafe trait RawLock: Send + Sync + 'static {
     fn recover(&self, words: LockWords<'_>, dead: usize) -> io::Result<()>;
 }
 
-/// Where the words of such a lock are in a mapping.
+/// Where the words of a custom lock are in a mapping.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LockWordOffsets {
-    /// The first of those that all share.
+    /// The first of the words that all participants share.
     pub(crate) shared: usize,
     /// The first participant's.
     pub(crate) own: usize,
@@ -145,7 +150,7 @@ impl<'a> LockWords<'a> {
         LockWords { map, offsets }
     }
 
-    /// A word that all share.
+    /// Returns a word that all participants share.
     ///
     /// # Errors
     ///
@@ -154,11 +159,12 @@ impl<'a> LockWords<'a> {
         self.word(n, LockWords::SHARED, self.offsets.shared, 8)
     }
 
-    /// The word of a participant, on a cache line of its own.
+    /// Returns the word of a participant, on a cache line of its own.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) past [`PARTICIPANTS`](Self::PARTICIPANTS).
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) past
+    /// [`PARTICIPANTS`](Self::PARTICIPANTS).
     pub fn of(self, participant: usize) -> Result<LockWord<'a>> {
         self.word(participant, LockWords::PARTICIPANTS, self.offsets.own, self.offsets.stride)
     }
@@ -168,13 +174,15 @@ impl<'a> LockWords<'a> {
             return Err(Error::invalid("lock", format!("there is no word {n}, but only {most}")));
         }
         let offset = first + n * stride;
-        // SAFETY: the mapping outlives the word, which borrows it, and may be written as `new` was promised.
+        // SAFETY: the mapping outlives the word, which borrows it, and may be written as `new` was
+        // promised.
         let cell = unsafe { self.map.shared_word(offset) }?;
         Ok(LockWord { cell, map: self.map, offset })
     }
 }
 
-/// A word of shared memory, from [`LockWords`]. All operations are atomic and sequentially consistent; one that cannot reach the word is
+/// A word of shared memory, from [`LockWords`]. All operations are atomic and sequentially
+/// consistent; one that cannot reach the word is
 /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
 pub struct LockWord<'a> {
     cell: SharedWord<u64>,
@@ -187,7 +195,7 @@ impl LockWord<'_> {
         result.map_err(|Fault| self.map.fault("lock", self.offset, 0))
     }
 
-    /// What it is.
+    /// Returns the value.
     ///
     /// # Errors
     ///
@@ -196,7 +204,7 @@ impl LockWord<'_> {
         self.or_fault(self.cell.load())
     }
 
-    /// Makes it `value`.
+    /// Stores `value`.
     ///
     /// # Errors
     ///
@@ -205,7 +213,7 @@ impl LockWord<'_> {
         self.swap(value).map(drop)
     }
 
-    /// Makes it `value`, and gives what it was.
+    /// Stores `value`, and returns the old value.
     ///
     /// # Errors
     ///
@@ -214,7 +222,7 @@ impl LockWord<'_> {
         self.or_fault(self.cell.swap(value))
     }
 
-    /// Adds to it, wrapping, and gives what it was.
+    /// Adds to the value, wrapping, and returns the old value.
     ///
     /// # Errors
     ///
@@ -223,7 +231,7 @@ impl LockWord<'_> {
         self.or_fault(self.cell.add(value))
     }
 
-    /// Makes it `new` if it is `current`, and gives what it was: `current` if it was changed.
+    /// Stores `new` if the value is `current`, and returns the old value: `current` if it stored.
     ///
     /// # Errors
     ///
@@ -239,7 +247,7 @@ impl fmt::Debug for LockWord<'_> {
     }
 }
 
-/// A lock of the user's own, as options and segments keep it.
+/// A custom lock, as options and segments keep it.
 #[derive(Clone)]
 pub(crate) struct CustomLock(pub(crate) Arc<dyn RawLock>);
 
@@ -250,7 +258,7 @@ impl fmt::Debug for CustomLock {
 }
 
 impl CustomLock {
-    /// Its name, if a header can hold it.
+    /// Returns its name, if a header can hold it.
     pub(crate) fn checked_name(&self) -> Result<String> {
         let name = self.0.name();
         if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -260,7 +268,7 @@ impl CustomLock {
         Err(Error::invalid("lock", reason))
     }
 
-    /// Takes it, or tells that it cannot be had now.
+    /// Takes the lock, and returns whether it did.
     pub(crate) fn try_lock(&self, words: LockWords<'_>, me: usize, writes: bool) -> Result<bool> {
         let tried = if writes { self.0.try_write(words, me) } else { self.0.try_read(words, me) };
         tried.map_err(error)
@@ -276,12 +284,13 @@ impl CustomLock {
     }
 }
 
-/// What was one of ours is so again.
+/// Returns the error of an implementation, without a second wrapping of this crate's own errors.
 fn error(error: io::Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(|error| Error::system("lock", error))
 }
 
-/// Beside a lock of the user's own, this one keeps nobody out. Its word and its counts tell who is inside, and its queue is where others sleep.
+/// Beside a custom lock, this lock keeps no participant out. Its word and its counts name the
+/// holders, and waiters sleep in its queue.
 impl Lock {
     /// Waits until an attempt succeeds, after one that did not.
     pub(crate) fn wait_for(
@@ -301,7 +310,8 @@ impl Lock {
                 Some(writer) => Some(writer),
                 None => self.readers.find_reader(READERS >> FIRST_READERS)?,
             };
-            // Between taking it and being told here, or the other way round, its holder has no name; and it may be dead.
+            // A holder has no name between taking the custom lock and `record_holder`, and between
+            // `clear_holder` and the release. It may have died there.
             if blocker.is_none()
                 && backoff.has_slept()
                 && self.reap_all(reap)?
@@ -321,12 +331,12 @@ impl Lock {
         Ok(any)
     }
 
-    /// Tells others that this participant is inside.
+    /// Names this participant as a holder.
     pub(crate) fn record_holder(&self, me: &SlotHandle, writes: bool) -> Result<(), Fault> {
         if writes { self.word.change(|word| (word & !WRITER) | me.slot_tag) } else { me.readers.add(1).map(drop) }
     }
 
-    /// Tells others that it leaves.
+    /// Takes the name of this holder back.
     pub(crate) fn clear_holder(&self, me: &SlotHandle, writes: bool) -> Result<(), Fault> {
         if writes {
             self.take_out(me)?;
@@ -337,7 +347,7 @@ impl Lock {
         Ok(())
     }
 
-    /// Those who wait may try again.
+    /// Wakes the waiters, which try again.
     pub(crate) fn wake(&self) -> Result<(), Fault> {
         self.queue.wake_all()
     }

@@ -1,4 +1,4 @@
-//! Who holds read locks: a count per slot.
+//! The holders of read locks: a count per slot.
 
 use std::sync::atomic::AtomicU64;
 
@@ -11,7 +11,7 @@ use crate::wait::PARTICIPANT_SLOTS;
 /// Slots that share a word of bits, and a bit of READERS in the lock's word.
 const SLOTS_PER_GROUP: usize = 64;
 
-/// A participant's own place.
+/// A participant's slot, with what the lock needs of it.
 pub(crate) struct SlotHandle {
     pub(super) slot: usize,
     /// As it stands in the word.
@@ -19,8 +19,8 @@ pub(crate) struct SlotHandle {
     pub(super) readers: SharedWord<u32>,
     /// Its bit of READERS.
     pub(super) group: u64,
-    /// While it has the write lock, what is thought to be in the word: `slot_tag` unless more was
-    /// there when it was taken.
+    /// While it has the write lock, the expected word: `slot_tag`, unless the word had more bits
+    /// when the lock was taken.
     pub(super) held_word: AtomicU64,
 }
 
@@ -31,7 +31,7 @@ impl SlotHandle {
     }
 }
 
-/// All places.
+/// The counts of all slots.
 pub(crate) struct ReaderCounts {
     counts: Vec<SharedWord<u32>>,
     occupied: [SharedWord<u64>; PARTICIPANT_SLOTS / SLOTS_PER_GROUP],
@@ -43,7 +43,7 @@ impl ReaderCounts {
     /// As [`Mapping::shared_word`].
     pub(super) unsafe fn new(map: &Mapping, offsets: LockOffsets) -> Result<ReaderCounts> {
         // SAFETY: the caller's promise, passed on.
-        let counts = unsafe { map.cells(offsets.readers, offsets.stride, PARTICIPANT_SLOTS) }?;
+        let counts = unsafe { map.shared_words(offsets.readers, offsets.stride, PARTICIPANT_SLOTS) }?;
         let count = |slot: usize| Ok(counts.nth(slot));
         // SAFETY: the caller's promise, passed on.
         let word = |group: usize| unsafe { map.shared_word(offsets.occupied + 8 * group) };
@@ -51,7 +51,7 @@ impl ReaderCounts {
         Ok(ReaderCounts { counts: (0..PARTICIPANT_SLOTS).map(count).collect::<Result<_>>()?, occupied })
     }
 
-    /// The place of a participant that has taken this slot.
+    /// Returns the handle of a slot that the caller has taken.
     pub(crate) fn slot_handle(&self, slot: usize) -> Option<SlotHandle> {
         let readers = self.counts.get(slot)?.clone();
         let slot_tag = slot_tag(slot);
@@ -90,17 +90,18 @@ impl ReaderCounts {
         Ok(slots)
     }
 
-    /// Read locks that a slot holds.
+    /// Returns how many read locks a slot holds.
     pub(crate) fn count(&self, slot: usize) -> Result<u32, Fault> {
         self.counts.get(slot).map_or(Ok(0), SharedWord::load)
     }
 
-    /// The lock's word is anybody's to write, and may name a slot that there is not.
+    /// Clears a slot's count. Does nothing for a slot that does not exist, which a peer may have
+    /// stored in the lock's word.
     pub(super) fn clear(&self, slot: usize) -> Result<(), Fault> {
         self.counts.get(slot).map_or(Ok(()), |count| count.swap(0).map(drop))
     }
 
-    /// Writers look at this slot from now on, or no longer.
+    /// Has writers check this slot from now on, or no longer.
     pub(crate) fn set_occupied(&self, slot: usize, yes: bool) -> Result<(), Fault> {
         let Some(word) = self.occupied.get(slot / SLOTS_PER_GROUP) else { return Ok(()) };
         let bit = 1 << (slot % SLOTS_PER_GROUP);

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::guard::{Fault, Word};
+use crate::mem::{AccessorMut, SharedWord, Word};
+use crate::sys::guard::Fault;
 use crate::types::FaultPolicy;
 
 /// The integers that atomic operations work on: 8 to 64 bits, signed and unsigned. Sealed.
@@ -16,7 +17,7 @@ mod private {
     // The layer below stays private: this trait cannot be named outside.
     #[allow(private_bounds)]
     pub trait Sealed: Copy {
-        type Word: Word;
+        type Word: Word + PartialEq;
         fn to_word(self) -> Self::Word;
         fn from_word(word: Self::Word) -> Self;
         fn plus(self, other: Self) -> Self;
@@ -96,16 +97,7 @@ impl Mapping {
         if matches!(ordering, Ordering::Release | Ordering::AcqRel) {
             return Err(self.bad_ordering("load", ordering));
         }
-        self.load_for(offset, "load")
-    }
-
-    #[inline]
-    fn load_for<T: Atom>(&self, offset: usize, doing: &'static str) -> Result<T> {
-        let src = self.locate(offset, size_of::<T>(), doing)?;
-        let src = self.aligned::<T>(src, offset, doing)?;
-        // SAFETY: `locate` and `word` checked that the word lies in the view and is aligned; a fault is reported.
-        let loaded = unsafe { Word::load(src) };
-        self.seen(loaded, offset, doing)
+        self.seen(self.atom::<T>(offset, "load")?.load(), offset, "load")
     }
 
     /// Stores a word.
@@ -115,12 +107,10 @@ impl Mapping {
     /// As [`load`](Mapping::load), and [`ErrorKind::ReadOnly`]. `ordering` is not `Acquire` and not `AcqRel`.
     #[inline]
     pub fn store<T: Atom>(&self, offset: usize, value: T, ordering: Ordering) -> Result<()> {
-        let dst = self.writable_word::<T>(offset, "store")?;
+        let word = self.writable_atom::<T>(offset, "store")?;
         let stored = match ordering {
-            // SAFETY: `writable_word` checked that the word lies in the view, is aligned and may be written.
-            Ordering::SeqCst => unsafe { Word::store(dst, value.to_word()) },
-            // SAFETY: as above.
-            Ordering::Relaxed | Ordering::Release => unsafe { Word::store_release(dst, value.to_word()) },
+            Ordering::SeqCst => word.store_seq_cst(value.to_word()),
+            Ordering::Relaxed | Ordering::Release => word.store(value.to_word()),
             _ => return Err(self.bad_ordering("store", ordering)),
         };
         stored.map_err(|Fault| self.fault("store", offset, 0))
@@ -133,10 +123,8 @@ impl Mapping {
     /// As [`store`](Mapping::store); every ordering will do.
     #[inline]
     pub fn swap<T: Atom>(&self, offset: usize, value: T, _ordering: Ordering) -> Result<T> {
-        let dst = self.writable_word::<T>(offset, "swap")?;
-        // SAFETY: `writable_word` checked that the word lies in the view, is aligned and may be written.
-        let swapped = unsafe { Word::swap(dst, value.to_word()) };
-        self.seen(swapped, offset, "swap")
+        let word = self.writable_atom::<T>(offset, "swap")?;
+        self.seen(word.swap(value.to_word()), offset, "swap")
     }
 
     /// Stores `new` if the word is `current`. `Ok(Ok(previous))` if it was, `Ok(Err(previous))` if not.
@@ -156,15 +144,9 @@ impl Mapping {
         if matches!(failure, Ordering::Release | Ordering::AcqRel) {
             return Err(self.bad_ordering("compare and exchange", failure));
         }
-        self.exchange_for(offset, current, new, "compare and exchange")
-    }
-
-    #[inline]
-    fn exchange_for<T: Atom>(&self, offset: usize, current: T, new: T, doing: &'static str) -> Result<Result<T, T>> {
-        let dst = self.writable_word::<T>(offset, doing)?;
-        // SAFETY: `writable_word` checked that the word lies in the view, is aligned and may be written.
-        let previous = unsafe { Word::compare_exchange(dst, current.to_word(), new.to_word()) };
-        let previous: T = self.seen(previous, offset, doing)?;
+        let doing = "compare and exchange";
+        let word = self.writable_atom::<T>(offset, doing)?;
+        let previous: T = self.seen(word.compare_exchange(current.to_word(), new.to_word()), offset, doing)?;
         Ok(if previous == current { Ok(previous) } else { Err(previous) })
     }
 
@@ -175,10 +157,8 @@ impl Mapping {
     /// As [`swap`](Mapping::swap).
     #[inline]
     pub fn fetch_add<T: Atom>(&self, offset: usize, value: T, _ordering: Ordering) -> Result<T> {
-        let dst = self.writable_word::<T>(offset, "add to")?;
-        // SAFETY: `writable_word` checked that the word lies in the view, is aligned and may be written.
-        let previous = unsafe { Word::add(dst, value.to_word()) };
-        self.seen(previous, offset, "add to")
+        let word = self.writable_atom::<T>(offset, "add to")?;
+        self.seen(word.add(value.to_word()), offset, "add to")
     }
 
     /// Subtracts from the word, wrapping, and gives what was there.
@@ -193,32 +173,28 @@ impl Mapping {
 
     fn fetch_with<T: Atom>(&self, offset: usize, change: impl Fn(T) -> T) -> Result<T> {
         let doing = "change";
-        let mut current = self.load_for::<T>(offset, doing)?;
-        loop {
-            match self.exchange_for(offset, current, change(current), doing)? {
-                Ok(previous) => return Ok(previous),
-                Err(previous) => current = previous,
-            }
-        }
+        let word = self.writable_atom::<T>(offset, doing)?;
+        self.seen(word.update(|word| change(T::from_word(word)).to_word()), offset, doing)
     }
 
-    #[inline]
-    fn writable_word<T: Atom>(&self, offset: usize, doing: &'static str) -> Result<*mut T::Word> {
-        let dst = self.locate_writable(offset, size_of::<T>(), doing)?;
-        self.aligned::<T>(dst, offset, doing)
+    #[inline(always)]
+    fn writable_atom<T: Atom>(&self, offset: usize, doing: &'static str) -> Result<SharedWord<T::Word>> {
+        self.require_writable(doing)?;
+        self.atom::<T>(offset, doing)
     }
 
-    #[inline]
-    fn aligned<T: Atom>(&self, at: *mut u8, offset: usize, doing: &'static str) -> Result<*mut T::Word> {
-        if at.addr() % size_of::<T>() != 0 {
-            let kind = ErrorKind::Misaligned { offset, align: size_of::<T>() };
-            return Err(self.name_error(Error::new(kind, doing)));
+    /// The word at `offset`, to be used while `self` is borrowed, and stored to if the mapping is
+    /// not read-only.
+    #[inline(always)]
+    fn atom<T: Atom>(&self, offset: usize, doing: &'static str) -> Result<SharedWord<T::Word>> {
+        let at = self.locate(offset, size_of::<T>(), doing)?;
+        if at.addr() % size_of::<T>() != 0 || self.policy == FaultPolicy::SystemCalls {
+            return Err(self.refused_atom(at, offset, size_of::<T>(), doing));
         }
-        if self.policy == FaultPolicy::SystemCalls {
-            let what = "atomic operations under the fault policy of system calls";
-            return Err(self.name_error(Error::unsupported(doing, what)));
-        }
-        Ok(at.cast())
+        // SAFETY: `locate` has checked that the word lies in the view, and the alignment was checked
+        // here; the callers use it while `self` is borrowed, and store to it only from
+        // `writable_atom`; the trap was armed before the first view was made.
+        Ok(unsafe { SharedWord::new(at) })
     }
 
     #[inline]
@@ -227,6 +203,16 @@ impl Mapping {
             Ok(word) => Ok(T::from_word(word)),
             Err(Fault) => Err(self.fault(doing, offset, 0)),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused_atom(&self, at: *mut u8, offset: usize, align: usize, doing: &'static str) -> Error {
+        self.name_error(if at.addr() % align != 0 {
+            Error::new(ErrorKind::Misaligned { offset, align }, doing)
+        } else {
+            Error::unsupported(doing, "atomic operations under the fault policy of system calls")
+        })
     }
 
     #[cold]

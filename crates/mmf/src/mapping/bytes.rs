@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::mem;
+use crate::mem::{self, Accessor, AccessorMut, LostPage};
 
 impl Mapping {
     /// Copies `buf.len()` bytes at `offset` into `buf`.
@@ -16,7 +16,8 @@ impl Mapping {
     // Always: what is around a small copy costs more than the copy, and the compiler finds it too long to inline.
     #[inline(always)]
     pub fn read_at(&self, offset: usize, buf: &mut [u8]) -> Result<()> {
-        self.read_raw(offset, buf.as_mut_ptr(), buf.len())
+        // SAFETY: `buf` is a slice of that many bytes.
+        unsafe { self.read_to(offset, buf.as_mut_ptr(), buf.len()) }
     }
 
     /// Copies `len` bytes at `offset` into a new vector.
@@ -32,20 +33,11 @@ impl Mapping {
             return Err(self.name_error(Error::new(ErrorKind::NoSpace, "copy")));
         }
         let room: &mut [MaybeUninit<u8>] = bytes.spare_capacity_mut();
-        self.read_raw(offset, room.as_mut_ptr().cast(), len)?;
-        // SAFETY: `len` bytes were reserved, and `read_raw` has filled all of them.
+        // SAFETY: `len` bytes were reserved.
+        unsafe { self.read_to(offset, room.as_mut_ptr().cast(), len) }?;
+        // SAFETY: as above, and `read_to` has filled all of them.
         unsafe { bytes.set_len(len) };
         Ok(bytes)
-    }
-
-    /// `to` must be good for `len` bytes of writing, and be no part of a mapping that could lose them.
-    #[inline(always)]
-    pub(super) fn read_raw(&self, offset: usize, to: *mut u8, len: usize) -> Result<()> {
-        let src = self.locate(offset, len, "read")?;
-        // SAFETY: `locate` checked that the source lies in the view, which lives as long as `self`; a page of it that is
-        // gone is what the guard is for. The callers own `to` for `len` bytes.
-        let left = unsafe { mem::copy(self.policy, to, src, len, src.addr(), src.addr() + len) };
-        if left == 0 { Ok(()) } else { Err(self.fault("read", offset, len - left)) }
     }
 
     /// Copies `data` into the mapping at `offset`.
@@ -56,14 +48,7 @@ impl Mapping {
     /// gone were written.
     #[inline(always)]
     pub fn write_at(&self, offset: usize, data: &[u8]) -> Result<()> {
-        let dst = self.locate_writable(offset, data.len(), "write")?;
-        let (src, len, end) = (data.as_ptr(), data.len(), dst.addr() + data.len());
-        // SAFETY: `locate_writable` checked that the target lies in the view, which lives as long
-        // as `self` and may be written; the source is a slice.
-        let left = unsafe { mem::copy(self.policy, dst, src, len, dst.addr(), end) };
-        #[cfg(test)]
-        super::trace::stored(offset, data);
-        if left == 0 { Ok(()) } else { Err(self.fault("write", offset, data.len() - left)) }
+        self.write(offset, data)
     }
 
     /// Sets every byte of the range to `value`.
@@ -73,12 +58,7 @@ impl Mapping {
     /// As [`write_at`](Mapping::write_at).
     pub fn fill(&self, range: impl RangeBounds<usize>, value: u8) -> Result<()> {
         let (offset, len) = self.resolve(range, "fill")?;
-        let dst = self.locate_writable(offset, len, "fill")?;
-        // SAFETY: as in `write_at`.
-        let left = unsafe { mem::fill(self.policy, dst, value, len, dst.addr(), dst.addr() + len) };
-        #[cfg(test)]
-        super::trace::stored(offset, &vec![value; len]);
-        if left == 0 { Ok(()) } else { Err(self.fault("fill", offset, len - left)) }
+        AccessorMut::fill(self, offset, len, value)
     }
 
     /// Copies the range to `offset` of another mapping, without a stop in this process's memory.
@@ -107,20 +87,12 @@ impl Mapping {
         let dst = target.locate_writable(offset, len, "copy")?;
         // One policy must guard both sides: the stricter.
         let policy = self.policy.stricter(target.policy);
-        // SAFETY: both ranges were checked to lie in their views, the target's may be written, and a fault at
-        // either address is one of ours. If they overlap, the mixture is what this function promises.
-        let left = unsafe { mem::copy(policy, dst, src, len, 0, usize::MAX) };
-        if left == 0 {
-            return Ok(());
-        }
-        let done = len - left;
-        // The source's fault shows again; if it does not, the target's page is the one that is gone. This mapping's own
-        // policy may be the laxer.
-        let (mut byte, at) = (0, src.wrapping_add(done));
-        // SAFETY: at least one byte of the source was left, and `byte` is one.
-        match unsafe { mem::copy(policy, &raw mut byte, at, 1, at.addr(), at.addr() + 1) } {
-            0 => Err(target.fault("copy", offset, done)),
-            _ => Err(self.fault("copy", from, done)),
-        }
+        // SAFETY: both ranges were checked to lie in their views, the target's may be written, and
+        // the policy guards both. If they overlap, the mixture is what this function promises.
+        let copied = unsafe { mem::copy_between(policy, dst, src, len) };
+        copied.map_err(|lost| match lost {
+            LostPage::Source(done) => self.fault("copy", from, done),
+            LostPage::Target(done) => target.fault("copy", offset, done),
+        })
     }
 }

@@ -4,23 +4,18 @@ mod atomics;
 mod bytes;
 mod catalog;
 mod cursor;
-mod fast_access;
 mod growth;
 mod options;
 mod raw;
 mod shared_word;
 mod sync;
-#[cfg(test)]
-pub(crate) mod trace;
 mod words;
 
 pub use atomics::Atom;
 pub use catalog::{list, sweep};
 pub use cursor::Cursor;
-pub(crate) use fast_access::{FastAccess, FastAccessMut};
 pub use options::MappingOptions;
 pub(crate) use options::open_or_create;
-pub(crate) use shared_word::SharedWord;
 pub(crate) use words::{COPY_CHUNK, MIN_WORK_TIME};
 
 use std::fmt;
@@ -29,6 +24,10 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::mem::AccessorMut;
+pub(crate) use crate::mem::SharedWord;
+#[cfg(test)]
+pub(crate) use crate::mem::trace;
 use crate::name::{Name, Source};
 use crate::sys::{self, Object, View, ViewRequest};
 use crate::types::{Access, FaultPolicy, ObjectInfo, Permissions};
@@ -264,9 +263,7 @@ impl Mapping {
     /// As `locate`, for those who will write.
     #[inline(always)]
     fn locate_writable(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
-        if self.access == Access::ReadOnly {
-            return Err(self.read_only(doing));
-        }
+        self.require_writable(doing)?;
         self.locate(offset, len, doing)
     }
 

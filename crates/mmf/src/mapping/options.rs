@@ -12,7 +12,8 @@ use crate::types::{Access, FaultPolicy, LargePages, Spec};
 
 /// How a [`Mapping`] is created or opened.
 ///
-/// On opening what exists, the options are demands: what it does not meet is [`ErrorKind::Mismatch`] with both values.
+/// On opening what exists, the options are demands: what it does not meet is
+/// [`ErrorKind::Mismatch`] with both values.
 ///
 /// # Examples
 ///
@@ -47,34 +48,35 @@ impl MappingOptions {
         self
     }
 
-    /// Bytes that a created object shall have, zeroed and with memory or disk allocated. Of an object that
-    /// exists it is the least.
+    /// Bytes that a created object shall have, zeroed and with memory or disk allocated. Of an
+    /// object that exists it is the least.
     pub fn size(mut self, bytes: u64) -> Self {
         self.spec.size = Some(bytes);
         self
     }
 
-    /// Bytes that memory may [grow](Mapping::grow) to. They cost address space only until they are grown into.
+    /// Bytes that memory may [grow](Mapping::grow) to. They cost address space only until they are
+    /// grown into.
     pub fn reserve(mut self, bytes: u64) -> Self {
         self.spec.reserve = Some(bytes);
         self
     }
 
-    /// Who may open an object that is created; [`Permissions::User`] unless said.
+    /// Sets which users may open an object that is created; [`Permissions::User`] unless set.
     pub fn permissions(mut self, permissions: Permissions) -> Self {
         self.spec.permissions = Some(permissions);
         self
     }
 
-    /// Whether the object is made of large pages; [`LargePages::Never`] unless said. Sizes are rounded up to
-    /// whole ones under [`LargePages::Require`].
+    /// Whether the object is made of large pages; [`LargePages::Never`] unless said. Sizes are
+    /// rounded up to whole ones under [`LargePages::Require`].
     pub fn large_pages(mut self, large_pages: LargePages) -> Self {
         self.spec.large_pages = large_pages;
         self
     }
 
-    /// Whether all pages are brought in before the mapping is handed out, so that the first access to each is as fast as
-    /// the next.
+    /// Whether all pages are brought in before the mapping is handed out, so that the first access
+    /// to each is as fast as the next.
     pub fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
         self
@@ -125,7 +127,7 @@ impl MappingOptions {
         self
     }
 
-    /// What a created object begins with, before anybody can open it.
+    /// Sets the first bytes of a created object, which it has before any process can open it.
     pub(crate) fn first_bytes(mut self, bytes: Vec<u8>) -> Self {
         self.spec.first_bytes = bytes;
         self
@@ -135,15 +137,17 @@ impl MappingOptions {
         self.spec.access
     }
 
-    /// Creates an object that does not exist yet and maps it. Nobody ever sees it with less than its full size.
+    /// Creates an object that does not exist yet and maps it. No process ever sees it with less
+    /// than its full size.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::AlreadyExists`]; [`ErrorKind::InvalidInput`] for memory without a [`size`](Self::size) or
-    /// [`reserve`](Self::reserve), and for options that contradict each other; [`ErrorKind::NoSpace`];
-    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`] where a dead object of another user
-    /// cannot be removed; [`ErrorKind::Busy`] where a process that makes or removes one of that name does not finish;
-    /// [`ErrorKind::Unsupported`] for options that this system does not have.
+    /// [`ErrorKind::AlreadyExists`]; [`ErrorKind::InvalidInput`] for memory without a
+    /// [`size`](Self::size) or [`reserve`](Self::reserve), and for options that contradict each
+    /// other; [`ErrorKind::NoSpace`]; [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]
+    /// where a dead object of another user cannot be removed; [`ErrorKind::Busy`] where a process
+    /// that makes or removes one of that name does not finish; [`ErrorKind::Unsupported`] for
+    /// options that this system does not have.
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
         self.check_creation(Some(&source))
@@ -185,7 +189,8 @@ impl MappingOptions {
         Ok((self.map_len(object, Some(source.clone()), len)?, found))
     }
 
-    /// Opens the object, or creates it where there is none. However many processes do so at once, one creates it.
+    /// Opens the object, or creates it where there is none. However many processes do so at once,
+    /// one creates it.
     ///
     /// A caller that expects to create a file must not be given another user's. So on Unix a file
     /// in a directory that every user may write to, or that is sticky and that a group may write to
@@ -228,7 +233,8 @@ impl MappingOptions {
             .map_err(|error| error.on("anonymous memory"))
     }
 
-    /// Maps what another process passed on: a file descriptor of memory or of a file, on Windows a section's handle.
+    /// Maps what another process passed on: a file descriptor of memory or of a file, on Windows a
+    /// section's handle.
     ///
     /// # Errors
     ///
@@ -292,8 +298,8 @@ impl MappingOptions {
         Ok(())
     }
 
-    /// Tries whether the view of what is about to be created can be had, with memory that nobody else sees: once
-    /// an object has its name, a failure would leave it behind.
+    /// Tries to map a view like that of the object to be created, of memory without a name. After
+    /// the object has its name, a failure would leave it behind.
     fn rehearse(&self, is_file: bool) -> Result<()> {
         let large = self.spec.reserve.is_some_and(|reserve| reserve >= MIN_TRIED_RESERVE);
         if self.part.is_none() && self.base_address.is_none() && !large {
@@ -396,8 +402,8 @@ pub(crate) fn open_or_create<T>(open: impl Fn() -> Result<T>, create: impl Fn() 
 
 /// What a view begins at a multiple of, on every system here.
 const GRANULE: u64 = 64 << 10;
-/// Reserves from here on are tried before an object is created with them: smaller ones fail only where nothing works,
-/// and a size is allocated, which tells more.
+/// Reserves from here on are tried before an object is created with them: smaller ones fail only
+/// where nothing works, and a size is allocated, which tells more.
 const MIN_TRIED_RESERVE: u64 = 1 << 30;
 
 struct ViewGeometry {

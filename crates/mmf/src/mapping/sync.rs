@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::{self, guard::Fault, guard::Word};
+use crate::mem::{self, AccessorMut};
+use crate::sys;
 use crate::types::{Access, FaultPolicy};
 
 /// No system has smaller pages.
@@ -138,16 +139,11 @@ impl Mapping {
             (offset, len) = (0, self.len());
             self.make_dirty()?;
         }
-        #[cfg(test)]
-        super::trace::before_sync()?;
-        self.flush_view(offset, len)?;
-        self.object.sync()?;
-        if has_failed {
-            self.check_extents()?;
-        }
-        #[cfg(test)]
-        super::trace::synced(offset..offset + len);
-        Ok(())
+        mem::trace::sync(offset..offset + len, || {
+            self.flush_view(offset, len)?;
+            self.object.sync()?;
+            if has_failed { self.check_extents() } else { Ok(()) }
+        })
     }
 
     /// Whether the last sync or flush through this handle failed.
@@ -232,17 +228,7 @@ impl Mapping {
         let before = self.locate_writable(0, 0, "sync")?.addr() % PAGE;
         let mut offset = range.start;
         while offset < range.end {
-            let byte = self.locate_writable(offset, 1, "sync")?;
-            // SAFETY: `locate_writable` checked that the byte lies in the view, which lives as long as
-            // `self`, and may be written; a byte is always aligned; a fault is reported.
-            let there = unsafe { u8::add(byte, 0) };
-            match there {
-                #[cfg(test)]
-                Ok(value) => super::trace::stored(offset, &[value]),
-                #[cfg(not(test))]
-                Ok(_) => {}
-                Err(Fault) => return Err(self.fault("sync", offset, 0)),
-            }
+            AccessorMut::make_dirty(self, offset, "sync")?;
             offset = (offset + before) / PAGE * PAGE + PAGE - before;
         }
         Ok(())

@@ -1,28 +1,67 @@
 //! Words and bytes at offsets that structures in a segment lead to.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::guard::Fault;
-use crate::sys::mem::{self, Word};
+use crate::mem::{self, Accessor, AccessorMut, FastAccess, FastAccessMut};
+use crate::sys::{self, guard::Fault};
+use crate::types::{Access, FaultPolicy};
 
 /// Bytes that are copied between two looks at the clock: about a millisecond's worth where they are
 /// in memory.
 pub(crate) const COPY_CHUNK: usize = 4 << 20;
 
 /// How long a call may work once it has its lock, however short its timeout is.
-/// In the models nothing: a reader without time looks once there, and the clock decides nothing.
-pub(crate) const MIN_WORK_TIME: Duration = Duration::from_millis(if cfg!(all(test, loom)) { 0 } else { 50 });
+/// In the models 0: a reader without time reads once there, and the clock decides nothing.
+pub(crate) const MIN_WORK_TIME: Duration = Duration::from_millis(if sys::IS_MODEL { 0 } else { 50 });
 
-/// An offset as this process counts.
+/// An offset that this process cannot address becomes the largest, which no mapping reaches.
 fn to_usize(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
-/// For structures: whoever uses them has taken a `SharedWord` before, which refuses mappings whose
-/// words cannot be reached.
+// SAFETY: `locate` returns an address in a view, of a length that was checked; the alignment of words
+// is checked here. All views stay mapped while the mapping is borrowed. The trap was armed before
+// the first was made. No words are accessed under the policy of system calls: structures refuse such
+// mappings, and so does `make_range_dirty`.
+unsafe impl Accessor for &Mapping {
+    type Error = Error;
+
+    #[inline(always)]
+    fn policy(self) -> FaultPolicy {
+        self.policy
+    }
+
+    #[inline(always)]
+    fn bytes(self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
+        self.locate(offset, len, doing)
+    }
+
+    #[inline(always)]
+    fn words(self, offset: usize, count: usize, doing: &'static str) -> Result<*mut u8> {
+        let at = self.locate(offset, size_of::<u64>() * count, doing)?;
+        if at.addr() % 8 != 0 { Err(self.misaligned(offset)) } else { Ok(at) }
+    }
+
+    #[inline(always)]
+    fn fault(self, doing: &'static str, offset: usize, done: usize) -> Error {
+        Mapping::fault(self, doing, offset, done)
+    }
+}
+
+// SAFETY: as above; what is not read-only may be written.
+unsafe impl AccessorMut for &Mapping {
+    #[inline(always)]
+    fn require_writable(self, doing: &'static str) -> Result<()> {
+        if self.access == Access::ReadOnly { Err(self.read_only(doing)) } else { Ok(()) }
+    }
+}
+
+/// For structures: each has taken a `SharedWord` before, which fails for mappings whose words cannot
+/// be accessed.
 impl Mapping {
     /// Loads the word at `offset`, sequentially consistent.
     ///
@@ -31,29 +70,18 @@ impl Mapping {
     /// `OutOfBounds`, `Misaligned`, `Fault`.
     #[inline(always)]
     pub(crate) fn word(&self, offset: usize) -> Result<u64> {
-        let at = self.locate(offset, 8, "read")?;
-        if at.addr() % 8 != 0 {
-            return Err(self.misaligned(offset));
-        }
-        // SAFETY: `locate` checked the place, and the alignment was checked here; the view lives as long as `self`.
-        let loaded = unsafe { u64::load(at.cast_const().cast()) };
-        loaded.map_err(|Fault| self.fault("read", offset, 0))
+        Accessor::word(self, offset)
     }
 
-    /// Loads four words that follow each other from `offset` on, in their order and each as [`word`](Mapping::word) does.
+    /// Loads four words that follow each other from `offset` on, in their order and each as
+    /// [`word`](Mapping::word) does.
     ///
     /// # Errors
     ///
     /// As [`word`](Mapping::word).
     #[inline(always)]
     pub(crate) fn four_words(&self, offset: usize) -> Result<[u64; 4]> {
-        let at = self.locate(offset, 32, "read")?;
-        if at.addr() % 8 != 0 {
-            return Err(self.misaligned(offset));
-        }
-        // SAFETY: as in `word`, for each of the four.
-        let loaded = unsafe { mem::load_four(at) };
-        loaded.map_err(|Fault| self.fault("read", offset, 0))
+        Accessor::four_words(self, offset)
     }
 
     /// Stores the word at `offset`: a release.
@@ -63,35 +91,17 @@ impl Mapping {
     /// As [`word`](Mapping::word), and `ReadOnly`.
     #[inline(always)]
     pub(crate) fn put_word(&self, offset: usize, value: u64) -> Result<()> {
-        let at = self.locate_writable(offset, 8, "write")?;
-        if at.addr() % 8 != 0 {
-            return Err(self.misaligned(offset));
-        }
-        // SAFETY: as in `word`; it may be written.
-        let stored = unsafe { u64::store_release(at.cast(), value) };
-        #[cfg(test)]
-        super::trace::stored(offset, &value.to_le_bytes());
-        stored.map_err(|Fault| self.fault("write", offset, 0))
+        AccessorMut::put_word(self, offset, value)
     }
 
-    /// Stores words from `offset` on as [`put_word`](Mapping::put_word) does, one after the other. A copy would load them in
-    /// larger pieces, which is slow where they have just been made.
+    /// Stores words from `offset` on as [`put_word`](Mapping::put_word) does, one after the other.
     ///
     /// # Errors
     ///
     /// As [`put_word`](Mapping::put_word).
     #[inline]
     pub(crate) fn put_words(&self, offset: usize, words: &[u64]) -> Result<()> {
-        let dst = self.locate_writable(offset, size_of_val(words), "write")?;
-        if dst.addr() % 8 != 0 {
-            return Err(self.misaligned(offset));
-        }
-        // SAFETY: `locate_writable` checked that the words lie in the view, which lives as long as `self` and may be written, and
-        // the alignment was checked here.
-        let stored = unsafe { mem::store_words(dst, words) };
-        #[cfg(test)]
-        words.iter().zip(0..).for_each(|(word, nth)| super::trace::stored(offset + 8 * nth, &word.to_le_bytes()));
-        stored.map_err(|Fault| self.fault("write", offset, 0))
+        AccessorMut::put_words(self, offset, words)
     }
 
     /// Stores pairs of an offset and a word as [`put_word`](Mapping::put_word) does, in their order.
@@ -104,17 +114,12 @@ impl Mapping {
         let len = self.len();
         let base = self.locate_writable(0, 0, "write")?;
         let Some(last) = len.checked_sub(8).filter(|_| base.addr() % 8 == 0) else { return self.put_others(pairs) };
-        // SAFETY: the view has `len` bytes, as it had before the address was asked for; it lives as long as `self`, may be written
-        // and is aligned, as checked.
-        match unsafe { mem::store_pairs(base, last as u64, pairs) } {
-            Ok(done) => {
-                #[cfg(test)]
-                for [offset, value] in &pairs[..done] {
-                    super::trace::stored(to_usize(*offset), &value.to_le_bytes());
-                }
-                // Somebody may have made the mapping longer; else what cannot be stored shows why by itself.
-                if done == pairs.len() { Ok(()) } else { self.put_others(&pairs[done..]) }
-            }
+        // SAFETY: the view has `len` bytes, which were loaded before the address; it stays mapped
+        // while `self` is borrowed, may be written and is aligned, as checked.
+        match unsafe { mem::put_pairs(base, last as u64, pairs) } {
+            Ok(done) if done == pairs.len() => Ok(()),
+            // A peer may have made the mapping longer. Otherwise the pair's own error follows.
+            Ok(done) => self.put_others(&pairs[done..]),
             Err(Fault) => Err(self.lost(pairs)),
         }
     }
@@ -125,12 +130,31 @@ impl Mapping {
         pairs.iter().try_for_each(|[offset, value]| self.put_word(to_usize(*offset), *value))
     }
 
-    /// Tells which page is gone. Nothing is stored again: others may follow what was stored last.
+    /// Finds the page that is gone. Nothing is stored again: peers may already use the last store.
     #[cold]
     #[inline(never)]
     fn lost(&self, pairs: &[[u64; 2]]) -> Error {
         let gone = pairs.iter().map(|[offset, _]| to_usize(*offset)).find(|offset| self.word(*offset).is_err());
         self.fault("write", gone.unwrap_or(0), 0)
+    }
+
+    /// For several accesses in a row; `None` for what has no words at all.
+    #[inline(always)]
+    pub(crate) fn fast_access(&self) -> Option<FastAccess<'_>> {
+        // In this order: the base is that of a view of this length at least.
+        let len = self.len.load(Ordering::Acquire);
+        let base = self.base.load(Ordering::Relaxed);
+        // SAFETY: the views stay mapped while `self` is borrowed, and the trap was armed before the
+        // first was made; structures alone use this, which refuse the policy of system calls.
+        unsafe { FastAccess::new(base, len, &self.policy) }
+    }
+
+    /// As `fast_access`, to store as well; `None` for what may not be written.
+    #[inline(always)]
+    pub(crate) fn fast_access_mut(&self) -> Option<FastAccessMut<'_>> {
+        let access = self.fast_access()?;
+        // SAFETY: what is not read-only may be written.
+        (self.access != Access::ReadOnly).then(|| unsafe { FastAccessMut::new(access) })
     }
 
     /// Copies words, little-endian, from `offset`; each of them may be half of what others are writing.
@@ -140,13 +164,15 @@ impl Mapping {
     /// As [`read_at`](Mapping::read_at).
     #[inline(always)]
     pub(crate) fn read_words(&self, offset: usize, words: &mut [u64]) -> Result<()> {
-        self.read_raw(offset, words.as_mut_ptr().cast(), size_of_val(words))
+        // SAFETY: `words` is a slice of that many bytes, and any bytes are words.
+        unsafe { self.read_to(offset, words.as_mut_ptr().cast(), size_of_val(words)) }
     }
 
     /// As [`read_words`](Mapping::read_words), for words that need not be cleared first.
     pub(crate) fn read_words_uninit<'b>(&self, offset: usize, room: &'b mut [MaybeUninit<u64>]) -> Result<&'b [u64]> {
-        self.read_raw(offset, room.as_mut_ptr().cast(), size_of_val(room))?;
-        // SAFETY: `read_raw` has filled all of it, and any bytes are words.
+        // SAFETY: `room` is a slice of that many bytes.
+        unsafe { self.read_to(offset, room.as_mut_ptr().cast(), size_of_val(room)) }?;
+        // SAFETY: `read_to` has filled all of it, and any bytes are words.
         Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) })
     }
 
@@ -170,8 +196,9 @@ impl Mapping {
     /// ```
     #[inline(always)]
     pub fn read_uninit<'b>(&self, offset: usize, room: &'b mut [MaybeUninit<u8>]) -> Result<&'b [u8]> {
-        self.read_raw(offset, room.as_mut_ptr().cast(), room.len())?;
-        // SAFETY: `read_raw` has filled all of it.
+        // SAFETY: `room` is a slice of that many bytes.
+        unsafe { self.read_to(offset, room.as_mut_ptr().cast(), room.len()) }?;
+        // SAFETY: `read_to` has filled all of it.
         Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) })
     }
 
@@ -188,8 +215,9 @@ impl Mapping {
             return Err(self.name_error(Error::new(ErrorKind::NoSpace, "copy")));
         }
         let room: &mut [MaybeUninit<u8>] = bytes.spare_capacity_mut();
-        self.read_raw(offset, room.as_mut_ptr().cast(), len)?;
-        // SAFETY: there is room for `len` more, and `read_raw` has filled all of them.
+        // SAFETY: there is room for `len` more.
+        unsafe { self.read_to(offset, room.as_mut_ptr().cast(), len) }?;
+        // SAFETY: as above, and `read_to` has filled all of them.
         unsafe { bytes.set_len(bytes.len() + len) };
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What is done with the bytes: by those who hold the lock, and by those who only look.
+//! Reading, copying and growing the contents: under the lock, and without it.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::segment::layout::PAYLOAD;
 use crate::segment::retry::Attempts;
 use crate::sys::guard::Fault;
 
-/// The length of the contents, checked against what is mapped: any process can write any number there.
+/// Returns the length of the contents, checked against what is mapped: a peer can store any number.
 #[inline]
 pub(super) fn len(segment: &Segment, doing: &'static str) -> Result<usize> {
     match segment.container.len.load() {
@@ -20,14 +20,14 @@ pub(super) fn len(segment: &Segment, doing: &'static str) -> Result<usize> {
     }
 }
 
-/// Bytes of contents that there is room for. Who may write the object may also make it longer than its capacity, and have
-/// others copy that much.
+/// Returns how many bytes of contents fit an object of this length. A peer can make the object
+/// longer than its capacity, so the capacity bounds what is copied.
 #[inline]
 fn room(segment: &Segment, there: u64) -> u64 {
     there.min(segment.header.capacity).saturating_sub(PAYLOAD as u64)
 }
 
-/// Somebody else may have made it longer.
+/// Asks the system for the length: a peer may have made the object longer.
 #[cold]
 #[inline(never)]
 fn len_beyond(segment: &Segment, told: Result<u64, Fault>, doing: &'static str) -> Result<usize> {
@@ -43,19 +43,20 @@ fn len_beyond(segment: &Segment, told: Result<u64, Fault>, doing: &'static str) 
     Err(segment.name_error(Error::new(ErrorKind::Damaged { reason }, doing)))
 }
 
-/// A writer died or panicked with a change half made.
+/// Returns the error for contents that a writer left half changed when it died or panicked.
 #[cold]
 pub(super) fn poisoned(segment: &Segment, doing: &'static str) -> Error {
     let help = "examine the contents, correct or replace them under the lock for writing, then clear the poison (`clear_poison`)";
     segment.name_error(Error::new(ErrorKind::Poisoned, doing)).with_help(help)
 }
 
-/// Until when a copy may work. The wait for the lock has a time of its own.
+/// Returns the deadline of a copy, which has at least [`MIN_WORK_TIME`] however long the wait for
+/// the lock took.
 pub(super) fn copy_deadline(until: Deadline) -> Option<Instant> {
     until.instant().map(|deadline| deadline.max(Instant::now() + MIN_WORK_TIME))
 }
 
-/// Copies the contents into `bytes`, in place of what is there. A long copy ends with the deadline.
+/// Replaces `bytes` by a copy of the contents. A long copy ends with the deadline.
 pub(super) fn copy(segment: &Segment, bytes: &mut Vec<u8>, deadline: Option<Instant>) -> Result<()> {
     let len = len(segment, "read")?;
     bytes.clear();
@@ -81,13 +82,13 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Deadl
         }
         if before % 2 == 0 {
             copy(segment, bytes, copy_deadline)?;
-            // The load that comes next must not be done before the copy's.
+            // Orders the next load of the version after the copy.
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
             if segment.or_fault(segment.container.version.load(), doing)? == before {
                 return Ok(());
             }
         }
-        // The change may be a dead writer's. This asks the system, which costs more than a pause.
+        // The change may be a dead writer's. This check is a system call, so it is made late.
         if before % 2 == 1 && attempts.are_many() && segment.is_abandoned(before)? {
             return Err(poisoned(segment, doing));
         }
@@ -98,7 +99,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Deadl
     }
 }
 
-/// Makes room for contents of `len` bytes, which nobody sees before `set_len`.
+/// Makes room for contents of `len` bytes. Readers see the new length after `set_len`.
 #[inline]
 pub(super) fn make_room(segment: &Segment, len: usize) -> Result<()> {
     if len as u64 <= room(segment, segment.map.len() as u64) { Ok(()) } else { make_more_room(segment, len) }
@@ -114,7 +115,7 @@ fn make_more_room(segment: &Segment, len: usize) -> Result<()> {
         let reason = format!("{len} bytes pass its capacity of {most}");
         return Err(segment.name_error(Error::invalid(doing, reason)).with_help("give it more when it is created"));
     };
-    // In large steps, where those can be had: each is a call of the system, and peers ask once for each.
+    // Doubles the length if possible: each step costs a system call here and one in each peer.
     let wanted = size.max(segment.map.len().saturating_mul(2)).min(usize::try_from(capacity).unwrap_or(usize::MAX));
     if wanted == size || segment.map.grow(wanted).is_err() {
         segment.map.grow(size)?;

@@ -1,4 +1,4 @@
-//! What holds the lock.
+//! [`ReadGuard`] and [`WriteGuard`]: the lock of a region, and what it allows.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
 use crate::segment::{Deadline, ReadLock, WriteLock};
 
-/// Data without references, padding and values that are not allowed: any bytes are one, and it is only bytes.
+/// Plain data: every pattern of bytes is a value, without references and padding.
 ///
 /// # Safety
 ///
@@ -32,7 +32,8 @@ pub struct ReadGuard<'a> {
     lock: ReadLock<'a, RegionState>,
 }
 
-/// The lock for writing. Dropped, it is released, and others see what was changed; dropped by a panic, it leaves poison.
+/// The lock for writing. Dropped, it is released, and peers see the change. Dropped by a panic
+/// after a change, it leaves poison.
 pub struct WriteGuard<'a> {
     lock: WriteLock<'a, RegionState>,
 }
@@ -60,15 +61,15 @@ impl<'a> WriteGuard<'a> {
         })
     }
 
-    /// From here until the drop this process's death leaves poison, and readers without a lock see that a change is
-    /// under way.
+    /// Begins a change: until the drop, the death of this process leaves poison, and readers
+    /// without a lock see that a change is under way.
     #[inline]
     fn begin(&mut self) -> Result<()> {
         let segment = self.lock.segment();
         segment.or_fault(segment.begin_change(), "write")
     }
 
-    /// Makes a change of which a half is left where this fails.
+    /// Makes a change. A failure leaves the contents torn.
     #[inline]
     fn change(&mut self, change: impl FnOnce(&Segment) -> Result<()>) -> Result<()> {
         self.begin()?;
@@ -80,13 +81,15 @@ impl<'a> WriteGuard<'a> {
         changed
     }
 
-    /// Writes `data` at `offset`, which lengthens the contents where it passes their end; a gap reads as zeros.
+    /// Writes `data` at `offset`, which lengthens the contents where it passes their end; a gap
+    /// reads as zeros.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] past the capacity, and then nothing was changed; [`ErrorKind::NoSpace`];
-    /// [`ErrorKind::Damaged`]; [`ErrorKind::Fault`], after which the change may be half made: that is poison once the guard
-    /// is dropped, unless [`set`](Self::set) has replaced all of it.
+    /// [`ErrorKind::InvalidInput`] past the capacity, and then nothing was changed;
+    /// [`ErrorKind::NoSpace`]; [`ErrorKind::Damaged`]; [`ErrorKind::Fault`], after which the change
+    /// may be half made: that is poison once the guard is dropped, unless [`set`](Self::set) has
+    /// replaced all of it.
     pub fn write_at(&mut self, offset: usize, data: &[u8]) -> Result<()> {
         let segment = self.lock.segment();
         let len = contents::len(segment, "write")?;
@@ -142,7 +145,8 @@ impl<'a> WriteGuard<'a> {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn put<T: Plain>(&mut self, offset: usize, value: T) -> Result<()> {
-        // SAFETY: `Plain` has no padding, so all its bytes are initialised; they live in `value` until the end.
+        // SAFETY: `Plain` has no padding, so all its bytes are initialised; they live in `value`
+        // until the end.
         let bytes = unsafe { std::slice::from_raw_parts((&raw const value).cast::<u8>(), size_of::<T>()) };
         self.write_at(offset, bytes)
     }
@@ -160,8 +164,9 @@ impl<'a> WriteGuard<'a> {
     ///
     /// # Safety
     ///
-    /// While the slice lives, no process writes or reads these bytes without having the lock, and none makes the object
-    /// shorter. That is so if every process that may open it uses it through this crate and is trusted.
+    /// While the slice lives, no process writes or reads these bytes without having the lock, and
+    /// none makes the object shorter. That is so if every process that may open it uses it through
+    /// this crate and is trusted.
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8]> {
         self.begin()?;
         let segment = self.lock.segment();
@@ -202,7 +207,8 @@ macro_rules! reading {
             ///
             /// # Errors
             ///
-            /// [`ErrorKind::OutOfBounds`] past the end of the contents; [`ErrorKind::Fault`]; [`ErrorKind::Damaged`].
+            /// [`ErrorKind::OutOfBounds`] past the end of the contents; [`ErrorKind::Fault`];
+            /// [`ErrorKind::Damaged`].
             pub fn read_at(&self, offset: usize, buf: &mut [u8]) -> Result<()> {
                 let (size, len) = (self.len()?, buf.len());
                 if offset > size || len > size - offset {
@@ -216,7 +222,8 @@ macro_rules! reading {
             ///
             /// # Errors
             ///
-            /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`]; [`ErrorKind::NoSpace`] in this process.
+            /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`]; [`ErrorKind::NoSpace`] in this
+            /// process.
             pub fn to_vec(&self) -> Result<Vec<u8>> {
                 let mut bytes = Vec::new();
                 self.read_into(&mut bytes)?;
@@ -239,7 +246,8 @@ macro_rules! reading {
             /// As [`read_at`](Self::read_at).
             pub fn get<T: Plain>(&self, offset: usize) -> Result<T> {
                 let mut value = std::mem::MaybeUninit::<T>::zeroed();
-                // SAFETY: all bytes are zero, so they are initialised, and they are this value's alone.
+                // SAFETY: all bytes are zero, so they are initialised, and they are this value's
+                // alone.
                 let bytes = unsafe { std::slice::from_raw_parts_mut(value.as_mut_ptr().cast::<u8>(), size_of::<T>()) };
                 self.read_at(offset, bytes)?;
                 // SAFETY: every pattern of bytes is a value of a `Plain` type.
@@ -260,8 +268,9 @@ macro_rules! reading {
             ///
             /// # Safety
             ///
-            /// While the slice lives, no process writes these bytes without having the lock, and none makes the object shorter. That
-            /// is so if every process that may open it uses it through this crate and is trusted.
+            /// While the slice lives, no process writes these bytes without having the lock, and
+            /// none makes the object shorter. That is so if every process that may open it uses it
+            /// through this crate and is trusted.
             pub unsafe fn as_slice(&self) -> Result<&[u8]> {
                 let len = self.len()?;
                 let base = self.segment().map.as_ptr().wrapping_add(PAYLOAD);

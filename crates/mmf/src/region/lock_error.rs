@@ -35,8 +35,8 @@ impl LockGuard for WriteGuard<'_> {
 ///
 /// It converts into [`Error`], so that `?` treats poison as the failure that it usually is.
 pub enum LockError<G> {
-    /// A writer died or panicked with a change half made. This is the lock all the same, to look
-    /// and to mend.
+    /// A writer died or panicked with a change half made. The guard holds the lock, so that the
+    /// caller can examine and mend the contents.
     Poisoned(G),
     /// There is no lock.
     Failed(Error),

@@ -1,4 +1,4 @@
-//! [`Region`]: one run of bytes behind a reader-writer lock that survives the death of whoever holds it.
+//! [`Region`]: one run of bytes behind a reader-writer lock that survives the death of its holder.
 
 pub(crate) mod change;
 mod contents;
@@ -25,15 +25,16 @@ use change::Segment;
 
 /// A run of bytes that processes share behind a reader-writer lock, by name or by file.
 ///
-/// [`read`](Region::read) and [`write`](Region::write) give guards. The region remembers how long its contents are, so that
-/// `"hi"` after `"hello"` reads `"hi"`, and counts its [versions](Region::version), so that others can
-/// [wait for a change](Region::wait_changed).
+/// [`read`](Region::read) and [`write`](Region::write) give guards. The region remembers how long
+/// its contents are, so that `"hi"` after `"hello"` reads `"hi"`, and counts its
+/// [versions](Region::version), so that peers can [wait for a change](Region::wait_changed).
 ///
-/// A process that dies keeps nobody waiting: the next one gets the lock within milliseconds of the system's
-/// noticing. Did it die while changing the bytes, the next ones are told by [`LockError::Poisoned`] and
-/// get the guard all the same, as with [`std::sync::RwLock`].
+/// When a holder dies, the next process gets the lock within milliseconds after the system released
+/// the dead one. If it died while it changed the bytes, the next ones get [`LockError::Poisoned`]
+/// with the guard, as with [`std::sync::RwLock`].
 ///
-/// A handle may be shared by threads. Taking the lock twice in one thread is an error and never a deadlock.
+/// A handle may be shared by threads. Taking the lock twice in one thread is an error and never a
+/// deadlock.
 ///
 /// # Examples
 ///
@@ -98,11 +99,12 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`LockError::Poisoned`] with the guard; [`LockError::Failed`] with [`ErrorKind::Timeout`] after the handle's timeout,
-    /// 10 seconds unless the options said otherwise; [`ErrorKind::Deadlock`] where this thread has the lock already;
-    /// [`ErrorKind::ReadOnly`] for a read-only handle, which reads without the lock ([`to_vec`](Region::to_vec));
-    /// [`ErrorKind::Full`] where too many handles take part, or one thread has too many locks; [`ErrorKind::InvalidInput`] in a
-    /// forked child for its parent's handle; [`ErrorKind::Fault`].
+    /// [`LockError::Poisoned`] with the guard; [`LockError::Failed`] with [`ErrorKind::Timeout`]
+    /// after the handle's timeout, 10 seconds unless the options said otherwise;
+    /// [`ErrorKind::Deadlock`] where this thread has the lock already; [`ErrorKind::ReadOnly`] for
+    /// a read-only handle, which reads without the lock ([`to_vec`](Region::to_vec));
+    /// [`ErrorKind::Full`] where too many handles take part, or one thread has too many locks;
+    /// [`ErrorKind::InvalidInput`] in a forked child for its parent's handle; [`ErrorKind::Fault`].
     #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         ReadGuard::lock(&self.segment, || self.lock_deadline())
@@ -110,9 +112,12 @@ impl Region {
 
     /// As [`read`](Region::read), without waiting.
     ///
-    /// That it fails does not always mean that somebody has the lock for writing. It also fails while a writer waits for readers to leave, or
-    /// has just tried in vain and is about to step back; while those go first who have waited for a millisecond or longer, which costs one try
-    /// where the last of them died or gave up; and while another handle clears up after a dead holder. Each is over in an instant, or with the wait.
+    /// A failure does not always mean that another handle has the lock for writing. It also fails:
+    ///
+    /// - while a writer waits for readers to leave, or gives up such a wait;
+    /// - while waiters of a millisecond or longer go first. If the last of them died or gave up,
+    ///   one attempt fails;
+    /// - while another handle clears the slot of a dead holder.
     ///
     /// # Errors
     ///
@@ -142,7 +147,7 @@ impl Region {
         ReadGuard::lock(&self.segment, || Deadline::At(deadline))
     }
 
-    /// Locks for writing. Nobody else is inside.
+    /// Locks for writing. No other handle has the lock meanwhile.
     ///
     /// # Errors
     ///
@@ -152,8 +157,8 @@ impl Region {
         WriteGuard::lock(&self.segment, || self.lock_deadline())
     }
 
-    /// As [`write`](Region::write), without waiting. As [`try_read`](Region::try_read) it may fail where nobody has the lock; also while a
-    /// reader has just tried for it and is about to step back.
+    /// As [`write`](Region::write), without waiting. As [`try_read`](Region::try_read), it may fail
+    /// although no handle has the lock; also while a reader undoes an attempt that failed.
     ///
     /// # Errors
     ///
@@ -183,7 +188,8 @@ impl Region {
         WriteGuard::lock(&self.segment, || Deadline::At(deadline))
     }
 
-    /// Whether a writer died or panicked with a change half made, and nobody has [cleared](Region::clear_poison) that.
+    /// Whether a writer died or panicked with a change half made, and the poison was not
+    /// [cleared](Region::clear_poison) since.
     ///
     /// # Errors
     ///
@@ -192,8 +198,8 @@ impl Region {
         self.segment.is_poisoned()
     }
 
-    /// Declares the contents good again, as whoever has mended or replaced them does, with the write guard still in hand:
-    /// after it is dropped another writer may die, and that report would be cleared instead.
+    /// Clears the poison. The caller has mended or replaced the contents and still has the write
+    /// guard: after its drop another writer may die, and this call would clear that report instead.
     ///
     /// # Examples
     ///
@@ -220,24 +226,25 @@ impl Region {
         self.segment.or_fault(self.segment.lock.clear_poison(), "clear the poison of")
     }
 
-    /// A number that every change moves up. It never repeats.
+    /// Returns a number that grows with every change. It never repeats.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Fault`].
     pub fn version(&self) -> Result<u64> {
-        // Odd while a change is under way; that change has not happened yet.
+        // Odd while a change is under way, which does not count yet.
         Ok(self.segment.or_fault(self.segment.container.version.load(), "examine")? & !1)
     }
 
-    /// Waits until the version is not `since` any more, and gives the new one.
+    /// Blocks until the version differs from `since`, and returns the new one.
     ///
-    /// A handle for reading and writing sleeps until a writer wakes it. A read-only handle cannot tell writers that it
-    /// sleeps, and looks every [`POLL`](Region::POLL).
+    /// A handle for reading and writing sleeps until a writer wakes it. A read-only handle cannot
+    /// tell writers that it sleeps, and polls once per [`POLL`](Region::POLL).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`]; [`ErrorKind::Full`] where too many handles take part; [`ErrorKind::Fault`].
+    /// [`ErrorKind::Timeout`]; [`ErrorKind::Full`] where too many handles take part;
+    /// [`ErrorKind::Fault`].
     pub fn wait_changed(&self, since: u64, deadline: Instant) -> Result<u64> {
         let changed = self.segment.wait_for_change(Some(deadline), "wait for", || {
             let version = self.version()?;
@@ -247,7 +254,7 @@ impl Region {
         changed.ok_or_else(timeout)
     }
 
-    /// How often a read-only handle looks for a change.
+    /// The time between two polls of a read-only handle for a change.
     pub const POLL: Duration = notify::POLL;
 
     /// Bytes that the contents may grow to.
@@ -256,8 +263,9 @@ impl Region {
         self.segment.header.capacity - PAYLOAD as u64
     }
 
-    /// Whether this process is a child that was forked since this handle was opened. The handle is its parent's then, and
-    /// everything that takes the lock fails. Who goes on in the child opens the region again.
+    /// Whether this process is a child that was forked after this handle was opened. The handle is
+    /// the parent's then, and every call that takes the lock fails. The child opens the region
+    /// again.
     ///
     /// # Examples
     ///
@@ -274,12 +282,14 @@ impl Region {
         !self.segment.is_current_process()
     }
 
-    /// A copy of the contents. A read-only handle takes no lock: it copies, and copies again if a writer came between.
+    /// Returns a copy of the contents. A read-only handle takes no lock: it repeats the copy if a
+    /// writer has changed the contents meanwhile.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read); [`ErrorKind::Poisoned`]; [`ErrorKind::Damaged`]; [`ErrorKind::NoSpace`] in this process; for a
-    /// read-only handle [`ErrorKind::Contended`] where writers came between until the timeout.
+    /// As [`read`](Region::read); [`ErrorKind::Poisoned`]; [`ErrorKind::Damaged`];
+    /// [`ErrorKind::NoSpace`] in this process; for a read-only handle [`ErrorKind::Contended`]
+    /// where writers came between until the timeout.
     pub fn to_vec(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.read_into(&mut bytes)?;
@@ -305,12 +315,14 @@ impl Region {
         contents::read_unlocked(&self.segment, bytes, self.lock_deadline())
     }
 
-    /// Returns once the disk has what was written through this handle under guards that were dropped before. Processes share contents
-    /// without it: it is for the power cut. Memory has no disk and is done at once.
+    /// Returns once the disk has what was written through this handle under guards that were
+    /// dropped before. Processes share contents without it: it is for the power cut. Memory has no
+    /// disk and is done at once.
     ///
-    /// It takes no lock. A change that is under way meanwhile may reach the disk in part, also after this, whenever the system sees fit, and
-    /// no order is promised; after a power cut it is poison only if the header's mark of it has reached the disk too. So a file that must always be
-    /// whole after a power cut is written anew and renamed instead.
+    /// It takes no lock. A change that is under way meanwhile may reach the disk in part, also
+    /// after this, whenever the system sees fit, and no order is promised; after a power cut it is
+    /// poison only if the header's mark of it has reached the disk too. So a file that must always
+    /// be whole after a power cut is written anew and renamed instead.
     ///
     /// # Examples
     ///
@@ -335,12 +347,13 @@ impl Region {
         if self.segment.map.access() != Access::ReadWrite {
             return Err(self.segment.name_error(Error::new(ErrorKind::ReadOnly, "sync")));
         }
-        // Others may have made it longer, and this handle have written there since.
+        // A peer may have made it longer, and this handle may have written there since.
         self.segment.map.refresh()?;
         self.segment.map.sync(..)
     }
 
-    /// Writes a [copy](Region::to_vec) of the contents to a stream: a dump. Nobody waits while it is written.
+    /// Writes a [copy](Region::to_vec) of the contents to a stream: a dump. The lock is free while
+    /// the stream is written.
     ///
     /// # Errors
     ///
@@ -349,7 +362,8 @@ impl Region {
         writer.write_all(&self.to_vec()?)
     }
 
-    /// Replaces the contents by all that a stream gives. The stream is read before the lock is taken.
+    /// Replaces the contents by all that a stream gives. The stream is read before the lock is
+    /// taken.
     ///
     /// # Errors
     ///

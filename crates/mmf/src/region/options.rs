@@ -30,8 +30,8 @@ impl RegionOptions {
         RegionOptions { segment: SegmentOptions::new() }
     }
 
-    /// Bytes that the contents of a created region may grow to. They cost address space only until they are used.
-    /// Of a region that exists it is the least.
+    /// Bytes that the contents of a created region may grow to. They cost address space only until
+    /// they are used. Of a region that exists it is the least.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.segment.capacity = bytes;
         self
@@ -39,8 +39,9 @@ impl RegionOptions {
 
     common_setters!("Region", "region", "bounded", 0);
 
-    /// Uses a lock of one's own in place of mmf's, see [`RawLock`]. Whoever else writes to the region must do so too; who
-    /// only reads needs none. All handles that these options make share the value.
+    /// Uses a custom lock in place of mmf's, see [`RawLock`]. Every handle that writes to the
+    /// region must use it; a read-only handle needs none. All handles that these options make share
+    /// the value.
     pub fn lock(mut self, lock: impl RawLock) -> Self {
         self.segment.lock = Some(CustomLock(Arc::new(lock)));
         self
@@ -51,7 +52,8 @@ impl RegionOptions {
     /// # Errors
     ///
     /// As [`MappingOptions::create_new`](crate::MappingOptions::create_new);
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) without a [`capacity`](Self::capacity).
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) without a
+    /// [`capacity`](Self::capacity).
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Region> {
         Ok(self.region(self.segment.create_new(&source.into(), 0)?))
     }
@@ -61,14 +63,16 @@ impl RegionOptions {
     /// # Errors
     ///
     /// As [`MappingOptions::open`](crate::MappingOptions::open);
-    /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of another format;
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment, another
-    /// lock, a smaller capacity, or a larger one than [`max_capacity`](Self::max_capacity).
+    /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of
+    /// another format; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of
+    /// segment, another lock, a smaller capacity, or a larger one than
+    /// [`max_capacity`](Self::max_capacity).
     pub fn open(&self, source: impl Into<Source>) -> Result<Region> {
         Ok(self.region(self.segment.open(&source.into())?))
     }
 
-    /// Opens a region that exists, or creates it. However many processes do so at once, one creates it.
+    /// Opens a region that exists, or creates it. However many processes do so at once, one creates
+    /// it.
     ///
     /// # Errors
     ///

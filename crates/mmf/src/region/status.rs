@@ -1,4 +1,4 @@
-//! Who takes part in a region, and how it stands.
+//! [`RegionStatus`]: the state of a region and its participants at one moment.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,8 @@ use super::{Region, contents};
 use crate::error::Result;
 use crate::segment::waiter_counts::WaitReason;
 
-/// How a region stands at one moment, for people and for monitoring; the next moment it may differ.
+/// The state of a region at one moment, for people and for monitoring. The next moment it may
+/// differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegionStatus {
@@ -20,7 +21,8 @@ pub struct RegionStatus {
     pub poisoned: bool,
     /// When it was created, by the clock of that machine.
     pub created: SystemTime,
-    /// The handles that have locked or waited and have neither been dropped nor been noticed as dead.
+    /// The handles that have locked or waited and have neither been dropped nor been noticed as
+    /// dead.
     pub participants: Vec<Participant>,
 }
 
@@ -32,22 +34,25 @@ pub struct Participant {
     pub process: u32,
     /// When it joined.
     pub since: SystemTime,
-    /// Whether it has the write lock, or has stepped forward for it and waits for readers to leave.
+    /// Whether it has the write lock, or has entered the lock as the writer and waits for readers
+    /// to leave.
     pub writing: bool,
     /// How many of its threads have a read lock.
     pub reading: u32,
-    /// How many of its threads have waited for the lock for a millisecond or more. Who has stepped forward is among them.
+    /// How many of its threads have waited for the lock for a millisecond or longer, a writer that
+    /// waits for readers to leave included.
     pub waiting: u32,
     /// How many of its threads wait for a change.
     pub watching: u32,
 }
 
 impl Region {
-    /// How the region stands. Takes no lock and no place among the participants.
+    /// Returns the state of the region. Takes no lock and no place among the participants.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault); [`ErrorKind::Damaged`](crate::ErrorKind::Damaged).
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault);
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged).
     pub fn status(&self) -> Result<RegionStatus> {
         let segment = &self.segment;
         let doing = "examine";
@@ -56,7 +61,7 @@ impl Region {
         let mut participants = Vec::new();
         let of_this_boot = segment.is_of_this_boot()?;
         for slot in segment.or_fault(readers.occupied(), doing)? {
-            // Those of another boot are dead, though nobody has cleared them yet.
+            // Participants of another boot are dead, though their slots may not be cleared yet.
             if !of_this_boot && !segment.is_alive(slot)? {
                 continue;
             }

@@ -123,7 +123,8 @@ fn bytes([low, high]: [u64; 2]) -> [u8; 16] {
 }
 
 impl<C: Container> Segment<C> {
-    /// Whether a participant was there that was told this boot. If not, those who are there may all be dead.
+    /// Whether a participant of this boot has taken part. If not, all participants in the table may
+    /// be dead.
     pub(crate) fn is_of_this_boot(&self) -> Result<bool> {
         if !self.is_file() {
             return Ok(true);
@@ -164,9 +165,9 @@ impl<C: Container> Segment<C> {
         if self.is_file() && self.checked.load(Ordering::Relaxed) { participant.confirm(self) } else { Ok(()) }
     }
 
-    /// Whether somebody has that slot, as the system knows.
+    /// Whether a living process has that slot, by its token.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
-        // The lock's word is anybody's to write, and may name a slot that there is not.
+        // A peer may store any slot in the lock's word.
         let held = if slot < PARTICIPANT_SLOTS {
             sys::is_token_held(self.map.object(), &self.header.id, slot)
         } else {
@@ -198,7 +199,7 @@ impl<C: Container> Segment<C> {
         Ok(renewed.and(unlocked).and_then(|()| self.change_queue.wake_all())?)
     }
 
-    /// What is left is no living participant's, who would have to be in the lock to change anything.
+    /// The caller has the lock, so no living participant is changing anything.
     fn renew_locked(&self, this: &sys::Boot) -> Result<(), Fault> {
         if self.boot_words.is(this)? {
             return Ok(());

@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 use crate::lock::{CustomLock, LockFailure, LockWords, ReapFn};
 use crate::sys::guard::Fault;
 
-/// How often it is looked whether the system has released the rest of what a dead participant had.
+/// The pause between two checks whether the system has released the token of a dead participant.
 const RELEASE_POLL: Duration = Duration::from_micros(200);
 
 impl<C: Container> Segment<C> {
     fn words(&self) -> LockWords<'_> {
-        // SAFETY: only participants come here, whose mapping may be written.
+        // SAFETY: every caller is a participant, and a participant's mapping may be written.
         unsafe { LockWords::new(&self.map, layout::LOCK_WORDS) }
     }
 
@@ -27,7 +27,7 @@ impl<C: Container> Segment<C> {
         let attempt = || custom.try_lock(self.words(), me.slot(), writes);
         let mut until = until;
         if !attempt().map_err(LockFailure::Failed)? {
-            // What this takes is not there for what follows.
+            // The wait and what follows share one deadline.
             until = until.resolve();
             self.lock.wait_for(me, until, &attempt, reap)?;
         }
@@ -37,14 +37,15 @@ impl<C: Container> Segment<C> {
         });
         if inside.is_err() {
             custom.unlock(self.words(), me.slot(), writes).map_err(LockFailure::Failed)?;
-            // Whoever found it taken meanwhile may try again.
+            // A participant that found the lock taken meanwhile may try again.
             self.lock.wake()?;
         }
         inside
     }
 
-    /// A writer that is still told to be inside is dead, and the system released its lock: its change is looked at before
-    /// anybody makes another. The system may release the token later.
+    /// Clears a writer that the word still names. It is dead, and the system released its lock; its
+    /// change is ended before this participant makes another. The system may release the token
+    /// later, so this waits for it.
     fn reap_dead_writer(&self, me: &SlotHandle, until: Deadline, reap: ReapFn<'_>) -> Result<(), LockFailure> {
         let deadline = until.instant();
         let since = Instant::now();
@@ -86,26 +87,28 @@ impl<C: Container> Segment<C> {
             return Ok(());
         };
         let changed = writes && self.is_changed();
-        // Its lock may be where no page is missing, and is given back in any case.
+        // The custom lock may be in a page that is not gone, so it is released in any case.
         let ended = if changed { self.end_change() } else { Ok(()) };
         self.unlock_custom_as(custom, participant.slot_handle(), writes)?;
         ended?;
         if changed { self.change_queue.wake_all() } else { Ok(()) }
     }
 
-    /// Told before it is done: who finds the lock free finds nobody inside.
+    /// Clears the holder's name before it unlocks: a participant that finds the lock free finds no
+    /// holder.
     fn unlock_custom_as(&self, custom: &CustomLock, me: &SlotHandle, writes: bool) -> Result<(), Fault> {
         let told = self.lock.clear_holder(me, writes);
-        // Like a page that is gone, it is nothing that a guard's drop could tell anybody.
+        // As with a page that is gone, the drop of a guard cannot report the error.
         let unlocked = custom.unlock(self.words(), me.slot(), writes).map_err(|_| Fault);
         told.and(unlocked)?;
         self.lock.wake()
     }
 
-    /// Gives back what a participant has of the user's own lock. The caller has its token, and has told of poison before.
+    /// Releases what a participant holds of the user's own lock. The caller has its token, and has
+    /// poisoned a half-made change before.
     pub(super) fn recover_custom(&self, slot: usize) -> Result<()> {
         let Some(custom) = &self.custom_lock else { return Ok(()) };
-        // The word is anybody's to write, and may name a slot that no segment has.
+        // A peer may store any slot in the lock's word.
         if slot >= LockWords::PARTICIPANTS {
             return Ok(());
         }

@@ -18,7 +18,7 @@ pub(crate) struct ThreadLockMark<'a, C: Container, const WRITES: bool> {
 impl<'a, C: Container, const WRITES: bool> ThreadLockMark<'a, C, WRITES> {
     const MODE: LockMode = if WRITES { LockMode::Write } else { LockMode::Read };
 
-    /// The mark, unless this thread has any: the usual case.
+    /// Returns the mark, or `None` if this thread has any mark already.
     #[inline]
     pub(crate) fn first(segment: &'a Segment<C>) -> Option<Self> {
         // Not `then_some`: a mark that is dropped ends a use.
@@ -26,7 +26,12 @@ impl<'a, C: Container, const WRITES: bool> ThreadLockMark<'a, C, WRITES> {
             .then(|| ThreadLockMark { segment, _not_send: PhantomData })
     }
 
-    /// `Deadlock` if this thread has it already, by whichever handle.
+    /// Returns the mark.
+    ///
+    /// # Errors
+    ///
+    /// `Deadlock` if this thread has one of this segment already, by this handle or another; `Full`
+    /// if it has too many.
     #[inline]
     pub(crate) fn mark(segment: &'a Segment<C>, doing: &'static str) -> Result<Self> {
         ThreadLockMark::first(segment).map_or_else(|| ThreadLockMark::add(segment, doing), Ok)

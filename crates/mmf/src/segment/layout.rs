@@ -1,6 +1,7 @@
-//! Where everything in a segment's header is. `docs/format.md` tells the same in words.
+//! The offsets of a segment's header. `docs/format.md` specifies them.
 //!
-//! All numbers are little-endian and of fixed width; what is written often stands on cache lines of its own.
+//! All numbers are little-endian and of fixed width. Words that are written often have cache lines
+//! of their own.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock;
@@ -36,18 +37,18 @@ const LOCK_NAME: usize = 352;
 pub(crate) mod at {
     /// `[u8; 16]` machine, `[u8; 16]` boot: where it was created.
     pub(crate) const BOOT: usize = 1024;
-    // Those who have the lock write all three, and mostly together.
+    // On one line, since the holder of the lock writes all three.
     /// `u64`: the lock's word, see `lock`.
     pub(crate) const LOCK: usize = 2048;
     /// `u64`: moved by every change, odd while one is under way.
     pub(crate) const VERSION: usize = 2056;
     /// `u64`: bytes of payload that are in use.
     pub(crate) const LEN: usize = 2064;
-    /// A queue, see `wait`: those who wait for the lock.
+    /// A queue, see `wait`: the waiters for the lock.
     pub(crate) const LOCK_QUEUE: usize = 2112;
     /// `[u64; 4]`: a bit per slot that may be in use.
     pub(crate) const OCCUPIED: usize = 2176;
-    /// A queue: those who wait for a change.
+    /// A queue: the waiters for a change.
     pub(crate) const CHANGE_QUEUE: usize = 2304;
     /// `[u64; 128]`: the words of a lock of the user's own.
     pub(crate) const LOCK_WORDS: usize = 3072;
@@ -59,7 +60,7 @@ pub(crate) mod at {
     pub(crate) const SLOT_PROCESS: usize = 8;
     /// `u64`: when it attached, in nanoseconds since 1970.
     pub(crate) const SLOT_SINCE: usize = 16;
-    /// `u32`: threads that have waited for the lock for a while.
+    /// `u32`: threads that have waited for the lock for 1 ms or longer.
     pub(crate) const SLOT_WAITING: usize = 24;
     /// `u32`: threads that wait for a change.
     pub(crate) const SLOT_WATCHING: usize = 28;
@@ -67,7 +68,8 @@ pub(crate) mod at {
     pub(crate) const SLOT_LOCK_WORD: usize = 32;
 }
 
-/// Where a part of a slot is. What is no slot of the table is behind all that can be mapped, and refused as any such place.
+/// Where a part of a slot is. What is no slot of the table is behind all that can be mapped, and
+/// refused as any such place.
 pub(crate) fn slot(slot: usize, part: usize) -> usize {
     if slot < PARTICIPANT_SLOTS { SLOT_TABLE + slot * SLOT_SIZE + part } else { usize::MAX }
 }
@@ -93,7 +95,8 @@ impl SegmentKind {
     pub(crate) const REGION: SegmentKind = SegmentKind(*b"region\0\0");
     pub(crate) const DICT: SegmentKind = SegmentKind(*b"dict\0\0\0\0");
 
-    /// For people: anybody may have written any bytes there, and a terminal takes some of them for commands.
+    /// Returns the kind as text for people, escaped: a peer may have stored any bytes there, and a
+    /// terminal takes some bytes for commands.
     pub(crate) fn text(self) -> String {
         let end = self.0.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         self.0[..end].escape_ascii().to_string()
@@ -199,7 +202,7 @@ fn lock_name(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[LOCK_NAME..LOCK_NAME + lock::NAME_MAX]).trim_end_matches('\0').to_owned()
 }
 
-/// FNV-1a with 64 bits: against damage, not against an enemy, who could compute it as well.
+/// FNV-1a with 64 bits. It finds damage; an attacker can compute it as well.
 ///
 /// A zero byte only multiplies the sum by the prime. Most of a header is zeros, so a block of zeros
 /// takes one multiplication by a power of the prime instead of one for each byte.
@@ -261,8 +264,8 @@ mod tests {
     #[test]
     fn what_is_no_slot_is_nowhere() {
         assert_eq!(slot(255, at::SLOT_PROCESS), PAYLOAD - SLOT_SIZE + at::SLOT_PROCESS);
-        for nobody in [256, 299, 0xffff, usize::MAX] {
-            assert_eq!(slot(nobody, at::SLOT_PROCESS), usize::MAX);
+        for none in [256, 299, 0xffff, usize::MAX] {
+            assert_eq!(slot(none, at::SLOT_PROCESS), usize::MAX);
         }
     }
 

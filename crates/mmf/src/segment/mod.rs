@@ -39,7 +39,8 @@ use boot::BootWords;
 use custom_lock::check_lock;
 use layout::{CUSTOM_LOCK, Header, PAYLOAD, SYNC_MARK, SegmentKind, at};
 
-/// How often it is looked whether another has cleared what another boot left, and how long others are let to.
+/// The longest wait for the lock in one attempt to clear what another boot left, and the pause
+/// between two attempts: a peer may have cleared it meanwhile.
 const RENEW_TIMEOUT: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_micros(100);
 
@@ -47,9 +48,10 @@ const PAUSE: Duration = Duration::from_micros(100);
 pub(crate) struct Segment<C: Container> {
     pub(crate) header: Header,
     pub(crate) lock: Lock,
-    /// In the place of `lock`, which then only tells who is inside.
+    /// A lock of the user's own. `lock` then keeps no participant out, and only names the holders.
     custom_lock: Option<CustomLock>,
-    /// In the place of `participant`, so that nobody takes the usual way to `lock`.
+    /// Set in place of `participant` if there is a custom lock, so that the fast path of `lock` is
+    /// not taken.
     custom_participant: OnceLock<AttachedParticipant>,
     /// What the kind of container adds.
     pub(crate) container: C,
@@ -66,9 +68,9 @@ pub(crate) struct Segment<C: Container> {
     participant: OnceLock<AttachedParticipant>,
     /// What becomes the participant.
     pending: Mutex<PendingAttach>,
-    /// For how long locks are waited for, unless somebody says otherwise.
+    /// How long attaching may take, unless the call has a deadline.
     timeout: Option<Duration>,
-    /// Forks that this process had behind it when this was made.
+    /// What [`sys::forks`] returned when this handle was made.
     forks: u32,
     /// The last field: the cells above point into it.
     pub(crate) map: Mapping,
@@ -177,8 +179,8 @@ impl<C: Container> Segment<C> {
         // has its parent's record, which says nothing of the child's own locks.
         let mark = u128::from_ne_bytes(header.id) ^ map.object().identity()? ^ (u128::from(forks) << 96);
         let mark = mixed(mark);
-        // SAFETY: the cells stand before the mapping in the struct and so are dropped before it; writing goes through
-        // `participant`, which refuses read-only mappings.
+        // SAFETY: the cells stand before the mapping in the struct and so are dropped before it;
+        // writing goes through `participant`, which refuses read-only mappings.
         let lock = unsafe { Lock::new(&map, layout::LOCK, &parker, mark) }?;
         // SAFETY: as above.
         let container = unsafe { C::new(&map) }?;
@@ -221,7 +223,8 @@ impl<C: Container> Segment<C> {
         }
     }
 
-    /// The same, by one who waits until then, and what is left of that.
+    /// Returns this handle as a participant, attached until that deadline if it was not, and the
+    /// deadline that is left.
     #[inline]
     pub(crate) fn participant_until(
         &self,
@@ -262,8 +265,8 @@ impl<C: Container> Segment<C> {
                 Some(participant) => participant,
                 None => AttachedParticipant::attach(self, &mut pending.tokens)?,
             };
-            // Others may do the same, or have done it and use the lock already; and other threads have deadlines of
-            // their own.
+            // In short attempts: a peer may do the same, or may have done it and hold the lock, and
+            // the other threads of this handle have deadlines of their own.
             let renewed = self.renew(&participant, until.limit_to(RENEW_TIMEOUT));
             let failure = match renewed.and_then(|()| self.confirm(&participant).map_err(LockFailure::Failed)) {
                 Ok(()) => return Ok(place.get_or_init(|| participant)),
@@ -278,13 +281,14 @@ impl<C: Container> Segment<C> {
         }
     }
 
-    /// This handle's place, if it has one already and the lock is mmf's. The usual way to a lock asks for no more.
+    /// Returns this handle's slot, if it is attached, the lock is mmf's, and no fork has made this
+    /// process since. The fast path of a lock needs no more.
     #[inline]
     pub(crate) fn slot_handle(&self) -> Option<&SlotHandle> {
         if self.is_current_process() { self.participant.get().map(AttachedParticipant::slot_handle) } else { None }
     }
 
-    /// Whether other handles take part. Those of dead processes are cleared.
+    /// Whether other handles take part. Clears the slots of dead ones.
     pub(crate) fn has_other_participants(&self) -> Result<bool> {
         let me = self.participant("examine")?;
         for slot in self.or_fault(self.lock.readers().occupied(), "examine")? {
@@ -295,7 +299,7 @@ impl<C: Container> Segment<C> {
         Ok(false)
     }
 
-    /// Whether the process that made this handle is the one that asks.
+    /// Whether this process made the handle; false in a forked child.
     #[inline]
     pub(crate) fn is_current_process(&self) -> bool {
         self.forks == sys::forks()

@@ -68,7 +68,8 @@ impl SegmentOptions {
         self.try_open(source, sys::Object::open).map_err(|error| error.on(source))
     }
 
-    /// Opens a segment that exists, or creates it. However many processes do so at once, one creates it.
+    /// Opens a segment that exists, or creates it. However many processes do so at once, one
+    /// creates it.
     pub(crate) fn open_or_create<C: Container>(&self, source: &Source, size: u64) -> Result<Segment<C>> {
         let open = || self.try_open(source, sys::Object::find).map_err(|error| error.on(source));
         open_or_create(open, || self.create_new(source, size)).map_err(|error| error.on(source))
@@ -120,10 +121,10 @@ macro_rules! common_setters {
     ($type:literal, $noun:literal, $example:literal, $least:expr) => {
         #[doc = concat!("Refuses a ", $noun, " that exists and has a larger capacity. Unless set, any is opened.")]
         ///
-        /// The capacity bounds what this handle maps, reserves and returns, however long a peer makes
-        /// the object. It is stored in the object, so the process that created the object chose it.
-        /// If that process is not trusted, this bounds how much is mapped, and copied by one call. A
-        /// file may be sparse, so its use of the disk is no measure of that.
+        /// The capacity bounds what this handle maps, reserves and returns, however long a peer
+        /// makes the object. It is stored in the object, so the process that created the object
+        /// chose it. If that process is not trusted, this bounds how much is mapped, and copied by
+        /// one call. A file may be sparse, so its use of the disk is no measure of that.
         ///
         /// # Examples
         ///
@@ -141,8 +142,8 @@ macro_rules! common_setters {
             self
         }
 
-        /// Sets what the handle may do; [`Access::ReadWrite`] unless set. A read-only handle takes no
-        /// lock and no place among the participants.
+        /// Sets what the handle may do; [`Access::ReadWrite`] unless set. A read-only handle takes
+        /// no lock and no place among the participants.
         pub fn access(mut self, access: Access) -> Self {
             self.segment.mapping = self.segment.mapping.access(access);
             self

@@ -1,4 +1,5 @@
-//! Participants: who has locked or waited, each with a slot and a token that dies with its process.
+//! Participants: handles that have locked or waited, each with a slot and a token that dies with
+//! its process.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use crate::lock::SlotHandle;
 use crate::sys::LivenessTokens;
 use crate::sys::guard::Fault;
 
-/// A handle's place among the participants. Dropped with its segment, it leaves.
+/// A handle's slot and its tokens. The drop of its segment gives both back.
 pub(crate) struct AttachedParticipant {
     tokens: LivenessTokens,
     slot_handle: SlotHandle,
@@ -50,7 +51,7 @@ impl AttachedParticipant {
 
     fn take_slot<C: Container>(segment: &Segment<C>, tokens: &LivenessTokens) -> Result<SlotHandle> {
         for slot in 0..PARTICIPANT_SLOTS {
-            // Somebody's, or one that a stranger has locked; there are others.
+            // Another participant has it, or a process that is no participant blocks it.
             if !tokens.take(slot)? {
                 continue;
             }
@@ -58,7 +59,7 @@ impl AttachedParticipant {
                 tokens.give(slot);
                 break;
             };
-            // Before anything tells others that somebody may sleep here.
+            // Before any word tells peers that this slot may sleep.
             segment.parker.register(segment.map.object(), slot);
             match initialize_slot(segment, slot) {
                 Ok(()) => return Ok(slot_handle),
@@ -99,9 +100,9 @@ impl AttachedParticipant {
         Ok(())
     }
 
-    /// Gives the slot up. What it held was given up by the guards before.
+    /// Gives the slot up. The guards have released what it held.
     pub(super) fn leave<C: Container>(&self, segment: &Segment<C>) {
-        // A guard that was leaked would keep others out of a lock that names nobody.
+        // A leaked guard would keep peers out of a lock that names no holder.
         let _ = segment.recover_custom(self.slot());
         let _ = segment.lock.readers().set_occupied(self.slot(), false);
         // Before the first token: a participant that takes the slot takes both.
@@ -112,10 +113,10 @@ impl AttachedParticipant {
     }
 }
 
-/// Clears what a slot's last owner left, and tells others of the new one.
+/// Clears what a slot's last owner left, and stores the new owner's process and time.
 fn initialize_slot<C: Container>(segment: &Segment<C>, slot: usize) -> Result<()> {
     let doing = "attach to";
-    // Also where it was given up: a guard that was leaked still holds then.
+    // Also if the owner gave the slot up: a leaked guard still holds the lock then.
     segment.or_fault(scrub(segment, slot), doing)?;
     segment.recover_custom(slot)?;
     segment.clear_waiter_counts(slot)?;
@@ -124,14 +125,14 @@ fn initialize_slot<C: Container>(segment: &Segment<C>, slot: usize) -> Result<()
     segment.or_fault(segment.lock.readers().set_occupied(slot, true), doing)
 }
 
-/// Clears the slot of a participant if it is dead, and of this one, whichever slot is asked about,
-/// what a peer forged; whether there was either.
+/// Clears the slot of a participant if it is dead, and what a peer forged of this participant.
+/// Returns whether there was either.
 pub(super) fn reap<C: Container>(segment: &Segment<C>, participant: &AttachedParticipant, slot: usize) -> Result<bool> {
     let disowned = segment.or_fault(disown(segment, participant.slot_handle()), "recover")?;
     Ok(reap_dead(segment, participant, slot)? || disowned)
 }
 
-/// Clears the slot of a participant if it is dead, and tells whether it was.
+/// Clears the slot of a participant if it is dead, and returns whether it was.
 pub(super) fn reap_dead<C: Container>(
     segment: &Segment<C>,
     participant: &AttachedParticipant,
@@ -140,7 +141,8 @@ pub(super) fn reap_dead<C: Container>(
     if slot == participant.slot() || participant.tokens.is_alive(slot)? {
         return Ok(false);
     }
-    // Seized, nobody moves in; if this process dies, the next does it all again, and so may another at the same time.
+    // No participant takes a seized slot. If this process dies, the next one does all of this
+    // again, and another may do it at the same time.
     let Some(_seized) = participant.tokens.seize(slot)? else { return Ok(false) };
     segment.or_fault(scrub(segment, slot), "recover")?;
     segment.recover_custom(slot)?;
@@ -150,16 +152,17 @@ pub(super) fn reap_dead<C: Container>(
 
 /// Clears what says that this handle has the lock, where none of its threads has it.
 pub(super) fn disown<C: Container>(segment: &Segment<C>, me: &SlotHandle) -> Result<bool, Fault> {
-    // The forged writer may stand in the place of one that was changing something: readers are
-    // told, as after a death.
+    // The forged tag may have replaced that of a writer in a change, so readers get poison, as
+    // after a death.
     segment.lock.disown(me, || segment.container.poison_half_made(&segment.lock, me.slot()).map(drop))
 }
 
-/// Clears what a dead participant left. The caller has its token, or shares it with others who do the same; if it dies as
-/// well, the next does it all again. So each step is an exchange that does nothing where another was faster, who may have
-/// let a third one in since.
+/// Clears what a dead participant left. The caller has its token, or shares it with peers that do
+/// the same; if the caller dies too, the next process does all of this again. So each step is an
+/// exchange that does nothing if a peer was faster, after which a third participant may hold the
+/// lock.
 fn scrub<C: Container>(segment: &Segment<C>, slot: usize) -> Result<(), Fault> {
-    // First of all: a process that does this again finds a change that is complete.
+    // The first step: a process that does this again then finds a complete change.
     let half_made = segment.container.poison_half_made(&segment.lock, slot)?;
     segment.lock.scrub(slot)?;
     if half_made { segment.change_queue.wake_all() } else { Ok(()) }

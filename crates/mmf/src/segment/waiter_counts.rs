@@ -1,4 +1,4 @@
-//! Who waits, for people to see: nothing depends on it.
+//! How many threads of each participant wait, for monitoring. No algorithm depends on it.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use super::layout::{self, at};
 use super::{Container, Segment};
 use crate::error::Result;
 
-/// What is waited for.
+/// What a thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitReason {
     Lock,
@@ -62,12 +62,12 @@ impl<C: Container> Drop for WaiterCount<'_, C> {
 }
 
 impl<C: Container> Segment<C> {
-    /// How many threads of a participant wait.
+    /// Returns how many threads of a participant wait.
     pub(crate) fn waiting(&self, slot: usize, what: WaitReason) -> Result<u32> {
         self.map.load(count(slot, what), Ordering::Relaxed)
     }
 
-    /// What the last owner of a slot left there.
+    /// Clears the counts that the last owner of a slot left.
     pub(super) fn clear_waiter_counts(&self, slot: usize) -> Result<()> {
         for what in [WaitReason::Lock, WaitReason::Change] {
             self.map.store(count(slot, what), 0_u32, Ordering::Relaxed)?;

@@ -134,45 +134,47 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-// What loom's models run on in place of the parker, tokens and the clock.
-#[cfg(test)]
-#[cfg(loom)]
-pub(crate) mod model;
-
 #[cfg(target_endian = "big")]
 compile_error!("words in shared memory are little-endian");
 
+/// What loom's models replace: shared memory, sleeping and waking, liveness tokens, fences and the
+/// clock. This is the one seam between the real ones and those of the models.
+#[cfg(not(all(test, loom)))]
+mod platform {
+    pub(crate) use std::sync::atomic::fence;
+    use std::time::Instant;
+
+    pub(crate) use super::guard as memory;
+    pub(crate) use super::imp::{LivenessTokens, ParkToken, Parker};
+
+    /// Whether this is loom's.
+    pub(crate) const IS_MODEL: bool = false;
+
+    /// The clock by which waits are measured.
+    #[inline]
+    pub(crate) fn now() -> Instant {
+        Instant::now()
+    }
+}
+#[cfg(all(test, loom))]
+pub(crate) mod model;
+
+#[cfg(all(test, loom))]
+use model as platform;
 #[cfg(unix)]
 use unix as imp;
 #[cfg(windows)]
 use windows as imp;
 
-/// What mappings reach shared memory by.
-#[cfg(not(all(test, loom)))]
-pub(crate) use guard as mem;
 /// What can be passed to another process: `OwnedFd` or `OwnedHandle`, and its borrowed kin.
 pub use imp::{BorrowedHandle, OwnedHandle};
-#[cfg(not(all(test, loom)))]
-pub(crate) use imp::{LivenessTokens, ParkToken, Parker};
 pub(crate) use imp::{
     Object, View, boot, check_exact, forks, give_up_linked, impl_handle_traits, is_any_checked_token_held,
     is_token_held, list, page_size, random_id, sweep, unlink_exact, watch_forks,
 };
-#[cfg(all(test, loom))]
-pub(crate) use loom::sync::atomic::fence;
-#[cfg(all(test, loom))]
-pub(crate) use model::{LivenessTokens, ParkToken, Parker, memory as mem, now};
-#[cfg(not(all(test, loom)))]
-pub(crate) use std::sync::atomic::fence;
+pub(crate) use platform::{IS_MODEL, LivenessTokens, ParkToken, Parker, fence, memory, now};
 
 use crate::types::{Access, LargePages};
-
-/// The clock by which waits are measured.
-#[cfg(not(all(test, loom)))]
-#[inline]
-pub(crate) fn now() -> std::time::Instant {
-    std::time::Instant::now()
-}
 
 /// Which start of which machine: of 16 bytes each, zeros where the system does not tell. `boot` by itself tells each start of
 /// each machine from all others.

@@ -1,18 +1,29 @@
-//! Wait queues: sleep until somebody wakes, without a lost wake-up, an unbounded sleep or a poll while nobody waits.
+//! Wait queues: sleeps until a wake-up, without a lost wake-up, an unbounded sleep, or a cost for
+//! the waker while no participant sleeps.
 //!
-//! Who sleeps, in this order: takes a ticket (reads `seq`, sets its slot's bit in `sleepers`, sets the flag), looks at its
-//! condition again, and sleeps with a bound. Who wakes has changed the condition before, and if the flag is set: clears
-//! it, takes the bits, moves `seq`, and unparks those slots. All of it is sequentially consistent.
+//! To sleep, a waiter:
 //!
-//! The flag is a bit of a word of somebody else's, who learns without a look of its own that nobody is to be woken.
+//! 1. takes a ticket: reads `seq`, sets its slot's bit in `sleepers`, sets the flag;
+//! 2. checks its condition again;
+//! 3. sleeps with a bound.
+//!
+//! To wake, a participant changes the condition, and if the flag is set:
+//!
+//! 1. clears the flag;
+//! 2. takes the bits;
+//! 3. adds 1 to `seq`;
+//! 4. unparks those slots.
+//!
+//! All of it is sequentially consistent. The flag is a bit of a word that the waker loads anyway,
+//! so it costs no load of its own.
 //!
 //! No wake-up is lost: a sleeper that saw the old condition had set the flag before the condition
 //! changed, so the waker finds it set, unless another waker cleared it in between. That one takes
-//! the bits after it clears the flag, so whoever takes the sleeper's bit does so, and moves `seq`
-//! and unparks, after the sleeper's ticket.
+//! the bits after it clears the flag, so the waker that takes the sleeper's bit does so, and moves
+//! `seq` and unparks, after the sleeper's ticket.
 //!
-//! What the dead leave costs little: a waker that dies on its way leaves sleepers to their bound, a sleeper that dies leaves
-//! a bit for which nobody answers.
+//! A waker that dies half-way leaves sleepers to the bounds of their sleeps. A sleeper that dies
+//! leaves its bit, and one wake-up of its slot has no effect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +33,14 @@ use crate::mapping::{Mapping, SharedWord};
 use crate::sys::guard::Fault;
 use crate::sys::{ParkToken, Parker};
 
-/// Participants at the most.
+/// The largest number of participants.
 pub(crate) const PARTICIPANT_SLOTS: usize = 256;
 
 /// Where the parts of a queue are in its 64 bytes.
 const SEQ_OFFSET: usize = 0;
 const SLEEPERS_OFFSET: usize = 8;
 
-/// Whether somebody may sleep.
+/// The flag of a queue: a participant may sleep.
 pub(crate) struct WaiterFlag {
     word: SharedWord<u64>,
     bit: u64,
@@ -47,7 +58,7 @@ impl WaiterFlag {
 
 /// A queue in shared memory.
 pub(crate) struct WaitQueue {
-    /// Moved by every wake-up.
+    /// Grows with every wake-up.
     seq: SharedWord<u32>,
     flag: WaiterFlag,
     /// A bit per slot that may sleep.
@@ -55,7 +66,7 @@ pub(crate) struct WaitQueue {
     parker: Arc<Parker>,
 }
 
-/// The state of a queue before a condition was looked at.
+/// The state of a queue before a condition was checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     seq: u32,
@@ -83,32 +94,34 @@ impl WaitQueue {
         })
     }
 
-    /// To be taken by slot `me` before the condition is looked at: a wake-up after this ends the sleep before it begins.
+    /// Takes a ticket for slot `me`, before the condition is checked: a wake-up after this ends the
+    /// sleep before it begins.
     pub(crate) fn ticket(&self, me: usize) -> Result<Ticket, Fault> {
         let ticket = Ticket { seq: self.seq.load()?, token: self.parker.prepare() };
         self.sleepers[me % PARTICIPANT_SLOTS / 64].change(|bits| bits | 1 << (me % 64))?;
-        // Also where it is set: what comes next must not be done before.
+        // Also if it is set already: the exchange orders the next load after the bit.
         self.flag.word.change(|word| word | self.flag.bit)?;
         Ok(ticket)
     }
 
-    /// Sleeps until a wake-up that came after the ticket, for `timeout` at the most; also wakes for no reason.
-    /// Those who wake others may die in between, so a timeout is always given and the condition looked at again.
+    /// Sleeps until a wake-up after the ticket, for at most `timeout`; also wakes for no reason.
+    /// The waker may die half-way, so every sleep has a timeout and the caller checks its condition
+    /// again.
     pub(crate) fn sleep(&self, ticket: Ticket, timeout: Duration) {
         self.parker.park(self.seq.address(), ticket.seq, ticket.token, timeout);
     }
 
-    /// Whether somebody may sleep.
+    /// Whether a participant may sleep.
     pub(crate) fn has_waiters(&self) -> Result<bool, Fault> {
         Ok(self.flag.word.load()? & self.flag.bit != 0)
     }
 
-    /// Wakes all who sleep, if anybody does.
+    /// Wakes all sleepers, if the flag is set.
     pub(crate) fn wake_all(&self) -> Result<(), Fault> {
         if self.has_waiters()? { self.wake_flagged() } else { Ok(()) }
     }
 
-    /// The same where the flag was seen.
+    /// Wakes all sleepers; the caller has seen the flag.
     #[cold]
     #[inline(never)]
     pub(crate) fn wake_flagged(&self) -> Result<(), Fault> {

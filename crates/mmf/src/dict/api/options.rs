@@ -33,8 +33,9 @@ impl DictOptions {
         DictOptions { segment: SegmentOptions::new(), work_time: MIN_WORK_TIME }
     }
 
-    /// Bytes that a created dict may grow to, what it needs for itself included; [1 MiB](Dict::MIN_CAPACITY) at the least. They
-    /// cost address space only until they are used. Of a dict that exists it is the least.
+    /// Bytes that a created dict may grow to, what it needs for itself included; [1
+    /// MiB](Dict::MIN_CAPACITY) at the least. They cost address space only until they are used. Of
+    /// a dict that exists it is the least.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.segment.capacity = if bytes == 0 { 0 } else { bytes.max(MIN_CAPACITY) };
         self
@@ -73,8 +74,8 @@ impl DictOptions {
     /// # Errors
     ///
     /// As [`MappingOptions::create_new`](crate::MappingOptions::create_new);
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) without a [`capacity`](Self::capacity), and for one of more
-    /// than 8 TiB.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) without a
+    /// [`capacity`](Self::capacity), and for one of more than 8 TiB.
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         let size = self.first_size().map_err(|error| error.on(&source))?;
@@ -86,18 +87,20 @@ impl DictOptions {
     /// # Errors
     ///
     /// As [`MappingOptions::open`](crate::MappingOptions::open);
-    /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of another format;
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment, a smaller
-    /// capacity, or a larger one than [`max_capacity`](Self::max_capacity);
-    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) read-only for a file whose last changes a power cut kept from the disk, which the
-    /// next who opens it for writing makes right, and for one whose repair a power cut ended;
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where somebody else is at that.
+    /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of
+    /// another format; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of
+    /// segment, a smaller capacity, or a larger one than [`max_capacity`](Self::max_capacity);
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) read-only for a file whose last changes a
+    /// power cut kept from the disk, which the next open for writing recovers, and for a file whose
+    /// repair a power cut ended; [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) while another
+    /// process recovers it.
     pub fn open(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         self.dict(self.segment.open(&source)?, &source)
     }
 
-    /// Opens a dict that exists, or creates it. However many processes do so at once, one creates it.
+    /// Opens a dict that exists, or creates it. However many processes do so at once, one creates
+    /// it.
     ///
     /// # Errors
     ///

@@ -30,7 +30,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::PAYLOAD;
 use crate::segment::{Deadline, Segment, models};
-use crate::sys::model::memory::{self, DictMemory};
+use crate::sys::model::dict_memory::{self as memory, DictMemory};
 use crate::sys::model::{self, Loads, ModelConfig, ParkerKind};
 use crate::types::Access;
 

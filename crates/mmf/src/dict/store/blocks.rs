@@ -22,12 +22,12 @@ use std::ops::Deref;
 use crate::dict::format::layout::{at, class, number};
 use crate::dict::format::record::STAMP;
 use crate::dict::format::span::{BLOCKS_USED, COUNT_MASK, NEXT_FREE, SPAN_STATE, SpanState};
-use crate::dict::store::accessor::Accessor;
+use crate::dict::store::accessor::PathAccess;
 use crate::dict::store::spans::{AllocError, Spans};
 use crate::dict::store::storage::Storage;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
-use crate::mapping::FastAccessMut;
+use crate::mem::FastAccessMut;
 
 /// The blocks of the spans.
 #[derive(Clone, Copy)]
@@ -64,34 +64,6 @@ impl<'s> Blocks<'s> {
         self.take_in(*map, batch, (class, size), span).ok()
     }
 
-    /// [`give`](Blocks::give) where the span stays what it is. The batch takes no block after
-    /// that.
-    #[inline(always)]
-    pub(in crate::dict) fn give_fast(self, map: FastAccessMut<'_>, batch: &mut WriteBatch, block: usize) -> Option<()> {
-        let layout = self.layout;
-        let span = layout.span_of(block)?;
-        let entry = layout.entry(span);
-        let state = SpanState::of(batch.get(*map, entry + SPAN_STATE).ok()?);
-        let (size, at) = (class::size(state.class)?, block - layout.span(span));
-        // A division of 32 bits takes less than one of 64.
-        let size_in_short = u32::try_from(size).ok()?;
-        let nth = u32::try_from(at).ok()? / size_in_short;
-        if nth as usize * size != at || at + size > layout.span_size() || state.live < 2 {
-            return None;
-        }
-        let live = state.live - 1;
-        if !state.listed {
-            let most = u64::from(u32::try_from(layout.span_size()).ok()? / size_in_short);
-            if SpanState::has_room(live, most) {
-                return None;
-            }
-        }
-        batch.push_blind(block + STAMP, 0);
-        batch.push_blind(block + NEXT_FREE, state.free);
-        batch.push_or_replace(entry + SPAN_STATE, SpanState { free: u64::from(nth) + 1, live, ..state }.word());
-        Some(())
-    }
-
     /// Takes a block of a class, but none in the span `not`.
     #[inline]
     pub(in crate::dict) fn take(
@@ -124,13 +96,13 @@ impl<'s> Blocks<'s> {
     /// Takes a block of a class, with its size, in a span of the class's list. The fast path takes
     /// one that was freed before, if the span has room left. A miss leaves the batch as it was.
     #[inline(always)]
-    pub(in crate::dict) fn take_in<A: Accessor>(
+    pub(in crate::dict) fn take_in<A: PathAccess>(
         self,
         map: A,
         batch: &mut WriteBatch,
         (class, size): (u64, usize),
         span: usize,
-    ) -> Result<usize, A::Failure> {
+    ) -> Result<usize, A::Error> {
         let entry = self.layout.entry(span);
         let mut state = SpanState::of(batch.get(map, entry + SPAN_STATE)?);
         if state.class != class {
@@ -179,23 +151,50 @@ impl<'s> Blocks<'s> {
     /// Gives a block back.
     #[inline]
     pub(in crate::dict) fn give(self, batch: &mut WriteBatch, block: usize) -> Result<()> {
-        let (span, mut state, size, nth) = self.nth_block(batch, block)?;
-        let was_listed = state.listed;
-        batch.push(block + NEXT_FREE, state.free);
-        state.free = nth as u64 + 1;
-        state.live = state.live.saturating_sub(1);
-        if state.live == 0 {
-            if was_listed {
+        self.give_in(self.map, batch, block)
+    }
+
+    /// Gives a block back to its span. The fast path does so if the span joins or leaves no list,
+    /// and the batch takes no block after that. A miss leaves the batch as it was.
+    #[inline(always)]
+    pub(in crate::dict) fn give_in<A: PathAccess>(
+        self,
+        map: A,
+        batch: &mut WriteBatch,
+        block: usize,
+    ) -> Result<(), A::Error> {
+        let (span, state, size, nth) = self.nth_block(map, batch, block)?;
+        let entry = self.layout.entry(span);
+        let live = match state.live {
+            0 | 1 => {
+                map.require_slow_path()?;
+                0
+            }
+            live => live - 1,
+        };
+        let joins_list =
+            !state.listed && live > 0 && SpanState::has_room(live, (self.layout.span_size() / size) as u64);
+        if joins_list {
+            map.require_slow_path()?;
+        }
+        // Only a batch that takes a block later asks for this word.
+        if A::IS_FAST {
+            batch.push_blind(block + NEXT_FREE, state.free);
+        } else {
+            batch.push(block + NEXT_FREE, state.free);
+        }
+        if live == 0 {
+            if state.listed {
                 self.spans().unlist(batch, state.class, span)?;
             }
-            return self.spans().give_span(batch, span);
+            return Ok(self.spans().give_span(batch, span)?);
         }
-        if !was_listed {
-            let most = (self.layout.span_size() / size) as u64;
-            state.listed = SpanState::has_room(state.live, most);
+        let given = SpanState { free: nth as u64 + 1, live, listed: state.listed || joins_list, ..state };
+        batch.push_or_replace(entry + SPAN_STATE, given.word());
+        if joins_list {
+            self.spans().push(batch, state.class, span)?;
         }
-        batch.push_or_replace(self.layout.entry(span) + SPAN_STATE, state.word());
-        if state.listed && !was_listed { self.spans().push(batch, state.class, span) } else { Ok(()) }
+        Ok(())
     }
 
     /// Has the spans that have room, but too little to be listed, listed, each in a batch of its
@@ -221,14 +220,19 @@ impl<'s> Blocks<'s> {
     /// The span, its state and the size of a block, checked.
     #[inline]
     pub(in crate::dict) fn block(self, batch: &WriteBatch, block: usize) -> Result<(usize, SpanState, usize)> {
-        self.nth_block(batch, block).map(|(span, state, size, _)| (span, state, size))
+        self.nth_block(self.map, batch, block).map(|(span, state, size, _)| (span, state, size))
     }
 
-    /// The same, and which of the span's blocks it is.
+    /// Returns what [`block`](Blocks::block) does, and which of the span's blocks it is.
     #[inline(always)]
-    fn nth_block(self, batch: &WriteBatch, block: usize) -> Result<(usize, SpanState, usize, usize)> {
+    fn nth_block<A: PathAccess>(
+        self,
+        map: A,
+        batch: &WriteBatch,
+        block: usize,
+    ) -> Result<(usize, SpanState, usize, usize), A::Error> {
         if let Some(span) = self.layout.span_of(block) {
-            let state = self.spans().state(batch, span)?;
+            let state = SpanState::of(batch.get(map, self.layout.entry(span) + SPAN_STATE)?);
             if let Some(size) = class::size(state.class) {
                 let at = block - self.layout.span(span);
                 // One division: another takes longer than all the rest.
@@ -238,7 +242,7 @@ impl<'s> Blocks<'s> {
                 }
             }
         }
-        Err(self.damaged(format!("no block begins at {block}")))
+        Err(map.damaged(|| format!("no block begins at {block}")))
     }
 }
 

@@ -10,10 +10,11 @@ use std::sync::atomic::Ordering;
 
 use crate::dict::format::layout::{MIN_CHANGE_LOG_SIZE, at, number};
 use crate::dict::format::record::{KEY_MAX, RecordKind};
-use crate::dict::store::accessor::{Accessor, AccessorMut};
+use crate::dict::store::accessor::PathAccess;
 use crate::dict::store::storage::Storage;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
+use crate::mem::{Accessor, AccessorMut};
 use crate::sys::fence;
 
 const EVENT_HEADER_LEN: usize = 16;
@@ -55,7 +56,7 @@ impl EventReservation {
         storage: &Storage<'_>,
         map: A,
         keys: impl Iterator<Item = usize>,
-    ) -> Result<EventReservation, A::Failure> {
+    ) -> Result<EventReservation, A::Error> {
         let len = keys.map(|len| event_len(len) as u64).fold(0, u64::saturating_add);
         EventReservation::reserve(storage, map, len, len > storage.layout.change_log_size as u64 / 2)
     }
@@ -66,7 +67,7 @@ impl EventReservation {
         storage: &Storage<'_>,
         map: A,
         key_len: usize,
-    ) -> Result<EventReservation, A::Failure> {
+    ) -> Result<EventReservation, A::Error> {
         const { assert!(event_len(KEY_MAX) <= MIN_CHANGE_LOG_SIZE / 2) };
         EventReservation::reserve(storage, map, event_len(key_len) as u64, false)
     }
@@ -77,7 +78,7 @@ impl EventReservation {
         map: A,
         len: u64,
         skipped: bool,
-    ) -> Result<EventReservation, A::Failure> {
+    ) -> Result<EventReservation, A::Error> {
         let size = storage.layout.change_log_size as u64;
         const { assert!(at::LOG_HEAD == at::LOG_CLAIMED + 8) };
         let [claimed, position, ..] = map.four_words(at::LOG_CLAIMED)?;
@@ -101,7 +102,7 @@ impl EventReservation {
     /// Claims the place, before the first entry is written: from here on those who are behind by as
     /// much have missed something. The batch must be one that will be carried out.
     #[inline(always)]
-    fn claim<A: AccessorMut>(&self, storage: &Storage<'_>, map: A) -> Result<(), A::Failure> {
+    fn claim<A: AccessorMut>(&self, storage: &Storage<'_>, map: A) -> Result<(), A::Error> {
         if self.skipped {
             return Ok(());
         }
@@ -116,12 +117,12 @@ impl EventReservation {
 
     /// Claims the place, and writes entries to it.
     #[inline(always)]
-    pub(in crate::dict) fn write_all<'k, A: AccessorMut>(
+    pub(in crate::dict) fn write_all<'k, A: PathAccess + AccessorMut>(
         mut self,
         storage: &Storage<'_>,
         map: A,
         events: impl Iterator<Item = (u64, RecordKind, &'k [u8])>,
-    ) -> Result<(), A::Failure> {
+    ) -> Result<(), A::Error> {
         self.claim(storage, map)?;
         for (version, kind, key) in events {
             self.write_event(storage, map, version, kind_code(kind), key)?;
@@ -136,14 +137,14 @@ impl EventReservation {
     }
 
     #[inline(always)]
-    fn write_event<A: AccessorMut>(
+    fn write_event<A: PathAccess + AccessorMut>(
         &mut self,
         storage: &Storage<'_>,
         map: A,
         version: u64,
         kind: u64,
         key: &[u8],
-    ) -> Result<(), A::Failure> {
+    ) -> Result<(), A::Error> {
         if self.skipped {
             return Ok(());
         }
@@ -194,7 +195,7 @@ impl EventReservation {
 
 /// Writes an entry that lies in one piece, filled up with zeros.
 #[inline(always)]
-fn put_event<A: AccessorMut>(map: A, at: usize, words: [u64; 2], key: &[u8]) -> Result<(), A::Failure> {
+fn put_event<A: AccessorMut>(map: A, at: usize, words: [u64; 2], key: &[u8]) -> Result<(), A::Error> {
     map.put_words(at, &words)?;
     if key.len() % 8 != 0 {
         map.put_word(at + EVENT_HEADER_LEN + (key.len() & !7), 0)?;

@@ -21,7 +21,7 @@ use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::WorkLimit;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
-use crate::mapping::FastAccess;
+use crate::mem::FastAccess;
 use crate::sys::guard::Matches;
 
 /// How many buckets an index begins with.

@@ -6,10 +6,9 @@ use std::sync::atomic::Ordering;
 
 use crate::dict::format::layout::at;
 use crate::dict::format::record::{HEADER_LEN, KEY_MAX, PREV, RecordHeader, RecordKind, STAMP, VERSION, location_mix};
-use crate::dict::store::accessor::{AccessorMut, Miss};
 use crate::dict::store::storage::Storage;
 use crate::error::{Error, Result};
-use crate::mapping::FastAccessMut;
+use crate::mem::{AccessorMut, FastAccessMut, Miss};
 use crate::sys::fence;
 
 /// Whether two keys are the same. Mostly they are short, and a call would cost more than the comparison.
@@ -113,7 +112,7 @@ impl<'s> Records<'s> {
         sum: u64,
         key: &[u8],
         value: &[u8],
-    ) -> Result<(), A::Failure> {
+    ) -> Result<(), A::Error> {
         // What was there before in a span that had another use may look like a stamp.
         map.put_word(block + STAMP, 0)?;
         // A reader of the block's previous record sees that before it sees other bytes.

@@ -22,9 +22,9 @@ use indexed_stores::IndexedStores;
 pub(in crate::dict) use indexed_stores::prepare;
 
 use crate::dict::format::layout::{Layout, at};
-use crate::dict::store::accessor::Accessor;
 use crate::error::{Error, Result};
 use crate::mapping::Mapping;
+use crate::mem::Accessor;
 use crate::sys::fence;
 
 /// So many stores are kept in place and looked through one by one; more have a map.
@@ -125,7 +125,7 @@ impl WriteBatch {
 
     /// Returns the word at `offset` as it will be once the batch is committed.
     #[inline(always)]
-    pub(in crate::dict) fn get<A: Accessor>(&self, map: A, offset: usize) -> Result<u64, A::Failure> {
+    pub(in crate::dict) fn get<A: Accessor>(&self, map: A, offset: usize) -> Result<u64, A::Error> {
         if self.next == 1 {
             return map.word(offset);
         }

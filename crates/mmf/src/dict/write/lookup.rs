@@ -11,7 +11,7 @@ use crate::dict::store::records::{HeaderAndKey, keys_equal};
 use crate::dict::store::work_limit::WorkLimit;
 use crate::dict::write::session::{KeyChange, ReplacedRecord, StoredRecord, WriteSession};
 use crate::error::Result;
-use crate::mapping::FastAccess;
+use crate::mem::FastAccess;
 
 /// Finds keys under the lock.
 pub(in crate::dict) struct Lookup<'w, 'a>(&'w mut WriteSession<'a>);

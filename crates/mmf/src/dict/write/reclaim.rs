@@ -44,17 +44,15 @@ impl<'w, 'a> Reclaimer<'w, 'a> {
     /// As `free`, where the batch takes no block after that.
     #[inline(always)]
     pub(in crate::dict) fn free_last(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
-        if !in_spans && !self.has_been_flushed() {
-            if let Some(()) = self
-                .storage
-                .map
-                .fast_access_mut()
-                .and_then(|map| self.0.storage.blocks().give_fast(map, self.0.batch, block))
-            {
-                return Ok(());
-            }
+        if in_spans || self.has_been_flushed() {
+            return self.free(block, in_spans, removal);
         }
-        self.free(block, in_spans, removal)
+        self.batch.push_blind(block + STAMP, 0);
+        let fast = self.storage.map.fast_access();
+        if fast.is_some_and(|map| self.0.storage.blocks().give_in(map, self.0.batch, block).is_ok()) {
+            return Ok(());
+        }
+        self.0.storage.blocks().give(self.0.batch, block)
     }
 
     /// Keeps what was freed for the next flush.

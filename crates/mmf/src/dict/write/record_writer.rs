@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering;
 use crate::dict::format::layout::class;
 use crate::dict::format::marks::SYNCING;
 use crate::dict::format::record::{HEADER_LEN, RecordHeader, RecordKind};
-use crate::dict::store::accessor::Miss;
 use crate::dict::store::spans::AllocError;
 use crate::dict::write::session::WriteSession;
 use crate::error::{Error, Result};
-use crate::mapping::FastAccessMut;
+use crate::mem::{FastAccessMut, Miss};
 use crate::sys::fence;
 
 /// Writes records to free blocks.

@@ -7,7 +7,8 @@ use super::*;
 
 const BOUNDED: Bounds = Bounds { parker: ParkerKind::Futex, timeouts: 3, preemptions: 2 };
 
-/// What a process that may die left behind: a change marked and not finished, as far as nobody has been told.
+/// What a process that may die left behind: whether a change is marked and not finished, and no
+/// holder was told of it.
 #[derive(Default)]
 pub(super) struct PoisonExpected(AtomicBool);
 
@@ -97,7 +98,8 @@ pub(super) fn last(segment: &Segment, data: &Data, legacy: &PoisonExpected) {
 
 pub(super) type Scenario = fn(&Segment, &Data) -> Result<()>;
 
-/// One dies at each step of `story`; `other` recovers at the same time; a third one when both are done.
+/// One dies at each step of `story`; `other` recovers at the same time; a third one when both are
+/// done.
 fn one_dies(story: Scenario, other: fn(&Segment, &Data, &PoisonExpected) -> Result<()>) {
     at_each_step(0, |dies_at| {
         check(BOUNDED, move |handles| {
@@ -131,7 +133,8 @@ fn a_writer_dies_while_a_reader_waits() {
     one_dies(change, see);
 }
 
-/// It dies in the word, where it waits for a reader; who comes next has to wait for the same reader.
+/// It dies as the writer in the word, while it waits for a reader; the next writer has to wait for
+/// the same reader.
 #[test]
 fn a_writer_dies_while_it_waits_for_a_reader() {
     at_each_step(0, |dies_at| {

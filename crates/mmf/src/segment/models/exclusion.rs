@@ -1,5 +1,5 @@
-//! Nobody is inside with a writer, and nobody sleeps for ever though each sleep has no bound: whoever leaves wakes whoever
-//! waits.
+//! No participant has the lock together with a writer, and none sleeps for ever though each sleep
+//! has no bound: a release wakes the waiters.
 
 use super::*;
 

@@ -1,10 +1,11 @@
-//! The lock, the wait queues and the recovery from deaths, in every order of events that loom finds within bounds.
-//! `ci/models.sh` runs them; `docs/decisions/0009-models.md` tells what they cover and what they would catch.
+//! The lock, the wait queues and the recovery from deaths, in every order of events that loom finds
+//! within bounds. `ci/models.sh` runs them; `docs/decisions/0009-models.md` tells what they cover
+//! and what they would catch.
 //!
 //! Each thread that is a participant of its own has a handle of its own, as a process would have;
-//! all handles' cells are the same words of the model. The handles are a region's segments, attached
-//! and locked by the code of the library. Only what a thread knows of its own locks is the model's
-//! ([`lock_uses`](crate::sys::model)), since loom's threads are not the system's.
+//! all handles' cells are the same words of the model. The handles are a region's segments,
+//! attached and locked by the code of the library. Only what a thread knows of its own locks is the
+//! model's ([`lock_uses`](crate::sys::model)), since loom's threads are not the system's.
 
 mod death;
 mod exclusion;
@@ -42,7 +43,8 @@ struct Bounds {
     preemptions: usize,
 }
 
-/// Runs `model` in every order of events within `bounds`. It is given the handles of as many processes as it can have.
+/// Runs `model` in every order of events within `bounds`. It is given the handles of as many
+/// processes as it can have.
 fn check(bounds: Bounds, model: impl Fn(&[Arc<Segment>; MODEL_SLOTS]) + Copy + Send + Sync + 'static) {
     check_with(Loads::Old, bounds, false, model);
     check_with(Loads::Latest, bounds, false, model);
@@ -88,12 +90,13 @@ fn check_with(
     println!("{loads:?}: {} runs", runs.load(Ordering::Relaxed));
 }
 
-/// Runs `check` for a death of that process at its first step, its second and so on, until it dies at none any more.
+/// Runs `check` for a death of that process at its first step, its second and so on, until it dies
+/// at none any more.
 pub(crate) fn at_each_step(process: usize, mut check: impl FnMut(u32)) {
     for step in 1.. {
         check(step);
         if !model::has_died(process) {
-            assert!(step > 1, "somebody dies");
+            assert!(step > 1, "no process has died");
             return;
         }
     }
@@ -135,11 +138,13 @@ pub(crate) fn words() -> Vec<(usize, usize)> {
     words
 }
 
-/// What the lock protects: two numbers that are equal whenever nobody is changing them. Loom fails a model in which one
-/// thread reads or writes one while another writes it, or without having seen what was written before.
+/// What the lock protects: two numbers that are equal unless a writer is changing them. Loom fails
+/// a model in which one thread reads or writes one while another writes it, or without having seen
+/// what was written before.
 struct Data {
-    /// Touched with them: loom tries the orders of what is done to atomics, and then looks what becomes of the rest. A writer
-    /// exchanges it, since loom forgets the loads of others behind one of the same thread.
+    /// Touched with them: loom tries the orders of what is done to atomics, and then looks what
+    /// becomes of the rest. A writer exchanges it, since loom forgets the loads of others behind
+    /// one of the same thread.
     probe: AtomicU32,
     a: UnsafeCell<u32>,
     b: UnsafeCell<u32>,
@@ -157,7 +162,7 @@ impl Data {
 
     /// Both numbers.
     fn read(&self) -> (u32, u32) {
-        // SAFETY: loom has checked that nobody writes at the same time.
+        // SAFETY: loom has checked that no thread writes at the same time.
         let a = self.a.with(|a| unsafe { *a });
         // SAFETY: as above.
         let b = self.b.with(|b| unsafe { *b });
@@ -166,7 +171,7 @@ impl Data {
 
     fn set_first(&self, value: u32) {
         self.probe.swap(value, Ordering::Relaxed);
-        // SAFETY: loom has checked that nobody else is there at the same time.
+        // SAFETY: loom has checked that no other thread accesses it at the same time.
         self.a.with_mut(|a| unsafe { *a = value });
     }
 
@@ -176,7 +181,7 @@ impl Data {
         self.b.with_mut(|b| unsafe { *b = value });
     }
 
-    /// What a reader does who has the lock.
+    /// Reads the data, for a holder of the lock for reading.
     fn look(&self) {
         self.probe.load(Ordering::Relaxed);
         self.check();
@@ -187,7 +192,7 @@ impl Data {
         assert_eq!(a, b, "a change half made, and no poison");
     }
 
-    /// What a writer does who has the lock.
+    /// Changes the data, for a holder of the lock for writing.
     fn change(&self) {
         self.probe.swap(0, Ordering::Relaxed);
         self.check();

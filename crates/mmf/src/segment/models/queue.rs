@@ -1,4 +1,4 @@
-//! Who sleeps until something changes is woken by whoever changes it. The sleeps have no bound.
+//! A writer that makes a change wakes the waiters for a change. The sleeps have no bound.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn sleepers_for_one_change_and_for_two() {
     BOTH.iter().for_each(|parker| woken_by(endless(*parker, 2), &[2, 4], 2));
 }
 
-/// Two wake one after the other: one may have cleared the flag that the other looks at.
+/// Two wake-ups, one after the other: one may have cleared the flag that the other loads.
 #[test]
 fn two_writers() {
     BOTH.iter().for_each(|parker| {
@@ -63,7 +63,8 @@ fn two_writers() {
     });
 }
 
-/// A writer died in the middle of a change; who clears its slot ends the change, and wakes who waits for that.
+/// A writer died in the middle of a change; the process that clears its slot ends the change, and
+/// wakes a waiter for it.
 #[test]
 fn a_reaper_wakes_who_waits_for_a_change() {
     BOTH.iter().for_each(|parker| {
@@ -81,7 +82,8 @@ fn a_reaper_wakes_who_waits_for_a_change() {
     });
 }
 
-/// The same for one who waits for the lock that the dead writer had, and does not look for itself who lives.
+/// As before, for a waiter for the lock of the dead writer. Its sleeps have no bound, so it does not
+/// check by itself whether the holder is alive.
 #[test]
 fn a_reaper_wakes_who_waits_for_the_lock() {
     BOTH.iter().for_each(|parker| {

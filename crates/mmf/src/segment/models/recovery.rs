@@ -1,5 +1,5 @@
-//! Who clears a dead participant's slot may die as well; another then does it all again. And a new participant may move
-//! into the slot meanwhile.
+//! A process that clears a dead participant's slot may die as well; another one then does it all
+//! again. And a new participant may take the slot meanwhile.
 
 use super::death::{PoisonExpected, Scenario, change, last, look, mortal, recover};
 use super::*;
@@ -8,12 +8,12 @@ fn bounded(preemptions: usize) -> Bounds {
     Bounds { parker: ParkerKind::Futex, timeouts: 3, preemptions }
 }
 
-/// Steps of a writer whom nobody disturbs, before which its death leaves something for others: it has the lock, and the
-/// contents are whole; it is in the middle of a change. Later steps leave either of these again. A reader has counted
-/// itself; it is inside.
+/// Steps of an undisturbed writer before which its death leaves something to clear. At the first it
+/// has the lock and the contents are whole, at the second it is in the middle of a change; later
+/// steps leave one of these again. A reader has counted itself, and has the lock.
 const DEATHS: [u32; 2] = [2, 3];
 
-/// A writer that dies before anybody else comes.
+/// A writer that dies before any other process locks.
 fn dead_writer(segment: &Segment, dies_at: u32, data: &Data, legacy: &PoisonExpected) {
     mortal(segment, dies_at, legacy, || change(segment, data));
     assert!(segment.lock.writer().is_err(), "it is dead");

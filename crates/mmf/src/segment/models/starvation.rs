@@ -27,8 +27,8 @@ fn a_writer_and_readers_that_have_waited_long() {
     all(long(2), &[(0, write), (1, read), (2, read)], 1);
 }
 
-/// Who set it gave up. One who waits passes it when its own wait has become long, and one who only tries finds the lock open
-/// at the latest when it tries once more than there are sleepers to be woken first.
+/// The setter gave up. A waiter passes STARVED after 1 ms of its own wait, and a caller that only
+/// tries gets the lock at the latest when it tries once more than there are sleepers to wake first.
 #[test]
 fn the_setter_gives_up() {
     let bounds = Bounds { parker: ParkerKind::Futex, timeouts: 3, preemptions: 2 };

@@ -1,147 +1,86 @@
-//! The rest of the shared memory, as a dict uses it: words that change under a lock, and that are read without one.
+//! What `mem` reaches shared memory by in the models: the contract of [`guard`], with loom's words
+//! in place of the bytes.
 //!
-//! Who has the lock finds in each word what was stored last, since the lock orders its holders: models of its own show that. Who
-//! has a handle that only reads finds whatever the orderings allow. Those of loom's words that nobody looks at without the
-//! lock would only multiply the orders, so they are no words of loom's; and a model fails where one is looked at after all.
+//! An access to an address of a model's handle leads to:
 //!
-//! A copy is relaxed and goes by whole words. What has the same value before and after a store is no change.
+//! 1. the words of the lock and of its queues ([`lock_words`](super::lock_words)), where the model names one there;
+//! 2. what lies behind the header ([`dict_memory`](super::dict_memory)), where the model uses it;
+//! 3. the bytes themselves. A model fails where one of its threads changes a word of them, unless
+//!    it is in the description of a slot, on which no order of events depends.
+//!
+//! All other addresses, and all outside of a run, are the process's own: they are accessed as they
+//! are.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use loom::sync::atomic::{Ordering, fence};
 
-use loom::sync::atomic::{AtomicU64, Ordering, fence};
-
-use super::{step, step_unseen, try_model_state};
+use super::{dict_memory, model_state, try_model_state};
+use crate::segment::layout::{PAYLOAD, SLOT_SIZE, SLOT_TABLE, at};
+pub(crate) use crate::sys::guard::prefetch;
 use crate::sys::guard::{self, Fault, Matches};
 use crate::types::FaultPolicy;
 
-/// Memory that a model's processes share, in whole words.
-#[derive(Clone)]
-pub(crate) struct DictMemory {
-    /// What is there at the beginning, from the segment's first byte on.
-    pub(crate) start: Arc<[u64]>,
-    /// Where the handles have it that read without the lock.
-    pub(crate) lockless: Vec<usize>,
-    /// Whether those may look at an offset.
-    pub(crate) is_seen: fn(usize) -> bool,
-    /// The words that they may look at and that change.
-    pub(crate) changing: BTreeSet<usize>,
+/// What is at an address.
+pub(super) enum Place {
+    /// A word of the lock or of a queue, at that offset.
+    Lock(usize),
+    /// A part of what lies behind the header, at that offset of the handle that begins there.
+    Dict { base: usize, offset: usize },
+    /// Bytes of a handle that no model looks at, at that offset.
+    Bytes(usize),
+    /// No handle's memory; or no run is under way.
+    Private,
 }
 
-pub(super) struct State {
-    ground: DictMemory,
-    /// What was stored since.
-    now: RefCell<HashMap<usize, u64>>,
-    /// With how many values each may still be found.
-    words: HashMap<usize, (AtomicU64, Cell<u32>)>,
-    changed: RefCell<BTreeSet<usize>>,
+impl Place {
+    pub(super) fn of(address: usize) -> Place {
+        let Some(model_state) = try_model_state() else { return Place::Private };
+        let Some(base) = model_state.words.base(address) else { return Place::Private };
+        match address - base {
+            offset if offset >= PAYLOAD && model_state.memory.is_some() => Place::Dict { base, offset },
+            offset if model_state.words.has(offset) => Place::Lock(offset),
+            offset => Place::Bytes(offset),
+        }
+    }
 }
 
-impl State {
-    pub(super) fn new(ground: &DictMemory) -> State {
-        let word = |offset: &usize| (*offset, (AtomicU64::new(ground.start[offset / 8]), Cell::new(1)));
-        State {
-            ground: ground.clone(),
-            now: RefCell::default(),
-            words: ground.changing.iter().map(word).collect(),
-            changed: RefCell::default(),
-        }
-    }
-
-    fn latest(&self, offset: usize) -> u64 {
-        self.now.borrow().get(&offset).copied().unwrap_or_else(|| self.ground.start[offset / 8])
-    }
-
-    fn load(&self, base: usize, offset: usize, ordering: Ordering) -> Result<u64, Fault> {
-        step_unseen()?;
-        if !self.ground.lockless.contains(&base) {
-            return Ok(self.latest(offset));
-        }
-        assert!((self.ground.is_seen)(offset), "the word at {offset} is looked at without the lock");
-        match self.words.get(&offset) {
-            Some((word, _)) => Ok(word.load(ordering)),
-            None => Ok(self.latest(offset)),
-        }
-    }
-
-    fn store(&self, offset: usize, value: u64, ordering: Ordering) -> Result<(), Fault> {
-        let is_seen = (self.ground.is_seen)(offset);
-        // The others are not looked at before something that is.
-        if is_seen || offset == REDO_LEN { step() } else { step_unseen() }?;
-        // Who finds the same once more learns less from the former.
-        if self.latest(offset) == value {
-            return Ok(());
-        }
-        self.now.borrow_mut().insert(offset, value);
-        if is_seen {
-            self.changed.borrow_mut().insert(offset);
-        }
-        if let Some((word, values)) = self.words.get(&offset) {
-            values.set(values.get() + 1);
-            assert!(values.get() <= KEPT, "loom would forget what was at {offset}");
-            word.store(value, ordering);
-        }
-        Ok(())
+/// The offset of the lock's word that an operation changes; `None` for bytes.
+pub(super) fn lock_word(address: usize) -> Option<usize> {
+    match Place::of(address) {
+        Place::Lock(offset) | Place::Dict { offset, .. } => Some(offset),
+        Place::Bytes(offset) if !is_in_description(offset) => Some(offset),
+        Place::Bytes(_) | Place::Private => None,
     }
 }
 
-/// So many values of a word loom keeps.
-const KEPT: u32 = 7;
-
-/// What a dict's next writer goes by.
-const REDO_LEN: usize = crate::segment::layout::PAYLOAD + 128;
-
-/// What is there now, for a model to begin with.
-pub(crate) fn contents() -> Arc<[u64]> {
-    with(|memory| (0..memory.ground.start.len()).map(|nth| memory.latest(8 * nth)).collect())
+/// Whether a word is in the part of a slot that describes the participant to people.
+fn is_in_description(offset: usize) -> bool {
+    (SLOT_TABLE..PAYLOAD).contains(&offset)
+        && (at::SLOT_PROCESS..at::SLOT_LOCK_WORD).contains(&((offset - SLOT_TABLE) % SLOT_SIZE))
 }
 
-/// The word that was stored there last, for a model to judge by.
-pub(crate) fn latest(offset: usize) -> u64 {
-    with(|memory| memory.latest(offset))
+/// Uses what lies behind the header, where only words of 64 bits are accessed.
+pub(super) fn dict<W, R>(use_it: impl FnOnce(&dict_memory::State) -> R) -> R {
+    assert_eq!(size_of::<W>(), size_of::<u64>(), "a dict has no such words");
+    use_it(model_state().memory.as_ref().expect("a place in it"))
 }
 
-/// The words that may be looked at without the lock, and have changed.
-pub(crate) fn changed() -> BTreeSet<usize> {
-    with(|memory| memory.changed.borrow().clone())
-}
-
-fn with<R>(use_it: impl FnOnce(&State) -> R) -> R {
-    let model_state = super::model_state();
-    use_it(model_state.memory.as_ref().expect("a model that has memory"))
-}
-
-/// Uses what is at an address, as the base of the handle and the offset; `None` for what is not in a run's memory.
-fn at<R>(address: usize, use_it: impl FnOnce(&State, usize, usize) -> R) -> Option<R> {
-    let model_state = try_model_state()?;
-    let memory = model_state.memory.as_ref()?;
-    let base = model_state.words.base(address)?;
-    let offset = address - base;
-    (offset >= crate::segment::layout::PAYLOAD).then(|| use_it(memory, base, offset))
-}
-
-/// As [`guard::Word`], for words of memory.
-pub(crate) trait Word: Sized {
+/// As [`guard::Word`]; [`lock_words`](super::lock_words) has the widths.
+pub(crate) trait Word: Copy {
     unsafe fn load(src: *const Self) -> Result<Self, Fault>;
+    unsafe fn store(dst: *mut Self, value: Self) -> Result<(), Fault>;
     unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault>;
+    unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault>;
+    unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault>;
+    unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault>;
+    /// The word of the lock at an offset.
+    fn peek(offset: usize) -> Self;
 }
 
-impl Word for u64 {
-    unsafe fn load(src: *const u64) -> Result<u64, Fault> {
-        match at(src.addr(), |memory, base, offset| memory.load(base, offset, Ordering::Acquire)) {
-            Some(loaded) => loaded,
-            // SAFETY: the caller's promise, passed on.
-            None => unsafe { guard::Word::load(src) },
-        }
-    }
-
-    unsafe fn store_release(dst: *mut u64, value: u64) -> Result<(), Fault> {
-        match at(dst.addr(), |memory, _, offset| memory.store(offset, value, Ordering::Release)) {
-            Some(stored) => stored,
-            // SAFETY: the caller's promise, passed on.
-            None => unsafe { guard::Word::store_release(dst, value) },
-        }
+/// Uses what a dict has at an address; `None` for any other address.
+fn in_dict<R>(address: usize, use_it: impl FnOnce(&dict_memory::State, usize, usize) -> R) -> Option<R> {
+    match Place::of(address) {
+        Place::Dict { base, offset } => Some(dict::<u64, _>(|memory| use_it(memory, base, offset))),
+        _ => None,
     }
 }
 
@@ -178,8 +117,9 @@ pub(crate) unsafe fn load_four(src: *const u8) -> Result<[u64; 4], Fault> {
 
 /// As [`guard::match_eight`].
 pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Result<Matches, Fault> {
-    let load =
-        |nth: usize, ordering| at(src.addr() + 8 * nth, |memory, base, offset| memory.load(base, offset, ordering));
+    let load = |nth: usize, ordering| {
+        in_dict(src.addr() + 8 * nth, |memory, base, offset| memory.load(base, offset, ordering))
+    };
     let mut bits = 0;
     for nth in 0..8 {
         // SAFETY: the caller's promise, passed on.
@@ -219,8 +159,6 @@ pub(crate) unsafe fn copy_validated(
     Ok((is_same && found == key).then_some([before, words[0], words[1], words[2]]))
 }
 
-pub(crate) use guard::prefetch;
-
 /// As [`guard::copy`].
 pub(crate) unsafe fn copy(
     policy: FaultPolicy,
@@ -230,7 +168,7 @@ pub(crate) unsafe fn copy(
     lo: usize,
     hi: usize,
 ) -> usize {
-    let read = at(src.addr(), |memory, base, offset| {
+    let read = in_dict(src.addr(), |memory, base, offset| {
         pieces(offset, len, |word, within, nth| {
             let bytes = memory.load(base, word, Ordering::Relaxed)?.to_le_bytes();
             // SAFETY: the caller's promise for that part of the destination.
@@ -238,7 +176,7 @@ pub(crate) unsafe fn copy(
             Ok(())
         })
     });
-    let written = at(dst.addr(), |memory, _, offset| {
+    let written = in_dict(dst.addr(), |memory, _, offset| {
         pieces(offset, len, |word, within, nth| {
             let mut bytes = memory.latest(word).to_le_bytes();
             let to = bytes[within.start..].as_mut_ptr();
@@ -257,7 +195,7 @@ pub(crate) unsafe fn copy(
 
 /// As [`guard::fill`].
 pub(crate) unsafe fn fill(policy: FaultPolicy, dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
-    let filled = at(dst.addr(), |memory, _, offset| {
+    let filled = in_dict(dst.addr(), |memory, _, offset| {
         pieces(offset, len, |word, within, _| {
             let mut bytes = memory.latest(word).to_le_bytes();
             bytes[within].fill(byte);

@@ -11,16 +11,19 @@
 //! do meanwhile. Later ones have none, so that a lost wake-up is a deadlock, which loom finds; but after each burial the count
 //! begins anew, since a dead process wakes nobody.
 
+pub(crate) mod dict_memory;
 mod liveness_token;
 mod lock_uses;
+mod lock_words;
 pub(crate) mod memory;
 mod parker;
-mod words;
+
+pub(crate) use loom::sync::atomic::fence;
 
 pub(crate) use liveness_token::LivenessTokens;
 pub(crate) use lock_uses::{check_of_lock, use_lock, uses_of_lock};
+pub(crate) use lock_words::peek;
 pub(crate) use parker::{ParkToken, Parker};
-pub(crate) use words::{Word, peek};
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -28,6 +31,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::guard::Fault;
+
+/// Whether this is loom's.
+pub(crate) const IS_MODEL: bool = true;
 
 /// How those who sleep are woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +75,7 @@ pub(crate) struct ModelConfig {
     /// Whether an exchange has a fence behind it. Without, it hands on only what its word does.
     pub(crate) fences: bool,
     /// What lies behind the header, where a model uses it.
-    pub(crate) memory: Option<memory::DictMemory>,
+    pub(crate) memory: Option<dict_memory::DictMemory>,
     /// How many of a thread's sleeps end at their bounds.
     pub(crate) timeouts: u32,
     /// Whether threads tell which locks they use. Without, no handle checks what it holds.
@@ -78,10 +84,10 @@ pub(crate) struct ModelConfig {
 
 /// The shared things of one run of a model.
 struct ModelState {
-    words: words::State,
+    words: lock_words::State,
     parker: parker::State,
     tokens: liveness_token::State,
-    memory: Option<memory::State>,
+    memory: Option<dict_memory::State>,
     uses: Option<lock_uses::State>,
     timeouts: u32,
 }
@@ -117,10 +123,10 @@ loom::thread_local! {
 /// Begins a run.
 pub(crate) fn begin(config: &ModelConfig) {
     let model_state = ModelState {
-        words: words::State::new(config),
+        words: lock_words::State::new(config),
         parker: parker::State::new(config),
         tokens: liveness_token::State::default(),
-        memory: config.memory.as_ref().map(memory::State::new),
+        memory: config.memory.as_ref().map(dict_memory::State::new),
         uses: config.uses.then(lock_uses::State::default),
         timeouts: config.timeouts,
     };

@@ -1,13 +1,12 @@
 //! The public operations of `Mapping` and `Cursor`, read from the sources, so that a new one
 //! without a test fails.
 
-const MODULES: [(&str, &str); 12] = [
+const MODULES: [(&str, &str); 11] = [
     ("mod", include_str!("../../../src/mapping/mod.rs")),
     ("atomics", include_str!("../../../src/mapping/atomics.rs")),
     ("bytes", include_str!("../../../src/mapping/bytes.rs")),
     ("catalog", include_str!("../../../src/mapping/catalog.rs")),
     ("cursor", include_str!("../../../src/mapping/cursor.rs")),
-    ("fast_access", include_str!("../../../src/mapping/fast_access.rs")),
     ("growth", include_str!("../../../src/mapping/growth.rs")),
     ("options", include_str!("../../../src/mapping/options.rs")),
     ("raw", include_str!("../../../src/mapping/raw.rs")),

@@ -1,5 +1,5 @@
-//! For tests: every store to a mapping and every sync of it by this thread, in their order; and
-//! syncs that fail.
+//! The traced form, in tests: records every store to a mapping and every sync of it by this thread,
+//! in their order; and makes syncs fail.
 
 use std::cell::RefCell;
 use std::io;
@@ -60,7 +60,26 @@ pub(crate) fn stop() -> Vec<TraceEvent> {
     EVENTS.with(|events| events.borrow_mut().take().unwrap_or_default())
 }
 
-pub(super) fn stored(offset: usize, bytes: &[u8]) {
+/// Records words that were stored one by one.
+pub(super) fn words(offset: usize, words: &[u64]) {
+    words.iter().zip(0..).for_each(|(word, nth)| stored(offset + 8 * nth, &word.to_le_bytes()));
+}
+
+/// Records the first `done` of pairs of an offset and a word.
+pub(super) fn pairs(pairs: &[[u64; 2]], done: usize) {
+    for [offset, word] in &pairs[..done] {
+        words(usize::try_from(*offset).unwrap(), &[*word]);
+    }
+}
+
+/// Records bytes that were copied or set.
+pub(super) fn bytes(offset: usize, bytes: impl FnOnce() -> Vec<u8>) {
+    if EVENTS.with(|events| events.borrow().is_some()) {
+        stored(offset, &bytes());
+    }
+}
+
+fn stored(offset: usize, bytes: &[u8]) {
     EVENTS.with(|events| {
         if let Some(events) = &mut *events.borrow_mut() {
             for (nth, bytes) in bytes.chunks(STORE_CHUNK).enumerate() {
@@ -70,8 +89,21 @@ pub(super) fn stored(offset: usize, bytes: &[u8]) {
     });
 }
 
+/// Runs `sync`, which syncs the range, and records that it succeeded; or fails in its place where
+/// the disk has the next sync fail.
+pub(crate) fn sync(range: Range<usize>, sync: impl FnOnce() -> Result<()>) -> Result<()> {
+    before_sync()?;
+    sync()?;
+    EVENTS.with(|events| {
+        if let Some(events) = &mut *events.borrow_mut() {
+            events.push(TraceEvent::Synced(range));
+        }
+    });
+    Ok(())
+}
+
 /// Fails where the disk has the next sync fail.
-pub(super) fn before_sync() -> Result<()> {
+fn before_sync() -> Result<()> {
     let lost = DISK.with(|disk| {
         let mut disk = disk.borrow_mut();
         let disk = disk.as_mut()?;
@@ -84,12 +116,4 @@ pub(super) fn before_sync() -> Result<()> {
         }
     });
     Err(Error::system("sync", io::Error::other("a disk that fails, for a test")))
-}
-
-pub(super) fn synced(range: Range<usize>) {
-    EVENTS.with(|events| {
-        if let Some(events) = &mut *events.borrow_mut() {
-            events.push(TraceEvent::Synced(range));
-        }
-    });
 }

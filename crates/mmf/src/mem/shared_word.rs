@@ -1,0 +1,126 @@
+//! [`SharedWord`]: a word whose place was checked once. [`SharedWords`]: many of them.
+
+use super::Word;
+use crate::sys::guard::Fault;
+
+/// A word of shared memory.
+///
+/// All operations are sequentially consistent but [`store`](SharedWord::store), which is a release.
+pub(crate) struct SharedWord<W>(*mut W);
+
+// SAFETY: the word is only reached through atomic operations.
+unsafe impl<W> Send for SharedWord<W> {}
+// SAFETY: as above.
+unsafe impl<W> Sync for SharedWord<W> {}
+
+impl<W> Clone for SharedWord<W> {
+    fn clone(&self) -> SharedWord<W> {
+        SharedWord(self.0)
+    }
+}
+
+impl<W: Word> SharedWord<W> {
+    /// # Safety
+    ///
+    /// - The word lies in a view, at a multiple of its size.
+    /// - The view stays mapped while this or a clone of it is used, and faults in it are caught.
+    /// - Nothing is stored through this or a clone of it unless the view may be written.
+    #[inline(always)]
+    pub(crate) unsafe fn new(at: *mut u8) -> SharedWord<W> {
+        SharedWord(at.cast())
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> Result<W, Fault> {
+        // SAFETY: the maker of the word promised place, alignment and a view that is mapped.
+        unsafe { W::load(self.0) }
+    }
+
+    #[inline]
+    pub(crate) fn store(&self, value: W) -> Result<(), Fault> {
+        // SAFETY: as in `load`; the maker of the word promised that it may be written.
+        unsafe { W::store_release(self.0, value) }
+    }
+
+    #[inline]
+    pub(crate) fn store_seq_cst(&self, value: W) -> Result<(), Fault> {
+        // SAFETY: as in `store`.
+        unsafe { W::store(self.0, value) }
+    }
+
+    #[inline]
+    pub(crate) fn swap(&self, value: W) -> Result<W, Fault> {
+        // SAFETY: as in `store`.
+        unsafe { W::swap(self.0, value) }
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, value: W) -> Result<W, Fault> {
+        // SAFETY: as in `store`.
+        unsafe { W::add(self.0, value) }
+    }
+
+    /// The word that was there; it is `current` if `new` was stored.
+    #[inline]
+    pub(crate) fn compare_exchange(&self, current: W, new: W) -> Result<W, Fault> {
+        // SAFETY: as in `store`.
+        unsafe { W::compare_exchange(self.0, current, new) }
+    }
+
+    /// Replaces the word by `new` of it, and returns the word that was there.
+    #[inline]
+    pub(crate) fn update(&self, new: impl Fn(W) -> W) -> Result<W, Fault>
+    where
+        W: PartialEq,
+    {
+        let mut word = self.load()?;
+        loop {
+            let seen = self.compare_exchange(word, new(word))?;
+            if seen == word {
+                return Ok(seen);
+            }
+            word = seen;
+        }
+    }
+
+    /// As [`update`](SharedWord::update), without the word that was there.
+    #[inline]
+    pub(crate) fn change(&self, new: impl Fn(W) -> W) -> Result<(), Fault>
+    where
+        W: PartialEq,
+    {
+        self.update(new).map(drop)
+    }
+
+    /// Where the system may wait on it.
+    pub(crate) fn address(&self) -> *mut W {
+        self.0
+    }
+}
+
+/// Words of shared memory at equal distances.
+pub(crate) struct SharedWords<W> {
+    first: SharedWord<W>,
+    /// Bytes from the beginning of one word to that of the next.
+    stride: usize,
+    /// At least 1.
+    count: usize,
+}
+
+impl<W: Word> SharedWords<W> {
+    /// `count` is at least 1.
+    ///
+    /// # Safety
+    ///
+    /// As [`SharedWord::new`], for each of the words.
+    pub(crate) unsafe fn new(first: *mut u8, stride: usize, count: usize) -> SharedWords<W> {
+        // SAFETY: the caller's promise, passed on.
+        SharedWords { first: unsafe { SharedWord::new(first) }, stride, count }
+    }
+
+    /// The `nth` word, counted from 0; the last one where there are not so many.
+    #[inline]
+    pub(crate) fn nth(&self, nth: usize) -> SharedWord<W> {
+        SharedWord(self.first.0.wrapping_byte_add(self.stride * nth.min(self.count - 1)))
+    }
+}
