@@ -1,5 +1,5 @@
-//! Clocks that are set during a wait: no deadline depends on the time of day, nor on when the machine
-//! was started.
+//! Clocks that are set during a wait: no deadline depends on the time of day, nor on when the
+//! machine was started.
 //!
 //! A test binary of its own: it defines `clock_gettime` in place of the C library's, for every test
 //! of the binary.

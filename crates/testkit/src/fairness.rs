@@ -35,8 +35,8 @@ pub struct Fair {
     pub writers: Shares,
 }
 
-/// The role of who takes the lock again and again. Arguments: the region's name, `read` or `write`, and for how many
-/// milliseconds.
+/// The role of who takes the lock again and again. Arguments: the region's name, `read` or `write`,
+/// and for how many milliseconds.
 pub fn contender(args: &[&str]) {
     let region = Region::open(Name::local(args[0]).expect("a name")).expect("the region");
     let time = Duration::from_millis(args[2].parse().expect("a number"));

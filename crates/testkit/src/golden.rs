@@ -1,7 +1,9 @@
-//! Makes the golden segments: small files of every sort that a reader of segments meets, kept in the library's tests.
+//! Makes the golden segments: small files of every sort that a reader of segments meets, kept in
+//! the library's tests.
 //!
-//! What the library makes is given an id, a time and a machine of its own, so that a file says nothing of where it was
-//! made and is the same whenever it is made. The offsets are those of `docs/format.md`.
+//! What the library makes is given an id, a time and a machine of its own, so that a file says
+//! nothing of where it was made and is the same whenever it is made. The offsets are those of
+//! `docs/format.md`.
 
 use std::fs;
 use std::io;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::{parent, peer};
 
 /// Checks that what ran since it was made left nothing behind: no file in `/dev/shm` that bears a
-/// [unique name](crate::unique_name) of this process or its peers, no new shared mapping, no child process, and
-/// no new open descriptor.
+/// [unique name](crate::unique_name) of this process or its peers, no new shared mapping, no child
+/// process, and no new open descriptor.
 ///
 /// It judges a whole process, so it works in a peer only, where no other test runs beside it.
 ///
@@ -67,8 +67,8 @@ impl Drop for LeakCheck {
         if thread::panicking() {
             return;
         }
-        // Another thread of the test's harness may be within the C library, which opens a file for a moment to count the processors.
-        // What is left behind stays.
+        // Another thread of the test's harness may be within the C library, which opens a file for
+        // a moment to count the processors. What is left behind stays.
         let deadline = Instant::now() + Duration::from_secs(2);
         loop {
             let leaks = [parent::live(), self.before.leaks()].concat();
@@ -131,7 +131,8 @@ mod system {
         }
     }
 
-    /// Not by name: a file that was made without one is listed as `#123 (deleted)` also when it has got one since.
+    /// Not by name: a file that was made without one is listed as `#123 (deleted)` also when it has
+    /// got one since.
     fn shared_mappings() -> Vec<String> {
         let maps = fs::read_to_string("/proc/self/maps").expect("the list of mappings");
         let shared = |line: &&str| line.split_whitespace().nth(1).is_some_and(|rights| rights.ends_with('s'));

@@ -1,7 +1,8 @@
 //! Child processes, watchdogs and unique names for the tests of mmf.
 //!
-//! A test that tells a story of several processes names functions as *roles* and starts its own binary
-//! again to play them. It needs no harness of its own: `cargo test` and `cargo nextest run` both work.
+//! A test that tells a story of several processes names functions as *roles* and starts its own
+//! binary again to play them. It needs no harness of its own: `cargo test` and `cargo nextest run`
+//! both work.
 //!
 //! ```no_run
 //! testkit::peers! { greeter }
@@ -23,8 +24,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! Nothing here waits without a bound, and no outcome depends on a sleep: a test waits for a line of its
-//! peer, for its peer's end, or fails.
+//! Nothing here waits without a bound, and no outcome depends on a sleep: a test waits for a line
+//! of its peer, for its peer's end, or fails.
 //!
 //! What fails, fails by a panic that shows what each peer wrote to its stderr.
 
@@ -57,15 +58,17 @@ pub use watchdog::Watchdog;
 
 /// How long a test waits for a peer to say something or to end.
 ///
-/// It is long, since only a failing test ever waits it out, and a loaded machine can hold a process up.
+/// It is long, since only a failing test ever waits it out, and a loaded machine can hold a process
+/// up.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The environment variable that sets how many seconds a peer may live, where the 600 of the default do
-/// not fit. For [`Peer::spawn_with`].
+/// The environment variable that sets how many seconds a peer may live, where the 600 of the
+/// default do not fit. For [`Peer::spawn_with`].
 pub const LIFETIME: &str = "TESTKIT_LIFETIME";
 
-/// The environment variable that names the program to play the roles in place of this one: the same test, built for
-/// another kind of processor. With it each test between processes becomes one between the two kinds.
+/// The environment variable that names the program to play the roles in place of this one: the same
+/// test, built for another kind of processor. With it each test between processes becomes one
+/// between the two kinds.
 pub const PROGRAM: &str = "TESTKIT_PROGRAM";
 
 /// The program that plays the roles.
@@ -78,10 +81,10 @@ fn program() -> PathBuf {
 
 /// Makes functions of this module roles that [`Peer::spawn`] can start by their names.
 ///
-/// It expands to a test named `peer_entry`, which returns at once unless the process was started to play
-/// a role. So it stands once a module, in a file that is compiled as a test. Within one test binary,
-/// two different roles have different names: `cargo test` fails where they do not. Several modules may
-/// list the same function.
+/// It expands to a test named `peer_entry`, which returns at once unless the process was started to
+/// play a role. So it stands once a module, in a file that is compiled as a test. Within one test
+/// binary, two different roles have different names: `cargo test` fails where they do not. Several
+/// modules may list the same function.
 ///
 /// A program without libtest calls [`peer::enter`] first thing in its `main` instead.
 ///
@@ -116,14 +119,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What parent and peer say to each other.
 mod wire {
-    /// The test that [`peers!`](crate::peers) makes; a filter that finds it in whatever module it stands.
+    /// The test that [`peers!`](crate::peers) makes; a filter that finds it in whatever module it
+    /// stands.
     pub(crate) const ENTRY: &str = "peer_entry";
     pub(crate) const ROLE: &str = "TESTKIT_ROLE";
     pub(crate) const ARGS: &str = "TESTKIT_ARGS";
     /// Ends each argument, the last too, so that no argument and one empty argument differ.
     pub(crate) const ARG_END: char = '\x1f';
-    /// Begins what a peer means for its parent, since libtest writes to the same stdout and may have
-    /// begun the line.
+    /// Begins what a peer means for its parent, since libtest writes to the same stdout and may
+    /// have begun the line.
     pub(crate) const MARK: u8 = 0x1e;
     /// After the mark: the role was found and begins.
     pub(crate) const HELLO: u8 = b'+';

@@ -30,8 +30,8 @@ pub(crate) fn found_family() -> String {
     current.clone()
 }
 
-/// A name that nothing has yet: of letters, digits and hyphens, at most 40 bytes, with the label at its end
-/// for people to recognise.
+/// A name that nothing has yet: of letters, digits and hyphens, at most 40 bytes, with the label at
+/// its end for people to recognise.
 ///
 /// # Examples
 ///
@@ -123,7 +123,8 @@ impl Drop for TempDir {
         match fs::remove_dir_all(&self.0) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // Windows does not remove what is still mapped or open: then the test forgot to close it.
+            // Windows does not remove what is still mapped or open: then the test forgot to close
+            // it.
             Err(error) if !thread::panicking() => panic!("cannot remove {}: {error}", self.0.display()),
             Err(_) => {}
         }

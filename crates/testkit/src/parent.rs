@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::progress::Progress;
 use crate::{DEADLINE, lock, names, program, sys, wire};
 
-/// How long the pipes of a dead peer may stay open: a process of its own that it left behind can hold them.
+/// How long the pipes of a dead peer may stay open: a process of its own that it left behind can
+/// hold them.
 const PIPES_CLOSE: Duration = Duration::from_secs(1);
 
 /// Every peer of this process that was not dropped.
@@ -19,7 +20,8 @@ static LIVE: Mutex<Vec<Arc<Process>>> = Mutex::new(Vec::new());
 
 /// Another process, playing a role of this test binary.
 ///
-/// Dropping it kills it and waits for its end. If the test is failing, what it wrote to its stderr is shown.
+/// Dropping it kills it and waits for its end. If the test is failing, what it wrote to its stderr
+/// is shown.
 ///
 /// # Examples
 ///
@@ -59,9 +61,11 @@ struct Log {
 }
 
 impl Peer {
-    /// Starts this binary again, or the one that [`PROGRAM`](crate::PROGRAM) names, to play a role that [`peers!`](crate::peers) names.
+    /// Starts this binary again, or the one that [`PROGRAM`](crate::PROGRAM) names, to play a role
+    /// that [`peers!`](crate::peers) names.
     ///
-    /// Returns at once; a role that does not exist is found out by whatever waits for the peer next.
+    /// Returns at once; a role that does not exist is found out by whatever waits for the peer
+    /// next.
     ///
     /// # Panics
     ///
@@ -72,7 +76,8 @@ impl Peer {
         Peer::spawn_with(role, args, |_| {})
     }
 
-    /// As [`spawn`](Peer::spawn), after a change to the command: another user, environment or directory.
+    /// As [`spawn`](Peer::spawn), after a change to the command: another user, environment or
+    /// directory.
     ///
     /// # Examples
     ///
@@ -170,7 +175,8 @@ impl Peer {
                 Ok(line) => return line,
                 Err(RecvTimeoutError::Timeout) => {
                     let written = self.stderr().len();
-                    // Looking at all processes takes milliseconds, so only a silent peer costs that.
+                    // Looking at all processes takes milliseconds, so only a silent peer costs
+                    // that.
                     let Some(progress) = &mut progress else {
                         progress = Some(Progress::of(self.pid(), written));
                         continue;
@@ -200,8 +206,8 @@ impl Peer {
         }
     }
 
-    /// Waits this long for the peer to say nothing: for a peer that must be blocked. It can only ever err
-    /// in favour of the code under test.
+    /// Waits this long for the peer to say nothing: for a peer that must be blocked. It can only
+    /// ever err in favour of the code under test.
     ///
     /// # Panics
     ///
@@ -275,27 +281,28 @@ impl Peer {
         status
     }
 
-    /// Tells the peer that nothing more will be sent, so that its [`hear`](crate::peer::hear) returns
-    /// `None`, and waits for it to end well.
+    /// Tells the peer that nothing more will be sent, so that its [`hear`](crate::peer::hear)
+    /// returns `None`, and waits for it to end well.
     ///
     /// # Panics
     ///
     /// If it says one more line, does not end by [`DEADLINE`], or ends badly.
     #[track_caller]
     pub fn finish(mut self) {
-        // It may have ended by itself, or just be doing so: only its exit status tells whether well.
+        // It may have ended by itself, or just be doing so: only its exit status tells whether
+        // well.
         let _ = self.stdin.write_all(&[wire::CLOSE, b'\n']);
         let status = self.wait();
         if !status.success() {
             self.fail("was to end well");
         }
         if let Ok(line) = self.lines.try_recv() {
-            self.fail(&format!("said {line:?}, which nobody waited for"));
+            self.fail(&format!("said {line:?}, which the test did not wait for"));
         }
     }
 
-    /// What it wrote to its stderr so far; all of it once [`wait`](Peer::wait) has returned. What it
-    /// printed to its stdout is there too.
+    /// What it wrote to its stderr so far; all of it once [`wait`](Peer::wait) has returned. What
+    /// it printed to its stdout is there too.
     #[must_use]
     pub fn stderr(&self) -> String {
         lock(&self.process.log).text.clone()
@@ -415,8 +422,8 @@ impl Process {
     }
 }
 
-/// Lets peers go that wait at the [line](crate::peer::line_up) of this name, all together: none before
-/// the last has come.
+/// Lets peers go that wait at the [line](crate::peer::line_up) of this name, all together: none
+/// before the last has come.
 ///
 /// # Examples
 ///
@@ -457,8 +464,8 @@ pub(crate) fn live() -> Vec<String> {
     lock(&LIVE).iter().map(|process| format!("the peer {} (process {})", process.role, process.id)).collect()
 }
 
-/// Starts a process. Wine now and then fails to (`ERROR_INTERNAL_ERROR`: the new process died before it ran), and does it
-/// when asked again.
+/// Starts a process. Wine now and then fails to (`ERROR_INTERNAL_ERROR`: the new process died
+/// before it ran), and does it when asked again.
 ///
 /// # Errors
 ///

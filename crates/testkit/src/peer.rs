@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use crate::{LIFETIME, lock, sys, wire};
 
-/// What a peer does: a function of the arguments that [`Peer::spawn`](crate::Peer::spawn) was given.
+/// What a peer does: a function of the arguments that [`Peer::spawn`](crate::Peer::spawn) was
+/// given.
 ///
 /// When it returns, the process ends with code 0; when it panics, with 101.
 pub type Role = fn(&[&str]);
@@ -38,7 +39,8 @@ pub fn declare(roles: &[(&'static str, &'static str)]) {
     }
 }
 
-/// Plays the role that this process was started for, if it is one of these, and does not return then.
+/// Plays the role that this process was started for, if it is one of these, and does not return
+/// then.
 ///
 /// For programs that are not test binaries; in those, [`peers!`](crate::peers) calls it.
 ///
@@ -99,8 +101,9 @@ pub fn say(line: impl ToString) {
     tell(wire::LINE, &line);
 }
 
-/// The next line that the test sent with [`Peer::send`](crate::Peer::send), waiting for it; `None` when
-/// the test [finishes](crate::Peer::finish) this peer. If the test's process dies, so does this one.
+/// The next line that the test sent with [`Peer::send`](crate::Peer::send), waiting for it; `None`
+/// when the test [finishes](crate::Peer::finish) this peer. If the test's process dies, so does
+/// this one.
 ///
 /// # Examples
 ///
@@ -118,7 +121,8 @@ pub fn hear() -> Option<String> {
     lock(receiver).recv().ok()
 }
 
-/// Waits at a named line until the test lets all peers go together with [`release`](crate::release).
+/// Waits at a named line until the test lets all peers go together with
+/// [`release`](crate::release).
 ///
 /// # Examples
 ///

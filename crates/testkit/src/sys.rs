@@ -69,12 +69,12 @@ pub(crate) mod unix {
         /// Whether the child ends in time. It stays unreaped, so that its id stays its own.
         pub(crate) fn wait(self, deadline: Duration) -> bool {
             let (done, ended) = mpsc::channel();
-            // A thread of its own waits, since waitid(2) takes no deadline. It ends with the child, which its
-            // owner kills at the latest when it is dropped.
+            // A thread of its own waits, since waitid(2) takes no deadline. It ends with the child,
+            // which its owner kills at the latest when it is dropped.
             thread::spawn(move || {
                 let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
                 while waitid(WaitId::Pid(self.0), options).is_err_and(|error| error == Errno::INTR) {}
-                // Nobody listens any more when the deadline has passed.
+                // The receiver is gone once the deadline has passed.
                 let _ = done.send(());
             });
             ended.recv_timeout(deadline).is_ok()
@@ -104,7 +104,8 @@ pub(crate) mod unix {
         kill_process(pid, Signal::ABORT).expect("SIGABRT reaches a child that was not reaped");
     }
 
-    /// Ends this process whatever its other threads do: no exit handler runs that one of them could block.
+    /// Ends this process whatever its other threads do: no exit handler runs that one of them could
+    /// block.
     pub(crate) fn end_now() -> ! {
         let _ = kill_process(getpid(), Signal::KILL);
         // Only a process 1 gets here: its own SIGKILL does not reach it.
@@ -132,8 +133,8 @@ mod windows {
         /// Whether the child ends in time.
         pub(crate) fn wait(self, deadline: Duration) -> bool {
             let milliseconds = u32::try_from(deadline.as_millis()).expect("a deadline of less than 49 days");
-            // SAFETY: `self` owns the handle, which stays open during the call and has all the rights of the
-            // one that std made.
+            // SAFETY: `self` owns the handle, which stays open during the call and has all the
+            // rights of the one that std made.
             let outcome = unsafe { WaitForSingleObject(self.0.as_raw_handle(), milliseconds) };
             outcome == WAIT_OBJECT_0
         }
@@ -147,7 +148,8 @@ mod windows {
         panic!("core dumps are for Unix");
     }
 
-    /// Ends this process whatever its other threads do: `ExitProcess` would wait for the loader's lock.
+    /// Ends this process whatever its other threads do: `ExitProcess` would wait for the loader's
+    /// lock.
     pub(crate) fn end_now() -> ! {
         // SAFETY: takes nothing and returns a constant, which needs no closing.
         let this = unsafe { GetCurrentProcess() };

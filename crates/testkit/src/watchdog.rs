@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::parent;
 use crate::progress::Progress;
 
-/// Ends a test that hangs: unless it is dropped in time, it kills all peers of this process, tells where it
-/// was started and what each peer wrote to its stderr, and aborts.
+/// Ends a test that hangs: unless it is dropped in time, it kills all peers of this process, tells
+/// where it was started and what each peer wrote to its stderr, and aborts.
 ///
 /// The time counts only while this process and its peers make no progress: on Linux, while they use
 /// almost no processor time. They may use five times the limit.

@@ -1,4 +1,5 @@
-//! The test kit's own stories: peers that talk, hang, die and leak, and what the test gets to know of it.
+//! The test kit's own stories: peers that talk, hang, die and leak, and what the test gets to know
+//! of it.
 
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
@@ -52,7 +53,8 @@ fn connected(args: &[&str]) {
     peer::hear();
 }
 
-/// Comes to the line when the test's byte has come, and tells over the connection when it was let go.
+/// Comes to the line when the test's byte has come, and tells over the connection when it was let
+/// go.
 fn racer(args: &[&str]) {
     let mut connection = TcpStream::connect(args[0]).unwrap();
     connection.read_exact(&mut [0]).unwrap();
@@ -205,7 +207,7 @@ fn the_wrong_line_no_line_and_one_line_too_many_are_failures() {
     peer.send("c");
     assert_contains(&failure(|| peer.expect_silence(DEADLINE)), "was to be silent");
     peer.send("d");
-    assert_contains(&failure(|| peer.finish()), "said \"d\", which nobody waited for");
+    assert_contains(&failure(|| peer.finish()), "said \"d\", which the test did not wait for");
 }
 
 #[test]

@@ -116,7 +116,8 @@ fn a_damaged_value_is_never_served() {
             Dict::open(path.as_path()).unwrap().flush().unwrap();
         }
         let mut bytes = fs::read(&path).unwrap();
-        // In the value, in the value's length, in the kind, in the version; one value lies in spans.
+        // In the value, in the value's length, in the kind, in the version; one value lies in
+        // spans.
         let key = |bytes: &[u8], nth: usize| find(bytes, &format!("key {nth}the value of"))[0];
         let damaged: [(usize, usize); 5] = [
             (5, key(&bytes, 5) + 20),

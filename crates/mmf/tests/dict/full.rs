@@ -123,7 +123,8 @@ fn where_one_span_cannot_be_emptied_another_is() {
     for nth in (0..4).chain(8..12) {
         assert!(dict.remove(&format!("m{nth:02}")).unwrap());
     }
-    // From here on large values stay where they are, and their span is the one that has least in it.
+    // From here on large values stay where they are, and their span is the one that has least in
+    // it.
     dict.flush().unwrap();
     dict.set_bytes("new", &[4; 900]).unwrap();
     assert!(dict.check().unwrap().is_whole());

@@ -22,7 +22,8 @@ fn user(args: &[&str]) {
     }
 }
 
-/// How many sequences of operations are tried: `MMF_CASES`, or so many, which are the same each time.
+/// How many sequences of operations are tried: `MMF_CASES`, or so many, which are the same each
+/// time.
 const CASES: u32 = 12;
 /// Operations of one.
 const STEPS: usize = 150;

@@ -143,7 +143,7 @@ fn a_transaction_is_all_or_nothing() {
             for n in 0..500 {
                 tx.set(&format!("n{n}"), &n)?;
             }
-            assert_eq!(dict.get("a")?, Some(1), "nobody sees it yet");
+            assert_eq!(dict.get("a")?, Some(1), "not visible yet");
             assert_eq!(*dict.set("c", &1).unwrap_err().kind(), ErrorKind::Deadlock);
             assert_eq!(*dict.transaction(|_| Ok(())).unwrap_err().kind(), ErrorKind::Deadlock);
             Ok(3)

@@ -130,7 +130,7 @@ fn a_check_does_not_wait_for_who_died() {
     let began = Instant::now();
     let report = reader.check().unwrap();
     assert!(!report.is_whole() && began.elapsed() < testkit::DEADLINE / 2, "{:?}", began.elapsed());
-    // Whoever writes next finishes it.
+    // The next writer finishes it.
     Dict::open(path.as_path()).unwrap().set_bytes("other", b"value").unwrap();
     assert!(reader.check().unwrap().is_whole());
 }

@@ -160,7 +160,8 @@ fn a_dict_with_every_type_is_read_and_goes_on() {
     assert!(dict.check().unwrap().is_whole());
 }
 
-/// What other languages write and `dict-types.mmf` has not: times and other extension types, and the longer forms.
+/// What other languages write and `dict-types.mmf` has not: times and other extension types, and
+/// the longer forms.
 const ENCODED: [(&str, &[u8]); 14] = [
     ("time of 32 bits", &[0xd6, 0xff, 0x69, 0x21, 0x9c, 0x40]),
     // The upper 30 bits are nanoseconds.

@@ -196,7 +196,8 @@ fn buckets_that_all_go_on_in_the_same_lines_keep_nobody_who_writes() {
     let index = usize::try_from(word(&whole, shape.directory)).unwrap() - 1;
     for sweeps in [false, true] {
         let mut bytes = whole.clone();
-        // As many buckets as there can be, all of them in one span of full lines, each of which leads to the next.
+        // As many buckets as there can be, all of them in one span of full lines, each of which
+        // leads to the next.
         put_word(&mut bytes, BUCKETS, (spans * lines / 2) as u64);
         (0..spans).for_each(|nth| put_word(&mut bytes, shape.directory + 8 * nth, index as u64 + 1));
         for line in 0..lines {

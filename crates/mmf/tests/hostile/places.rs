@@ -68,7 +68,7 @@ fn links(_: &[&str]) {
                 }
                 assert!(mmf::list().unwrap().iter().all(|listed| listed.name != name), "{name} is listed");
                 assert!(mmf::sweep().unwrap().iter().all(|swept| swept.name != name), "{name} is swept");
-                assert!(path.symlink_metadata().is_ok(), "the link is somebody's, and was removed");
+                assert!(path.symlink_metadata().is_ok(), "the link of another program was removed");
                 fs::remove_file(&path).unwrap();
             }
         }
@@ -95,7 +95,7 @@ fn strangers(_: &[&str]) {
                     assert!(!misleading && error.to_string().contains(name.as_str()), "{error}");
                 }
                 assert!(mmf::list().unwrap().iter().all(|listed| listed.name != name), "{name} is listed");
-                let after = path.symlink_metadata().expect("it is somebody's, and was removed");
+                let after = path.symlink_metadata().expect("the file of another program was removed");
                 assert_eq!(after.file_type(), before.file_type());
                 if after.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) }.unwrap();
             }
@@ -163,7 +163,7 @@ fn a_stopped_process_that_makes_or_removes_an_object_is_waited_for_a_second_and_
             [|name| Mapping::open(name), |name| Mapping::create_new(name, SIZE), |n| Mapping::open_or_create(n, SIZE)];
         for way in ways {
             let since = Instant::now();
-            let error = way(&name).expect_err("somebody has it");
+            let error = way(&name).expect_err("another process has it");
             assert_eq!(*error.kind(), ErrorKind::Busy, "{error}");
             let waited = since.elapsed();
             assert!((900..4000).contains(&waited.as_millis()), "{waited:?} went by");
@@ -171,8 +171,8 @@ fn a_stopped_process_that_makes_or_removes_an_object_is_waited_for_a_second_and_
         assert!(path.exists(), "it was taken from under a process that has it");
         stopped.cont();
         stopped.finish();
-        assert_eq!(*Mapping::open(&name).expect_err("nobody has it now").kind(), ErrorKind::NotFound);
-        Mapping::create_new(&name, SIZE).expect("nobody has it now");
+        assert_eq!(*Mapping::open(&name).expect_err("no process has it now").kind(), ErrorKind::NotFound);
+        Mapping::create_new(&name, SIZE).expect("no process has it now");
     }
 }
 
@@ -197,7 +197,8 @@ fn signals_that_come_all_the_time_do_not_keep_a_large_object_from_being_made() {
     peer.finish();
 }
 
-/// A process that another thread starts has all descriptors of this one for an instant, close-on-exec or not.
+/// A process that another thread starts has all descriptors of this one for an instant,
+/// close-on-exec or not.
 fn spawning(_: &[&str]) {
     let name = Name::local(unique_name("spawn")).unwrap();
     let ended = AtomicBool::new(false);
@@ -207,7 +208,8 @@ fn spawning(_: &[&str]) {
                 assert!(Command::new("/bin/true").status().unwrap().success());
             }
         });
-        // Seconds, mostly; on a machine with much other work fewer rounds, since each takes its time.
+        // Seconds, mostly; on a machine with much other work fewer rounds, since each takes its
+        // time.
         let since = Instant::now();
         let mut rounds = (0..20_000).take_while(|_| since.elapsed() < testkit::DEADLINE / 2);
         let outcome = rounds.try_for_each(|round| {
@@ -232,7 +234,7 @@ fn a_name_dropped_while_another_thread_starts_a_process_is_free_at_once() {
     peer.finish();
 }
 
-/// Each thing that can stand where the user's own directory belongs, in a `/dev/shm` where nobody else is disturbed.
+/// Plants each kind of file in the place of the user's own directory, in a `/dev/shm` of its own.
 fn squatted(_: &[&str]) {
     own_dev_shm("mode=1777");
     let own = Path::new("/dev/shm/mmf-0");

@@ -15,7 +15,8 @@ use crate::support::system::{self, lock_byte};
 
 testkit::peers! { holder }
 
-/// Where things are, as `docs/format.md` tells: the lock's word, the first slot, the payload, and the first slot's token.
+/// Where things are, as `docs/format.md` tells: the lock's word, the first slot, the payload, and
+/// the first slot's token.
 const LOCK: usize = 2048;
 const SLOTS: usize = 4096;
 const PAYLOAD: usize = 20480;
@@ -49,7 +50,8 @@ fn inside(path: &Path, how: &str) -> Peer {
     peer
 }
 
-/// A shared lock, which takes no more than the right to read, on the token of every slot that nobody lives in.
+/// Takes a shared lock, for which the right to read is enough, on the token of every slot without a
+/// living participant.
 fn block_the_dead(path: &Path) -> File {
     let file = File::open(path).unwrap();
     let blocked = (0..256).filter(|slot| lock_byte(&file, libc::F_RDLCK, TOKENS + slot)).count();
@@ -114,7 +116,7 @@ fn of_many_who_clear_up_at_once_one_is_told_of_poison() {
     }
 }
 
-/// The lock's word is anybody's to write, and so is what lies behind the slots.
+/// A peer may write the lock's word, and the bytes behind the slots.
 #[test]
 fn a_writer_that_no_segment_has_is_not_named() {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);

@@ -259,7 +259,8 @@ fn ranges_are_flushed_and_synced() {
     }
 }
 
-/// The cases with another access, but not anonymous memory, where nobody else would have written.
+/// The cases with another access, but not anonymous memory, where no other process could have
+/// written.
 fn with_access(access: Access) -> Vec<Case> {
     let cases = Case::all().into_iter().filter(|case| case.kind != Kind::Anonymous);
     cases.map(|case| Case { access, ..case }).collect()
@@ -323,7 +324,7 @@ fn growth_is_seen_by_a_process_that_had_it_open_before() {
         // By an access past the end that is known.
         grower.grow(middle).unwrap();
         assert_eq!(grower.len(), len(middle), "{case:?}");
-        assert_eq!(made.view.len(), first, "{case:?}: nobody asked yet");
+        assert_eq!(made.view.len(), first, "{case:?}: not asked yet");
         assert_eq!(remote.ask("len"), first.to_string());
         grower.write_at(middle - 5, b"grown").unwrap();
         remote.expect(middle - 5, b"grown");

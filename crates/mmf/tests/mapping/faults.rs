@@ -32,12 +32,12 @@ fn no_operation_of_the_interface_is_forgotten() {
 /// What no truncation can reach, and why.
 const EXEMPT: [(&str, &str); 16] = [
     ("Mapping::access", "tells a field"),
-    ("Mapping::anonymous", "makes memory that nobody can shrink"),
+    ("Mapping::anonymous", "makes memory that no process can shrink"),
     ("Mapping::as_mut_ptr", "an address; what is done with it is not guarded, and says so"),
     ("Mapping::as_mut_slice", "its caller promises that no page goes"),
     ("Mapping::as_ptr", "as as_mut_ptr"),
     ("Mapping::as_slice", "as as_mut_slice"),
-    ("Mapping::create_new", "makes what nobody had before"),
+    ("Mapping::create_new", "makes a new object"),
     ("Mapping::cursor", "touches no byte"),
     ("Mapping::fault_policy", "tells a field"),
     ("Mapping::fmt", "touches no byte"),
@@ -170,7 +170,8 @@ const COPYING: [Copying; 9] = [
     },
 ];
 
-/// A cursor's first call does what can be done, and the second one fails: as one error, like other operations.
+/// A cursor's first call does what can be done, and the second one fails: as one error, like other
+/// operations.
 fn in_two_calls(mut call: impl FnMut(usize) -> io::Result<usize>, len: usize) -> Outcome {
     let inner = |error: io::Error| error.into_inner().unwrap().downcast::<Error>().unwrap().kind().clone();
     let first = call(0).map_err(inner)?;
@@ -286,7 +287,8 @@ mod always {
     }
 }
 
-/// Runs it over a range of which only the bytes before `kept` are there, and which begins with the bytes `before`.
+/// Runs it over a range of which only the bytes before `kept` are there, and which begins with the
+/// bytes `before`.
 fn check(operation: &Copying, bench: &Bench, before: &[u8], at: usize, len: usize, kept: usize) {
     let story = format!("{} of {len} at {at}, {kept} kept, {:?}", operation.name, bench.map);
     let there = (at + len).min(kept).saturating_sub(at);

@@ -42,7 +42,8 @@ fn growing_page_by_page_takes_few_views() {
         file.grow(pages * PAGE).unwrap();
         file.write_at((pages - 1) * PAGE, b"end").unwrap();
     }
-    // Those of this file alone, by its inode (proc_pid_maps(5)): other tests of this process map and unmap meanwhile.
+    // Those of this file alone, by its inode (proc_pid_maps(5)): other tests of this process map
+    // and unmap meanwhile.
     let inode = std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap()).to_string();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let views = maps.lines().filter(|line| line.split_whitespace().nth(4) == Some(inode.as_str())).count();
@@ -91,7 +92,8 @@ fn a_strangers_lease_stops_neither_creation_nor_listing() {
     let made = Mapping::create_new(&name, PAGE as u64);
     let listed = mmf::list();
     owner.finish();
-    // Without its owner it looks like a dead object, which a sweep of another test may have removed.
+    // Without its owner it looks like a dead object, which a sweep of another test may have
+    // removed.
     if let Err(error) = std::fs::remove_file(&file) {
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
     }
@@ -101,7 +103,7 @@ fn a_strangers_lease_stops_neither_creation_nor_listing() {
 
 #[cfg(target_os = "linux")]
 fn leases(args: &[&str]) {
-    // Else the system ends this process when somebody wants the file.
+    // Otherwise the system ends this process when another process opens the file.
     // SAFETY: ignores a signal.
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(args[0]).unwrap();
@@ -122,8 +124,8 @@ fn an_exact_name_is_none_that_sweeping_judges() {
     }
 }
 
-/// An object made in two steps for its reserve had the owner that the process gives what it makes, which for an elevated
-/// one is a group.
+/// An object made in two steps for its reserve had the owner that the process gives what it makes,
+/// which for an elevated one is a group.
 #[test]
 fn memory_with_a_reserve_has_the_same_owner_as_memory_without() {
     let (plain, reserved) = (unique_name("plain"), unique_name("reserved"));

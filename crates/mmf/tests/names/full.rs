@@ -215,7 +215,7 @@ fn creators_killed_in_vain(_: &[&str]) {
             std::thread::sleep(Duration::from_micros(kill * 7919 % 30_000));
             creator.kill();
             assert!(!creator.wait().success());
-            // A complete object that nobody holds at the most.
+            // At most a complete object without a holder.
             assert!(used() <= 64 * MIB, "{} bytes are taken after kill {kill}", used());
         }
         mmf::sweep().unwrap();
@@ -235,8 +235,8 @@ fn read_only(_: &[&str]) {
         let holder = Mapping::create_new(local("held"), MIB).unwrap();
         holder.write_at(0, b"still here").unwrap();
         Actor::who(&format!("create name:dead size={MIB}")).dies();
-        // Files that are open for writing keep a file system from becoming read-only; a second view of it is
-        // another thing.
+        // Files that are open for writing keep a file system from becoming read-only; a second view
+        // of it is another thing.
         mount(Some(c"/dev/shm"), c"/dev/shm", None, libc::MS_BIND, "");
         mount(None, c"/dev/shm", None, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY, "");
 
@@ -255,7 +255,8 @@ fn read_only(_: &[&str]) {
         assert!(swept.iter().any(|swept| swept.name == local("dead") && swept.kept.is_some()), "{swept:?}");
         drop(reader);
 
-        // Whoever can write again finds the one alive and the other dead, and removes each in its time.
+        // A process that can write again finds one alive and one dead, and removes each in its
+        // time.
         system::unmount(c"/dev/shm");
         drop(holder);
         mmf::sweep().unwrap();

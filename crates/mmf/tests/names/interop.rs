@@ -40,7 +40,7 @@ mod unix {
             assert_eq!(map.len(), SIZE);
             assert_eq!(map.read_to_vec(0, 8).unwrap(), b"a python");
         }
-        // The last of ours is gone, and theirs is judged by nobody.
+        // The last of ours is gone, and mmf does not judge theirs.
         mmf::sweep().unwrap();
         assert!(mmf::list().unwrap().iter().all(|listed| !listed.name.as_str().contains(&plain)));
         let map = Mapping::open_or_create(&name, SIZE as u64).expect("it is still there");
@@ -53,7 +53,7 @@ mod unix {
         python.hears("leave");
         python.ends();
         drop(map);
-        let map = Mapping::open(&name).expect("nobody has unlinked it");
+        let map = Mapping::open(&name).expect("the name still exists");
         assert_eq!(map.read_to_vec(200, 8).unwrap(), b"python 2");
         name.unlink().unwrap();
         assert_eq!(*Mapping::open(&name).unwrap_err().kind(), ErrorKind::NotFound);
@@ -108,7 +108,7 @@ mod unix {
         // SAFETY: a string that ends with a zero; the mode is read where the flags create.
         let fd = unsafe { libc::shm_open(name.as_ptr(), flags, 0o600) };
         assert_ne!(fd, -1, "{}", std::io::Error::last_os_error());
-        // SAFETY: just opened, and nobody else's.
+        // SAFETY: just opened, and owned by this code alone.
         File::from(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
@@ -158,7 +158,8 @@ mod unix {
     }
 }
 
-/// With `tests/hosts/section.c`, built by whatever C compiler is there, at the path that MMF_SECTION tells.
+/// With `tests/hosts/section.c`, built by whatever C compiler is there, at the path that
+/// MMF_SECTION tells.
 #[cfg(windows)]
 mod windows {
     use mmf::MappingOptions;
@@ -174,7 +175,7 @@ mod windows {
         size.next_multiple_of(mmf::page_size())
     }
 
-    /// For what the C program made: Windows notes this user as its owner, Wine nobody.
+    /// For what the C program made: Windows notes this user as its owner, Wine no user.
     fn theirs() -> MappingOptions {
         Mapping::options().size(SIZE as u64).allow_other_owners(true)
     }

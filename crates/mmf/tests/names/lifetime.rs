@@ -26,8 +26,8 @@ fn fresh() -> Name {
     Name::local(unique_name("life")).unwrap()
 }
 
-/// That nobody holds it any more. On Windows who lists an object has it open for an instant, as other tests do: there it
-/// may take that long.
+/// Checks that no process holds the name. On Windows, a process that lists objects has each open
+/// for an instant, as other tests do, so the check waits that long.
 #[track_caller]
 fn assert_gone(name: &Name, location: &str) {
     let since = Instant::now();
@@ -52,8 +52,9 @@ fn assert_gone_for(looker: &mut Actor, name: &Name) {
     looker.is_refused(&format!("open {name}"), &ErrorKind::NotFound);
 }
 
-/// That another process finds it among those that live, or not. On Windows others may just be looking at it, as above; and
-/// Wine tells one name at a time, so that one is missed while others come and go.
+/// That another process finds it among those that live, or not. On Windows others may just be
+/// looking at it, as above; and Wine tells one name at a time, so that one is missed while others
+/// come and go.
 #[track_caller]
 fn assert_listed(looker: &mut Actor, name: &Name, expected: bool) {
     let since = Instant::now();
@@ -150,8 +151,8 @@ fn what_the_dead_left_is_not_listed() {
     looker.leaves();
 }
 
-/// Any process that creates in the same scope sweeps too, and other tests do so all the time: so it is tried until our
-/// own sweep is the first. On Windows the system leaves nothing to be told of.
+/// Any process that creates in the same scope sweeps too, and other tests do so all the time: so it
+/// is tried until our own sweep is the first. On Windows the system leaves nothing to be told of.
 #[cfg(unix)]
 #[test]
 fn a_sweep_removes_what_the_dead_left_and_tells_its_name_and_size() {
@@ -233,7 +234,7 @@ fn pairs_of_processes(_: &[&str]) {
             let location = location(&made);
             pair.iter_mut().for_each(|peer| peer.send(name.as_str()));
             pair.iter_mut().for_each(|peer| peer.expect("drop"));
-            // In every other round a third one stays, which nobody may take the name from.
+            // In every other round a third one stays, and the name must not be taken from it.
             let stays = (round % 2 == 0).then_some(made);
             pair.iter_mut().for_each(|peer| peer.send("drop"));
             pair.iter_mut().for_each(|peer| peer.expect("dropped"));

@@ -31,8 +31,8 @@ fn source(text: &str) -> Source {
     }
 }
 
-/// Races for each source that it is told, and says what it got: `LENGTH NUMBER-OF-THE-FIRST`, or the error. What it got
-/// it holds until it hears `leave`, when it says how many it counted.
+/// Races for each source that it is told, and says what it got: `LENGTH NUMBER-OF-THE-FIRST`, or
+/// the error. What it got it holds until it hears `leave`, when it says how many it counted.
 fn racer(args: &[&str]) {
     let number: u64 = args[0].parse().unwrap();
     while let Some(text) = peer::hear() {
@@ -88,8 +88,8 @@ fn fifty_make(_: &[&str]) {
             let said = race(&mut racers, &unique_name("race"));
             assert_one_object(&mut racers, &said);
         }
-        // The same name again and again; on Windows somebody who lists what there is may hold the object of the round
-        // before for an instant, so there it is another name.
+        // The same name in each round. On Windows, a process that lists objects may hold the object
+        // of the round before for an instant, so the name differs there.
         let mut name = unique_name("race");
         for _ in 0..5 {
             if cfg!(windows) {
@@ -159,8 +159,8 @@ fn winners_killed(_: &[&str]) {
             let mut racers = racers(10, "make");
             racers.iter_mut().for_each(|racer| racer.send(&name));
             release("start", &mut racers);
-            // Whoever is first to have it dies at once; in every third round all do, and leave the dead object
-            // to the next round.
+            // The first racer that has the object is killed at once. In every third round all are
+            // killed, and leave a dead object to the next round.
             let first = racers[0].expect_line();
             let killed = first.rsplit(' ').next().unwrap().parse::<usize>().unwrap() - 1;
             racers[killed].kill();
@@ -169,9 +169,9 @@ fn winners_killed(_: &[&str]) {
                 racers.iter_mut().for_each(Peer::kill);
                 continue;
             }
-            // All have it before the first leaves: the object ends with the last who has it, and a slow one would then
-            // make another. What the first of them said was heard above, unless that was the one killed: whose object may have
-            // ended with it, before anybody else had it.
+            // All have the object before the first leaves: it ends with its last holder, and a slow
+            // racer would then create another. The first line of racer 0 was read above, unless
+            // racer 0 was killed; its object may have ended with it.
             let first = if killed == 0 { racers[0].expect_line() } else { first };
             for racer in &mut racers[1..] {
                 assert_eq!(racer.expect_line(), first, "not one object");
@@ -188,7 +188,8 @@ fn winners_killed(_: &[&str]) {
     });
 }
 
-/// Creates and drops a large object until it is killed. Says when it begins, and each time it has made one.
+/// Creates and drops a large object until it is killed. Says when it begins, and each time it has
+/// made one.
 fn creator(args: &[&str]) {
     let name = Name::local(args[0]).unwrap();
     peer::say("begins");
@@ -255,7 +256,7 @@ fn creators_killed(_: &[&str]) {
         }
         std::fs::write(&end, "").unwrap();
         let opened: u32 = looker.expect_line().parse().unwrap();
-        assert!(opened > 0, "it was never open while somebody looked: nothing was tested");
+        assert!(opened > 0, "the looker never opened it: nothing was tested");
         looker.finish();
         let map = Mapping::create_new(Name::local(name).unwrap(), LARGE as u64).expect("nothing is stuck");
         assert_eq!(map.len(), LARGE);

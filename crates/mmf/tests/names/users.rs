@@ -17,7 +17,7 @@ testkit::peers! {
 
 const SIZE: usize = 8192;
 
-/// Somebody else who owns nothing.
+/// Another user without objects.
 const STRANGER: u32 = 65533;
 
 fn as_user(uid: u32) -> Actor {
@@ -51,7 +51,8 @@ fn service(_: &[&str]) {
         desktop.does("write 10 hello");
         assert_eq!(service.does("read 10 5"), "hello");
         assert_eq!(desktop.does(&format!("listed {name}")), "true");
-        // The service may end first: the name stays with the desktop, and the service finds it again.
+        // The service may end first: the name stays with the desktop, and the service finds it
+        // again.
         service.does("drop");
         service.does(&format!("open {name} foreign"));
         assert_eq!(service.does("read 10 5"), "hello");
@@ -119,7 +120,7 @@ fn local_names_apart(_: &[&str]) {
         other.leaves();
         one.does(&format!("open {name}"));
         one.leaves();
-        // An empty directory of that user stays; this test made it on a machine where nobody has one.
+        // An empty directory of that user stays; this test made it if the machine had none.
         let _ = std::fs::remove_dir(format!("/dev/shm/mmf-{NOBODY}"));
     });
 }
@@ -240,7 +241,8 @@ fn reader_of_the_living(args: &[&str]) {
     while !Path::new(args[1]).exists() {
         if let Ok(map) = Mapping::options().access(Access::ReadOnly).open(&name) {
             opened += 1;
-            // Who was judging it as dead when it was opened has the other mode for a moment, and puts this one back.
+            // Who was judging it as dead when it was opened has the other mode for a moment, and
+            // puts this one back.
             let stays = |_| {
                 std::thread::sleep(Duration::from_millis(1));
                 map.info().unwrap().permissions != "0444"

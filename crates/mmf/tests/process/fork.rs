@@ -77,7 +77,8 @@ fn ends_of_children(_: &[&str]) {
 
         // It drops what it inherited, as a program does that cleans up after a fork.
         fork(|| {
-            // SAFETY: a second owner of what the child alone has a copy of; its first is never dropped there.
+            // SAFETY: a second owner of what the child alone has a copy of; its first is never
+            // dropped there.
             drop(unsafe { std::ptr::read(&raw const shared.map) });
             0
         })
@@ -199,7 +200,8 @@ fn child_opens_anew(_: &[&str]) {
         let signals = Mapping::anonymous(4096).unwrap();
         let child = fork(|| {
             let own = Mapping::open(&name).unwrap();
-            // SAFETY: a second owner of what the child alone has a copy of; its first is never dropped there.
+            // SAFETY: a second owner of what the child alone has a copy of; its first is never
+            // dropped there.
             drop(unsafe { std::ptr::read(&raw const map) });
             signals.store(TURN, 1_u32, Ordering::Release).unwrap();
             wait_for(&signals, 2);
@@ -268,7 +270,8 @@ fn a_forked_child_can_tell_its_parents_handles_from_its_own() {
     story("forked_handles");
 }
 
-/// Nothing was locked or written before the first fork, since that is what a program does which opens and then forks.
+/// Nothing was locked or written before the first fork, since that is what a program does which
+/// opens and then forks.
 fn forked_handles(_: &[&str]) {
     tells(|| {
         let names =

@@ -144,7 +144,8 @@ fn host_passes_on(_: &[&str]) {
         fork(|| {
             let first = truncated(&dir, &Mapping::options());
             install(Host::PassesOn);
-            // At once, before another mapping; then with ours on top of it, which is on top of ours.
+            // At once, before another mapping; then with ours on top of it, which is on top of
+            // ours.
             assert_caught(&first);
             hosts_own_fault(dir.path());
             let next = truncated(&dir, &Mapping::options());
@@ -169,7 +170,8 @@ fn fault_outside_mappings(_: &[&str]) {
     tells(|| {
         let dir = TempDir::new();
         let unguarded = Mapping::options().fault_policy(FaultPolicy::Unguarded);
-        // Ours alone; a host's below ours; and ours, the host's and ours again, where each passes on to the next.
+        // Ours alone; a host's below ours; and ours, the host's and ours again, where each passes
+        // on to the next.
         let below = || install(Host::PassesOn);
         let stages: [&dyn Fn(); 2] = [&|| (), &below];
         for stage in stages {
@@ -183,8 +185,9 @@ fn fault_outside_mappings(_: &[&str]) {
             })
             .dies_of(libc::SIGBUS);
         }
-        // What a process sends is no fault, and kills too: at the second time, since Rust's own handler, to which ours
-        // passes it on, answers the first by leaving the place to the system's.
+        // What a process sends is no fault, and kills too: at the second time, since Rust's own
+        // handler, to which ours passes it on, answers the first by leaving the place to the
+        // system's.
         fork(|| {
             drop(truncated(&dir, &Mapping::options()));
             // SAFETY: takes a number only.

@@ -55,7 +55,7 @@ fn participants_of_another_boot_are_not_there_and_hold_nothing() {
     // A full table: readers, one who waits, and a writer that had not begun.
     let path = left(&dir, |bytes| {
         (0..256).for_each(|k| occupy(bytes, k, u8::from(k % 3 == 0)));
-        // With all its flags: STARVED, somebody sleeps, somebody watches, and each group reads.
+        // With all its flags: STARVED, sleepers, watchers, and readers in each group.
         bytes[LOCK..LOCK + 3].copy_from_slice(&[200, 0, 0xfd]);
         bytes[LOCK_QUEUE + 8] = 0xff;
     });
@@ -104,7 +104,8 @@ fn a_change_that_another_boot_left_half_made_is_poison_also_for_readers_without_
     }
 }
 
-/// Processes of one boot may be told different ones: containers hide `/proc/sys/kernel/random/boot_id`, or have their own.
+/// Processes of one boot may be told different ones: containers hide
+/// `/proc/sys/kernel/random/boot_id`, or have their own.
 #[test]
 fn who_lives_wins_over_another_boot() {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
@@ -167,7 +168,7 @@ fn a_copy_of_a_file_is_another_region_with_a_lock_of_its_own() {
     guard.set(b"half").unwrap();
     fs::copy(&path, &copied).unwrap();
     guard.set(b"whole").unwrap();
-    // In the copy, whoever is inside in the original is dead.
+    // In the copy, the writer of the original is dead.
     let copy = Region::options().timeout(Some(Duration::from_secs(2))).open(&*copied).unwrap();
     let own = match copy.write() {
         // On Windows tokens go by the segment's id, which is the original's.

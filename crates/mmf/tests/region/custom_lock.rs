@@ -17,8 +17,9 @@ testkit::peers! { adder, lock_holder }
 /// Many readers, each counted in a word of its own, or one writer in the word that all share.
 struct Counted;
 
-// SAFETY: a reader counts itself and then looks for a writer, a writer enters the word and then looks for readers; all of it
-// is sequentially consistent, so one of the two sees the other and goes back.
+// SAFETY: a reader counts itself and then looks for a writer, a writer enters the word and then
+// looks for readers; all of it is sequentially consistent, so one of the two sees the other and
+// goes back.
 unsafe impl RawLock for Counted {
     fn name(&self) -> &'static str {
         "test/counted"
@@ -278,7 +279,7 @@ fn what_another_boot_left_is_cleared() {
 /// Has the lock for writing when its owner says so.
 struct Scripted<F>(F);
 
-// SAFETY: whoever uses it here is alone.
+// SAFETY: in these tests, the lock has one user.
 unsafe impl<F: Fn(LockWords<'_>, Call) -> bool + Send + Sync + 'static> RawLock for Scripted<F> {
     fn name(&self) -> &'static str {
         "test/scripted"
@@ -338,7 +339,7 @@ where
     (name, region, Region::options().lock(Scripted(script(raw))))
 }
 
-/// Whoever may write the object can make it seem that ever more participants have died.
+/// A peer that may write the object can make it seem that ever more participants have died.
 #[test]
 fn the_dead_that_never_end_do_not_keep_from_the_deadline() {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
@@ -358,7 +359,8 @@ fn the_dead_that_never_end_do_not_keep_from_the_deadline() {
 fn waiting_for_who_is_still_told_to_be_inside_takes_what_is_left_of_the_timeout() {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 6);
     const TIMEOUT: Duration = Duration::from_secs(3);
-    // Had shortly before the deadline, while the word names somebody who lives. On a busy machine the deadline may come first.
+    // Acquired shortly before the deadline, while the word names a living holder. On a busy machine
+    // the deadline may come first.
     for _ in 0..10 {
         let (say, said) = std::sync::mpsc::channel();
         let since = Instant::now();

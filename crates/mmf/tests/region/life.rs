@@ -26,7 +26,8 @@ fn fails<G>(result: Result<G, LockError<G>>) -> ErrorKind {
     }
 }
 
-/// Takes a lock (`read` or `write`, `half` for a change half made), and holds it until it is told to go on.
+/// Takes a lock (`read` or `write`, `half` for a change half made), and holds it until it is told
+/// to go on.
 fn holder(args: &[&str]) {
     let region = Region::open(Name::local(args[0]).unwrap()).unwrap();
     if args[1] == "read" {
@@ -74,7 +75,8 @@ fn forks(_: &[&str]) {
             let own = Region::open(&name).unwrap();
             // The parent's thread had the lock; the child's has not, though it is a copy.
             assert!(matches!(fails(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
-            // SAFETY: second owners of what the child alone has copies of; the first are never dropped there.
+            // SAFETY: second owners of what the child alone has copies of; the first are never
+            // dropped there.
             drop(unsafe { std::ptr::read(&raw const guard) });
             // The parent still reads, whatever the child dropped.
             assert!(matches!(fails(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
@@ -327,7 +329,7 @@ fn full(_: &[&str]) {
         assert_eq!(fails(late.try_write()), ErrorKind::Full);
         let told = mmf::Error::from(late.read().err().unwrap()).to_string();
         assert!(told.contains(name.as_str()) && told.contains("256 writable handles"), "{told}");
-        // Whoever only looks needs no place, and those who have one go on.
+        // A reader without write access needs no slot, and the participants with a slot go on.
         let reader = Region::options().access(Access::ReadOnly).open(&name).unwrap();
         assert_eq!(reader.to_vec().unwrap(), b"there");
         assert!(ours.write().is_ok());
@@ -381,7 +383,7 @@ fn namespaces(_: &[&str]) {
                 panic!("no holder")
             };
             assert_eq!(holder.process, 1, "as it knows itself");
-            // Nobody here is process 1 of there, and `unshare` takes it along.
+            // Process 1 of the namespace is no process of this test; it ends with `unshare`.
             peer.kill();
             peer.wait();
             let since = Instant::now();
@@ -400,7 +402,8 @@ fn namespaces(_: &[&str]) {
     });
 }
 
-/// Has a peer started as process 1 of a namespace, which dies with the one that this process starts.
+/// Has a peer started as process 1 of a namespace, which dies with the one that this process
+/// starts.
 fn in_a_namespace(command: &mut Command) {
     let mut outer = Command::new("unshare");
     outer.args(["--pid", "--fork", "--kill-child"]).arg(command.get_program()).args(command.get_args());

@@ -258,7 +258,7 @@ fn a_writer_that_dies_leaves_its_lock_and_poison(place: &Place) {
     assert_eq!(region.to_vec().unwrap(), b"mended");
 }
 
-/// Nobody clears up.
+/// Without a writer that recovers from the death.
 fn a_writer_that_dies_is_noticed_by_those_who_only_look(place: &Place) {
     let _watchdog = Watchdog::start(testkit::DEADLINE * 3);
     let _region = Region::create_new(place.source(), 1 << 20).unwrap();
@@ -453,9 +453,10 @@ fn deaths_at_random_moments_lose_nothing(place: &Place) {
     }
 }
 
-/// Whoever may write the object may write any number into the lock's word.
+/// A peer that may write the object may write any number into the lock's word.
 fn a_writer_that_no_segment_has_keeps_nobody_out(place: &Place) {
-    // Where the format has the lock's word, and the version, which is odd while a change is under way.
+    // Where the format has the lock's word, and the version, which is odd while a change is under
+    // way.
     let (lock, version) = (2048, 2056);
     let region = Region::create_new(place.source(), 1 << 16).unwrap();
     let raw = Mapping::open(place.source()).unwrap();

@@ -1,7 +1,7 @@
 //! Death at every instruction of a dict's changes.
 //!
-//! As in a region, but for what must be there afterwards: all of the change or nothing of it, for a reader without a lock, for
-//! one with it, and after the next writer has finished what was begun.
+//! As in a region, but for what must be there afterwards: all of the change or nothing of it, for a
+//! reader without a lock, for one with it, and after the next writer has finished what was begun.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -150,7 +150,8 @@ impl Run {
         self.states += walk.states;
     }
 
-    /// Leads a process through it, and has each state of the shared bytes recovered, all of them, from a copy.
+    /// Leads a process through it, and has each state of the shared bytes recovered, all of them,
+    /// from a copy.
     fn walk(&mut self, operation: Operation, longest: u64) -> Walk {
         let path = self.path();
         operation.prepare(&path, &self.half);
@@ -208,13 +209,13 @@ impl Run {
             if look {
                 read(&mut bytes);
                 if !reach.covers(&last, &bytes) {
-                    self.fail(&format!("{operation:?}: nobody saw a store before step {}", walk.steps));
+                    self.fail(&format!("{operation:?}: no comparison saw a store before step {}", walk.steps));
                 }
             }
         };
         read(&mut bytes);
         if ended && bytes != last {
-            self.fail(&format!("{operation:?}: nobody saw its last store"));
+            self.fail(&format!("{operation:?}: no comparison saw its last store"));
         }
         // A bucket that is long may be so after it was split.
         if ended && operation != Operation::Shorten && !operation.has_happened(&first, &bytes) {
@@ -252,7 +253,7 @@ impl Run {
             && (0..steps).all(|_| child.step() == Stop::Stepped);
         self.kills += 1;
         let place = format!("{operation:?}, killed at {at:?}");
-        // Every other time somebody waits already.
+        // Every other time a survivor waits already.
         if self.kills % 2 == 0 {
             dict_survivor::send(&mut self.survivors[1], operation, Manner::Beside, &path);
             std::thread::sleep(Duration::from_millis(4));

@@ -151,7 +151,8 @@ impl Operation {
         }
         old.insert("a".to_owned(), value(1, 100));
         old.insert("b".to_owned(), value(2, 300));
-        // Every place in a value's spans is looked at by a repair, so there its second is almost empty.
+        // Every place in a value's spans is looked at by a repair, so there its second is almost
+        // empty.
         old.insert("c".to_owned(), value(3, if self == Operation::Repair { at::SPAN + 10 } else { 9000 }));
         for n in 0..8 {
             old.insert(format!("other {n}"), value(5, 20 * n));
@@ -205,7 +206,7 @@ impl Operation {
             };
         }
         if self == Operation::Repair {
-            // Nobody uses it before the repair is done.
+            // No process uses it before the repair is done.
             return vec![new];
         }
         let mut allowed = vec![old, new];

@@ -8,7 +8,7 @@ use mmf::{Access, Dict, ErrorKind};
 use super::dict_operation::{CAPACITY, Contents, OPERATIONS, Operation};
 use super::traced::{Helper, Line};
 
-/// Nobody waits longer, on however loaded a machine.
+/// The longest wait for a lock, also on a busy machine.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a survivor does with what it finds.

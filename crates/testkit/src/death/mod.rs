@@ -1,10 +1,11 @@
 //! Death at every instruction.
 //!
-//! A process is led through an operation instruction by instruction (`ptrace(2)`). Whenever the shared bytes have changed,
-//! or the locks that are held on the file, the bytes are copied. On each copy, to which no lock belongs, so that
-//! everybody in it is dead, two fresh processes must be able to go on: they see the old contents or the new or a report of
-//! poison, lock, write, and leave nothing behind. Then, at each system call and at instructions chosen at random, a
-//! process is killed for real, and the same two go on with what it left, one of them often waiting already.
+//! A process is led through an operation instruction by instruction (`ptrace(2)`). Whenever the
+//! shared bytes have changed, or the locks that are held on the file, the bytes are copied. On each
+//! copy, to which no lock belongs, so that everybody in it is dead, two fresh processes must be
+//! able to go on: they see the old contents or the new or a report of poison, lock, write, and
+//! leave nothing behind. Then, at each system call and at instructions chosen at random, a process
+//! is killed for real, and the same two go on with what it left, one of them often waiting already.
 
 mod creation;
 mod dict;
@@ -28,8 +29,8 @@ use operation::{OPERATIONS, Operation};
 use survivor::Manner;
 use traced::{Child, Helper, Stop};
 
-/// Where in a segment things are, as the format says; what is looked at after each instruction, the rest after system
-/// calls and at the end.
+/// Where in a segment things are, as the format says; what is looked at after each instruction, the
+/// rest after system calls and at the end.
 mod at {
     use std::ops::Range;
 
@@ -55,8 +56,8 @@ pub struct Deaths {
     pub samples: usize,
     /// How many system calls of an operation are died at, before them and after.
     pub calls: usize,
-    /// Instructions after which an operation is left alone. One that has more is not died in for real, since each time it is
-    /// led there anew.
+    /// Instructions after which an operation is left alone. One that has more is not died in for
+    /// real, since each time it is led there anew.
     pub longest: u64,
     /// Of a dict's changes, only those that take few instructions.
     pub short: bool,
@@ -267,7 +268,7 @@ impl Run {
             helper.kill();
         }
         let place = format!("{operation:?}, killed after {step} steps");
-        // Every other time somebody waits already.
+        // Every other time a survivor waits already.
         if self.kills % 2 == 0 {
             let [first, second] = &mut self.survivors;
             survivor::send(second, operation, Manner::Mends, &path);

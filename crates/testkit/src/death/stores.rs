@@ -1,9 +1,10 @@
-//! Where an instruction may store: most reach nothing that is shared, and all of the shared bytes are too many to be compared
-//! after each.
+//! Where an instruction may store: most reach nothing that is shared, and all of the shared bytes
+//! are too many to be compared after each.
 //!
-//! Of an instruction only its operand in memory is worked out, as in chapter 2 of the second volume of Intel's manual. What has
-//! none is taken for one that has: that costs a look. What is not known may store anywhere. Whoever goes by this compares
-//! everything now and then, so that nothing is missed without being noticed.
+//! Of an instruction only its operand in memory is worked out, as in chapter 2 of the second volume
+//! of Intel's manual. What has none is taken for one that has: that costs a look. What is not known
+//! may store anywhere. The caller compares everything from time to time, so that no missed store
+//! goes unnoticed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -192,7 +193,8 @@ mod tests {
             (&[0x4a, 0x89, 0x4c, 0xd0, 0xf8], sum(0, Some((10, 3)), -8)),
             (&[0xf0, 0x48, 0x0f, 0xb1, 0x0a], sum(2, None, 0)),
             (&[0x41, 0x87, 0x44, 0x35, 0x00], sum(13, Some((6, 0)), 0)),
-            // movups %xmm0,(%rdi); vmovdqu %ymm1,-32(%rdi,%rdx); vmovdqu %ymm0,(%r8); vmovdqu %ymm8,(%r8,%r9,2)
+            // movups %xmm0,(%rdi); vmovdqu %ymm1,-32(%rdi,%rdx); vmovdqu %ymm0,(%r8); vmovdqu
+            // %ymm8,(%r8,%r9,2)
             (&[0x0f, 0x11, 0x07], sum(7, None, 0)),
             (&[0xc5, 0xfe, 0x7f, 0x4c, 0x17, 0xe0], sum(7, Some((2, 0)), -32)),
             (&[0xc4, 0xc1, 0x7e, 0x7f, 0x00], sum(8, None, 0)),

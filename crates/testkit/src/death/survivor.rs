@@ -9,7 +9,7 @@ use super::creation;
 use super::operation::{OPERATIONS, Operation};
 use super::traced::{Helper, Line};
 
-/// Nobody waits longer, on however loaded a machine.
+/// The longest wait for a lock, also on a busy machine.
 pub(super) const RECOVERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a survivor does with what it finds.

@@ -1,4 +1,5 @@
-//! Forked processes: traced ones, which are led instruction by instruction, and helpers, which answer lines.
+//! Forked processes: traced ones, which are led instruction by instruction, and helpers, which
+//! answer lines.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -30,8 +31,8 @@ pub(super) struct Child(libc::pid_t);
 
 /// Forks. The child dies with this process's thread.
 fn fork(child: impl FnOnce()) -> Child {
-    // SAFETY: the child has this thread alone. What it calls takes no lock that another thread of this process holds for
-    // longer than an instant, but the allocator's, which libc sees to.
+    // SAFETY: the child has this thread alone. What it calls takes no lock that another thread of
+    // this process holds for longer than an instant, but the allocator's, which libc sees to.
     let pid = unsafe { libc::fork() };
     assert_ne!(pid, -1, "fork: {}", std::io::Error::last_os_error());
     if pid > 0 {
@@ -44,7 +45,7 @@ fn fork(child: impl FnOnce()) -> Child {
     unsafe { libc::_exit(code) }
 }
 
-/// A mark for whoever traces this process: stops it.
+/// Stops this process, as a mark for its tracer.
 pub(super) fn mark() {
     // SAFETY: takes a number only.
     unsafe { libc::raise(libc::SIGSTOP) };
@@ -79,13 +80,15 @@ impl Child {
         self.go_on(libc::PTRACE_SINGLESTEP)
     }
 
-    /// Goes on until right before a system call, or in one until right behind it. Who is killed before it does not do it.
+    /// Goes on until right before a system call, or in one until right behind it. Who is killed
+    /// before it does not do it.
     pub(super) fn to_system_call(&self) -> Stop {
         self.go_on(libc::PTRACE_SYSCALL)
     }
 
     fn go_on(&self, how: Request) -> Stop {
-        // SAFETY: a stopped process that this thread traces; no signal is passed on, and nothing is pointed to.
+        // SAFETY: a stopped process that this thread traces; no signal is passed on, and nothing is
+        // pointed to.
         let done = unsafe { libc::ptrace(how, self.0, ptr::null_mut::<u8>(), ptr::null_mut::<u8>()) };
         assert_eq!(done, 0, "ptrace: {}", std::io::Error::last_os_error());
         self.wait()
@@ -103,7 +106,8 @@ impl Child {
     pub(super) fn registers(&self) -> libc::user_regs_struct {
         // SAFETY: plain integers, for which zeros are valid.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-        // SAFETY: a stopped process that this thread traces; the registers are written to what is as large.
+        // SAFETY: a stopped process that this thread traces; the registers are written to what is
+        // as large.
         unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.0, ptr::null_mut::<u8>(), &raw mut registers) };
         registers
     }
@@ -160,7 +164,7 @@ impl Line {
     }
 
     pub(super) fn say(&mut self, text: &str) {
-        // If nobody hears, this process is about to be killed.
+        // If the parent does not hear it, this process is about to be killed.
         let _ = self.0.get_mut().write_all(format!("{}\n", text.replace('\n', " ")).as_bytes());
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn make(canary: u64, counter: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The counter of whole contents that nobody is writing, or what is wrong with them.
+/// Returns the counter of contents that no writer is changing, or the fault in them.
 pub(super) fn check(bytes: &[u8]) -> Result<u64, String> {
     check_of(0, bytes)
 }

@@ -1,4 +1,5 @@
-//! Where the processes of a torture count and complain: words of a raw mapping, each changed by one atomic operation.
+//! Where the processes of a torture count and complain: words of a raw mapping, each changed by one
+//! atomic operation.
 
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -116,7 +117,8 @@ impl Counters {
         self.get(Word(which as usize + BUCKETS))
     }
 
-    /// How many waits there were, and for each of these shares a bound in nanoseconds below which they stayed.
+    /// How many waits there were, and for each of these shares a bound in nanoseconds below which
+    /// they stayed.
     pub(super) fn shares(&self, which: Waits, shares: &[f64]) -> (u64, Vec<u64>) {
         let counts: Vec<u64> = (0..BUCKETS).map(|n| self.get(Word(which as usize + n))).collect();
         let all: u64 = counts.iter().sum();

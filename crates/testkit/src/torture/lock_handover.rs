@@ -20,12 +20,14 @@ pub struct Victim {
 pub struct HandoverTimes {
     /// From the kill to the lock, sorted.
     pub waits: Vec<Duration>,
-    /// From when the system had released the dead process, sorted; 0 where the lock was had before that was known.
+    /// From when the system had released the dead process, sorted; 0 where the lock was had before
+    /// that was known.
     pub after_release: Vec<Duration>,
 }
 
-/// The role of who takes the write lock, begins a change, says so and waits for its death. Arguments: the region's name,
-/// bytes of memory to be filled before, and the directory for a core dump if there is to be one.
+/// The role of who takes the write lock, begins a change, says so and waits for its death.
+/// Arguments: the region's name, bytes of memory to be filled before, and the directory for a core
+/// dump if there is to be one.
 pub fn holder(args: &[&str]) {
     let region = Region::open(Name::local(args[0]).expect("a name")).expect("the region");
     let resident = vec![1_u8; args[1].parse().expect("a number of bytes")];
@@ -44,7 +46,8 @@ pub fn holder(args: &[&str]) {
 ///
 /// # Panics
 ///
-/// If the lock is not obtained, or without the report of poison; if the system writes no core dump where one is wanted.
+/// If the lock is not obtained, or without the report of poison; if the system writes no core dump
+/// where one is wanted.
 #[must_use]
 pub fn measure_handover(kills: usize, victim: Victim) -> HandoverTimes {
     let text = unique_name("handover");

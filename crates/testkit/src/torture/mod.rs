@@ -1,4 +1,5 @@
-//! Death at random: processes that use one region in every way, and one that kills them, a kill a millisecond.
+//! Death at random: processes that use one region in every way, and one that kills them, a kill a
+//! millisecond.
 //!
 //! Some of them, the witnesses, are never killed: who dies young cannot tell of a long wait.
 
@@ -195,7 +196,7 @@ impl Run {
         } else if still > STALL {
             self.watch.since = Instant::now();
             let status = self.region.status();
-            self.counters.complain(&format!("nobody got a lock for {still:?}: {status:?}"));
+            self.counters.complain(&format!("no process got a lock for {still:?}: {status:?}"));
         }
     }
 
@@ -289,7 +290,7 @@ impl Run {
                 text_of(self.counters.worst(which))
             );
         }
-        println!("longest time in which nobody got a lock: {:.3?}", self.watch.longest);
+        println!("longest time in which no process got a lock: {:.3?}", self.watch.longest);
         println!("{} violations", count(counters::VIOLATIONS));
     }
 }
@@ -312,7 +313,7 @@ impl Drop for Run {
 fn create(base: &str, generation: u64) -> Region {
     let region = Region::create_new(worker::name(base, generation), CAPACITY).expect("a new region");
     let bytes = content::make(0, 1, 100);
-    region.write().expect("a lock that nobody else knows").set(&bytes).expect("room for the first contents");
+    region.write().expect("a lock of this process alone").set(&bytes).expect("room for the first contents");
     region
 }
 
@@ -331,7 +332,8 @@ fn spawn(role: &str, args: &[String], number: u64) -> Worker {
         .env(LIFETIME, "36000")
         .stdin(Stdio::piped())
         .stdout(Stdio::null());
-    // Under Wine a start can fail with "internal error", which is Wine's own; nothing of ours has run by then.
+    // Under Wine a start can fail with "internal error", which is Wine's own; nothing of ours has
+    // run by then.
     let started = (0..STARTS).map(|_| command.spawn()).find_map(Result::ok);
     let mut child = started.unwrap_or_else(|| command.spawn().expect("a process can be started"));
     let stdin = child.stdin.take().expect("stdin is piped");

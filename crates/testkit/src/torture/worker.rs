@@ -1,4 +1,5 @@
-//! A process that is tortured: it does everything that a region can do, at random, and checks all that it sees.
+//! A process that is tortured: it does everything that a region can do, at random, and checks all
+//! that it sees.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,8 @@ use super::content;
 use super::counters::{self, Counters, State, Waits};
 use crate::peer;
 
-/// More than that nobody may wait for a lock. Under Wine a single server wakes everybody, and where the machine has much
-/// other work, it is the server that is waited for.
+/// The longest wait for a lock. Under Wine, one server wakes all waiters, and on a busy machine
+/// they wait for that server.
 pub(super) const STALL: Duration = Duration::from_secs(if cfg!(windows) { 8 } else { 1 });
 
 pub(super) struct Random(u64);
@@ -112,7 +113,7 @@ impl Worker {
         }
         let Some(again) = self.must(guard.to_vec(), "read again") else { return };
         if again != bytes {
-            self.counters.complain("somebody wrote while a reader was inside");
+            self.counters.complain("a writer wrote while a reader was inside");
         } else if !poisoned {
             self.judge(open, &bytes, floor, "a reader");
         }
@@ -176,7 +177,8 @@ impl Worker {
         }
         self.must(guard.put(0, 0_u64), "write");
         if poisoned {
-            // Under the lock: who declares it good afterwards might hide what the next writer's death left.
+            // Under the lock: who declares it good afterwards might hide what the next writer's
+            // death left.
             self.must(open.region.clear_poison(), "clear the poison");
             self.counters.count(counters::RECOVERIES);
         }

@@ -64,7 +64,8 @@ fn head(code: &str) -> Option<(&str, bool)> {
     ["Mapping", "Cursor"].into_iter().find(|known| *known == name).map(|name| (name, of_trait))
 }
 
-/// The name of the public function that is declared here; nothing but a macro's variable gives an empty one.
+/// The name of the public function that is declared here; nothing but a macro's variable gives an
+/// empty one.
 fn declared(code: &str, of_trait: bool) -> Option<&str> {
     let code = match code.strip_prefix("pub ") {
         Some(code) => code,

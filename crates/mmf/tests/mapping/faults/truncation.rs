@@ -77,7 +77,8 @@ fn every_copy_reports_the_first_byte_that_is_gone_and_did_the_ones_before() {
             for (at, len) in ranges(bench.len) {
                 check(operation, bench, &pattern(5, len), at, len, reached(keep, from));
             }
-            // Behind the end, the rest of its page was zeros when it was cut, and other processes' bytes do not show.
+            // Behind the end, the rest of its page was zeros when it was cut, and other processes'
+            // bytes do not show.
             truncater.set(size());
             check(operation, bench, &pattern(6, bench.len), 0, bench.len, bench.len);
             truncater.set(keep);

@@ -1,4 +1,5 @@
-//! Death at random in a dict: processes that use it in every way, and one that kills them, a kill a millisecond.
+//! Death at random in a dict: processes that use it in every way, and one that kills them, a kill a
+//! millisecond.
 
 mod model;
 mod worker;
@@ -25,7 +26,7 @@ const CAPACITY: u64 = 1 << 20;
 const GENERATION: u64 = 128;
 /// Processes that only read.
 const READERS: usize = 4;
-/// Nobody stays in a call for longer.
+/// The longest time in one call.
 const STALL: Duration = Duration::from_secs(5);
 
 struct Run {
@@ -135,7 +136,7 @@ impl Run {
             self.done = (done, Instant::now());
         } else if self.done.1.elapsed() > STALL {
             self.done.1 = Instant::now();
-            self.sheet.complain("nobody has done anything for seconds");
+            self.sheet.complain("no process has done anything for seconds");
         }
     }
 
@@ -150,9 +151,9 @@ impl Run {
         self.sheet.set(model::GENERATION, next);
     }
 
-    /// That it is whole and can be used, whoever died in it.
+    /// Checks that the dict is whole and can be used, whichever process died in it.
     fn check(&self, dict: &Dict, generation: u64) {
-        // Should somebody still be in it.
+        // In case a process is still in it.
         self.sheet.count(Sheet::clearings(generation, model::KILLER)[0]);
         let uses = || {
             let entries = dict.snapshot(|all| Ok((all.entries()?.len(), dict.len()?)))?;

@@ -1,7 +1,8 @@
-//! What a tortured dict must hold: each writer's keys hold what their number of changes says, which stands on a shared sheet.
+//! What a tortured dict must hold: each writer's keys hold what their number of changes says, which
+//! stands on a shared sheet.
 //!
-//! The sheet is a raw mapping. A writer notes a change before it begins it and when it is done, so whoever reads knows
-//! between which two states what it sees must lie.
+//! The sheet is a raw mapping. A writer notes a change before it begins it and when it is done, so
+//! a reader knows the two states between which the state that it reads must lie.
 
 use std::sync::atomic::Ordering;
 
@@ -169,7 +170,7 @@ impl Key {
         Word(self.at + 1)
     }
 
-    /// The newest state that anybody has read.
+    /// The newest state that any process has read.
     pub(super) fn seen(self) -> Word {
         Word(self.at + 2)
     }

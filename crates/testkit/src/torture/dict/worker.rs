@@ -1,4 +1,5 @@
-//! A process that is tortured: it does everything that a dict can do, at random, and checks all that it sees.
+//! A process that is tortured: it does everything that a dict can do, at random, and checks all
+//! that it sees.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -10,8 +11,8 @@ use super::model::{self, ACCOUNTS, KEYS, Key, PAIR, SUM, Sheet, WRITERS};
 use crate::peer;
 use crate::torture::worker::Random;
 
-/// The role: arguments are the sheet's name, what dicts' names begin with, and a directory for those in files; the one
-/// line it hears is its number.
+/// The role: arguments are the sheet's name, what dicts' names begin with, and a directory for
+/// those in files; the one line it hears is its number.
 pub fn dict_worker(args: &[&str]) {
     let Some(number) = peer::hear() else { return };
     let sheet = Sheet::open(args[0]);
@@ -101,7 +102,8 @@ impl Worker {
         }
     }
 
-    /// What the writer before, who was killed, has left of its keys: each change that it had begun is done or not.
+    /// What the writer before, who was killed, has left of its keys: each change that it had begun
+    /// is done or not.
     fn settle(&mut self, open: &mut Open) {
         if self.me >= WRITERS {
             return;
@@ -129,8 +131,8 @@ impl Worker {
             let happened = match states[0] {
                 Some(state) => state == begun,
                 None if model::is_removal(begun) || self.sheet.get(key.seen()) == begun => true,
-                // If it was removed before as well, or cleared meanwhile, nobody can tell; and who has read it may still be about to
-                // say so. The same state is tried again.
+                // Unknown if the key was removed before as well, or cleared meanwhile; and a reader
+                // may not have noted yet what it read. The same state is tried again.
                 None => {
                     self.sheet.count(model::HALF_DONE);
                     continue;
@@ -360,7 +362,7 @@ impl Worker {
             }
         }
         if let Some(key) = all.keys().find(|key| *key != model::LARGE) {
-            self.sheet.complain(&format!("a key that nobody has set: {key:?}"));
+            self.sheet.complain(&format!("a key that no writer has set: {key:?}"));
         }
         self.sheet.count(model::SCANS);
     }
