@@ -1,23 +1,44 @@
-//! Copies and atomic operations on shared bytes that return, instead of killing the process, when a page
-//! is gone.
+//! Copies and atomic operations on shared bytes that return an error, instead of ending the
+//! process, when a page is gone.
 //!
-//! # The contract
+//! # Problem
 //!
-//! A copy is per-byte relaxed atomics in no fixed order. When a page is gone, the bytes before the first that
-//! cannot be reached are copied and the count of those left is exact; a few behind it may be copied too.
-//! Atomic operations are sequentially consistent, `store_release` excepted. Loads do not write: they work on
-//! read-only views.
+//! A peer process can truncate a file while this process has it mapped. The next access to a page
+//! behind the new end raises a signal (Unix) or an exception (Windows), which ends the process by
+//! default.
 //!
-//! Under [`FaultPolicy::Trap`] a fault is caught only if its address is in `lo..hi`, so that the program's own
-//! mistakes (a buffer that is not there) stay visible. [`arm`] must have succeeded in this process before.
-//! Under [`FaultPolicy::SystemCalls`] the system does not say which side failed, so `lo..hi` means nothing.
+//! # Algorithm
 //!
-//! # How it is made
+//! [`FaultPolicy`] selects one of three ways:
 //!
-//! - `trap`: assembly with fix-ups, and what leads a fault there: a signal handler (`signal`),
-//!   unwind data (`seh`) or a vectored handler (`vectored`).
-//! - `syscalls`: the system copies and reports.
-//! - `portable`: Rust's own atomics, for processors without assembly of ours, and for the tests to compare with.
+//! 1. `Trap`: `trap` runs assembly routines. A handler moves the program counter from a faulting
+//!    instruction to a fix-up, and the routine returns the fault. The handler is a signal handler
+//!    (`signal`), a function named by unwind data (`seh`) or a vectored handler (`vectored`).
+//! 2. `SystemCalls`: `syscalls` has the kernel copy the bytes. The kernel reports the bytes that it
+//!    cannot reach.
+//! 3. `Unguarded`: the routines of `trap` run, and a fault ends the process.
+//!
+//! `portable` uses Rust's atomics. It serves processors without assembly routines, and the tests
+//! compare results with it.
+//!
+//! # Contract
+//!
+//! - A copy consists of relaxed atomic accesses to single bytes, in no fixed order.
+//! - When a page is gone, the copy transfers all bytes before the first unreachable byte. The
+//!   returned count of the remaining bytes is exact. A few bytes after the first unreachable byte
+//!   may be copied too.
+//! - Atomic operations are sequentially consistent, except `store_release`.
+//! - Loads do not write, so they work on read-only views.
+//! - Under [`FaultPolicy::Trap`], the handler catches a fault only if its address is in `lo..hi`.
+//!   Faults caused by defects of the program, such as an invalid buffer, stay visible. [`arm`] must
+//!   have succeeded in this process before.
+//! - Under [`FaultPolicy::SystemCalls`], `lo..hi` has no meaning, because the kernel does not
+//!   report which side failed.
+//!
+//! # Cost
+//!
+//! Under `Trap`, an access without a fault costs a function call. Under `SystemCalls`, a copy costs
+//! at least one system call for each GiB.
 
 #[cfg(any(test, not(trap64)))]
 mod multi_word;
@@ -44,19 +65,20 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::types::FaultPolicy;
 
-/// A page is gone.
+/// Reports that a page is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault;
 
-/// Copies and returns how many bytes at the end were not copied.
+/// Copies bytes and returns how many bytes at the end were not copied.
 ///
 /// # Safety
 ///
-/// - `src..src + len` may be read and `dst..dst + len` written, but for pages that are gone and, under
-///   [`FaultPolicy::Trap`], lie in `lo..hi`.
-/// - Nobody holds a reference to the destination, or an exclusive one to the source, where others may write
-///   at the same time they do so as shared memory allows: no reference of this process covers such bytes.
-/// - Where the two overlap, the caller can do with any of the bytes that either held.
+/// - `src..src + len` is readable and `dst..dst + len` is writable, except for pages that are gone
+///   and, under [`FaultPolicy::Trap`], lie in `lo..hi`.
+/// - No reference covers the destination, and no exclusive reference covers the source.
+/// - Other threads and processes write to these bytes at the same time only as shared memory
+///   allows: no reference of this process covers bytes that they write.
+/// - Where source and destination overlap, the caller accepts either old or new bytes.
 #[inline]
 pub(crate) unsafe fn copy(
     policy: FaultPolicy,
@@ -76,11 +98,11 @@ pub(crate) unsafe fn copy(
     }
 }
 
-/// Sets bytes and returns how many at the end were not set.
+/// Sets bytes and returns how many bytes at the end were not set.
 ///
 /// # Safety
 ///
-/// As [`copy`], without a source.
+/// The conditions of [`copy`] for the destination hold.
 #[inline]
 pub(crate) unsafe fn fill(policy: FaultPolicy, dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
     match policy {
@@ -93,23 +115,25 @@ pub(crate) unsafe fn fill(policy: FaultPolicy, dst: *mut u8, byte: u8, len: usiz
     }
 }
 
-/// Makes faults be caught in this process, again if somebody took that away. Cheap when they are already.
+/// Installs the handler that catches faults in this process, and installs it again if other code
+/// has replaced it. Costs one query if the handler is installed.
 ///
 /// # Errors
 ///
-/// [`Unsupported`](crate::ErrorKind::Unsupported) where there are no routines for the processor or the system.
+/// Returns [`Unsupported`](crate::ErrorKind::Unsupported) if there are no routines for the
+/// processor or the system.
 pub(crate) fn arm() -> Result<()> {
     imp::arm()
 }
 
-/// Whether [`FaultPolicy::SystemCalls`] works here.
+/// Checks that [`FaultPolicy::SystemCalls`] works on this system.
 ///
 /// # Errors
 ///
-/// [`Unsupported`](crate::ErrorKind::Unsupported), with the reason.
+/// Returns [`Unsupported`](crate::ErrorKind::Unsupported), with the reason.
 pub(crate) fn probe_system_calls() -> Result<()> {
     let (source, mut copy) = (*b"probe", [0; 5]);
-    // SAFETY: both are arrays of that length, and the system alone writes to the one.
+    // SAFETY: both arrays have the length passed, and only the system writes to `copy`.
     let outcome = unsafe { syscalls::copy(copy.as_mut_ptr(), source.as_ptr(), source.len()) };
     match outcome {
         Ok(5) if copy == source => Ok(()),
@@ -118,8 +142,8 @@ pub(crate) fn probe_system_calls() -> Result<()> {
     }
 }
 
-/// Whether the page of this address can be read; the page is brought in for it. A page that is gone
-/// is no signal.
+/// Returns whether the page of this address is readable, and brings the page into memory. Raises no
+/// signal if the page is gone.
 #[cfg(any(linux_like, apple))]
 pub(crate) fn can_be_read(address: *const u8) -> bool {
     syscalls::can_be_read(address)
@@ -129,86 +153,103 @@ pub(crate) fn can_be_read(address: *const u8) -> bool {
 ///
 /// # Safety of its functions
 ///
-/// The address is a multiple of the word's size; the word may be read, and written unless the function is
-/// [`load`](Word::load), but for pages that are gone. No reference that excludes sharing covers it.
-/// [`arm`] has succeeded, or no page of it can go.
+/// - The address is a multiple of the word's size.
+/// - The word is readable, and is writable unless the function is [`load`](Word::load), except for
+///   pages that are gone.
+/// - No reference that excludes sharing covers the word.
+/// - [`arm`] has succeeded, or no page of the word can disappear.
 pub(crate) trait Word: Copy {
     unsafe fn load(src: *const Self) -> Result<Self, Fault>;
     unsafe fn store(dst: *mut Self, value: Self) -> Result<(), Fault>;
-    /// What this thread did before is seen by whoever loads the value; nothing more.
+    /// Stores with release ordering only: a thread that loads the value with acquire ordering sees
+    /// all earlier writes of this thread.
     unsafe fn store_release(dst: *mut Self, value: Self) -> Result<(), Fault>;
     unsafe fn swap(dst: *mut Self, value: Self) -> Result<Self, Fault>;
     unsafe fn add(dst: *mut Self, value: Self) -> Result<Self, Fault>;
-    /// `Ok(old)`: equal to `current` if it was exchanged.
+    /// Returns the old value. The exchange happened if it equals `current`.
     unsafe fn compare_exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault>;
 }
 
-/// Stores words one by one, each as [`Word::store_release`] does, to `dst`.
+/// Stores `words` to `dst` one by one, each as [`Word::store_release`] does.
 ///
 /// # Safety
 ///
-/// As for [`Word`], for each word of `dst`.
+/// The conditions of [`Word`] hold for each word of `dst`.
 #[inline]
 pub(crate) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> Result<(), Fault> {
     // SAFETY: the caller's promise, passed on.
     unsafe { imp::store_words(dst, words) }
 }
 
-/// Stores pairs of an offset from `base` and a word, in their order and each as [`Word::store_release`] does, and gives how many:
-/// all, or those before one whose offset is larger than `last` or no multiple of 8.
+/// Stores pairs of an offset from `base` and a word, in order, each as [`Word::store_release`]
+/// does.
+///
+/// Stops before the first pair whose offset is larger than `last` or not a multiple of 8. Returns
+/// the number of pairs stored.
 ///
 /// # Safety
 ///
-/// As for [`Word`], for each word at a multiple of 8 up to `last` from `base`.
+/// The conditions of [`Word`] hold for each word whose offset from `base` is a multiple of 8 and at
+/// most `last`.
 #[inline]
 pub(crate) unsafe fn store_pairs(base: *mut u8, last: u64, pairs: &[[u64; 2]]) -> Result<usize, Fault> {
     // SAFETY: the caller's promise, passed on.
     unsafe { imp::store_pairs(base, last, pairs) }
 }
 
-/// Loads four words that follow each other, in their order and each as [`Word::load`] does.
+/// Loads four consecutive words in order, each as [`Word::load`] does.
 ///
 /// # Safety
 ///
-/// As for [`Word`], for each of the four.
+/// The conditions of [`Word`] hold for each of the four words.
 #[inline]
 pub(crate) unsafe fn load_four(src: *const u8) -> Result<[u64; 4], Fault> {
     // SAFETY: the caller's promise, passed on.
     unsafe { imp::load_four(src) }
 }
 
-/// What [`match_eight`] found.
+/// The result of [`match_eight`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Matches {
-    /// A bit for each word that matches.
+    /// One bit for each word that matches.
     pub(crate) bits: u64,
-    /// The first that does; where there is none, the eighth. It may be from later than the bits.
+    /// The first word that matches, or the eighth word if none does. It may be newer than the bits.
     pub(crate) word: u64,
 }
 
-/// Which of eight words that follow each other have `wanted` in their upper halves, of those bits that `mask` has. Each is loaded
-/// whole, in no fixed order; the one that is given is loaded once more, as [`Word::load`] does.
+/// Compares the upper halves of eight consecutive words with `wanted`, in the bits of `mask`.
+///
+/// Loads each word whole, in no fixed order. Loads the returned word a second time, as
+/// [`Word::load`] does.
 ///
 /// # Safety
 ///
-/// As for [`Word`], for each of the eight.
+/// The conditions of [`Word`] hold for each of the eight words.
 #[inline(always)]
 pub(crate) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Result<Matches, Fault> {
     // SAFETY: the caller's promise, passed on.
     unsafe { imp::match_eight(src, mask, wanted) }
 }
 
-/// Loads a word at `second`, then three words at `src`, compares the bytes behind those with `key`, copies what is behind them to `to`,
-/// and loads the word at `first` and then that at `second` again: all of that in no fixed order, but nothing before the first of these
-/// loads is complete, nor the last two before all else is. Gives the second word and the three if the bytes are the
-/// key's, the second was the same both times, and the first is `expected`.
+/// Reads a key and a value between two loads of the words that validate them:
 ///
-/// `to` has at least 16 bytes, or none.
+/// 1. Loads a word at `second`, and then three words at `src`.
+/// 2. Compares the bytes after those three words with `key`, and copies the bytes after the key to
+///    `to`.
+/// 3. Loads the word at `first`, and then the word at `second` again.
+///
+/// The accesses have no fixed order, with two exceptions. None starts before the first load is
+/// complete, and the two loads of step 3 start after all other accesses are complete.
+///
+/// Returns the first value of `second` and the three words if all of these hold: the bytes equal
+/// `key`, both loads of `second` gave one value, and `first` is `expected`.
+///
+/// `to` has no bytes, or at least 16.
 ///
 /// # Safety
 ///
-/// As for [`Word`], for each of the five words and for each byte that is compared or copied. `to` may be written, is there, and
-/// nobody else has it.
+/// The conditions of [`Word`] hold for each of the five words, and for each byte that is compared
+/// or copied. `to` is writable, none of its pages is gone, and only the caller accesses it.
 #[inline(always)]
 pub(crate) unsafe fn copy_validated(
     first: (*const u64, u64),
@@ -222,25 +263,28 @@ pub(crate) unsafe fn copy_validated(
     unsafe { imp::copy_validated(first, second, src, key, to) }
 }
 
-/// Has the line of an address fetched into the caches, if the processor sees fit. Nothing else comes of it, whatever the
-/// address.
+/// Hints that the processor should fetch the cache line of an address. Has no other effect, and
+/// accepts any address.
 #[inline(always)]
 pub(crate) fn prefetch(at: *const u8) {
     imp::prefetch(at);
 }
 
-/// The smallest page of any system here: what lies within one is there or not, as a whole.
+/// The smallest page size of all supported systems. The bytes within one such page are all present
+/// or all gone.
 const PAGE: usize = 4096;
 
-/// More than this at once Linux cuts short.
+/// Linux transfers at most about 2 GiB in one call, so each call transfers at most this many bytes.
 const LONGEST: usize = 1 << 30;
 
-/// [`copy`] by system calls. The system may stop anywhere before a page that is gone, and count less than it
-/// copied; so from its first stop on it is asked page by page.
+/// Copies as [`copy`] does, by system calls.
+///
+/// The system may stop at any byte before a page that is gone, and may report fewer bytes than it
+/// copied. After its first stop, each further call copies at most one page.
 ///
 /// # Safety
 ///
-/// As [`copy`].
+/// The conditions of [`copy`] hold.
 #[inline(never)]
 unsafe fn in_pieces(dst: *mut u8, src: *const u8, len: usize) -> usize {
     let mut done = 0;
@@ -249,7 +293,7 @@ unsafe fn in_pieces(dst: *mut u8, src: *const u8, len: usize) -> usize {
         let (to, from) = (dst.wrapping_add(done), src.wrapping_add(done));
         let longest = if stopped { PAGE - (to.addr() % PAGE).max(from.addr() % PAGE) } else { LONGEST };
         let piece = longest.min(len - done);
-        // SAFETY: the piece is a part of the run that the caller speaks of.
+        // SAFETY: the piece is part of the range that the caller's promise covers.
         let copied = unsafe { syscalls::copy(to, from, piece) }.unwrap_or(0).min(piece);
         done += copied;
         if stopped && copied == 0 {
@@ -260,18 +304,19 @@ unsafe fn in_pieces(dst: *mut u8, src: *const u8, len: usize) -> usize {
     len - done
 }
 
-/// [`fill`] by system calls.
+/// Fills as [`fill`] does, by system calls.
 ///
 /// # Safety
 ///
-/// As [`fill`].
+/// The conditions of [`fill`] hold.
 #[inline(never)]
 unsafe fn fill_in_pieces(dst: *mut u8, byte: u8, len: usize) -> usize {
     let pattern = [byte; PAGE];
     let mut done = 0;
     while done < len {
         let piece = PAGE.min(len - done);
-        // SAFETY: the piece is a part of the run that the caller speaks of, and the pattern is as long.
+        // SAFETY: the piece is part of the range that the caller's promise covers, and the pattern
+        // is at least as long.
         let left = unsafe { in_pieces(dst.wrapping_add(done), pattern.as_ptr(), piece) };
         done += piece - left;
         if left != 0 {

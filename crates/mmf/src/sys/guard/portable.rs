@@ -1,19 +1,20 @@
-//! Rust's own atomics, unguarded, a byte at a time: slow, and plainly right.
+//! Unguarded copies and atomic operations by Rust's atomics, one byte at a time. Slow, but simple
+//! to verify.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// # Safety
 ///
-/// As [`copy`](super::copy), with every page there.
+/// The conditions of [`copy`](super::copy) hold, and no page is gone.
 pub(super) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize, _: usize, _: usize) -> usize {
     for at in 0..len {
-        // SAFETY: within the source, of which the caller speaks.
+        // SAFETY: the address is within the source that the caller's promise covers.
         let from = unsafe { src.add(at) };
-        // SAFETY: as above; a byte is always aligned.
+        // SAFETY: the address is within the source, and a byte is always aligned.
         let byte = unsafe { AtomicU8::from_ptr(from.cast_mut()) }.load(Ordering::Relaxed);
-        // SAFETY: within the destination, of which the caller speaks.
+        // SAFETY: the address is within the destination that the caller's promise covers.
         let to = unsafe { dst.add(at) };
-        // SAFETY: as above.
+        // SAFETY: the address is within the destination, and a byte is always aligned.
         unsafe { AtomicU8::from_ptr(to) }.store(byte, Ordering::Relaxed);
     }
     0
@@ -21,12 +22,12 @@ pub(super) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize, _: usize, _:
 
 /// # Safety
 ///
-/// As [`fill`](super::fill), with every page there.
+/// The conditions of [`fill`](super::fill) hold, and no page is gone.
 pub(super) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, _: usize, _: usize) -> usize {
     for at in 0..len {
-        // SAFETY: within the destination, of which the caller speaks.
+        // SAFETY: the address is within the destination that the caller's promise covers.
         let to = unsafe { dst.add(at) };
-        // SAFETY: as above; a byte is always aligned.
+        // SAFETY: the address is within the destination, and a byte is always aligned.
         unsafe { AtomicU8::from_ptr(to) }.store(byte, Ordering::Relaxed);
     }
     0

@@ -1,4 +1,5 @@
-//! `ReadProcessMemory` on this very process. `WriteProcessMemory` is not used: it makes read-only pages writable.
+//! Copies within this process by `ReadProcessMemory`. `WriteProcessMemory` is unsuitable, because
+//! it makes read-only pages writable.
 
 use std::io;
 
@@ -8,16 +9,16 @@ use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
 pub(super) const NEEDS: &str = "ReadProcessMemory fails here";
 
-/// Copies, and returns how many bytes it surely did.
+/// Copies bytes and returns how many bytes are certainly copied.
 ///
 /// # Safety
 ///
-/// As [`copy`](super::copy).
+/// The conditions of [`copy`](super::copy) hold.
 pub(super) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) -> io::Result<usize> {
     let mut copied = 0;
-    // SAFETY: takes nothing and gives a constant.
+    // SAFETY: takes no arguments and returns a constant.
     let process = unsafe { GetCurrentProcess() };
-    // SAFETY: the system reads and writes only the two runs, which the caller allows.
+    // SAFETY: the system reads and writes only the two ranges, which the caller allows.
     if unsafe { ReadProcessMemory(process, src.cast(), dst.cast(), len, &raw mut copied) } != 0 {
         return Ok(len);
     }

@@ -1,4 +1,4 @@
-//! What the guard promises, tried on pages that are really gone.
+//! Tests of the guard's contract, on pages that are really gone.
 
 mod atomics;
 mod copies;
@@ -15,19 +15,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::trap;
 
-/// Runs the test of that name alone in a process of its own, where it finds itself to be the child.
+/// Runs one test in a new process, in which [`case`] returns `case`.
 fn child(test: &str, case: &str) -> ExitStatus {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--test-threads=1", "--nocapture"])
         .env(CASE, case)
         .output()
         .unwrap();
-    // Shown only if the test fails.
+    // The test harness shows this output only if the test fails.
     print!("{case}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     output.status
 }
 
-/// What the parent asked of this process, if it is a child. A child that hangs dies.
+/// Returns the case that the parent requested, if this process is a child. A timer ends a child
+/// that hangs after 60 seconds.
 fn case() -> Option<String> {
     let case = std::env::var(CASE).ok()?;
     #[cfg(unix)]
@@ -40,14 +41,14 @@ fn case() -> Option<String> {
 
 const CASE: &str = "MMF_GUARD_TEST_CASE";
 
-/// Every way the routines can go, one after the other: each kind of vector that the processor has; long copies as
-/// loops, as `rep movsb` and past the caches.
+/// Runs `check` once for each code path of the routines: each vector size of the processor, and
+/// long copies as loops, as `rep movsb` and as non-temporal stores.
 fn every_way(mut check: impl FnMut()) {
     let _alone = alone();
     trap::every_way(&mut check);
 }
 
-/// Tests that choose the routines' ways must not do so at the same time.
+/// Serialises the tests that select code paths, because the selection is global.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

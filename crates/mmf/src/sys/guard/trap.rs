@@ -1,19 +1,44 @@
-//! Faults caught where they happen: routines in assembly whose addresses the handler knows.
+//! Assembly routines whose faults a handler catches.
 //!
-//! All routines stand in one block without stack frames, but for the registers that 32-bit x86 must save, so that a
-//! handler needs no more than to move the program counter from the faulting instruction to a fix-up. The block is in
-//! this order:
+//! # Problem
+//!
+//! A load or a store of shared memory faults if its page is gone. Rust code cannot continue after a
+//! fault, because the compiler may place the access and its neighbours anywhere.
+//!
+//! # Algorithm
+//!
+//! 1. All routines form one contiguous block of assembly.
+//! 2. On a fault, the system calls the handler with the program counter and the address of the
+//!    fault.
+//! 3. [`landing`] looks for the program counter in the block, and for the address in `lo..hi`.
+//! 4. If both match, the handler moves the program counter to the fix-up of that part of the block.
+//!    Otherwise it passes the fault on.
+//! 5. The fix-up restarts a fast copy byte by byte, or returns what is left.
+//!
+//! # Layout of the block
 //!
 //! ```text
-//! copy        the fast part       a fault begins again at copy_slow, if its address is in lo..hi
-//! copy_slow   byte by byte        a fault ends at copy_left, if its address is in lo..hi
-//! copy_left                       returns what is left
-//! fill, fill_slow, fill_left      likewise
-//! atomic      one word            a fault ends at atomic_fault
-//! atomic_fault                    returns that it faulted
+//! copy        fast path           on a fault in lo..hi, restarts at copy_slow
+//! copy_slow   byte by byte        on a fault in lo..hi, continues at copy_left
+//! copy_left                       returns the number of bytes left
+//! fill, fill_slow, fill_left      the same parts for a fill
+//! atomic      one word            on a fault, continues at atomic_fault
+//! atomic_fault                    returns the fault
 //! ```
+//!
+//! # Correctness
+//!
+//! The routines have no stack frames, except for the registers that 32-bit x86 must save. A fix-up
+//! therefore finds the stack as its routine needs it, and the handler changes only the program
+//! counter. Each fast part keeps its arguments in their registers, so that the slow part can
+//! restart from the first byte.
+//!
+//! # Cost
+//!
+//! An access without a fault costs a function call and no check.
 
-/// Bears the release, so that a program can hold two incompatible ones.
+/// Builds a symbol name that contains the release, so that one program can link two incompatible
+/// releases.
 #[cfg(not(any(apple, all(windows, target_arch = "x86"))))]
 macro_rules! label {
     ($name:expr) => {
@@ -27,13 +52,14 @@ macro_rules! label {
     };
 }
 
-/// A label that this crate's other objects see and other libraries do not.
+/// Defines a label that is visible to this crate's other objects and hidden from other libraries.
 macro_rules! entry {
     ($name:expr) => {
         concat!(".globl ", label!($name), "\n", hide!($name), label!($name), ":\n")
     };
 }
-// A symbol of its own would let the linker move or drop what follows it: the block is one piece.
+// A symbol of its own would let the linker move or remove the code after it. The block must stay in
+// one piece.
 #[cfg(apple)]
 macro_rules! hide {
     ($name:expr) => {
@@ -53,8 +79,8 @@ macro_rules! hide {
     };
 }
 
-/// Unwind data for the whole block: nothing is on the stack but the return address, where the text says no more. On
-/// 64-bit Windows it names the handler.
+/// Emits unwind data for the whole block: only the return address is on the stack, unless the
+/// assembly text says otherwise. On 64-bit Windows the data name the handler.
 #[cfg(all(windows, target_pointer_width = "64"))]
 macro_rules! begin {
     () => {
@@ -67,7 +93,7 @@ macro_rules! end {
         ".seh_handler {handler}, @except\n.seh_endproc"
     };
 }
-// 32-bit Windows has no unwind data; its GNU kin has the same as Unix.
+// 32-bit Windows has no unwind data with MSVC. With GNU it has the unwind data of Unix.
 #[cfg(all(windows, target_arch = "x86", target_env = "msvc"))]
 macro_rules! begin {
     () => {
@@ -144,7 +170,7 @@ pub(super) use super::validated_read::{copy_validated, load_four, match_eight, p
 use super::{Fault, Word};
 use crate::error::Result;
 
-// Data to the compiler, so that no linker puts a thunk in place of an address.
+// Declared as data, so that no linker replaces an address with that of a thunk.
 unsafe extern "C" {
     static mmf_0_1_guard_begin: u8;
     static mmf_0_1_guard_copy_slow: u8;
@@ -155,20 +181,21 @@ unsafe extern "C" {
     static mmf_0_1_guard_atomic_fault: u8;
 }
 
-/// A fault as a handler sees it.
+/// A fault, as a handler sees it.
 struct Caught {
     /// The address of the faulting instruction.
     pc: usize,
-    /// The address that could not be reached.
+    /// The address that the instruction could not access.
     address: usize,
-    /// A power of two: the system may have rounded the address down to a multiple of it.
+    /// A power of two. The system may have rounded the address down to a multiple of it.
     blur: usize,
-    /// What the routine was given as `lo` and `hi`, if it is a copy or a fill.
+    /// The arguments `lo` and `hi` of the routine, if it is a copy or a fill.
     lo: usize,
     hi: usize,
 }
 
-/// Where the routine continues; `None` if the fault is not ours. Safe to call in a signal handler.
+/// Returns the address at which the routine continues, or `None` if the fault is not in a routine
+/// or not in its range. Safe to call in a signal handler.
 fn landing(caught: &Caught) -> Option<usize> {
     let atomic = (&raw const mmf_0_1_guard_atomic).addr();
     let atomic_fault = (&raw const mmf_0_1_guard_atomic_fault).addr();
@@ -191,19 +218,19 @@ fn landing(caught: &Caught) -> Option<usize> {
     fixups.into_iter().find(|&fixup| caught.pc < fixup)
 }
 
-/// Makes faults be caught in this process.
+/// Installs the handler that catches faults in this process.
 pub(super) fn arm() -> Result<()> {
     #[cfg(target_arch = "x86_64")]
     arch::tune();
     catcher::arm()
 }
 
-/// What an atomic routine returns, in two registers.
+/// The result of an atomic routine, in two registers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 struct Fetched {
     value: u64,
-    /// Not 0: it faulted.
+    /// Not 0 if the routine faulted.
     fault: u64,
 }
 
@@ -290,7 +317,7 @@ word!(
 
 #[cfg(test)]
 mod tests {
-    /// Two releases in one program must not share a symbol.
+    /// Checks that two releases in one program share no symbol.
     #[test]
     fn the_symbols_bear_the_release() {
         let (major, minor) = (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));

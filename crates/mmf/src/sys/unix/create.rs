@@ -1,4 +1,29 @@
-//! Atomic creation: a file gets its size, its rights and its contents before it gets its name.
+//! Atomic creation of files: a file gets its size, mode and contents before it gets its name.
+//!
+//! # Problem
+//!
+//! A process that opens an object must never find a file that is incomplete, even if the creator is
+//! killed at any instruction.
+//!
+//! # Algorithm
+//!
+//! 1. `UnpublishedFile::in_dir` creates a file without a name (`O_TMPFILE` on Linux). If the file
+//!    system cannot, it creates a file under a temporary name.
+//! 2. `prepare` allocates the space, writes the first bytes and sets the mode.
+//! 3. `publish` gives the file its name, by a call that never replaces an existing file: `linkat`,
+//!    or a rename that refuses to replace. If the file system has no such rename, it links the file
+//!    and then removes the temporary name.
+//!
+//! # Correctness
+//!
+//! Step 3 is one system call and the commit point. A creator that is killed earlier leaves no file,
+//! or one under a temporary name. A live creator holds the live byte of a temporary file, so a
+//! sweep removes that file only after its creator is gone.
+//!
+//! # Cost
+//!
+//! With `O_TMPFILE`, a creation costs about five system calls. A temporary name costs about five
+//! more.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,11 +42,11 @@ use super::system;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{LargePages, Permissions, Spec};
 
-/// A file that has no name yet. Dropped, it is gone.
+/// A file that has no name yet. The file is gone once this is dropped.
 pub(super) struct UnpublishedFile<'dir> {
     fd: OwnedFd,
     dir: BorrowedFd<'dir>,
-    /// The name that stands in for none, where the file system cannot do without.
+    /// The temporary name, if the file system requires a name.
     temporary: Option<TemporaryName<'dir>>,
 }
 
@@ -29,8 +54,8 @@ struct TemporaryName<'dir> {
     dir: BorrowedFd<'dir>,
     /// `None` once the file has its own name in place of this one.
     name: Option<String>,
-    /// Holds the live byte, so that no sweep takes the file for one that a killed creator left;
-    /// `None` where it was passed on or the file system has no such locks.
+    /// Holds the live byte, so that no sweep removes the file as one of a killed creator. `None` if
+    /// the description was passed on, or if the file system has no such locks.
     hold: Option<OwnedFd>,
 }
 
@@ -47,7 +72,7 @@ impl TemporaryName<'_> {
         self.name.as_deref().ok_or(Errno::NOENT)
     }
 
-    /// A description of its own.
+    /// Opens the file again, with a separate file description.
     fn open(&self) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(self.dir, self.name()?, OFlags::RDWR | SAFE_OPEN, Mode::empty())
     }
@@ -61,9 +86,11 @@ impl<'dir> UnpublishedFile<'dir> {
         UnpublishedFile::with_temporary_name(dir)
     }
 
-    /// Where a file needs a name. A creator that is killed leaves it, and a sweep removes it.
+    /// Creates a file under a temporary name, for file systems that require one. If the creator is
+    /// killed, the file stays until a sweep removes it.
     fn with_temporary_name(dir: BorrowedFd<'dir>) -> Result<UnpublishedFile<'dir>> {
-        // Each further try means that a sweep came between the making of the file and the hold.
+        // Each further attempt means that a sweep removed the file between its creation and the
+        // lock.
         for _ in 0..1000 {
             let name = temporary_name();
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -73,7 +100,8 @@ impl<'dir> UnpublishedFile<'dir> {
                 Err(errno) => return Err(system("create")(errno)),
             };
             let mut temporary = TemporaryName { dir, name: Some(name), hold: None };
-            // An umask may have taken the owner's rights, without which it cannot be opened again.
+            // A umask may have removed the owner's rights, without which the file cannot be opened
+            // again.
             rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).map_err(system("create"))?;
             let Ok(hold) = temporary.open() else { continue };
             match native::lock(hold.as_fd(), LockKind::Shared) {
@@ -94,27 +122,27 @@ impl<'dir> UnpublishedFile<'dir> {
         self.fd.as_fd()
     }
 
-    /// Gives it the space and the rights asked for. `size` is what [`size_to_make`] returned.
+    /// Gives the file its space, first bytes and mode. `size` is a result of [`size_to_make`].
     pub(super) fn prepare(&self, size: u64, spec: &Spec) -> Result<()> {
         allocate(self.fd.as_fd(), 0, size).map_err(system("create"))?;
         write_all(&self.fd, &spec.first_bytes).map_err(system("create"))?;
         self.set_mode(spec)
     }
 
-    /// The mode as asked, whatever the umask.
+    /// Sets the requested mode, independently of the umask.
     fn set_mode(&self, spec: &Spec) -> Result<()> {
         let mode = mode_of(spec.permissions.as_ref().unwrap_or(&Permissions::User))?;
         rustix::fs::fchmod(&self.fd, mode).map_err(system("create"))
     }
 
-    /// A description of its own, to hold a lock with.
+    /// Returns a separate file description, which holds a lock.
     pub(super) fn second_description(&mut self) -> Result<OwnedFd> {
         if let Some(hold) = self.temporary.as_mut().and_then(|temporary| temporary.hold.take()) {
             return Ok(hold);
         }
         let opened = match &self.temporary {
             Some(temporary) => temporary.open(),
-            // As above, where it is the case.
+            // A umask may have removed the owner's rights: restores them, and tries again.
             None => native::reopen(self.fd.as_fd()).or_else(|_| {
                 rustix::fs::fchmod(&self.fd, Mode::RUSR | Mode::WUSR)?;
                 native::reopen(self.fd.as_fd())
@@ -123,7 +151,7 @@ impl<'dir> UnpublishedFile<'dir> {
         opened.map_err(|errno| system("create")(errno).with_help("is /proc mounted?"))
     }
 
-    /// Gives it its name, or `EXIST` where that is taken; then it can be tried again.
+    /// Gives the file its name. Returns `EXIST` if the name is taken; the caller may try again.
     pub(super) fn publish(&mut self, name: &OsStr) -> Result<(), Errno> {
         let Some(temporary) = &mut self.temporary else {
             return native::link_unnamed(self.fd.as_fd(), self.dir, name);
@@ -133,7 +161,8 @@ impl<'dir> UnpublishedFile<'dir> {
                 temporary.name = None;
                 Ok(())
             }
-            // The file system has no such rename; a link refuses to replace as well, and our drop removes the other name.
+            // The file system has no such rename. A link refuses to replace a file as well, and
+            // dropping this value removes the temporary name.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 rustix::fs::linkat(self.dir, temporary.name()?, self.dir, name, AtFlags::empty())
             }
@@ -146,7 +175,7 @@ impl<'dir> UnpublishedFile<'dir> {
     }
 }
 
-/// A name that no file has.
+/// Returns a name that no file has.
 pub(super) fn temporary_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_nanos());
@@ -154,13 +183,13 @@ pub(super) fn temporary_name() -> String {
     format!("{TEMPORARY}{}-{now:x}-{count:x}", rustix::process::getpid().as_raw_nonzero())
 }
 
-/// The mode bits that stand for these permissions.
+/// Returns the mode bits that stand for these permissions.
 pub(super) fn mode_of(permissions: &Permissions) -> Result<Mode> {
     match permissions {
         Permissions::User => Ok(Mode::RUSR | Mode::WUSR),
         Permissions::Everyone => Ok(Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH),
         Permissions::Mode(mode) if mode & !0o777 == 0 => {
-            // Mode's raw type is narrower on some systems; nine bits fit each.
+            // Mode's raw type is narrower on some systems; nine bits fit each type.
             #[allow(clippy::cast_possible_truncation, clippy::useless_conversion)]
             Ok(Mode::from_raw_mode(*mode as rustix::fs::RawMode))
         }
@@ -173,21 +202,22 @@ pub(super) fn mode_of(permissions: &Permissions) -> Result<Mode> {
     }
 }
 
-/// Makes the bytes from `from` to `to` exist, zeroed and allocated. Never shortens a file.
+/// Allocates the bytes from `from` to `to`, zeroed. Never shortens a file.
 pub(super) fn extend(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
     if from < to {
         if let Err(errno) = check_file_limit(to) {
-            // A peer with a larger limit may have made it as long meanwhile.
+            // A peer with a larger limit may have grown the file to this length in the meantime.
             return if size(&rustix::fs::fstat(fd)?) >= to { Ok(()) } else { Err(errno) };
         }
     }
     allocate(fd, from, to)
 }
 
-/// Does what [`extend`] does, for a length that [`check_file_limit`] has accepted.
+/// Allocates as [`extend`] does, for a length that [`check_file_limit`] has accepted.
 pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Errno> {
     match native::allocate(fd, from, to) {
-        // The file system cannot allocate: set the length, under a lock, since two who grow could shorten.
+        // The file system cannot allocate: sets the length under a lock, since two processes that
+        // grow the file could shorten it.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => native::with_growth_lock(fd, || {
             if size(&rustix::fs::fstat(fd)?) < to { rustix::fs::ftruncate(fd, to) } else { Ok(()) }
         }),
@@ -195,11 +225,11 @@ pub(super) fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> Result<(), Err
     }
 }
 
-/// `FBIG` where the process's limit forbids a file of that size. The system would tell it by
+/// Returns `FBIG` if the process's limit forbids a file of that size. The system itself would send
 /// `SIGXFSZ`, which ends the process unless it has a handler
 /// ([`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html), `RLIMIT_FSIZE`).
 pub(super) fn check_file_limit(len: u64) -> Result<(), Errno> {
-    // The system counts with signed offsets, and would call it an invalid argument.
+    // The system counts with signed offsets, and would report an invalid argument.
     if i64::try_from(len).is_err() {
         return Err(Errno::FBIG);
     }
@@ -222,7 +252,8 @@ pub(super) fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The size that `create` makes: large pages come whole. `FBIG` where no file may be so large.
+/// Returns the size that `create` allocates, rounded up to whole large pages if they are requested.
+/// Returns `FBIG` if no file may be so large.
 pub(super) fn size_to_make(spec: &Spec) -> Result<u64> {
     let mut size = spec.size.unwrap_or(0);
     if spec.large_pages == LargePages::Require {
@@ -240,7 +271,7 @@ mod tests {
     use super::*;
     use crate::name::Scope;
 
-    /// On every system, also where files without names exist.
+    /// Runs on every system, including those with files without names.
     #[test]
     fn a_temporary_name_is_swept_once_its_creator_is_gone_and_not_before() {
         let dir = NamespaceDir::open(Scope::Local, IfMissing::Make).unwrap();
@@ -258,7 +289,7 @@ mod tests {
         drop(unpublished);
         assert_eq!(left(), before);
 
-        // A creator that is killed closes its descriptors and removes nothing.
+        // Simulates a creator that is killed: its descriptors are closed, and it removes nothing.
         let mut unpublished = UnpublishedFile::with_temporary_name(dir.fd.as_fd()).unwrap();
         let left_behind = unpublished.temporary.as_mut().unwrap().name.take();
         assert!(dir.stat_of(&left_behind.unwrap()).is_some());

@@ -1,16 +1,35 @@
 //! Forks of this process, which share file descriptions and so the locks on them.
 //!
-//! Handlers of `pthread_atfork(3)` see the calls of `fork`, not those of `posix_spawn` and `vfork`, whose children have
-//! the descriptions only until they start their program.
+//! # Problem
 //!
-//! A child that is forked while another thread holds a lock of the process has a copy of the lock
-//! that nothing ever releases. So the library has two kinds of process-wide state:
+//! A forked child has copies of its parent's descriptions and of its locks. A child that is forked
+//! while another thread holds a lock has a copy of the lock that no thread releases.
+//!
+//! # Algorithm
+//!
+//! The library has two kinds of process-wide state:
 //!
 //! - values that each thread may compute and one thread publishes
-//!   ([`Shared`](crate::once::ProcessOnce), plain atomics);
-//! - what a [`ForkLock`] guards, which a child takes over from a thread that it does not have.
+//!   ([`ProcessOnce`](crate::once::ProcessOnce), plain atomics);
+//! - state that a [`ForkLock`] guards. A child takes the lock over from a thread that it does not
+//!   have.
 //!
-//! The first use of either may run during a fork, before any handler is registered.
+//! A process identifies itself by a number ([`this_process`]):
+//!
+//! 1. Linux maps a word that each forked child reads as 0.
+//! 2. A process that reads 0 increments a counter, which children inherit, and stores the result in
+//!    the word.
+//! 3. Other systems use the process id.
+//!
+//! # Correctness
+//!
+//! Handlers of `pthread_atfork(3)` run for calls of `fork`, but not for `posix_spawn` and `vfork`.
+//! The children of those have the descriptions only until they start their program. The first use
+//! of either kind of state may run during a fork, before any handler is registered.
+//!
+//! # Cost
+//!
+//! Reading the number costs one atomic load on Linux, and one system call elsewhere.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -18,15 +37,15 @@ use std::time::Duration;
 use super::native;
 use crate::once::ProcessOnce;
 
-/// Returns a number that this process keeps, and that no process has from which it descends by
-/// forks of this program. Numbers of other processes mean nothing.
+/// Returns a number that this process keeps, and that differs from the number of every process from
+/// which it descends by forks of this program. Numbers of unrelated processes have no meaning.
 ///
-/// Linux replaces one word by 0 in each forked child, however it was forked. The process that finds
-/// 0 there stores the next number. The last number is in memory that a child has a copy of, so the
-/// numbers only grow from parent to child. A process that finds the word costs no system call.
+/// Linux sets one word to 0 in each forked child, whatever call forked it. The process that finds 0
+/// stores the next number. The last number is in memory that a child has a copy of, so the numbers
+/// grow from parent to child. A process that finds a number makes no system call.
 ///
-/// Other systems have no such word: there it is the process id. A process in a namespace of process
-/// ids can have the id of an ancestor in another namespace; Linux alone has these namespaces.
+/// Other systems have no such word, so the number is the process id. A process in a pid namespace
+/// can have the id of an ancestor in another namespace, but only Linux has these namespaces.
 pub(super) fn this_process() -> u32 {
     static WORD: ProcessOnce<Option<&'static AtomicU32>> = ProcessOnce::new();
     static LAST: AtomicU32 = AtomicU32::new(0);
@@ -35,8 +54,8 @@ pub(super) fn this_process() -> u32 {
     };
     match word.load(Ordering::Relaxed) {
         0 => {
-            // Two threads may both do it, and the first number stands. Each number is in LAST
-            // before it is in the word: a child that is forked in between takes a larger one.
+            // Two threads may both do this, and the first number stays. Each number is in LAST
+            // before it is in the word: a child that is forked between takes a larger number.
             let next = LAST.fetch_add(1, Ordering::SeqCst) + 1;
             word.compare_exchange(0, next, Ordering::SeqCst, Ordering::SeqCst).map_or_else(|first| first, |_| next)
         }
@@ -46,8 +65,8 @@ pub(super) fn this_process() -> u32 {
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-/// How many forks this process has made or descends from since the first call. While the number stays, no
-/// process that runs this program shares a description that was opened meanwhile.
+/// Returns how many forks this process has made or descends from since the first call. While the
+/// number stays, no process that runs this program shares a description that was opened meanwhile.
 pub(super) fn made() -> u32 {
     static HANDLERS: Handlers = Handlers::new();
     HANDLERS.register(None, Some(count), Some(count));
@@ -62,7 +81,7 @@ extern "C" fn count() {
 pub(super) type Handler = extern "C" fn();
 
 /// Fork handlers that are registered once, or a few times: a child that was forked during the
-/// registration does it again. So the handlers bear being called several times for one fork.
+/// registration repeats it. So the handlers tolerate several calls for one fork.
 pub(super) struct Handlers {
     registered: AtomicBool,
     lock: ForkLock,
@@ -73,7 +92,7 @@ impl Handlers {
         Handlers { registered: AtomicBool::new(false), lock: ForkLock::new() }
     }
 
-    /// Registers the handlers unless that is done. The handlers live as long as the process.
+    /// Registers the handlers unless that is done. They stay registered until the process ends.
     #[inline]
     pub(super) fn register(&self, before: Option<Handler>, after: Option<Handler>, in_child: Option<Handler>) {
         if !self.registered.load(Ordering::Acquire) {
@@ -89,28 +108,29 @@ impl Handlers {
             return;
         }
         let unsafe_type = |handler: Option<Handler>| handler.map(|handler| handler as unsafe extern "C" fn());
-        // SAFETY: the handlers are functions of code that stays loaded, see above, and do only what
-        // may be done between `fork` and `exec`.
+        // SAFETY: the handlers are functions of code that stays loaded (`keep_loaded`), and do only
+        // what is permitted between `fork` and `exec`.
         let outcome = unsafe { libc::pthread_atfork(unsafe_type(before), unsafe_type(after), unsafe_type(in_child)) };
-        // Without memory for it the next call tries again.
+        // If there is no memory for the registration, the next call tries again.
         self.registered.store(outcome == 0, Ordering::Release);
     }
 }
 
-/// A lock that a fork cannot leave held for ever.
+/// A lock that a fork cannot leave held without end.
 ///
 /// The word holds the number of the holder's process ([`this_process`]), or 0. A child that was
-/// forked while another thread held the lock finds a number that is not its own: it takes the lock
-/// over. What the lock guards may then be half changed, which the guard tells.
+/// forked while another thread held the lock finds a number that is not its own, and takes the lock
+/// over. The guarded state may then be half changed, which the guard reports.
 ///
-/// It is held for a few system calls at most, so a waiting thread yields and then sleeps for short
-/// times.
+/// The lock is held for a few system calls at most. A waiting thread first yields and then sleeps
+/// for short times.
 pub(crate) struct ForkLock(AtomicU32);
 
-/// The lock is held until this is dropped.
+/// Holds the lock until it is dropped.
 pub(crate) struct ForkGuard<'a> {
     lock: &'a ForkLock,
-    /// Whether the last holder was a thread of another process, which this process is a copy of.
+    /// Whether the last holder was a thread of an ancestor process, of which this process is a
+    /// copy.
     #[allow(dead_code, reason = "systems without tokens guard nothing that can be half changed")]
     pub(crate) taken_over: bool,
 }
@@ -136,15 +156,15 @@ impl ForkLock {
                     continue;
                 }
             };
-            // The release is in `unlock`; none where the lock is taken over, but then no other
-            // thread runs that wrote.
+            // Synchronises with the release in `unlock`. A lock that is taken over has no release,
+            // but then no other thread runs that wrote.
             if self.0.compare_exchange(from, this, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return ForkGuard { lock: self, taken_over };
             }
         }
     }
 
-    /// Gives up the lock for a guard that was forgotten.
+    /// Releases the lock of a guard that was forgotten.
     pub(super) fn unlock(&self) {
         self.0.store(0, Ordering::Release);
     }
@@ -162,10 +182,11 @@ mod tests {
 
     use super::*;
 
-    /// Forks, and returns whether the child's `run` returned `true` within 20 seconds. The child
-    /// may do only what is allowed between `fork` and `exec`.
+    /// Forks, and returns whether the child's `run` returned `true` within 20 seconds. `run` does
+    /// only what is permitted between `fork` and `exec`.
     fn child_succeeds(run: impl FnOnce() -> bool) -> bool {
-        // SAFETY: the child calls `run`, which keeps to that by this function's contract, and ends.
+        // SAFETY: by this function's contract, `run` does only what is permitted in the child, and
+        // then the child ends.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let code = i32::from(!run());
@@ -180,9 +201,9 @@ mod tests {
                 return ended == child && status == 0;
             }
             if since.elapsed() > Duration::from_secs(20) {
-                // SAFETY: a child that was not waited for yet.
+                // SAFETY: this process has not waited for the child yet.
                 unsafe { libc::kill(child, libc::SIGKILL) };
-                // SAFETY: as above.
+                // SAFETY: the child is this process's, and there is room for its status.
                 unsafe { libc::waitpid(child, &raw mut status, 0) };
                 return false;
             }
@@ -203,12 +224,13 @@ mod tests {
         assert_eq!(this_process(), this);
     }
 
-    /// Each is process 1 of its own namespace, as the first processes of nested containers are.
+    /// Each process is process 1 of its own namespace, like the first processes of nested
+    /// containers.
     #[test]
     #[ignore = "needs root: makes namespaces of process ids"]
     fn a_lock_is_taken_over_from_an_ancestor_that_has_the_same_process_id() {
         fn in_namespace(run: impl FnOnce() -> bool) -> bool {
-            // SAFETY: takes a number only; children of this process are in the new namespace.
+            // SAFETY: takes a number only. Children of this process are in the new namespace.
             let made = unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
             made && child_succeeds(|| rustix::process::getpid().is_init() && run())
         }

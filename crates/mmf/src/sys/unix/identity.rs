@@ -1,4 +1,4 @@
-//! Which machine, which boot, which process this is.
+//! Identity of the machine, of the boot and of the process.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -13,9 +13,9 @@ const MACHINE_ID: &str = "/etc/machine-id";
 /// Reads [`machine-id(5)`](https://man7.org/linux/man-pages/man5/machine-id.5.html) and
 /// `/proc/sys/kernel/random/boot_id` ([`proc_sys_kernel(5)`](https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html)).
 ///
-/// Only a file that does not exist means that the system has no id. Any other failure, such as no
-/// free descriptor, is an error: zeros in its place would look like another boot. The id of the
-/// machine is for display alone, so a file that this process may not read counts as missing there.
+/// Only a missing file means that the system has no id. Any other failure, such as a lack of free
+/// descriptors, is an error: zeros in its place would look like another boot. The machine's id is
+/// for display alone, so a file that this process may not read counts as missing there.
 pub(crate) fn boot() -> Result<Boot> {
     let boot = read_id(BOOT_ID, &[ErrorKind::NotFound])?;
     let machine = read_id(MACHINE_ID, &[ErrorKind::NotFound, ErrorKind::PermissionDenied])?;
@@ -41,7 +41,7 @@ fn parse(text: &str) -> [u8; 16] {
     u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
 }
 
-/// 16 random bytes: from the system's call for that, else from `/dev/urandom`.
+/// Returns 16 random bytes from the system's call for that, or else from `/dev/urandom`.
 pub(crate) fn random_id() -> Result<[u8; 16]> {
     use std::io::Read;
     let mut id = [0; 16];

@@ -1,9 +1,10 @@
-//! Liveness of named objects: a shared lock on one byte of the file, far behind its end, for as long as a process
-//! holds the object.
+//! Liveness of named objects: each process that holds an object has a shared lock on one byte of
+//! its file, far behind the end.
 //!
-//! The lock belongs to an open file description ([`fcntl(2)`, "Open file description locks"][ofd]) that is never mapped,
-//! duplicated or passed on, so the system gives it up exactly when the last process that has the description is gone.
-//! A process that removes an object holds the same byte exclusively meanwhile.
+//! The lock belongs to an open file description ([`fcntl(2)`, "Open file description locks"][ofd])
+//! that is never mapped, duplicated or passed on. The kernel therefore releases it exactly when the
+//! last process that has the description is gone. A process that removes an object holds that byte
+//! exclusively meanwhile.
 //!
 //! [ofd]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 
@@ -21,21 +22,23 @@ use super::system;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 
-/// How long a process that makes or removes an object is waited for; it does so in microseconds unless it is stopped.
+/// The time for which a process waits for another that creates or removes an object. That takes
+/// microseconds unless the other process is stopped.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Flags for looking at whatever stands in a shared directory: no links, no blocking on a fifo, nothing inherited.
+/// Flags for opening any file of a shared directory: follow no links, do not block on a fifo,
+/// inherit nothing.
 pub(super) const SAFE_OPEN: OFlags =
     OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
-/// Who holds a file's live byte.
+/// The processes that hold a file's live byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holders {
-    /// Nobody: what is there was left by the dead.
+    /// No process: dead processes left the file.
     None,
-    /// Processes that have it open.
+    /// Processes that have the object open.
     Some,
-    /// One process that makes or removes it right now.
+    /// One process that is creating or removing the object.
     Maker,
 }
 
@@ -47,7 +50,8 @@ pub(super) fn holders(fd: impl AsFd) -> Result<Holders> {
     }
 }
 
-/// Pauses between checks of an object that another process is making or removing, until a timeout.
+/// Pauses between checks of an object that another process is creating or removing, until a
+/// timeout.
 pub(super) struct BusyRetry {
     since: Instant,
     most: Duration,
@@ -85,28 +89,30 @@ thread_local! {
     static ON_WAIT: std::cell::RefCell<Option<Box<dyn FnMut()>>> = const { std::cell::RefCell::new(None) };
 }
 
-/// For tests: calls this before each wait of this thread.
+/// Calls a function before each wait of this thread, for tests.
 #[cfg(test)]
 pub(super) fn on_wait(call: Option<Box<dyn FnMut()>>) {
     ON_WAIT.with(|place| *place.borrow_mut() = call);
 }
 
-/// This process's hold on a named object.
+/// This process's lock on a named object.
 pub(super) struct LivenessHold {
-    /// Its own description, closed first when this is dropped.
+    /// A separate file description, closed first when this is dropped.
     fd: Option<OwnedFd>,
     name: Name,
     identity: Identity,
-    /// Whether the file was found to be an object of this name, under this name alone.
+    /// Whether the file was found to be an object under this name alone.
     proven: bool,
-    /// A forked child shares the description: it must neither unlock nor judge.
+    /// The process that took it. A forked child shares the description, and must neither unlock nor
+    /// judge.
     process: u32,
     /// The count of forks when it was taken.
     forks: u32,
 }
 
 impl LivenessHold {
-    /// Takes hold through a description that is this hold's own; `None` where somebody has the byte exclusively.
+    /// Takes the lock through a description that belongs to it alone. Returns `None` if another
+    /// process has the byte exclusively.
     pub(super) fn hold(fd: OwnedFd, name: &Name) -> Result<Option<LivenessHold>> {
         let forks = forks::made();
         match native::lock(fd.as_fd(), LockKind::Shared) {
@@ -119,8 +125,8 @@ impl LivenessHold {
         Ok(Some(LivenessHold { fd: Some(fd), name: name.clone(), identity, proven: false, process, forks }))
     }
 
-    /// Notes that the file is an object of this name: this process created it, or found it under no
-    /// other name while it held it. Only such a file is marked as given up when it goes.
+    /// Records that the file is an object of this name: this process created it, or found it under
+    /// no other name while it held it. Only such a file is marked as given up when it is removed.
     pub(super) fn proven(mut self) -> LivenessHold {
         self.proven = true;
         self
@@ -137,13 +143,14 @@ impl Drop for LivenessHold {
         if forks::this_process() != self.process {
             return;
         }
-        // Without a fork nobody holds the object by this description; but a process that another thread is just
-        // starting has a copy of it for a moment, which would look like life.
+        // Without a fork, no other process holds the object by this description. A process that
+        // another thread is just starting has a copy of it for a moment, which would look like a
+        // live holder.
         if let Some(fd) = fd.as_ref().filter(|_| self.forks == forks::made()) {
             native::unlock(fd.as_fd());
         }
         drop(fd);
-        // A later creation or listing sweeps what cannot be removed now.
+        // A later creation or listing sweeps a file that cannot be removed now.
         if let Ok(dir) = NamespaceDir::open(self.name.scope(), IfMissing::Report) {
             let expected_file =
                 if self.proven { ExpectedFile::Object(self.identity) } else { ExpectedFile::File(self.identity) };

@@ -1,7 +1,31 @@
-//! Liveness tokens of participants: an exclusive open-file-description lock on a byte per slot.
+//! Liveness tokens of participants: an exclusive open-file-description lock on one byte for each
+//! slot.
 //!
-//! It is immune to reused process ids and to pid namespaces, and the system gives it up when the process is gone. A
-//! forked child shares the description and would keep its parent's token, so a fork handler closes it there.
+//! # Problem
+//!
+//! A participant must detect that a peer process is dead, also across pid namespaces and users. A
+//! process id does not suffice, since the system uses it again.
+//!
+//! # Algorithm
+//!
+//! 1. A handle opens a separate file description of the segment's file.
+//! 2. To take a slot, it locks the byte of that slot exclusively, without waiting.
+//! 3. To check whether a slot's owner lives, a peer queries whether another description has the
+//!    byte locked exclusively (`F_OFD_GETLK`).
+//! 4. To clear the slot of a dead owner, a peer locks the byte for that time (`seize`).
+//!
+//! Byte positions are defined in `ofd`.
+//!
+//! # Correctness
+//!
+//! The kernel releases the lock when the last copy of the description is closed, at the latest at
+//! the end of the process. A forked child would keep a copy of its parent's description, and with
+//! it the token. So a fork handler closes these descriptions in the child.
+//!
+//! # Cost
+//!
+//! One system call for each taking, giving, query and seizure. Opening a description costs about
+//! two system calls for each handle.
 
 use std::cell::UnsafeCell;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -17,14 +41,14 @@ use super::ofd;
 use super::system;
 use crate::error::Result;
 
-/// One handle's tokens: its own, and those of the dead that it takes over for a moment. All are
-/// locks of one description, so none conflicts with another.
+/// The tokens of one handle: its own, and those of dead participants that it seizes for a short
+/// time. All are locks of one file description, so none conflicts with another.
 pub(crate) struct LivenessTokens {
     own: Description,
-    /// The slot that this handle has; `NO_SLOT`: none. Another lock on it would be granted, and its
-    /// release would give the token up.
+    /// The slot that this handle has, or `NO_SLOT`. The kernel would grant a second lock on this
+    /// slot, and releasing that lock would give the token up.
     taken: AtomicUsize,
-    /// Held by the thread that looks at the slots of others, or has one seized.
+    /// Held by the thread that checks the slots of other participants, or has one seized.
     reaping: Mutex<()>,
 }
 
@@ -35,7 +59,7 @@ impl LivenessTokens {
         Ok(LivenessTokens { own: Description::new(object)?, taken: AtomicUsize::new(NO_SLOT), reaping: Mutex::new(()) })
     }
 
-    /// Takes the token of a slot for this handle's life; `false` where somebody has it.
+    /// Takes the token of a slot for this handle's life. Returns `false` if another handle has it.
     pub(crate) fn take(&self, slot: usize) -> Result<bool> {
         let taken = granted(ofd::lock_slot(self.own.as_fd(), slot))?;
         if taken {
@@ -50,8 +74,8 @@ impl LivenessTokens {
         let _ = ofd::unlock_slot(self.own.as_fd(), slot);
     }
 
-    /// Takes the second token of a slot until it is given back or this value is dropped; `false`
-    /// where another has it.
+    /// Takes the second token of a slot, until it is given back or this value is dropped. Returns
+    /// `false` if another handle has it.
     pub(crate) fn take_checked(&self, _object: &Object, slot: usize) -> Result<bool> {
         granted(ofd::lock_checked(self.own.as_fd(), slot))
     }
@@ -61,21 +85,22 @@ impl LivenessTokens {
         let _ = ofd::unlock_checked(self.own.as_fd(), slot);
     }
 
-    /// Whether the token of this slot is held, by another handle or by this one.
+    /// Returns whether another handle or this one has the token of this slot.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
         let _reaping = self.reaping();
         Ok(self.has(slot) || ofd::slot_is_locked(self.own.as_fd(), slot).map_err(system("probe"))?)
     }
 
-    /// Takes over the token of a dead participant until the result is dropped; `None` where it is not dead, or another does
-    /// so.
+    /// Takes over the token of a dead participant until the result is dropped. Returns `None` if
+    /// the participant lives, or if another participant seizes its token.
     pub(crate) fn seize(&self, slot: usize) -> Result<Option<SeizedToken<'_>>> {
         let reaping = self.reaping();
         if self.has(slot) {
             return Ok(None);
         }
-        // Whoever may read the object can hold the byte shared for as long as it likes, and then nobody gets it
-        // exclusively. To share it keeps everybody out of the slot as well, but for others who clear it.
+        // A process that may read the object can hold the byte shared without limit, and then no
+        // exclusive lock is granted. A shared lock still keeps new owners out of the slot. It
+        // admits only other participants that clear the slot.
         let fd = self.own.as_fd();
         let seized = granted(ofd::lock_slot(fd, slot))? || granted(ofd::share_slot(fd, slot))?;
         Ok(seized.then_some(SeizedToken { tokens: self, slot, _reaping: reaping }))
@@ -90,22 +115,23 @@ impl LivenessTokens {
     }
 }
 
-/// Whether somebody has the token of a slot. Asked through the object's own description, which holds none: that takes no right
-/// to write, and works in a forked child.
+/// Returns whether any handle has the token of a slot. Queries through the object's own
+/// description, which holds no token. This needs no right to write, and works in a forked child.
 pub(crate) fn is_token_held(object: &Object, _id: &[u8; 16], slot: usize) -> Result<bool> {
     ofd::slot_is_locked(object.handle(), slot).map_err(system("probe"))
 }
 
-/// Whether a process has the second token of any slot. Asked as [`is_token_held`].
+/// Returns whether a process has the second token of any slot, by a query like that of
+/// [`is_token_held`].
 pub(crate) fn is_any_checked_token_held(object: &Object, _id: &[u8; 16]) -> Result<bool> {
     ofd::any_checked_is_locked(object.handle()).map_err(system("probe"))
 }
 
-/// A dead participant's token, held while its slot is cleared.
+/// The token of a dead participant, held while its slot is cleared.
 pub(crate) struct SeizedToken<'a> {
     tokens: &'a LivenessTokens,
     slot: usize,
-    /// Given up last, after the drop has released the token.
+    /// Released last, after the drop has released the token.
     _reaping: MutexGuard<'a, ()>,
 }
 
@@ -123,13 +149,14 @@ fn granted(result: Result<(), Errno>) -> Result<bool> {
     }
 }
 
-/// A file description of one's own that no forked child keeps: the number, closed on drop unless a fork handler did.
+/// A separate file description that no forked child keeps. Dropping it closes the descriptor,
+/// unless a fork handler already did.
 struct Description(RawFd);
 
 impl Description {
     fn new(object: &Object) -> Result<Description> {
         arm_fork_handlers();
-        // Opened and listed under one lock, so that no fork comes in between.
+        // Opens and lists the descriptor under one lock, so that no fork happens between.
         let mut open = open_descriptions();
         let fd = object.second_description()?.into_raw_fd();
         open.list().push(fd);
@@ -139,8 +166,9 @@ impl Description {
 
 impl AsFd for Description {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: it was opened in `new` and is closed in `drop` or in a forked child, where every use fails before it
-        // comes here, since the child's fork count differs from that of the handle.
+        // SAFETY: `new` opened it, and `drop` or a forked child closes it. In a forked child, every
+        // use fails before it reaches this line, since the child's fork count differs from the
+        // handle's.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
@@ -148,10 +176,11 @@ impl AsFd for Description {
 impl Drop for Description {
     fn drop(&mut self) {
         let mut open = open_descriptions();
-        // Not there: the fork handler closed it in this process, and the number may be somebody else's by now.
+        // If it is not listed, the fork handler closed it in this process, and the number may now
+        // belong to another file.
         if let Some(at) = open.list().iter().position(|fd| *fd == self.0) {
             open.list().swap_remove(at);
-            // SAFETY: it is open, and only this value would have closed it.
+            // SAFETY: it is open, and only this value would close it.
             drop(unsafe { OwnedFd::from_raw_fd(self.0) });
         }
     }
@@ -163,8 +192,7 @@ struct Open {
     list: UnsafeCell<Vec<RawFd>>,
 }
 
-// SAFETY: the list is reached through `Locked` and by fork handlers alone, each of which has the
-// lock.
+// SAFETY: only `Locked` and the fork handlers access the list, and each of them holds the lock.
 unsafe impl Sync for Open {}
 
 static OPEN: Open = Open { lock: ForkLock::new(), list: UnsafeCell::new(Vec::new()) };
@@ -176,7 +204,7 @@ struct Locked {
 
 impl Locked {
     fn list(&mut self) -> &mut Vec<RawFd> {
-        // SAFETY: this value has the lock, and lends the list for as long as it is borrowed itself.
+        // SAFETY: this value holds the lock, and lends the list only while it is borrowed itself.
         unsafe { &mut *OPEN.list.get() }
     }
 }
@@ -184,10 +212,9 @@ impl Locked {
 fn open_descriptions() -> Locked {
     let guard = OPEN.lock.lock();
     if guard.taken_over {
-        // A fork that had begun before the handlers were registered: this child has the list as
-        // another thread was changing it. Its descriptions stay open here, and its parent's handles
-        // are its parent's.
-        // SAFETY: this thread has the lock. The old list is not looked at.
+        // A fork began before the handlers were registered: this child has the list as another
+        // thread was changing it. The descriptions stay open in this child. Its parent's handles do
+        // not work here. SAFETY: this thread has the lock, and the old list is not read.
         unsafe { ptr::write(OPEN.list.get(), Vec::new()) };
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
@@ -196,14 +223,14 @@ fn open_descriptions() -> Locked {
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// How many forks this process descends from, as far as its handlers were told. A handle made before the last one
-/// belongs to another process.
+/// Returns how many forks this process descends from, as counted by its fork handlers. A handle
+/// made before the last fork belongs to another process.
 #[inline]
 pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// As [`forks`], and counts from now on if nobody did.
+/// Returns the count of [`forks`], and counts all forks from this call on.
 pub(crate) fn watch_forks() -> u32 {
     arm_fork_handlers();
     forks()
@@ -211,26 +238,28 @@ pub(crate) fn watch_forks() -> u32 {
 
 fn arm_fork_handlers() {
     static HANDLERS: Handlers = Handlers::new();
-    // In the child they do only what may be done between `fork` and `exec`: atomics and `close`.
+    // In the child, the handlers do only what is permitted between `fork` and `exec`: atomics and
+    // `close`.
     HANDLERS.register(Some(before), Some(after), Some(in_child));
 }
 
-/// The thread that forks and so has the list locked; 0: none. Each handler may be registered
-/// several times: the first call of each does what is to be done, and the others find it done.
+/// The thread that forks and so has the list locked, or 0. Each handler may be registered several
+/// times: its first call does the work, and further calls find it done.
 static FORKING: AtomicUsize = AtomicUsize::new(0);
 
-/// Tells this thread from all others of the process, and is the same in a forked child.
+/// Returns a number that identifies this thread within the process. A forked child of the thread
+/// has the same number.
 fn this_thread() -> usize {
     thread_local! {
         static HERE: u8 = const { 0 };
     }
-    // Without a destructor, so that it works to the thread's very end.
+    // Without a destructor, so that it works until the thread ends.
     HERE.with(|here| ptr::from_ref(here).addr())
 }
 
 extern "C" fn before() {
     if FORKING.load(Ordering::Relaxed) != this_thread() {
-        // Given up by `end`.
+        // `end` releases the lock.
         std::mem::forget(open_descriptions());
         FORKING.store(this_thread(), Ordering::Relaxed);
     }
@@ -248,16 +277,17 @@ extern "C" fn in_child() {
         return;
     }
     FORKS.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: this thread is the copy of the one that took the lock in `before`, and no other runs.
+    // SAFETY: this thread is the copy of the thread that took the lock in `before`, and no other
+    // thread runs.
     let list = unsafe { &mut *OPEN.list.get() };
     for fd in list.drain(..) {
-        // SAFETY: listed as open, and its owner's drop will not find it.
+        // SAFETY: it is listed as open, and its owner's drop will not find it.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
     end();
 }
 
-/// Gives up what `before` took.
+/// Releases the lock that `before` took.
 fn end() {
     FORKING.store(0, Ordering::Relaxed);
     OPEN.lock.unlock();

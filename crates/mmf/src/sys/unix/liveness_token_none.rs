@@ -1,5 +1,5 @@
-//! Systems whose locks on bytes belong to processes and not to open files: one handle's closing would give up the tokens
-//! of all others in its process, so there are none.
+//! Refuses liveness tokens on systems whose byte locks belong to processes and not to open files.
+//! There, closing one handle would release the tokens of all other handles of its process.
 
 use std::convert::Infallible;
 
@@ -40,25 +40,26 @@ impl LivenessTokens {
     }
 }
 
-/// Nobody takes part here, so nobody has any.
+/// Returns `false`: no process has a token on these systems.
 #[allow(clippy::unnecessary_wraps, reason = "other systems are asked")]
 pub(crate) fn is_token_held(_object: &Object, _id: &[u8; 16], _slot: usize) -> Result<bool> {
     Ok(false)
 }
 
-/// As [`is_token_held`].
+/// Returns `false`, as [`is_token_held`] does.
 #[allow(clippy::unnecessary_wraps, reason = "other systems are asked")]
 pub(crate) fn is_any_checked_token_held(_object: &Object, _id: &[u8; 16]) -> Result<bool> {
     Ok(false)
 }
 
-/// No handle here has anything that a forked child could take from its parent.
+/// Returns a constant: no handle on these systems has a resource that a forked child could take
+/// from its parent.
 #[inline]
 pub(crate) fn forks() -> u32 {
     0
 }
 
-/// As [`forks`].
+/// Returns the constant of [`forks`].
 pub(crate) fn watch_forks() -> u32 {
     forks()
 }

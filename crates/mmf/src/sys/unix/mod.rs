@@ -1,4 +1,5 @@
-//! Unix: objects are files, named ones in a directory that lies in memory where the system has one.
+//! Unix: objects are files. Named objects lie in a directory that is in memory, if the system has
+//! one.
 
 mod code;
 mod create;
@@ -69,12 +70,12 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind};
 
-/// `sysconf(_SC_PAGESIZE)`.
+/// Returns `sysconf(_SC_PAGESIZE)`.
 pub(crate) fn page_size() -> usize {
     rustix::param::page_size()
 }
 
-/// Gives a type with `handle` and `into_handle` the traits that this system's libraries take.
+/// Implements the handle traits of this system for a type with `handle` and `into_handle`.
 macro_rules! impl_handle_traits {
     ($type:ty) => {
         impl std::os::fd::AsFd for $type {
@@ -91,7 +92,8 @@ macro_rules! impl_handle_traits {
 }
 pub(crate) use impl_handle_traits;
 
-/// Memory without a name where the system has none: a file that never gets its name.
+/// Creates memory without a name on systems that have no call for it: a file that never gets a
+/// name.
 #[cfg(not(linux_like))]
 fn unnamed_in_shared_dir() -> crate::error::Result<OwnedHandle> {
     use std::os::fd::AsFd;
@@ -99,14 +101,14 @@ fn unnamed_in_shared_dir() -> crate::error::Result<OwnedHandle> {
     Ok(create::UnpublishedFile::in_dir(dir.fd.as_fd())?.into_fd())
 }
 
-/// Has the system read from each page, which reports the pages that are gone.
+/// Reads each page by a system call, which reports pages that are gone.
 #[cfg(any(linux_like, apple))]
 fn touch(address: *mut u8, len: usize) -> Result<(), Errno> {
     let mut pages = (0..len).step_by(page_size()).map(|at| address.wrapping_add(at));
     if pages.all(|page| crate::sys::guard::can_be_read(page)) { Ok(()) } else { Err(Errno::FAULT) }
 }
 
-/// An error of `rustix`, as ours.
+/// Converts an error of `rustix` into one of this crate.
 fn system(doing: &'static str) -> impl FnOnce(Errno) -> Error {
     move |errno| {
         let error = Error::system(doing, errno.into());
@@ -114,7 +116,7 @@ fn system(doing: &'static str) -> impl FnOnce(Errno) -> Error {
     }
 }
 
-/// What to do about a file that may not be so large.
+/// Returns the advice for a file that exceeds the limit of the process.
 #[cold]
 fn too_large() -> String {
     match rustix::process::getrlimit(rustix::process::Resource::Fsize).current {
@@ -123,7 +125,7 @@ fn too_large() -> String {
     }
 }
 
-/// Whether memory or disk is exhausted, so that it helps to free some.
+/// Returns whether memory or disk is exhausted, so that freeing some helps.
 fn is_exhausted(error: &Error) -> bool {
     let code = std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<std::io::Error>())

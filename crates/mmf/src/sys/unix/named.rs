@@ -1,4 +1,38 @@
-//! Named objects: who makes, opens, lists and removes them.
+//! Named objects: creates, opens, lists and removes them.
+//!
+//! # Problem
+//!
+//! Processes create, open and remove an object of one name at one time, and are killed at any
+//! instruction. Each process must find a complete live object or none, and must not use a file that
+//! another user forged.
+//!
+//! # Algorithm of `create`
+//!
+//! 1. Sweep a bounded number of dead files.
+//! 2. Check that the name is free. Remove a dead file that has it.
+//! 3. Create a file without a name, and take its live byte.
+//! 4. Allocate the memory. If there is none, sweep all dead files and try again. Then wait for the
+//!    turn (`NamespaceDir::take_turn`) and try up to 21 more times.
+//! 5. Publish the file under its name. If the name is taken, repeat the check of step 2.
+//!
+//! # Algorithm of `open`
+//!
+//! 1. Open the file, and query which processes hold its live byte.
+//! 2. If no process holds it, remove the file and return `NotFound`.
+//! 3. If a creator or remover holds it, wait for up to 1 s and repeat.
+//! 4. Otherwise take the live byte shared.
+//! 5. Check that the name still leads to the file, that the file has one link and that it meets the
+//!    demands.
+//!
+//! # Correctness
+//!
+//! The live byte orders creation, opening and removal: see `remove`. Publication is the commit
+//! point of a creation: see `create`.
+//!
+//! # Cost
+//!
+//! Without contention, opening costs about ten system calls. Creating costs about twenty, and the
+//! allocation of memory.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -20,7 +54,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
 use crate::types::{Listed, Spec};
 
-/// Who takes so much memory for an object that has no name yet tells others, who may be short of it just for that.
+/// Size from which a creation announces that it takes memory for an object without a name. Other
+/// creations may lack that memory.
 const LARGE_OBJECT: u64 = 1 << 20;
 
 pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
@@ -34,7 +69,7 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
     let location = Some(dir.path_of(&file));
     sweep_some(&dir)?;
     let mut busy_retry = BusyRetry::new();
-    // Looked at before any memory is taken for nothing.
+    // Checks the name first, before the creation takes memory.
     while !is_free(&dir, &file, name)? {
         busy_retry.wait("create")?;
     }
@@ -49,13 +84,14 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
         if *error.kind() != ErrorKind::NoSpace {
             return Err(error);
         }
-        // Others may be making the same object, each with memory of its own. One by one, there may be enough for one.
+        // Other processes may be creating this object at this time, each with its own memory. One
+        // at a time, there may be enough memory.
         drop(turn.take());
         turn = dir.take_turn();
         let mut tries = 0..20;
         is_free(&dir, &file, name)?;
         let mut shaped = with_room(|| unpublished.prepare(size, spec));
-        // What others have given up may not have been freed yet.
+        // The kernel may not have freed yet the memory that other processes gave up.
         while shaped.as_ref().is_err_and(|error| *error.kind() == ErrorKind::NoSpace) && tries.next().is_some() {
             std::thread::sleep(Duration::from_millis(1));
             is_free(&dir, &file, name)?;
@@ -78,11 +114,11 @@ pub(super) fn create(name: &Name, spec: &Spec) -> Result<Object> {
     }
 }
 
-/// Takes memory, where need be that of the dead, whose scope may be another: all lie in the same memory.
+/// Takes memory. If there is none, sweeps both scopes, which share one memory, and tries once more.
 pub(super) fn with_room<T>(take: impl Fn() -> Result<T>) -> Result<T> {
     match take() {
         Err(error) if is_exhausted(&error) => {
-            // What cannot be swept leaves the error that there is.
+            // If the sweep fails, the error of the second attempt is reported.
             let _ = sweep();
             take().map_err(out_of_space)
         }
@@ -90,8 +126,10 @@ pub(super) fn with_room<T>(take: impl Fn() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Whether the name can be taken, removing what the dead left; `false` where a process is making or
-/// removing an object of that name just now. `AlreadyExists` where one lives.
+/// Returns whether the name is free, after removing a dead object that has it.
+///
+/// Returns `false` if a process is creating or removing an object of that name. Returns the error
+/// `AlreadyExists` if such an object lives.
 fn is_free(dir: &NamespaceDir, file: &str, name: &Name) -> Result<bool> {
     let look = match rustix::fs::openat(&dir.fd, file, OFlags::RDONLY | SAFE_OPEN, Mode::empty()) {
         Ok(look) => look,
@@ -110,7 +148,7 @@ fn is_free(dir: &NamespaceDir, file: &str, name: &Name) -> Result<bool> {
     }
     let mut judged = remove_if_dead(dir, file, ExpectedFile::Any)?;
     if matches!(judged, RemovalOutcome::Kept { why: Errno::MLINK, .. }) {
-        // The second link may be what a killed creator left.
+        // A killed creator may have left the second link.
         sweep_dir(dir)?;
         judged = remove_if_dead(dir, file, ExpectedFile::Any)?;
     }
@@ -120,10 +158,10 @@ fn is_free(dir: &NamespaceDir, file: &str, name: &Name) -> Result<bool> {
         RemovalOutcome::Kept { why: Errno::MLINK, stat, .. } => {
             Err(hard_linked("create", &stat, &dir.path_of(file), &name.to_string()))
         }
-        // Another owner would fare no better.
+        // A change of owner would not help.
         RemovalOutcome::Kept { stat, why, .. } if is_own(&stat) || why == Errno::ROFS => Err(system("create")(why)),
-        // Not made anew in its place: it would still be its owner's, whatever permissions were
-        // asked for.
+        // The file is not replaced: it would still belong to its owner, whatever permissions the
+        // caller asked for.
         RemovalOutcome::Kept { stat, why, .. } => {
             let owner = format!("user {}", stat.st_uid);
             let help = "it was left by a process that died; its owner, or root, removes it with `mmf rm --stale`";
@@ -132,7 +170,7 @@ fn is_free(dir: &NamespaceDir, file: &str, name: &Name) -> Result<bool> {
     }
 }
 
-/// An object that this user may not even look at.
+/// Returns the error for an object that this user may not read.
 fn taken(dir: &NamespaceDir, file: &str) -> Error {
     let error = system("create")(Errno::ACCESS).with_kind(ErrorKind::AlreadyExists);
     match rustix::fs::statat(&dir.fd, file, AtFlags::SYMLINK_NOFOLLOW) {
@@ -141,7 +179,7 @@ fn taken(dir: &NamespaceDir, file: &str) -> Error {
     }
 }
 
-/// Something that is no object of ours has the name.
+/// Returns the error for a name that belongs to a file which is not an object.
 fn in_the_way(errno: Errno) -> Error {
     let error = system("open")(errno);
     match errno {
@@ -168,7 +206,8 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
             Errno::ACCESS => denied(&dir, &file),
             errno => in_the_way(errno),
         })?;
-        // The hold needs a description of its own; one that can write can also remove the object at the end.
+        // The lock needs a separate file description. A description that can write can also remove
+        // the object at the end.
         let own = open(OFlags::RDWR).or_else(|_| open(OFlags::RDONLY));
         let mut stat = rustix::fs::fstat(&fd).map_err(system("open"))?;
         check_kind(&stat)?;
@@ -185,9 +224,10 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
                 }
                 Holders::Some if stat.st_nlink == 1 => {
                     if let Some(live) = LivenessHold::hold(own, name)? {
-                        // Between opening and holding, the last holder may have removed it.
+                        // The last holder may have removed the file between the opening and the
+                        // lock.
                         if live.identity() == Identity::of(&stat) && dir.holds(&file, live.identity()) {
-                            // Asked again: a link that was made meanwhile counts.
+                            // Reads the metadata again: a link made in the meantime counts.
                             stat = check_demands(&fd, spec)?;
                             if stat.st_nlink == 1 && !is_given_up(&stat) {
                                 return Object::new(fd, Some(live.proven()), location, object::size(&stat), spec);
@@ -201,7 +241,7 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
                 Holders::Some | Holders::Maker => {}
             }
         }
-        // A creator may have it under its temporary name too until its next system call.
+        // Until its next system call, a creator may also have the file under its temporary name.
         busy_retry.wait("open").map_err(|busy| match stat.st_nlink {
             0 | 1 => busy,
             _ => hard_linked("open", &stat, &dir.path_of(&file), &name.to_string()),
@@ -209,7 +249,7 @@ pub(super) fn open(name: &Name, spec: &Spec) -> Result<Object> {
     }
 }
 
-/// Who to ask for the right that is missing.
+/// Returns the error for a missing right. It names the owner, who can grant the right.
 fn denied(dir: &NamespaceDir, file: &str) -> Error {
     let error = system("open")(Errno::ACCESS);
     match rustix::fs::statat(&dir.fd, file, AtFlags::SYMLINK_NOFOLLOW) {
@@ -227,12 +267,12 @@ fn open_exact(name: &Name, spec: &Spec) -> Result<Object> {
         let fd = native::open_exact(&file, open_flags(spec.access)).map_err(in_the_way)?;
         let stat = check_demands(&fd, spec)?;
         check_owner(&stat, spec)?;
-        // None is a name that was removed just now, which holders outlive.
+        // A file without links was removed just now. Its holders keep its memory.
         if !native::EXACT_IS_FILE || stat.st_nlink <= 1 {
             return Object::new(fd, None, Some(native::exact_path(&file)), object::size(&stat), spec);
         }
         let linked = || hard_linked("open", &stat, &native::exact_path(&file), &name.to_string());
-        // As the file of another scope's object.
+        // An exact name leads to the file of another scope's object.
         if !is_its_creators(&NamespaceDir::open(Scope::Exact, IfMissing::Report)?, &file, &fd, &stat)? {
             return Err(linked());
         }
@@ -240,8 +280,8 @@ fn open_exact(name: &Name, spec: &Spec) -> Result<Object> {
     }
 }
 
-/// Removes the name of an object that has hard links, and gives the object up: no process opens it
-/// any more, under whatever name. Those that hold it keep their memory.
+/// Removes the name of an object that has hard links, and marks the object as given up. No process
+/// opens it any more, under any name. Processes that hold it keep their memory.
 pub(crate) fn give_up_linked(name: &Name) -> Result<()> {
     let dir = NamespaceDir::open(name.scope(), IfMissing::Report)?;
     let file = file_name(name);
@@ -269,7 +309,8 @@ pub(crate) fn unlink_exact(text: &str) -> Result<()> {
     native::unlink_exact(text.trim_start_matches('/')).map_err(system("unlink"))
 }
 
-/// [`shm_open(3)`](https://man7.org/linux/man-pages/man3/shm_open.3.html): a slash that may be left out, and no other.
+/// Checks the text of an exact name: it may begin with one slash, and contains no other
+/// ([`shm_open(3)`](https://man7.org/linux/man-pages/man3/shm_open.3.html)).
 pub(crate) fn check_exact(text: &str) -> Result<(), String> {
     let rest = text.strip_prefix('/').unwrap_or(text);
     if rest.is_empty() || rest == "." || rest == ".." {
@@ -295,7 +336,7 @@ pub(crate) fn list() -> Result<Vec<Listed>> {
             let look = rustix::fs::openat(&dir.fd, &*file, OFlags::RDONLY | SAFE_OPEN, Mode::empty());
             let alive = match &look {
                 Ok(look) => holders(look)? != Holders::None,
-                // Another user's, which we may not ask about, or one with a lease on it.
+                // The file is another user's, which this user may not query, or has a lease.
                 Err(Errno::ACCESS | Errno::AGAIN) => true,
                 Err(_) => false,
             };

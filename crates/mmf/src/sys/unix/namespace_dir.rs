@@ -1,7 +1,8 @@
-//! Where named objects lie: a directory per scope, and a file name per object.
+//! Directories of named objects: one directory for each scope, and one file for each object.
 //!
-//! `Local` is a directory of this user's own (mode 0700) whose path depends on the user id alone, so that programs
-//! started in different ways meet; `Global` is the sticky directory that everyone shares.
+//! `Local` is this user's own directory (mode 0700). Its path depends only on the user id, so that
+//! programs started in different ways use one directory. `Global` is the sticky directory that all
+//! users share.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -17,29 +18,29 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, Scope};
 use crate::types::Spec;
 
-/// What the files of objects begin with.
+/// Prefix of the files of objects.
 pub(super) const PREFIX: &str = "mmf.";
 
-/// What the files begin with that have no name of their own yet, or none any more.
+/// Prefix of files that have no name of their own yet, or no name any more.
 pub(super) const TEMPORARY: &str = ".mmf-";
 
-/// Whether a file of this name is one that a creator or a remover left if no process holds it.
+/// Returns whether a file of this name was left by a creator or a remover, if no process holds it.
 pub(super) fn is_temporary(file_name: &str) -> bool {
     file_name.starts_with(TEMPORARY)
 }
 
-/// The directory of a scope, open.
+/// The open directory of a scope.
 pub(super) struct NamespaceDir {
     pub(super) fd: OwnedFd,
     pub(super) scope: Scope,
     path: String,
 }
 
-/// Whether a missing directory is made.
+/// Selects whether a missing directory is created.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfMissing {
     Make,
-    /// Then nothing is in it: `NotFound`.
+    /// Returns `NotFound`: a missing directory contains no objects.
     Report,
 }
 
@@ -56,9 +57,9 @@ impl NamespaceDir {
         Ok(NamespaceDir { fd, scope, path })
     }
 
-    /// Refuses a directory in which other users can give one object's name to another object of the
-    /// same owner: `Global` is a directory that all users may write to, and only the sticky bit
-    /// keeps them from renaming what is not theirs.
+    /// Refuses a directory in which other users can give one object's name to another object of one
+    /// owner. All users may write to the directory of `Global`, and only the sticky bit keeps them
+    /// from renaming files of others.
     pub(super) fn check_sticky(&self, spec: &Spec) -> Result<()> {
         if self.scope != Scope::Global || spec.allow_other_owners {
             return Ok(());
@@ -71,22 +72,23 @@ impl NamespaceDir {
         Err(error.on(&self.path).with_help(format!("run `chmod +t {SHARED_DIR}` as root, or allow other owners")))
     }
 
-    /// Tells that this process takes memory, once nobody has the turn: waits a second at most, and goes on untold then.
+    /// Announces that this process takes memory, once no process has the turn. Waits up to 1 s, and
+    /// returns `None` if the turn is still taken.
     pub(super) fn join(&self) -> Option<OwnedFd> {
         self.flock(FlockOperation::NonBlockingLockShared, BusyRetry::new())
     }
 
-    /// Has the turn alone, once nobody else has it and all who joined are done. It waits longer than others, since taking
-    /// memory takes time, and goes on without where somebody is stopped meanwhile. Dropped, the turn ends.
+    /// Takes the turn exclusively, once no other process has it and all processes that called
+    /// [`join`](Self::join) are done. Waits up to 10 s, since taking memory takes time, and returns
+    /// `None` if a process is stopped meanwhile. Dropping the result ends the turn.
     pub(super) fn take_turn(&self) -> Option<OwnedFd> {
         self.flock(FlockOperation::NonBlockingLockExclusive, BusyRetry::of(Duration::from_secs(10)))
     }
 
-    /// The lock is on the user's own directory in either scope: another user could hold one on the
-    /// directory that all share, and delay each creation. So the users of one machine have a turn
-    /// each.
+    /// Locks the user's own directory, in either scope. Another user could hold a lock on the
+    /// shared directory and so delay each creation. Each user therefore has a separate turn.
     fn flock(&self, operation: FlockOperation, mut busy_retry: BusyRetry) -> Option<OwnedFd> {
-        // A description of its own, for the lock to end with.
+        // A separate file description, whose closing ends the lock.
         let fd = match self.scope {
             Scope::Local => rustix::fs::openat(&self.fd, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?,
             Scope::Global | Scope::Exact => own_dir(self.fd.as_fd(), IfMissing::Make).ok()?.0,
@@ -97,24 +99,24 @@ impl NamespaceDir {
         Some(fd)
     }
 
-    /// For people to read.
+    /// Returns the path of a file, for display.
     pub(super) fn path_of(&self, file_name: &str) -> String {
         format!("{}/{file_name}", self.path)
     }
 
-    /// Whether `file_name` still is the file with this identity.
+    /// Returns whether `file_name` still leads to the file with this identity.
     pub(super) fn holds(&self, file_name: &str, identity: Identity) -> bool {
         self.stat_of(file_name).is_some_and(|stat| Identity::of(&stat) == identity)
     }
 
-    /// What stands under this name.
+    /// Returns the metadata of the file under this name.
     pub(super) fn stat_of(&self, file_name: &str) -> Option<Stat> {
         rustix::fs::statat(&self.fd, file_name, AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 }
 
-/// Refuses (`PERM`) what stands in the place of this user's own directory and is another user's, or
-/// open to others.
+/// Refuses (`PERM`) a file in the place of this user's own directory that belongs to another user
+/// or is accessible to other users.
 pub(super) fn check_own_dir(stat: &Stat, user: Uid) -> Result<(), Errno> {
     let shut = !Mode::from_raw_mode(stat.st_mode).intersects(Mode::RWXG | Mode::RWXO);
     let own = stat.st_uid == user.as_raw();
@@ -122,7 +124,7 @@ pub(super) fn check_own_dir(stat: &Stat, user: Uid) -> Result<(), Errno> {
     if own && shut && is_dir { Ok(()) } else { Err(Errno::PERM) }
 }
 
-/// This user's own directory, open, and its path.
+/// Opens this user's own directory, and returns it with its path.
 fn own_dir(shared: BorrowedFd<'_>, missing: IfMissing) -> Result<(OwnedFd, String)> {
     let user = geteuid();
     let path = format!("{SHARED_DIR}/mmf-{}", user.as_raw());
@@ -132,7 +134,7 @@ fn own_dir(shared: BorrowedFd<'_>, missing: IfMissing) -> Result<(OwnedFd, Strin
     let mut opened = open();
     if opened.as_ref().err() == Some(&Errno::NOENT) && missing == IfMissing::Make {
         match rustix::fs::mkdirat(shared, name, Mode::RWXU) {
-            // Two processes may both be first.
+            // Two processes may create it at one time.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(system("create")(errno).on(path)),
         }
@@ -152,7 +154,7 @@ fn own_dir(shared: BorrowedFd<'_>, missing: IfMissing) -> Result<(OwnedFd, Strin
                     return Ok((fd, path));
                 }
             }
-            // A directory that this user may not read, as an umask can make it.
+            // This user may not read the directory, as a umask can cause.
             Err(Errno::ACCESS) if !mended => {}
             Err(Errno::NOENT) => return Err(Error::new(ErrorKind::NotFound, "open")),
             Err(errno @ (Errno::LOOP | Errno::NOTDIR | Errno::ACCESS)) => {
@@ -160,15 +162,14 @@ fn own_dir(shared: BorrowedFd<'_>, missing: IfMissing) -> Result<(OwnedFd, Strin
             }
             Err(errno) => return Err(system("open")(errno).on(path)),
         }
-        // The umask, which belongs to the whole process, took rights from the mode that was asked
-        // for.
+        // The umask, which applies to the whole process, removed rights from the requested mode.
         let _ = native::own_dir_for_owner(shared, name, user);
         opened = open();
     }
     Err(Error::new(ErrorKind::Busy, "open").on(path))
 }
 
-/// The file that holds the object of this name.
+/// Returns the name of the file that holds the object of this name.
 pub(super) fn file_name(name: &Name) -> String {
     match name.scope() {
         Scope::Local | Scope::Global => format!("{PREFIX}{}", name.as_str()),
@@ -176,7 +177,7 @@ pub(super) fn file_name(name: &Name) -> String {
     }
 }
 
-/// Which file it is, whatever its name.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     dev: u64,

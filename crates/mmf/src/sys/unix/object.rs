@@ -1,4 +1,5 @@
-//! An object of the system: a descriptor, and a hold on its name where that dies with its holders.
+//! An object of the system: a descriptor, and a lock that keeps its name alive as long as a process
+//! holds the object.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,14 +23,14 @@ use crate::types::{Access, LargePages, ObjectInfo, Spec};
 
 pub(crate) struct Object {
     fd: OwnedFd,
-    /// Held for its drop: the name lives as long as somebody's.
+    /// Held for its drop: the name lives as long as a process holds the object.
     live: Option<LivenessHold>,
     location: Option<String>,
-    /// Asked for once: a description leads to the same file for ever.
+    /// Queried once: a description leads to one file for ever.
     identity: OnceLock<u128>,
-    /// The length that it had when it was opened, created or last grown by this handle.
+    /// The length at the time when this handle opened, created or last grew the object.
     known_len: AtomicU64,
-    /// Whether the file system was found to be this machine's own when the object was created.
+    /// Whether the file system was found to be local to this machine when the object was created.
     is_local: bool,
     /// The name of a file, until it is known to be on the disk.
     name: Option<NameOnDisk>,
@@ -50,8 +51,7 @@ impl Object {
         }
     }
 
-    /// As `open`, where the caller creates what is missing, and so must not be given another user's
-    /// file.
+    /// Opens an object for a caller that creates a missing one. Refuses another user's file.
     pub(crate) fn find(source: &Source, spec: &Spec) -> Result<Object> {
         match source {
             Source::Named(name) => named::open(name, spec),
@@ -79,12 +79,12 @@ impl Object {
                 .with_help("the handle passed on has fewer rights than the access asked for"));
         }
         let stat = check_demands(&handle, spec)?;
-        // What another process passed on may be inheritable or not.
+        // A descriptor that another process passed on may be inheritable.
         rustix::io::fcntl_setfd(&handle, FdFlags::CLOEXEC).map_err(system("open"))?;
         Object::new(handle, None, None, size(&stat), spec)
     }
 
-    /// Wraps what was opened or made close-on-exec, and has `len` bytes.
+    /// Wraps a descriptor that is close-on-exec and whose object has `len` bytes.
     pub(super) fn new(
         fd: OwnedFd,
         live: Option<LivenessHold>,
@@ -105,14 +105,14 @@ impl Object {
         Ok(Object { identity, ..Object::of_new_file(fd, size(stat), path, spec)? })
     }
 
-    /// Wraps a file that was made under this path, with `len` bytes.
+    /// Wraps a file that was created under this path, with `len` bytes.
     pub(super) fn of_new_file(fd: OwnedFd, len: u64, path: &Path, spec: &Spec) -> Result<Object> {
         let name = (spec.access == Access::ReadWrite).then(|| NameOnDisk::new(path));
         let location = Some(path.to_string_lossy().into_owned());
         Ok(Object { name, ..Object::new(fd, None, location, len, spec)? })
     }
 
-    /// Notes that no other machine shares the file system.
+    /// Records that no other machine shares the file system.
     pub(super) fn local(self) -> Object {
         Object { is_local: true, ..self }
     }
@@ -121,8 +121,8 @@ impl Object {
         Ok(size(&rustix::fs::fstat(&self.fd).map_err(system("measure"))?))
     }
 
-    /// Reads the first bytes, and returns how many there are; `None` for what has to be mapped to
-    /// be read.
+    /// Reads the first bytes, and returns how many there are. Returns `None` if the object must be
+    /// mapped to be read.
     pub(crate) fn read_start(&self, bytes: &mut [u8]) -> Option<usize> {
         let mut done = 0;
         while done < bytes.len() {
@@ -136,7 +136,7 @@ impl Object {
         Some(done)
     }
 
-    /// A file may have any other length by now.
+    /// A file may have another length by now.
     pub(crate) fn known_len(&self) -> u64 {
         self.known_len.load(Ordering::Relaxed)
     }
@@ -148,7 +148,7 @@ impl Object {
     pub(crate) fn grow(&self, len: u64) -> Result<()> {
         let now = self.len()?;
         let grow = || extend(self.fd.as_fd(), now, len).map_err(system("grow"));
-        // A file's disk has nothing to do with named memory.
+        // A file's disk space does not depend on named memory.
         let grown = if self.live.is_some() { named::with_room(grow) } else { grow().map_err(out_of_space) };
         grown?;
         self.known_len.store(len.max(now), Ordering::Relaxed);
@@ -161,8 +161,8 @@ impl Object {
             Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(system("sync")(errno)),
         }
-        // Second: where the sync of the file wrote the file system's journal, the directory's entry
-        // went with it.
+        // The directory comes second: if the file's sync wrote the file system's journal, the
+        // directory's entry is already on the disk.
         self.name.as_ref().map_or(Ok(()), |name| name.sync(self.fd.as_fd()))
     }
 
@@ -198,13 +198,13 @@ impl Object {
         Ok(info_of(&stat, self.location.clone()))
     }
 
-    /// A description of its own on the same file, to hold locks with.
+    /// Opens the file again, with a separate file description that holds locks.
     ///
-    /// Needs the rights that opening the file for writing needs, and the file's path or `/proc`: a
-    /// process that may give these up calls it before.
+    /// Needs the rights that opening the file for writing needs, and the file's path or `/proc`. A
+    /// process that gives up these rights calls it before.
     #[cfg(any(linux_like, apple))]
     pub(super) fn second_description(&self) -> Result<OwnedFd> {
-        // The path costs half of what `/proc` does, if it still leads to this file.
+        // The path costs half of what `/proc` costs, if it still leads to this file.
         let flags = OFlags::RDWR | SAFE_OPEN;
         let by_path = self.location.as_ref().and_then(|path| rustix::fs::open(path, flags, Mode::empty()).ok());
         if let Some(fd) = by_path {
@@ -216,19 +216,20 @@ impl Object {
         native::reopen(self.fd.as_fd()).map_err(system("open a second time"))
     }
 
-    /// Which file this is.
+    /// Returns the identity of the file.
     pub(crate) fn identity(&self) -> Result<u128> {
         if let Some(identity) = self.identity.get() {
             return Ok(*identity);
         }
         let identity = Identity::of(&rustix::fs::fstat(&self.fd).map_err(system("examine"))?).number();
-        // `set`, not `get_or_init`: it blocks no other thread while the system is asked. One that
-        // was first had the same.
+        // `set` blocks no other thread while the system is queried, unlike `get_or_init`. A thread
+        // that was first stored an equal value.
         let _ = self.identity.set(identity);
         Ok(identity)
     }
 
-    /// Whether another machine may have it open, whose locks say nothing about the life of processes here.
+    /// Returns whether another machine may have the file open. Its locks say nothing about the
+    /// liveness of processes on this machine.
     pub(crate) fn is_remote(&self) -> Result<bool> {
         if self.is_local { Ok(false) } else { native::is_remote(self.fd.as_fd()).map_err(system("examine")) }
     }
@@ -250,7 +251,7 @@ pub(super) fn info_of(stat: &Stat, location: Option<String>) -> ObjectInfo {
     }
 }
 
-/// Flags that open with no more rights than the access needs.
+/// Returns flags that open with no more rights than the access needs.
 pub(super) fn open_flags(access: Access) -> OFlags {
     match access {
         Access::ReadWrite => OFlags::RDWR,
@@ -258,7 +259,7 @@ pub(super) fn open_flags(access: Access) -> OFlags {
     }
 }
 
-/// What an existing object must meet; gives what is known of it.
+/// Checks that an existing object meets the demands, and returns its metadata.
 pub(super) fn check_demands(fd: impl AsFd, spec: &Spec) -> Result<Stat> {
     let stat = rustix::fs::fstat(fd).map_err(system("open"))?;
     check_kind(&stat)?;
@@ -281,12 +282,12 @@ pub(super) fn check_demands(fd: impl AsFd, spec: &Spec) -> Result<Stat> {
     Ok(stat)
 }
 
-/// How many bytes the file has.
+/// Returns how many bytes the file has.
 pub(super) fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-/// Refuses what has no bytes to map: a directory, a fifo, a device.
+/// Refuses a file that has no bytes to map: a directory, a fifo, a device.
 pub(super) fn check_kind(stat: &Stat) -> Result<()> {
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind.is_file() || kind == native::SHM_TYPE {
@@ -295,7 +296,7 @@ pub(super) fn check_kind(stat: &Stat) -> Result<()> {
     Err(Error::unsupported("open", "mapping what is no regular file or shared memory"))
 }
 
-/// Refuses what belongs to neither this user nor root.
+/// Refuses a file that belongs to neither this user nor root.
 pub(super) fn check_owner(stat: &Stat, spec: &Spec) -> Result<()> {
     let trusted = stat.st_uid == rustix::process::geteuid().as_raw() || stat.st_uid == 0;
     if trusted || spec.allow_other_owners {
@@ -306,7 +307,7 @@ pub(super) fn check_owner(stat: &Stat, spec: &Spec) -> Result<()> {
         .with_help("allow other owners if that is who should have made it"))
 }
 
-/// The error for a named object whose file has further links.
+/// Returns the error for a named object whose file has further links.
 pub(super) fn hard_linked(doing: &'static str, stat: &Stat, path: &str, name: &str) -> Error {
     Error::new(ErrorKind::HardLinked { links: links(stat) }, doing).with_help(format!(
         "a user who may write to it can have made the others; `find {} -samefile {path}` shows those that can be seen: \
@@ -315,13 +316,13 @@ pub(super) fn hard_linked(doing: &'static str, stat: &Stat, path: &str, name: &s
     ))
 }
 
-/// How many names the file has.
+/// Returns how many names the file has.
 #[allow(clippy::unnecessary_cast)] // the field's type differs between systems
 pub(super) fn links(stat: &Stat) -> u64 {
     stat.st_nlink as u64
 }
 
-/// Tells where memory for named objects comes from when it is exhausted.
+/// Adds to the error where memory for named objects comes from, if it is exhausted.
 pub(super) fn out_of_space(error: Error) -> Error {
     if is_exhausted(&error) { error.with_help(native::NO_SPACE_HELP) } else { error }
 }

@@ -1,5 +1,5 @@
-//! Waking across processes: these systems let a process sleep on a word of shared memory, wherever
-//! each has it mapped.
+//! Wakes threads across processes. On these systems, a process can sleep on a word of shared memory
+//! (a futex), wherever each process has it mapped.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::wait;
 /// Has no data: the kernel finds sleepers by the address of the word.
 pub(crate) struct Parker;
 
-/// Nothing to remember: the word tells of wake-ups.
+/// Has no data: the word itself shows that a wake-up happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParkToken;
 
@@ -24,7 +24,8 @@ impl Parker {
         ParkToken
     }
 
-    /// A word that is gone wakes at once: its next load tells.
+    /// Sleeps until the word is not `expected`, a peer wakes it, or the timeout ends. Returns at
+    /// once if the word's page is gone, which the caller's next load reports.
     pub(crate) fn park(&self, word: *const u32, expected: u32, _token: ParkToken, timeout: Duration) {
         wait::sleep(word, expected, timeout);
     }

@@ -1,23 +1,45 @@
 //! Removal of one file that belongs to a dead object.
 //!
-//! A file is dead if no process holds its live byte. To remove it, a process takes that byte
-//! exclusively, checks that the name still leads to the file, and removes the name.
+//! # Problem
+//!
+//! Several processes may create, open and remove an object of one name at one time. A removal must
+//! never remove the file of a live object. In the directory that all users share, other users may
+//! also replace or link files at any moment.
+//!
+//! # Algorithm
+//!
+//! A file is dead if no process holds its live byte. To remove a dead file, a process:
+//!
+//! 1. opens it and checks that no process holds the live byte;
+//! 2. takes the live byte exclusively;
+//! 3. checks that the name still leads to this file;
+//! 4. removes the name.
 //!
 //! # Hard links
 //!
-//! In the directory that all users share, a user can `link(2)` another user's file to a second
-//! name, if that user may write to it (`fs.protected_hardlinks=1`) or in any case (`0`). The second
-//! name then leads to a file that belongs to the first user, with contents that the second user
-//! wrote. Three rules keep such a name from passing for an object:
+//! In the shared directory, a user can `link(2)` another user's file to a second name. With
+//! `fs.protected_hardlinks=1` this needs the right to write to the file, and with `0` it needs no
+//! right. The second name leads to a file that belongs to the first user, with contents that the
+//! second user wrote. Three rules keep such a name from passing for an object:
 //!
-//! 1. A file with more than one link is no object (`named::open`).
-//! 2. When a process removes an object that has further links, it marks the file as given up: it
-//!    sets a mode bit ([`native::GIVEN_UP`]) that objects never have and that only the owner and
-//!    root can change. No process opens a marked file, under whatever name it stands, and its
-//!    owner's processes remove it.
-//! 3. A dead file with further links is removed only by a process that has held it as an object, or
-//!    on the order of its owner. Another user may have linked any file of the owner's to that name,
-//!    and such a file must not be changed.
+//! 1. A file with more than one link is not an object (`named::open`).
+//! 2. When a process removes an object that has further links, it marks the file as given up. The
+//!    mark is a mode bit ([`native::GIVEN_UP`]) that objects never have, and that only the owner
+//!    and root can change. No process opens a marked file under any name, and the processes of its
+//!    owner remove it.
+//! 3. A process removes a dead file with further links only if it has held the file as an object,
+//!    or if the file's owner orders the removal. Another user may have linked any file of the
+//!    owner's to that name, and such a file must not change.
+//!
+//! # Correctness
+//!
+//! The live byte excludes in both directions: a process that opens the object needs it shared, a
+//! process that removes the object holds it exclusively. Step 3 detects a file that another process
+//! put under the name between steps 1 and 2.
+//!
+//! # Cost
+//!
+//! A removal costs about ten system calls. A check that finds a live file costs four.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -32,25 +54,26 @@ use super::system;
 use crate::error::Result;
 use crate::name::Scope;
 
-/// What is known of a file before it is judged.
+/// The caller's knowledge of a file before it is judged.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ExpectedFile {
-    /// Nothing.
+    /// No knowledge.
     Any,
-    /// It must be this file.
+    /// The file must have this identity.
     File(Identity),
-    /// It must be this file, which was an object of this name, under this name alone.
+    /// The file must have this identity, and was an object under this name alone.
     Object(Identity),
 }
 
-/// What became of a file that was judged.
+/// The result of judging a file.
 #[derive(Debug)]
 pub(super) enum RemovalOutcome {
-    /// It was dead and is gone.
+    /// The file was dead and is removed.
     Removed { size: u64 },
-    /// A process holds it, or it is no object's file.
+    /// A process holds the file, or it is not the file of an object.
     Alive,
-    /// It is dead, but this process may not remove it: `MLINK` where it has more links than one.
+    /// The file is dead, but this process may not remove it. The error is `MLINK` if the file has
+    /// more than one link.
     Kept { size: u64, stat: Box<Stat>, why: Errno },
 }
 
@@ -62,8 +85,8 @@ pub(super) fn remove_if_dead(
 ) -> Result<RemovalOutcome> {
     let look = match rustix::fs::openat(&dir.fd, file_name, OFlags::RDONLY | SAFE_OPEN, Mode::empty()) {
         Ok(look) => look,
-        // Gone already, or nothing that this user may judge; `AGAIN`: its owner has a lease on it
-        // (`F_SETLEASE`), and so could stop every sweep.
+        // The file is gone, or this user may not judge it. `AGAIN` means that its owner has a lease
+        // on it (`F_SETLEASE`). Waiting for the lease would let that owner stop every sweep.
         Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO | Errno::AGAIN) => {
             return Ok(RemovalOutcome::Alive);
         }
@@ -79,7 +102,7 @@ pub(super) fn remove_if_dead(
         return Ok(RemovalOutcome::Alive);
     }
     if is_given_up(&stat) {
-        // Dead for ever, whatever processes hold it.
+        // A file that was given up is dead, even if processes hold it.
         let may = is_own(&stat) || rustix::process::geteuid().is_root();
         return Ok(judged(&stat, if may { discard(dir, file_name, identity) } else { Err(Errno::PERM) }));
     }
@@ -95,7 +118,7 @@ pub(super) fn remove_if_dead(
     {
         return Ok(RemovalOutcome::Alive);
     }
-    // Under the exclusive lock no process takes hold of it, and no other removes it.
+    // Under the exclusive lock, no process takes hold of the file and no other process removes it.
     let Some(stat) = dir.stat_of(file_name).filter(|stat| Identity::of(stat) == identity) else {
         return Ok(RemovalOutcome::Alive);
     };
@@ -106,14 +129,14 @@ pub(super) fn remove_if_dead(
         }
         give_up(own.as_fd(), &stat);
     }
-    // Only root removes what is another user's, who may put another file in its place at any
-    // moment. In a directory that is sticky, or this user's own, no other user can do so with what
-    // is this user's.
+    // Only root removes files of other users. Such a user may replace the file at any moment. In a
+    // directory that is sticky or this user's own, no other user can replace this user's files.
     let removed = match !is_own(&stat) && rustix::process::geteuid().is_root() {
         true => discard(dir, file_name, identity),
         false => rustix::fs::unlinkat(&dir.fd, file_name, AtFlags::empty()),
     };
-    // Another user may have linked it at the last moment. It had one name, so it was an object.
+    // Another user may have linked the file at the last moment. The file had one name, so it was an
+    // object.
     if removed.is_ok() && dir.scope == Scope::Global && !is_temporary(file_name) {
         if let Some(left) = rustix::fs::fstat(&own).ok().filter(|left| left.st_nlink > 0) {
             give_up(own.as_fd(), &left);
@@ -126,45 +149,47 @@ fn judged(stat: &Stat, removed: Result<(), Errno>) -> RemovalOutcome {
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     match removed {
         Ok(()) => RemovalOutcome::Removed { size },
-        // Another process has just removed it.
+        // Another process has just removed the file.
         Err(Errno::NOENT) => RemovalOutcome::Alive,
         Err(why) => RemovalOutcome::Kept { size, stat: Box::new(*stat), why },
     }
 }
 
-/// Whether this user owns the file.
+/// Returns whether this user owns the file.
 pub(super) fn is_own(stat: &Stat) -> bool {
     stat.st_uid == rustix::process::geteuid().as_raw()
 }
 
-/// Whether the owner has given this file up: it is no object, under whatever name it stands.
+/// Returns whether the file's owner has given it up. Such a file is not an object under any name.
 pub(super) fn is_given_up(stat: &Stat) -> bool {
     Mode::from_raw_mode(stat.st_mode).intersects(native::GIVEN_UP)
 }
 
-/// Marks a file as given up. Only its owner and root can.
+/// Marks a file as given up. Only its owner and root can do so.
 pub(super) fn give_up(fd: BorrowedFd<'_>, stat: &Stat) {
-    // A process without the right to mark it has no right to remove it from a sticky directory
-    // either.
+    // A process without the right to mark the file has no right to remove it from a sticky
+    // directory either.
     let _ = rustix::fs::fchmod(fd, Mode::from_raw_mode(stat.st_mode) | native::GIVEN_UP);
 }
 
-/// Removes a name that leads to this file. Another user, or another process of this user's, may
-/// give the name to another file at any moment; so the name is moved to one of this process's own
-/// first, and moved back where it was the wrong file. `NOENT` where the name leads to another file.
+/// Removes a name that leads to this file, or returns `NOENT` if the name leads to another file.
+///
+/// Another process, also one of another user, may give the name to another file at any moment. So
+/// this function first moves the name to a name of its own. It moves the name back if it moved the
+/// wrong file.
 pub(super) fn discard(dir: &NamespaceDir, file_name: &str, identity: Identity) -> Result<(), Errno> {
     let aside = temporary_name();
     move_name(dir, file_name, &aside)?;
     if dir.holds(&aside, identity) {
         return rustix::fs::unlinkat(&dir.fd, &*aside, AtFlags::empty());
     }
-    // Where a third file has the name by now, this one stays aside until its last holder is gone,
-    // and is swept then.
+    // If a third file has the name by now, the moved file stays aside until its last holder ends. A
+    // sweep then removes it.
     let _ = move_name(dir, &aside, file_name);
     Err(Errno::NOENT)
 }
 
-/// Renames, and never replaces what has the new name.
+/// Renames a file, and never replaces a file that has the new name.
 fn move_name(dir: &NamespaceDir, from: &str, to: &str) -> Result<(), Errno> {
     match native::rename_new(dir.fd.as_fd(), from, to.as_ref()) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
@@ -175,19 +200,20 @@ fn move_name(dir: &NamespaceDir, from: &str, to: &str) -> Result<(), Errno> {
     }
 }
 
-/// A description that can take the exclusive lock, which needs the right to write. An owner who
-/// gave that right away (mode 0444) takes it back for the dead file.
+/// Opens a file description that can take the exclusive lock, which needs the right to write.
+/// If the owner removed that right (mode 0444), this function restores it on the dead file for the
+/// call.
 fn lockable(dir: &NamespaceDir, file_name: &str, look: &OwnedFd, stat: &Stat) -> Result<OwnedFd, Errno> {
     let open = || rustix::fs::openat(&dir.fd, file_name, OFlags::RDWR | SAFE_OPEN, Mode::empty());
     match open() {
-        // Another link may be the name of another file of this user's, put here by another user to
-        // have its mode changed.
+        // Another user may have linked another file of this user's to this name, to have its mode
+        // changed.
         Err(Errno::ACCESS) if is_own(stat) && stat.st_nlink > 1 => Err(Errno::MLINK),
         Err(Errno::ACCESS) if is_own(stat) => {
             rustix::fs::fchmod(look, Mode::RUSR | Mode::WUSR)?;
             let opened = open();
-            // Back at once: the description keeps its right, and a process may just have taken hold
-            // of the object.
+            // Restores the mode at once: the description keeps its right, and a process may just
+            // have taken hold of the object.
             let _ = rustix::fs::fchmod(look, Mode::from_raw_mode(stat.st_mode));
             opened
         }
@@ -208,13 +234,13 @@ mod tests {
         let create = |name: &str| {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | SAFE_OPEN;
             let fd = rustix::fs::openat(&dir.fd, name, flags, Mode::RUSR | Mode::WUSR).unwrap();
-            // As held as a living object's, so that the sweeps of other tests leave it.
+            // Locks the file as a live object's file, so that the sweeps of other tests keep it.
             native::lock(fd.as_fd(), LockKind::Shared).unwrap();
             (Identity::of(&rustix::fs::fstat(&fd).unwrap()), fd)
         };
         let (dead, _dead) = create(&judged);
         let (alive, _alive) = create(&living);
-        // Between the check and the removal, the living file takes the name.
+        // Between the check and the removal, the live file takes the name.
         assert_eq!(discard(&dir, &living, dead), Err(Errno::NOENT));
         assert!(dir.holds(&living, alive));
         discard(&dir, &judged, dead).unwrap();

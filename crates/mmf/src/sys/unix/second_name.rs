@@ -1,14 +1,14 @@
-//! Whether a further link of an object's file is that of the object's creator.
+//! Detects whether a further link of an object's file belongs to the object's creator.
 //!
-//! Where the file system has neither files without names nor a rename that refuses to replace, a
-//! creator links its file to the object's name, and then removes the temporary name
+//! Some file systems have neither files without names nor a rename that refuses to replace. There,
+//! a creator links its file to the object's name, and then removes the temporary name
 //! ([`UnpublishedFile::publish`](super::create::UnpublishedFile::publish)). Between these two calls
 //! the file has two links, and a process that opens the object waits. A file with any other further
-//! link is no object (see [`super::remove`]), and is refused at once.
+//! link is not an object (see [`super::remove`]), and an opener refuses it at once.
 //!
-//! Another user can give a link a temporary name too. The owner of the file, and root, remove such
-//! a name: a creator that has published its file needs it no more. Any other user waits for up to
-//! the time of [`BusyRetry`](super::liveness::BusyRetry).
+//! Another user can give a link a temporary name too. The owner of the file and root remove such a
+//! name, since a creator that has published its file needs it no more. Any other user waits for up
+//! to the time of [`BusyRetry`](super::liveness::BusyRetry), 1 s.
 
 use std::os::fd::AsFd;
 
@@ -19,10 +19,10 @@ use super::remove::{discard, is_own};
 use super::system;
 use crate::error::Result;
 
-/// Entries of the directory that are searched for a temporary name.
+/// Number of directory entries searched for a temporary name.
 const SEARCHED: usize = 1 << 14;
 
-/// What a search for a temporary name gives.
+/// The result of a search for a temporary name.
 #[derive(Debug, PartialEq, Eq)]
 enum Search {
     Found(String),
@@ -31,19 +31,19 @@ enum Search {
     Unknown,
 }
 
-/// Whether an opener waits for the creator of `file_name`, whose file, open as `fd`, has further
-/// links according to `stat`. `false`: another process made one of them.
+/// Returns whether an opener has to wait for the creator of `file_name`, whose file is open as `fd`
+/// and has further links by `stat`. Returns `false` if another process made one of the links.
 pub(super) fn is_its_creators(dir: &NamespaceDir, file_name: &str, fd: impl AsFd, stat: &Stat) -> Result<bool> {
     match search(dir, file_name, Identity::of(stat))? {
         Search::Found(temporary) => {
             if is_own(stat) || rustix::process::geteuid().is_root() {
-                // The creator may have removed it just now.
+                // The creator may have removed it in the meantime.
                 let _ = discard(dir, &temporary, Identity::of(stat));
             }
             Ok(true)
         }
         Search::Unknown => Ok(true),
-        // A creator that removed its name before the search leaves one link.
+        // A creator that removed its temporary name before the search leaves one link.
         Search::NotThere => Ok(rustix::fs::fstat(fd).map_err(system("open"))?.st_nlink <= 1),
     }
 }
@@ -88,7 +88,7 @@ mod tests {
         rustix::fs::linkat(&dir.fd, from, &dir.fd, to, AtFlags::empty()).unwrap();
     }
 
-    /// Counts the waits of this thread's openers from now on.
+    /// Counts the waits of this thread's openers from this call on.
     fn count_waits() -> Rc<Cell<u32>> {
         let waits = Rc::new(Cell::new(0));
         let counted = Rc::clone(&waits);
@@ -122,11 +122,11 @@ mod tests {
         assert_eq!(search(&dir, &file, identity).unwrap(), Search::Found(temporary.clone()));
         assert_eq!(search(&dir, &temporary, identity).unwrap(), Search::NotThere);
         let waits = count_waits();
-        // The owner removes that name, and does not wait for a creator that is stopped.
+        // The owner removes that name, and does not wait for a stopped creator.
         drop(open(&name, &Spec::default()).unwrap());
         assert_eq!(waits.get(), 1);
         assert!(dir.stat_of(&temporary).is_none());
-        // With a foreign link beside it the file is refused all the same.
+        // With a foreign link beside it, an opener still refuses the file.
         let second = format!("foreign-creator-{}", std::process::id());
         link(&dir, &file, &second);
         link(&dir, &file, &temporary);

@@ -1,13 +1,30 @@
-//! Sweeping: removal of what dead processes left in the directories of both scopes.
+//! Sweeping: removes files that dead processes left in the directories of both scopes.
 //!
-//! - [`sweep`] and `list` look at every file.
-//! - Each creation looks at a bounded number of files, since any user can put thousands into the
-//!   directory that all share: it reads up to [`READ`] entries from where this process's last
-//!   creation stopped. Where the directory has more, it reads [`READ_ELSEWHERE`] further ones from
-//!   a random place, so that processes that create one object each reach every file in the end. It
-//!   judges up to [`JUDGED`] files, and skips those of other users, which it could not remove.
+//! # Problem
+//!
+//! A process that is killed removes nothing. Any user can put thousands of files into the shared
+//! directory, so a creation must not examine all of them.
+//!
+//! # Algorithm
+//!
+//! - [`sweep`] and `list` examine every file.
+//! - Each creation examines a bounded number of files:
+//! 1. It reads up to [`READ`] entries, from the position at which this process's last creation
+//!    stopped.
+//! 2. If the directory has more entries, it reads up to [`READ_ELSEWHERE`] further entries from a
+//!    random position. Processes that create one object each therefore reach every file in the end.
+//! 3. It judges up to [`JUDGED`] files, and skips files of other users, which it could not remove.
 //! - A creation that finds no memory left sweeps completely, and then tries again
 //!   (`named::with_room`).
+//!
+//! # Correctness
+//!
+//! Only [`remove_if_dead`](super::remove::remove_if_dead) removes files, and it never removes a
+//! live object's file.
+//!
+//! # Cost
+//!
+//! A creation reads at most 384 entries and judges at most 32 files.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -26,9 +43,9 @@ use crate::error::{ErrorKind, Result};
 use crate::name::{Name, Scope};
 use crate::types::Swept;
 
-/// Entries that a creation reads from where the last one stopped.
+/// Entries that a creation reads from the position where the last creation stopped.
 const READ: u32 = 256;
-/// Entries that a creation reads from a random place, where there are more.
+/// Entries that a creation reads from a random position, if the directory has more.
 const READ_ELSEWHERE: u32 = 128;
 /// Files that a creation judges.
 const JUDGED: u32 = 32;
@@ -41,7 +58,7 @@ pub(crate) fn sweep() -> Result<Vec<Swept>> {
     Ok(met)
 }
 
-/// The directories of both scopes, as far as they exist.
+/// Opens the directories of both scopes, if they exist.
 pub(super) fn scopes() -> Result<Vec<NamespaceDir>> {
     let mut dirs = Vec::new();
     for scope in [Scope::Local, Scope::Global] {
@@ -54,7 +71,7 @@ pub(super) fn scopes() -> Result<Vec<NamespaceDir>> {
     Ok(dirs)
 }
 
-/// The names of objects in a directory, each with the file that would hold it, and the files that
+/// Returns the names of objects in a directory, each with its file name, and the files that
 /// creators left under a temporary name.
 pub(super) fn entries(dir: &NamespaceDir) -> Result<NamespaceEntries> {
     let mut found = NamespaceEntries { objects: Vec::new(), temporaries: Vec::new() };
@@ -86,23 +103,24 @@ impl NamespaceEntry {
     }
 }
 
-/// `None`: no file of mmf's.
+/// Classifies a directory entry. Returns `None` for a file that is not mmf's.
 fn what_it_is(dir: &NamespaceDir, entry: &rustix::fs::DirEntry) -> Option<NamespaceEntry> {
     let plausible = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
     let file = entry.file_name().to_str().ok().filter(|_| plausible)?;
     if is_temporary(file) {
         return Some(NamespaceEntry::Temporary(file.to_owned()));
     }
-    // A text that is no name was chosen by another program.
+    // Another program chose a file name whose text is not a valid name.
     let name = Name::checked(dir.scope, file.strip_prefix(PREFIX)?.to_owned(), check_exact).ok()?;
     Some(NamespaceEntry::Object(name, file.to_owned()))
 }
 
-/// Removes what the dead left in one directory.
+/// Removes files of dead processes from one directory.
 pub(super) fn sweep_dir(dir: &NamespaceDir) -> Result<Vec<Swept>> {
     let mut met = Vec::new();
     let found = entries(dir)?;
-    // First, so that what a killed creator was just naming has one name.
+    // Temporary names come first: a file that a killed creator was just naming then has one name
+    // left.
     for file in found.temporaries {
         remove_if_dead(dir, &file, ExpectedFile::Any)?;
     }
@@ -126,9 +144,9 @@ pub(super) fn sweep_dir(dir: &NamespaceDir) -> Result<Vec<Swept>> {
     Ok(met)
 }
 
-/// Removes some of what the dead left in one directory, in bounded time.
+/// Removes some files of dead processes from one directory, in bounded time.
 pub(super) fn sweep_some(dir: &NamespaceDir) -> Result<()> {
-    /// Where the last creation of this process stopped, in each scope.
+    /// The position at which this process's last creation stopped, for each scope.
     static STOPPED: [AtomicI64; 2] = [AtomicI64::new(0), AtomicI64::new(0)];
     let stopped = &STOPPED[usize::from(dir.scope == Scope::Local)];
     let mut entries = Dir::read_from(&dir.fd).map_err(system("list"))?;
@@ -148,8 +166,8 @@ pub(super) fn sweep_some(dir: &NamespaceDir) -> Result<()> {
     Ok(())
 }
 
-/// Reads up to `most` entries and judges those that may be removed. Gives where it stopped before
-/// the end.
+/// Reads up to `most` entries, and judges those that this process may remove. Returns the position
+/// if it stops before the end.
 fn sweep_from(dir: &NamespaceDir, entries: &mut Dir, most: u32, judged: &mut u32) -> Result<Option<i64>> {
     let may_remove_all = dir.scope == Scope::Local || rustix::process::geteuid().is_root();
     let mut position = 0;
@@ -170,11 +188,12 @@ fn sweep_from(dir: &NamespaceDir, entries: &mut Dir, most: u32, judged: &mut u32
     Ok(entries.read().map(|_| position))
 }
 
-/// A place in a directory whose size is not known: each power of two is as likely as the others,
-/// since positions count entries or creations. Behind the last entry there is nothing to read.
+/// Returns a random position in a directory of unknown size. Each power of two is equally likely,
+/// since positions count either entries or creations. A position after the last entry yields no
+/// entries.
 fn random_position() -> i64 {
     let random = RandomState::new().hash_one(0);
     let bits = 8 + random % 23;
-    // At most 31 bits.
+    // The value has at most 31 bits.
     i64::try_from((1 << bits) | ((random >> 32) % (1 << bits))).unwrap_or(0)
 }

@@ -1,9 +1,10 @@
-//! The routines for `aarch64`, the same text on every system.
+//! Routines for `aarch64`, with one text for every system.
 //!
-//! All are leaves without a stack frame that follow the system's calling convention. The fast part of a copy
-//! keeps `x0`, `x1` and `x2` as they came, so that the fix-up can begin again from the start byte by byte;
-//! `x6` then tells what is left. `x4` and `x5` hold the addresses whose faults are ours, for the handler to
-//! read. Atomic operations are the exclusive loads and stores that every such processor has.
+//! All routines are leaf functions without a stack frame, and follow the system's calling
+//! convention. The fast part of a copy keeps `x0`, `x1` and `x2`, so that the fix-up can restart
+//! from the first byte, byte by byte. `x6` then holds the number of bytes left. `x4` and `x5` hold
+//! `lo` and `hi`, which the handler reads. Atomic operations use exclusive loads and stores, which
+//! every such processor has.
 
 use std::arch::global_asm;
 
@@ -86,7 +87,8 @@ macro_rules! routines {
     ($($handler:tt)*) => {
         global_asm!(
             ".text",
-            // No alignment within the block: the assembler must know its length for the Windows unwind data.
+            // No alignment within the block: the assembler must know the block's length for the
+            // Windows unwind data.
             ".p2align 6",
             begin!(),
             entry!("copy"),
@@ -120,7 +122,8 @@ macro_rules! routines {
             "    stur w9, [x7, #-4]",
             "    mov x0, #0",
             "    ret",
-            // One to three bytes: the first, the middle one and the last, which may be the same.
+            // One to three bytes: copies the first, the middle and the last byte, which may
+            // coincide.
             "4:  cbz x2, 9f",
             "    lsr x10, x2, #1",
             "    ldrb w8, [x1]",
@@ -149,7 +152,8 @@ macro_rules! routines {
             "    stp q6, q7, [x7, #-32]",
             "    mov x0, #0",
             "    ret",
-            // The first vector goes unaligned; from the next boundary of the destination on, stores are aligned.
+            // Copies the first vector unaligned. Stores are aligned from the next 16-byte boundary
+            // of the destination on.
             "7:  ldr q0, [x1]",
             "    str q0, [x0]",
             "    and x8, x0, #-16",
@@ -235,13 +239,14 @@ macro_rules! routines {
             entry!("fill_left"),
             "    mov x0, x6",
             "    ret",
-            // Atomic operations: a word at `x0`, operands in `x1` and `x2`; its value in `x0`, whether it faulted in `x1`.
+            // Atomic operations: take a word's address in `x0` and operands in `x1` and `x2`. They
+            // return the value in `x0` and the fault flag in `x1`.
             entry!("atomic"),
             atomics!("8", "b", "w"),
             atomics!("16", "h", "w"),
             atomics!("32", "", "w"),
             atomics!("64", "", "x"),
-            // Words from `x1` up to `x2`, one by one, to `x0`.
+            // Stores the words from `x1` up to `x2` one by one to `x0`.
             entry!("words"),
             "2:  cmp x1, x2",
             "    b.hs 3f",
@@ -252,8 +257,9 @@ macro_rules! routines {
             "    b 2b",
             "3:  mov x1, #0",
             "    ret",
-            // Pairs from `x1` up to `x2`: a word to be stored at `x0` and an offset, which is `x3` at the most. Stops at the
-            // first that is none, and gives where that is.
+            // Reads pairs of an offset and a word from `x1` up to `x2`, and stores each word at its
+            // offset from `x0`. Stops at the first pair whose offset is larger than `x3` or not a
+            // multiple of 8, and returns its address.
             entry!("pairs"),
             "2:  cmp x1, x2",
             "    b.hs 3f",
@@ -295,7 +301,7 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline]
 pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize, lo: usize, hi: usize) -> usize {
     // SAFETY: the routine reads `len` bytes at `src` and writes as many at `dst`, which the caller allows.
@@ -306,7 +312,7 @@ pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usiz
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline]
 pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
     // SAFETY: the routine writes `len` bytes at `dst`, which the caller allows.
@@ -317,7 +323,7 @@ pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo:
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline]
 pub(in crate::sys::guard) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> Result<(), Fault> {
     let words = words.as_ptr_range();
@@ -329,7 +335,7 @@ pub(in crate::sys::guard) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> 
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "an address of this processor has 64 bits")]
 pub(in crate::sys::guard) unsafe fn store_pairs(base: *mut u8, last: u64, pairs: &[[u64; 2]]) -> Result<usize, Fault> {
@@ -349,7 +355,7 @@ macro_rules! call {
 }
 pub(super) use call;
 
-/// Runs `check` in every way that the routines can go: one.
+/// Runs `check` once: the routines have one code path on this processor.
 #[cfg(test)]
 pub(in crate::sys::guard) fn every_way(check: &mut dyn FnMut()) {
     check();

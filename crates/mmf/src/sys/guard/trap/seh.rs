@@ -1,8 +1,11 @@
-//! The Windows way: unwind data that names a handler for the block of routines, and for nothing else.
+//! Catches faults on 64-bit Windows by unwind data that name a handler for the block of routines
+//! only.
 //!
-//! The system looks up the unwind data of the faulting instruction and asks the handler named there
-//! ([`.pdata`](https://learn.microsoft.com/cpp/build/exception-handling-x64)). This one changes the
-//! program counter in the context and has the program go on. Nothing is installed, so nobody can take it away.
+//! On a fault, the system looks up the unwind data of the faulting instruction and calls the
+//! handler that they name
+//! ([`.pdata`](https://learn.microsoft.com/cpp/build/exception-handling-x64)). The handler changes
+//! the program counter in the context and continues execution. Nothing is installed at run time, so
+//! no other code can replace it.
 
 use windows_sys::Win32::Foundation::{EXCEPTION_ACCESS_VIOLATION, EXCEPTION_IN_PAGE_ERROR};
 use windows_sys::Win32::System::Diagnostics::Debug::{CONTEXT, EXCEPTION_RECORD};
@@ -10,31 +13,33 @@ use windows_sys::Win32::System::Diagnostics::Debug::{CONTEXT, EXCEPTION_RECORD};
 use super::{Caught, landing};
 use crate::error::Result;
 
-/// `EXCEPTION_DISPOSITION`, which windows-sys spells as another type than handlers return.
+/// `EXCEPTION_DISPOSITION`, for which windows-sys uses a type that differs from the handler's
+/// return type.
 const CONTINUE_EXECUTION: i32 = 0;
 const CONTINUE_SEARCH: i32 = 1;
 
-/// `EXCEPTION_UNWINDING` and `EXCEPTION_EXIT_UNWIND`: a handler found before is being unwound to.
+/// `EXCEPTION_UNWINDING` and `EXCEPTION_EXIT_UNWIND`: the system is unwinding to a handler that it
+/// found before.
 const UNWINDING: u32 = 0x2 | 0x4;
 
 pub(super) fn arm() -> Result<()> {
     Ok(())
 }
 
-/// An `EXCEPTION_ROUTINE` for all the routines.
+/// Handles exceptions of all the routines, as an `EXCEPTION_ROUTINE`.
 ///
 /// # Safety
 ///
-/// To be called by the system.
+/// Only the system calls it.
 pub(super) unsafe extern "C" fn handle(
     record: *const EXCEPTION_RECORD,
     _frame: usize,
     context: *mut CONTEXT,
     _dispatcher: usize,
 ) -> i32 {
-    // SAFETY: the system gives a record that nobody writes to meanwhile.
+    // SAFETY: the system passes a valid record that no other code writes to during the call.
     let record = unsafe { &*record };
-    // SAFETY: the system gives a context that is this handler's until it returns.
+    // SAFETY: the system passes a valid context that only this handler accesses until it returns.
     let context = unsafe { &mut *context };
     let of_memory = matches!(record.ExceptionCode, EXCEPTION_ACCESS_VIOLATION | EXCEPTION_IN_PAGE_ERROR);
     if !of_memory || record.ExceptionFlags & UNWINDING != 0 || record.NumberParameters < 2 {
@@ -44,7 +49,8 @@ pub(super) unsafe extern "C" fn handle(
     let (pc, lo, hi) = (&mut context.Rip, context.R8, context.R9);
     #[cfg(target_arch = "aarch64")]
     let (pc, lo, hi) = {
-        // SAFETY: the union's two members are the same registers, as an array and by name.
+        // SAFETY: the union's two members are views of one set of registers, as an array and by
+        // name.
         let x = unsafe { context.Anonymous.X };
         (&mut context.Pc, x[4], x[5])
     };

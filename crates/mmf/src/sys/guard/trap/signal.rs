@@ -1,12 +1,33 @@
-//! The Unix way: a signal handler that moves the program counter.
+//! Catches faults on Unix by a signal handler that moves the program counter.
 //!
-//! Which signal tells of a page that is gone: `SIGBUS` (mmap(2) on Linux and macOS); FreeBSD also says
-//! `SIGSEGV` where the pager failed (`vm_fault_trap`).
+//! # Problem
 //!
-//! Whoever installs a handler after us may call ours in turn when it is not theirs. If we then installed the
-//! same one again on top, theirs and ours would call each other for ever. So each installation has a handler
-//! function of its own, with its own memory of what was there before: a *generation*. Other copies of this library
-//! can be told apart from strangers, and need no new generation: see `trampolines`.
+//! The kernel reports a page that is gone by `SIGBUS` (mmap(2) on Linux and macOS). FreeBSD also
+//! reports a failed pager by `SIGSEGV` (`vm_fault_trap`). Other code in the process may install
+//! handlers for these signals too. A handler installed after this one may call it for signals that
+//! it does not handle. If this library then installed its own handler function again on top, the
+//! two handlers would call each other without end.
+//!
+//! # Algorithm
+//!
+//! 1. [`arm`] queries the installed handler. If a fault reaches this library through it, nothing is
+//!    to be done.
+//! 2. Otherwise `install` claims the next *generation*: a handler function of its own, with its own
+//!    record of the handler that it replaces. A process has up to 16 generations for each signal.
+//! 3. The new handler stores its predecessor first, and is installed second.
+//! 4. On a signal, the handler resumes at a fix-up if the fault is in a routine. Otherwise it calls
+//!    its predecessor.
+//!
+//! Other copies of this library are recognised and need no new generation: see `trampolines`.
+//!
+//! # Correctness
+//!
+//! Generation *n* calls only the handler that it replaced, and each generation is installed once.
+//! So no chain of calls returns to a generation that it has passed.
+//!
+//! # Cost
+//!
+//! An armed process pays one `sigaction` call for each [`arm`].
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -27,20 +48,20 @@ const SIGNALS: [c_int; 1] = [libc::SIGBUS];
 #[cfg(bsd)]
 const SIGNALS: [c_int; 2] = [libc::SIGBUS, libc::SIGSEGV];
 
-/// How often a handler can be installed for a signal before [`arm`] gives up.
+/// The number of times that a handler can be installed for a signal before [`arm`] gives up.
 const GENERATIONS: usize = 16;
 
-/// What was there before each generation, per signal. Null: the system's default. Never freed, since a handler may
-/// be reading it.
+/// The action that each generation replaced, for each signal. Null means the system's default.
+/// Never freed, since a handler may be reading it.
 static PREVIOUS: [[AtomicPtr<libc::sigaction>; GENERATIONS]; SIGNALS.len()] =
     [const { [const { AtomicPtr::new(ptr::null_mut()) }; GENERATIONS] }; SIGNALS.len()];
 
-/// How many generations are used up, per signal.
+/// The number of generations used, for each signal.
 static USED: [AtomicUsize; SIGNALS.len()] = [const { AtomicUsize::new(0) }; SIGNALS.len()];
 
-/// Held while a handler is installed, so that threads that arm at the same time use up one
-/// generation. A forked child that takes the lock over finds each step done or not done: it looks
-/// at the handler that is installed, and claims a generation of its own if that is not this copy's.
+/// Held while a handler is installed, so that threads that arm at one time use one generation. A
+/// forked child that takes the lock over finds each step done or not done. The child checks the
+/// installed handler, and claims a generation of its own if that handler is not this copy's.
 static INSTALLING: ForkLock = ForkLock::new();
 
 pub(super) fn arm() -> Result<()> {
@@ -54,7 +75,7 @@ pub(super) fn arm() -> Result<()> {
 
 fn query(signal: c_int) -> Result<libc::sigaction> {
     let mut action = MaybeUninit::uninit();
-    // SAFETY: no action is given, and there is room for the one that is asked for.
+    // SAFETY: no new action is passed, and there is room for the old one.
     if unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } != 0 {
         return Err(Error::system("ask for the signal handler", io::Error::last_os_error()));
     }
@@ -80,7 +101,7 @@ fn install(index: usize, signal: c_int) -> Result<()> {
     }
     USED[index].store(generation + 1, Ordering::Relaxed);
 
-    // The handler may run as soon as it is installed, so it must find its predecessor before.
+    // The handler may run as soon as it is installed, so its predecessor is stored before.
     let previous = &PREVIOUS[index][generation];
     previous.store(Box::into_raw(Box::new(before)), Ordering::Release);
 
@@ -90,54 +111,61 @@ fn install(index: usize, signal: c_int) -> Result<()> {
     // SAFETY: all-zero bytes are a valid sigaction: no handler, no flags, no restorer.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = trampolines::address(generation);
-    // A fault inside a handler of somebody else's must reach ours too, so it does not block itself. Where the
-    // predecessor lets system calls go on after its signal, so do we.
+    // A fault inside another handler must reach this one too, so the handler does not block its own
+    // signal. It restarts system calls if its predecessor does.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | (before.sa_flags & libc::SA_RESTART);
     // SAFETY: sigemptyset has written the set.
     action.sa_mask = unsafe { mask.assume_init() };
     let mut replaced = MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: the handler is safe to run at any moment (see there), and there is room for the action it replaces.
+    // SAFETY: the handler is safe to run at any moment (see `handler`), and there is room for the
+    // action that it replaces.
     if unsafe { libc::sigaction(signal, &raw const action, replaced.as_mut_ptr()) } != 0 {
         return Err(Error::system("install the signal handler", io::Error::last_os_error()));
     }
     // SAFETY: sigaction succeeded, so it has written the action.
     let replaced = unsafe { replaced.assume_init() };
     if replaced.sa_sigaction != before.sa_sigaction {
-        // Somebody else installed one in between.
+        // Other code installed a handler between the query and this call.
         previous.store(Box::into_raw(Box::new(replaced)), Ordering::Release);
     }
     Ok(())
 }
 
-/// What was there before a handler of ours; 0 if it was the system's, or the handler is none of ours.
+/// Returns the handler that one of this library's handlers replaced. Returns 0 if that was the
+/// system's default, or if `handler` is not this library's.
 extern "C" fn before(handler: usize, signal: c_int) -> usize {
     let slots = SIGNALS.iter().zip(&PREVIOUS).find(|&(&ours, _)| ours == signal);
     let slot = slots.zip(trampolines::generation(handler)).and_then(|((_, slots), generation)| slots.get(generation));
     let Some(slot) = slot else { return libc::SIG_DFL };
-    // SAFETY: null, or an action that is never freed.
+    // SAFETY: the pointer is null, or points to an action that is never freed.
     unsafe { slot.load(Ordering::Acquire).as_ref() }.map_or(libc::SIG_DFL, |action| action.sa_sigaction)
 }
 
-/// Does only what POSIX allows in a handler (signal-safety(7)): atomics, `sigaction`, `pthread_sigmask`, `raise`.
+/// Handles the signal. Uses only what POSIX allows in a handler (signal-safety(7)): atomics,
+/// `sigaction`, `pthread_sigmask`, `raise`.
 ///
 /// # Safety
 ///
-/// To be called by the system, or by another handler with what the system gave it.
+/// Only the system calls it, or another handler with the arguments that the system passed.
 unsafe extern "C" fn handler<const GENERATION: usize>(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the system passes both, and they are this handler's until it returns.
+    // SAFETY: the system passes both pointers, and only this handler accesses them until it
+    // returns.
     if unsafe { resume(info, context.cast()) } {
         return;
     }
     if let Some(index) = SIGNALS.iter().position(|&ours| ours == signal) {
-        // SAFETY: as above.
+        // SAFETY: the system passes both pointers, and only this handler accesses them until it
+        // returns.
         unsafe { chain::pass_on(&PREVIOUS[index][GENERATION], signal, info, context) };
     }
 }
 
-/// Whether the signal tells of a fault, and was not sent by a process: POSIX gives those codes of their own,
-/// `SI_USER` and the like, which are not positive on Linux and above 0x10000 on the BSDs and macOS.
+/// Returns whether a fault raised the signal. A signal that a process sent has other codes in
+/// POSIX, `SI_USER` and similar ones, which are not positive on Linux and above 0x10000 on the BSDs
+/// and macOS.
 fn is_fault(info: &libc::siginfo_t) -> bool {
-    // A poisoned page that nobody has touched yet is told to whoever asked for it, at any instruction.
+    // The kernel reports a poisoned page that is not yet accessed to the process that asked for
+    // such reports, at any instruction.
     #[cfg(linux_like)]
     if info.si_signo == libc::SIGBUS && info.si_code == libc::BUS_MCEERR_AO {
         return false;
@@ -145,48 +173,51 @@ fn is_fault(info: &libc::siginfo_t) -> bool {
     (1..0x1_0000).contains(&info.si_code)
 }
 
-/// Moves the program counter to the fix-up if the fault is ours.
+/// Moves the program counter to the fix-up if the fault is in a routine and its range. Returns
+/// whether it did.
 ///
 /// # Safety
 ///
-/// As for [`handler`].
+/// The conditions of [`handler`] hold.
 unsafe fn resume(info: *const libc::siginfo_t, context: *mut libc::ucontext_t) -> bool {
-    // SAFETY: the caller's promise; nobody writes to it meanwhile.
+    // SAFETY: the caller's promise; no other code writes to it during the call.
     let info = unsafe { &*info };
     if !is_fault(info) {
         return false;
     }
-    // SAFETY: the signal tells of a fault, so the system has filled in the address.
+    // SAFETY: a fault raised the signal, so the system has set the address.
     let address = unsafe { fault_address(info) };
     // SAFETY: the caller's promise.
     let (pc, lo, hi) = unsafe { context::read(context) };
     let Some(fixup) = landing(&Caught { pc, address, blur: blur(info), lo, hi }) else {
         return false;
     };
-    // SAFETY: the caller's promise. The fix-up belongs to the routine that stands at the program counter.
+    // SAFETY: the caller's promise. The fix-up belongs to the routine at the program counter.
     unsafe { context::resume_at(context, fixup) };
     true
 }
 
 /// # Safety
 ///
-/// The signal tells of a fault.
+/// A fault raised the signal.
 unsafe fn fault_address(info: &libc::siginfo_t) -> usize {
     // SAFETY: the caller's promise.
     unsafe { info.si_addr() }.addr()
 }
 
-/// The system rounds the address of poisoned memory down to a page of whatever size, and says which.
+/// Returns the granularity of the address. The system rounds the address of poisoned memory down to
+/// a page of some size, and reports that size.
 #[cfg(linux_like)]
 fn blur(info: &libc::siginfo_t) -> usize {
-    // Behind the address, which is the first of the union's fields; libc does not name it. The union follows three
-    // integers, where a pointer may stand.
+    // The field follows the address, which is the union's first field. libc does not name it. The
+    // union follows three integers and is aligned for a pointer.
     const SI_ADDR_LSB: usize = (3 * size_of::<c_int>()).next_multiple_of(align_of::<usize>()) + size_of::<usize>();
     if info.si_signo != libc::SIGBUS || info.si_code != libc::BUS_MCEERR_AR {
         return 1;
     }
     let shift = ptr::from_ref(info).cast::<u8>().wrapping_add(SI_ADDR_LSB);
-    // SAFETY: a siginfo_t has 128 bytes, and for this code the system fills in this one (sigaction(2)).
+    // SAFETY: a siginfo_t has 128 bytes, and for this code the system sets this field
+    // (sigaction(2)).
     let shift = unsafe { shift.read() };
     1 << shift.min(40)
 }

@@ -1,6 +1,8 @@
-//! The way of 32-bit Windows, whose handlers are found by frames on the stack, which the routines do not make: a
-//! [vectored handler](https://learn.microsoft.com/windows/win32/debug/vectored-exception-handling), which the system
-//! asks before them.
+//! Catches faults on 32-bit Windows by a [vectored
+//! handler](https://learn.microsoft.com/windows/win32/debug/vectored-exception-handling).
+//!
+//! On this system, handlers are registered by frames on the stack, and the routines have none. The
+//! system calls vectored handlers before those.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -14,11 +16,12 @@ use windows_sys::Win32::System::LibraryLoader::{
 use super::{Caught, landing};
 use crate::error::{Error, Result};
 
-/// What a handler answers (`excpt.h`).
+/// The return values of a handler (`excpt.h`).
 const CONTINUE_EXECUTION: i32 = -1;
 const CONTINUE_SEARCH: i32 = 0;
 
-/// Whether the handler is installed. Nobody else can take it away: that needs what the installation gave.
+/// Whether the handler is installed. Other code cannot remove it, because that needs the handle
+/// that the installation returned.
 static ARMED: Mutex<bool> = Mutex::new(false);
 
 pub(super) fn arm() -> Result<()> {
@@ -26,14 +29,15 @@ pub(super) fn arm() -> Result<()> {
     if *armed {
         return Ok(());
     }
-    // The handler is never removed, so the library that holds it must not be unloaded.
+    // The process never removes the handler, so the library that contains it must stay loaded.
     let flags = GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS;
     let mut module: HMODULE = std::ptr::null_mut();
-    // SAFETY: with this flag the name is any address in the module; there is room for the handle.
+    // SAFETY: with this flag the name is any address in the module. There is room for the handle.
     if unsafe { GetModuleHandleExW(flags, (&raw const ARMED).cast(), &raw mut module) } == 0 {
         return Err(Error::system("keep the exception handler loaded", io::Error::last_os_error()));
     }
-    // SAFETY: the handler is safe to run at any moment: it looks at what it is given and at constants.
+    // SAFETY: the handler is safe to run at any moment: it accesses only its argument and
+    // constants.
     if unsafe { AddVectoredExceptionHandler(1, Some(handle)) }.is_null() {
         return Err(Error::system("install the exception handler", io::Error::last_os_error()));
     }
@@ -41,17 +45,17 @@ pub(super) fn arm() -> Result<()> {
     Ok(())
 }
 
-/// A `PVECTORED_EXCEPTION_HANDLER`.
+/// Handles exceptions, as a `PVECTORED_EXCEPTION_HANDLER`.
 ///
 /// # Safety
 ///
-/// To be called by the system.
+/// Only the system calls it.
 unsafe extern "system" fn handle(exception: *mut EXCEPTION_POINTERS) -> i32 {
-    // SAFETY: the system gives both, and they are this handler's until it returns.
+    // SAFETY: the system passes valid pointers that only this handler accesses until it returns.
     let exception = unsafe { &*exception };
-    // SAFETY: as above.
+    // SAFETY: the record is valid until the handler returns.
     let record = unsafe { &*exception.ExceptionRecord };
-    // SAFETY: as above.
+    // SAFETY: the context is valid, and only this handler accesses it until it returns.
     let context = unsafe { &mut *exception.ContextRecord };
     let of_memory = matches!(record.ExceptionCode, EXCEPTION_ACCESS_VIOLATION | EXCEPTION_IN_PAGE_ERROR);
     if !of_memory || record.NumberParameters < 2 {

@@ -1,17 +1,19 @@
-//! The routines for 32-bit x86 with SSE2.
+//! Routines for 32-bit x86 with SSE2.
 //!
-//! Copies and fills follow the system's calling convention, with all arguments on the stack. They save the four
-//! registers that are their caller's. From the first instruction that may fault on, `ebx` and `ebp` hold the
-//! addresses whose faults are ours, for the handler to read. The fast part keeps `edi`, `esi` and `edx`, so that the
-//! fix-up can begin again from the start with `rep movsb`, whose registers tell after a fault exactly what is left.
+//! Copies and fills follow the system's calling convention, with all arguments on the stack. They
+//! save the four registers that belong to the caller. From the first instruction that may fault,
+//! `ebx` and `ebp` hold `lo` and `hi`, which the handler reads. The fast part keeps `edi`, `esi`
+//! and `edx`, so that the fix-up can restart from the first byte with `rep movsb`. After a fault,
+//! the registers of `rep movsb` give exactly the bytes left.
 //!
-//! Atomic operations are leaves without a stack frame, called through an `asm!` that names the few registers they change.
-//! Those on 64 bits: what is loaded moves through a vector register, for `cmpxchg8b` writes even what it does not change, which
-//! pages that are read-only refuse; such a move of 8 aligned bytes is atomic (Intel's manual, volume 3, section 10.1.1).
+//! Atomic operations are leaf functions without a stack frame. An `asm!` block that names the few
+//! registers they change calls them. A 64-bit load moves through a vector register, because
+//! `cmpxchg8b` always writes and would fault on read-only pages. Such a move of 8 aligned bytes is
+//! atomic (Intel's manual, volume 3, section 10.1.1).
 
 mod asm;
 
-// Each of these words is two of this processor, and a routine would win little.
+// Each 64-bit word takes two words of this processor, so a routine would save little.
 pub(in crate::sys::guard) use crate::sys::guard::multi_word::{store_pairs, store_words};
 
 unsafe extern "C" {
@@ -23,7 +25,7 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline]
 pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize, lo: usize, hi: usize) -> usize {
     // SAFETY: the routine reads `len` bytes at `src` and writes as many at `dst`, which the caller allows.
@@ -34,14 +36,14 @@ pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usiz
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline]
 pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
     // SAFETY: the routine writes `len` bytes at `dst`, which the caller allows.
     unsafe { mmf_0_1_guard_fill(dst, byte.into(), len, lo, hi) }
 }
 
-/// Calls an atomic routine: a word's address and two operands in, a `Fetched` out.
+/// Calls an atomic routine with a word's address and two operands. Returns a `Fetched`.
 macro_rules! call {
     ($routine:path, $word:expr, $a:expr, $b:expr) => {{
         let (word, a, b): (*mut u8, u64, u64) = ($word, $a, $b);
@@ -67,7 +69,7 @@ macro_rules! call {
 }
 pub(super) use call;
 
-/// Runs `check` in every way that the routines can go: one.
+/// Runs `check` once: the routines have one code path on this processor.
 #[cfg(test)]
 pub(in crate::sys::guard) fn every_way(check: &mut dyn FnMut()) {
     check();

@@ -1,13 +1,14 @@
-//! How the routines are called on `x86_64`, and how they choose their way.
+//! Calls of the routines on `x86_64`, and the selection of their code paths.
 //!
-//! All are leaves without a stack frame, called through an `asm!` that names the few registers they change.
-//! That spares Windows callers the saving of `xmm6` to `xmm15` around each call of an `extern "sysv64"`
-//! function. They touch `ymm0` to `ymm5` and `ymm16` to `ymm19` alone, but for `vzeroupper`, which clears the
-//! upper half of every register up to `ymm15`: see `call_long`.
+//! All routines are leaf functions without a stack frame. An `asm!` block that names the few
+//! registers they change calls them. Windows callers therefore need not save `xmm6` to `xmm15`, as
+//! they must around each call of an `extern "sysv64"` function. The routines change only `ymm0` to
+//! `ymm5` and `ymm16` to `ymm19`. The exception is `vzeroupper`, which clears the upper half of
+//! every register up to `ymm15`: see `call_long`.
 //!
-//! The fast part of a copy keeps `rdi`, `rsi` and `rdx` as they came, so that the fix-up can begin again from
-//! the start with `rep movsb`, whose registers tell after a fault exactly what is left. `r8` and `r9` hold
-//! the addresses whose faults are ours, for the handler to read.
+//! The fast part of a copy keeps `rdi`, `rsi` and `rdx`, so that the fix-up can restart from the
+//! first byte with `rep movsb`. After a fault, the registers of `rep movsb` give exactly the bytes
+//! left. `r8` and `r9` hold `lo` and `hi`, which the handler reads.
 
 use std::arch::asm;
 use std::arch::is_x86_feature_detected;
@@ -20,15 +21,16 @@ use crate::sys::guard::{Fault, Matches};
 mod asm;
 mod multi_word;
 
-/// What the routines read to choose their way. The text knows the offsets.
+/// The values by which the routines select a code path. The assembly text contains the offsets of
+/// these fields.
 #[repr(C)]
 struct Tuning {
-    /// 0: SSE2. 1: AVX2. 2: AVX-512 with the registers from 16 on, which need no `vzeroupper`. Vectors of 64 bytes
-    /// gain nothing: Zen 4 splits them, and others slow their clock.
+    /// 0: SSE2. 1: AVX2. 2: AVX-512 with the registers from 16 on, which need no `vzeroupper`.
+    /// Vectors of 64 bytes gain nothing: Zen 4 splits them, and other processors lower their clock.
     vectors: AtomicU32,
-    /// Copies from here on pass by the caches.
+    /// The length in bytes from which copies use non-temporal stores.
     stream_from: AtomicUsize,
-    /// Fills from here on are one `rep stosb`.
+    /// The length in bytes from which a fill is one `rep stosb`.
     fill_rep_from: AtomicUsize,
 }
 
@@ -41,7 +43,8 @@ static TUNING: Tuning = Tuning {
     fill_rep_from: AtomicUsize::new(usize::MAX),
 };
 
-/// Chooses by what the processor has. Any mixture of old and new values is a correct choice.
+/// Selects code paths by the features of the processor. Any mixture of old and new values is a
+/// correct selection.
 pub(super) fn tune() {
     static CHOICE: ProcessOnce<(u32, usize)> = ProcessOnce::new();
     let &(vectors, cache) = CHOICE.get_or_init(|| {
@@ -49,19 +52,20 @@ pub(super) fn tune() {
         let vectors = if wide { 2 } else { u32::from(is_x86_feature_detected!("avx2")) };
         (vectors, largest_cache())
     });
-    // Below, the destination may still be in the cache when it is wanted.
+    // Below this length, the destination may still be in the cache when the program reads it.
     let beyond_the_cache = cache / 4 * 3;
     TUNING.vectors.store(vectors, Ordering::Relaxed);
     TUNING.stream_from.store(beyond_the_cache, Ordering::Relaxed);
     TUNING.fill_rep_from.store(beyond_the_cache, Ordering::Relaxed);
 }
 
-/// The size in bytes of the largest cache that the processor tells of (`CPUID`: leaf 4 of Intel's, 0x8000001D of
-/// AMD's, which have the same form), or a middling one.
+/// Returns the size in bytes of the largest cache that `CPUID` reports (leaf 4 of Intel's
+/// processors, leaf 0x8000001D of AMD's, in one format). Returns a default if the reported size is
+/// below 1 MiB.
 #[allow(unused_unsafe, reason = "newer compilers call the instruction safe")]
 fn largest_cache() -> usize {
     const USUAL: usize = 32 << 20;
-    // SAFETY: every processor of 64 bits has the instruction.
+    // SAFETY: every 64-bit x86 processor has the instruction.
     let extended = unsafe { __cpuid(0x8000_0000) }.eax;
     let mut largest = 0;
     for leaf in [4, 0x8000_001d] {
@@ -69,7 +73,7 @@ fn largest_cache() -> usize {
             continue;
         }
         for index in 0..8 {
-            // SAFETY: as above.
+            // SAFETY: every 64-bit x86 processor has the instruction.
             let cache = unsafe { __cpuid_count(leaf, index) };
             if cache.eax & 0x1f == 0 {
                 break;
@@ -96,10 +100,13 @@ unsafe extern "C" {
     fn mmf_0_1_guard_between();
 }
 
-/// Calls a routine that may end in `vzeroupper`. A caller that was compiled for AVX may hold whole vectors in any
-/// register, so all are named as changed. On Windows that would have the lower halves of `xmm6` to `xmm15` saved, which
-/// the routines leave alone; there the functions that use this are never inlined, and the calling convention
-/// says the same: the lower halves are kept and the upper are not.
+/// Calls a routine that may end in `vzeroupper`.
+///
+/// A caller that was compiled for AVX may hold whole vectors in any register, so the block names
+/// all of them as changed. On Windows that would save the lower halves of `xmm6` to `xmm15`, which
+/// the routines do not change. There, the functions that use this macro are never inlined, and the
+/// calling convention has the needed rule: a callee keeps the lower halves, and may change the
+/// upper halves.
 macro_rules! call_long {
     ($($operands:tt)*) => {{
         #[cfg(windows)]
@@ -128,13 +135,14 @@ macro_rules! call_long {
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[cfg_attr(not(windows), inline)]
 #[cfg_attr(windows, inline(never))]
 pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usize, lo: usize, hi: usize) -> usize {
     let left;
-    // SAFETY: the routine reads `len` bytes at `src` and writes as many at `dst`, which the caller allows. It
-    // follows the register use named here, in its fix-ups too, and leaves the stack alone.
+    // SAFETY: the routine reads `len` bytes at `src` and writes `len` bytes at `dst`, which the
+    // caller allows. The routine and its fix-ups change only the registers named here, and leave
+    // the stack alone.
     unsafe {
         call_long!(
             routine = sym mmf_0_1_guard_copy,
@@ -164,12 +172,14 @@ pub(in crate::sys::guard) unsafe fn copy(dst: *mut u8, src: *const u8, len: usiz
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[cfg_attr(not(windows), inline)]
 #[cfg_attr(windows, inline(never))]
 pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo: usize, hi: usize) -> usize {
     let left;
-    // SAFETY: as in `copy`; nothing is read.
+    // SAFETY: the routine writes `len` bytes at `dst`, which the caller allows, and reads no
+    // memory. The routine and its fix-ups change only the registers named here, and leave the stack
+    // alone.
     unsafe {
         call_long!(
             routine = sym mmf_0_1_guard_fill,
@@ -196,13 +206,13 @@ pub(in crate::sys::guard) unsafe fn fill(dst: *mut u8, byte: u8, len: usize, lo:
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline]
 pub(in crate::sys::guard) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> Result<(), Fault> {
     let words = words.as_ptr_range();
     let fault: u64;
-    // SAFETY: the routine reads the words and writes as many at `dst`, which the caller allows. It changes the registers named
-    // here and leaves the stack alone.
+    // SAFETY: the routine reads the words and writes as many at `dst`, which the caller allows. It
+    // changes only the registers named here and leaves the stack alone.
     unsafe {
         asm!(
             "call {routine}",
@@ -220,13 +230,13 @@ pub(in crate::sys::guard) unsafe fn store_words(dst: *mut u8, words: &[u64]) -> 
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline]
 pub(in crate::sys::guard) unsafe fn store_pairs(base: *mut u8, last: u64, pairs: &[[u64; 2]]) -> Result<usize, Fault> {
     let all = pairs.as_ptr_range();
     let (reached, fault): (*const [u64; 2], u64);
-    // SAFETY: the routine reads the pairs and writes a word each at offsets up to `last`, which the caller allows. It changes
-    // the registers named here and leaves the stack alone.
+    // SAFETY: the routine reads the pairs and writes one word for each, at offsets up to `last`,
+    // which the caller allows. It changes only the registers named here and leaves the stack alone.
     unsafe {
         asm!(
             "call {routine}",
@@ -246,12 +256,12 @@ pub(in crate::sys::guard) unsafe fn store_pairs(base: *mut u8, last: u64, pairs:
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline]
 pub(in crate::sys::guard) unsafe fn load_four(src: *const u8) -> Result<[u64; 4], Fault> {
     let (first, second, third, fourth, fault): (u64, u64, u64, u64, u64);
-    // SAFETY: the routine loads the four words, which the caller allows, changes the registers named here and leaves the
-    // stack alone.
+    // SAFETY: the routine loads the four words, which the caller allows. It changes only the
+    // registers named here and leaves the stack alone.
     unsafe {
         asm!(
             "call {routine}",
@@ -267,17 +277,18 @@ pub(in crate::sys::guard) unsafe fn load_four(src: *const u8) -> Result<[u64; 4]
     if fault == 0 { Ok([first, second, third, fourth]) } else { Err(Fault) }
 }
 
-/// See [`match_eight`](crate::sys::guard::match_eight). Vectors of 16 bytes are loaded in one or in halves, so each word is
-/// whole (Intel's manual, volume 3, section 10.1.1); the one that is given is loaded by itself all the same.
+/// See [`match_eight`](crate::sys::guard::match_eight). The processor loads a vector of 16 bytes in
+/// one access or in two halves, so each word is whole (Intel's manual, volume 3, section 10.1.1).
+/// The routine still loads the returned word separately.
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline(always)]
 pub(in crate::sys::guard) unsafe fn match_eight(src: *const u8, mask: u32, wanted: u32) -> Result<Matches, Fault> {
     let (bits, word, fault): (u64, u64, u64);
-    // SAFETY: the routine loads the eight words, which the caller allows, changes the registers named here and leaves the stack
-    // alone.
+    // SAFETY: the routine loads the eight words, which the caller allows. It changes only the
+    // registers named here and leaves the stack alone.
     unsafe {
         asm!(
             "call {routine}",
@@ -296,13 +307,13 @@ pub(in crate::sys::guard) unsafe fn match_eight(src: *const u8, mask: u32, wante
     if fault == 0 { Ok(Matches { bits, word }) } else { Err(Fault) }
 }
 
-/// See [`copy_validated`](crate::sys::guard::copy_validated). This processor makes loads in the
-/// order of the program (Intel's manual, volume 3, section 10.2.2; AMD's, volume 2, section 7.2),
-/// and so the routine needs no more than its own order.
+/// See [`copy_validated`](crate::sys::guard::copy_validated). This processor performs loads in
+/// program order (Intel's manual, volume 3, section 10.2.2; AMD's, volume 2, section 7.2). The
+/// program order of the routine is therefore sufficient, without fences.
 ///
 /// # Safety
 ///
-/// As there.
+/// The conditions of that function hold.
 #[inline(always)]
 pub(in crate::sys::guard) unsafe fn copy_validated(
     (first, expected): (*const u64, u64),
@@ -312,8 +323,9 @@ pub(in crate::sys::guard) unsafe fn copy_validated(
     to: *mut [u8],
 ) -> Result<Option<[u64; 4]>, Fault> {
     let (word, one, two, three, outcome): (u64, u64, u64, u64, u64);
-    // SAFETY: the routine loads the five words, reads as many bytes behind three of them as the key and `to` have and writes to `to`, all of
-    // which the caller allows. It changes the registers named here and leaves the stack alone.
+    // SAFETY: the routine loads the five words, reads the bytes after the three words for the
+    // lengths of the key and of `to`, and writes to `to`. The caller allows all of these accesses.
+    // The routine changes only the registers named here and leaves the stack alone.
     unsafe {
         asm!(
             "call {routine}",
@@ -346,17 +358,18 @@ pub(in crate::sys::guard) unsafe fn copy_validated(
 #[inline(always)]
 #[allow(unused_unsafe, reason = "newer compilers call it safe")]
 pub(in crate::sys::guard) fn prefetch(at: *const u8) {
-    // SAFETY: the instruction never faults, wherever it is told to look (Intel's manual, volume 2, `PREFETCHh`).
+    // SAFETY: the instruction never faults, whatever its address is (Intel's manual, volume 2,
+    // `PREFETCHh`).
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
-/// Calls an atomic routine: a word's address and two operands in, a `Fetched` out.
+/// Calls an atomic routine with a word's address and two operands. Returns a `Fetched`.
 macro_rules! call {
     ($routine:path, $word:expr, $a:expr, $b:expr) => {{
         let (word, a, b): (*mut u8, u64, u64) = ($word, $a, $b);
         let (value, fault): (u64, u64);
-        // SAFETY: the routine accesses the one word, which the caller allows, changes the registers named here
-        // and leaves the stack alone.
+        // SAFETY: the routine accesses only the one word, which the caller allows. It changes only
+        // the registers named here and leaves the stack alone.
         unsafe {
             std::arch::asm!(
                 "call {routine}",
@@ -372,12 +385,12 @@ macro_rules! call {
 }
 pub(super) use call;
 
-/// Runs `check` in every way that the routines can go on this processor.
+/// Runs `check` once for each code path that the routines have on this processor.
 #[cfg(test)]
 pub(in crate::sys::guard) fn every_way(check: &mut dyn FnMut()) {
     tune();
     let best = TUNING.vectors.load(Ordering::Relaxed);
-    // Loops alone; past the caches and `rep` as soon as they can.
+    // First loops only; then non-temporal stores and `rep` from the smallest possible length.
     for from in [usize::MAX, 300] {
         for vectors in 0..=best {
             TUNING.vectors.store(vectors, Ordering::Relaxed);
@@ -396,8 +409,9 @@ mod tests {
 
     use super::*;
 
-    /// A caller that was compiled for AVX2 and keeps its vectors in registers. What it gives is right only if
-    /// their upper halves outlive the routines; an unoptimised build keeps none there.
+    /// Sums vectors before and after `work`, as a caller compiled for AVX2 that keeps them in
+    /// registers. The sum is right only if the routines keep the upper halves of the vectors. An
+    /// unoptimised build keeps no vectors in registers.
     ///
     /// # Safety
     ///
@@ -405,7 +419,7 @@ mod tests {
     #[target_feature(enable = "avx2")]
     #[allow(unused_unsafe, reason = "newer compilers let such a function call such intrinsics")]
     unsafe fn sum_around(work: impl Fn(), numbers: &[[u64; 4]; 16]) -> [u64; 4] {
-        // SAFETY: each has 32 bytes, at any alignment.
+        // SAFETY: each array has 32 bytes, and the load accepts any alignment.
         let vectors: [__m256i; 16] =
             std::array::from_fn(|at| unsafe { _mm256_loadu_si256(numbers[at].as_ptr().cast()) });
         work();
@@ -415,7 +429,7 @@ mod tests {
             sum = unsafe { _mm256_add_epi64(sum, *vector) };
         }
         let mut out = [0; 4];
-        // SAFETY: 32 bytes, at any alignment.
+        // SAFETY: `out` has 32 bytes, and the store accepts any alignment.
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sum) };
         out
     }
@@ -431,11 +445,11 @@ mod tests {
         every_way(&mut || {
             // SAFETY: both arrays have 500 bytes.
             let copied = || assert_eq!(unsafe { copy(target, source.as_ptr(), 500, usize::MAX, 0) }, 0);
-            // SAFETY: as above.
+            // SAFETY: the target has 500 bytes.
             let filled = || assert_eq!(unsafe { fill(target, 1, 500, usize::MAX, 0) }, 0);
             // SAFETY: the processor has AVX2.
             assert_eq!(unsafe { sum_around(copied, &numbers) }, [136; 4]);
-            // SAFETY: as above.
+            // SAFETY: the processor has AVX2.
             assert_eq!(unsafe { sum_around(filled, &numbers) }, [136; 4]);
         });
     }
