@@ -91,7 +91,12 @@ impl<'w, 'a> Lookup<'w, 'a> {
     }
 
     #[inline(never)]
-    fn find_slow(&self, hash: u64, key: &[u8], floor: u64) -> Result<(EntryPosition, Option<ReplacedRecord>)> {
+    pub(in crate::dict) fn find_slow(
+        &self,
+        hash: u64,
+        key: &[u8],
+        floor: u64,
+    ) -> Result<(EntryPosition, Option<ReplacedRecord>)> {
         let mut copy = HeaderAndKey::new();
         let mut old = None;
         let place = self.storage.index().find(self.batch, hash, |block| {
