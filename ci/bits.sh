@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Programs with 32 bits: the library's tests in such, the same tests between programs with 32 and with 64, and the
-# program `mmf` of both kinds on one region.
+# Programs with 32 bits: the library's tests, all of which compile, the tests between programs with 32
+# and with 64 bits, and the program `mmf` of both kinds on one region.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "needs Linux on x86_64"
@@ -8,7 +8,8 @@ packages gcc-multilib
 mkdir -p target
 
 # The tests between processes that are run with one kind playing the peers of the other.
-tests=(atomics region region_life lifetime)
+# Each is a test binary and the filters of its modules.
+tests=("mapping atomics::" "region sharing:: life::" "names lifetime::")
 # executables SUFFIX: from cargo's messages, a line `NAME-SUFFIX PATH` for each program that was built.
 executables() {
     sed -n 's/.*"target":{[^}]*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1'"$1"' \2/p'
@@ -17,7 +18,7 @@ executables() {
 binaries() {
     "${FOREIGN[@]}" cargo build "${ARGS[@]}" -p mmf-cli -p testkit --message-format=json |
         executables "" >"target/bits-$1"
-    "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf "${tests[@]/#/--test=}" --no-run --message-format=json |
+    "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --test mapping --test region --test names --no-run --message-format=json |
         executables -tests >>"target/bits-$1"
 }
 FOREIGN=(env)
@@ -34,13 +35,19 @@ path() {
 }
 
 echo "== the library with 32 bits"
-counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --lib \
-    --test dict --test dict_damage --test dict_full --test dict_hostile --test conformance --test cursor --test options
+# All test binaries compile, and these modules run.
+"${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --tests --no-run
+counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --lib
+counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --test dict -- operations:: damage:: full::
+counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --test hostile -- dict::
+counted "${FOREIGN[@]}" cargo test "${ARGS[@]}" -p mmf --test mapping -- conformance:: cursor:: options::
 
 for test in "${tests[@]}"; do
+    read -r binary filters <<<"$test"
     for bits in 64 32; do
         echo "== $test: a program with $bits bits, its peers with $((96 - bits))"
-        TESTKIT_PROGRAM=$(path $((96 - bits)) "$test-tests") timeout 300 "$(path "$bits" "$test-tests")"
+        # shellcheck disable=SC2086
+        TESTKIT_PROGRAM=$(path $((96 - bits)) "$binary-tests") timeout 300 "$(path "$bits" "$binary-tests")" $filters
     done
 done
 

@@ -17,15 +17,15 @@ attack() { ci/attack.sh 5000; }
 # Seconds for each target.
 fuzz() { ci/fuzz.sh 600; }
 # Forks of a process in the middle of a first use.
-forks() { MMF_FORKS=10000 timeout 7200 cargo test --release -p mmf --test first_use; }
+forks() { MMF_FORKS=10000 timeout 7200 cargo test --release -p mmf --test process first_use::; }
 # Power cuts of a file's dict.
 replays() { MMF_REPLAYS=1000 timeout 14400 cargo test --release -p mmf --lib dict::power_cut_tests; }
 # Syncs that fail, and pages that go back.
 failures() { MMF_FAILURES=1000 timeout 14400 cargo test --release -p mmf --lib dict::power_cut_tests::failing_syncs; }
 # Operations of several processes, compared with a map.
-cases() { MMF_CASES=2000 timeout 14400 cargo test --release -p mmf --test dict_model; }
+cases() { MMF_CASES=2000 timeout 14400 cargo test --release -p mmf --test dict model::; }
 # Space after many changes.
-space() { MMF_CHANGES=1000000 timeout 14400 cargo test --release -p mmf --test dict_space; }
+space() { MMF_CHANGES=1000000 timeout 14400 cargo test --release -p mmf --test dict space::; }
 
 parts=(models torture death attack fuzz forks replays failures cases space)
 failed=()

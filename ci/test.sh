@@ -8,6 +8,8 @@ packages python3 ruby util-linux mount e2fsprogs btrfs-progs
 
 counted cargo test "$@"
 if cargo nextest --version >/dev/null 2>&1; then
-    # These start processes of their own for all that they do, and take long.
-    cargo nextest run --run-ignored all -E 'not (binary(death) | binary(torture) | binary(attack))' "$@"
+    # The tests left out start processes of their own for all that they do, and take long.
+    cargo nextest run --run-ignored all \
+        -E 'not (binary(attack) | binary(process) & test(/^(death|torture)::/))' "$@"
 fi
+ci/named_tests.sh

@@ -9,7 +9,7 @@ wine_up
 foreign x86_64-pc-windows-gnu
 # A program in C whose memory the tests open, and which opens theirs.
 mkdir -p target
-x86_64-w64-mingw32-gcc -O2 -o target/section.exe crates/mmf/tests/interop/section.c
+x86_64-w64-mingw32-gcc -O2 -o target/section.exe crates/mmf/tests/hosts/section.c
 MMF_SECTION=$(wine winepath -w "$PWD/target/section.exe" 2>/dev/null | tr -d '\r')
 export MMF_SECTION
 # Wine can leave a program of the tests behind that was killed while it started.

@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::io;
 
 use mmf::{Mapping, Name};
+use mmf_cli::measure::{pairs, repeated, size, time};
+use mmf_cli::pairs as operations;
 
 use crate::Effort;
-use crate::measure::{pairs, repeated, size, time};
-use crate::pairs as operations;
 use crate::report::{Figure, Row, Table};
 
 pub(crate) fn atomics(effort: Effort) -> io::Result<Vec<Table>> {
@@ -21,7 +21,7 @@ pub(crate) fn atomics(effort: Effort) -> io::Result<Vec<Table>> {
             Row::more("`load`, acquire", load).target("at most 2 ns more", load.more <= 2.0),
             Row::more("`fetch_add`, acquire and release", add).target("at most 2 ns more", add.more <= 2.0),
         ],
-        notes: "The other checks neither bounds nor alignment, and dies where a page is gone.",
+        notes: "The other side checks neither bounds nor alignment, and the process dies if a page is gone.",
     }])
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn reserve(effort: Effort) -> io::Result<Vec<Table>> {
         repeated(|| drop(black_box(named.create_new(&name)))),
         repeated(|| drop(black_box(Mapping::create_new(&name, 4096)))),
     );
-    let row = |what: &str, pair: crate::measure::Pair| {
+    let row = |what: &str, pair: mmf_cli::measure::Pair| {
         let times = 1.0 / pair.speed;
         let what = format!("{what}, {} reserved", size(usize::try_from(RESERVE).unwrap_or(usize::MAX)));
         let row = Row::speed(what, pair).target("at most 3 times as long", times <= 3.0);

@@ -3,10 +3,10 @@
 use std::io::{self, Read};
 
 use mmf::{Mapping, Name};
+use mmf_cli::transport::{self, Way, say};
 
 use crate::machine;
 use crate::ring::{Ring, in_place, sum};
-use crate::transport::{self, Way, say};
 
 /// What a consumer is started with, before where it gets the bytes from.
 pub(crate) const FLAG: &str = "--consume";

@@ -3,10 +3,10 @@
 use std::io;
 
 use mmf::Mapping;
+use mmf_cli::measure::{Pair, rate, size};
+use mmf_cli::pairs::Copy;
 
 use crate::Effort;
-use crate::measure::{Pair, rate, size};
-use crate::pairs::Copy;
 use crate::report::{Row, Table};
 
 const SIZES: [usize; 15] =
@@ -55,5 +55,5 @@ fn row(what: &str, len: usize, pair: Pair) -> Row {
     Row { ours: rate(len, pair.ours), theirs: rate(len, pair.theirs), ..row }
 }
 
-const NOTES: &str = "The other copies between the same two buffers, a shared mapping and private memory, with lengths that the\n\
-    compiler cannot see. It checks no bounds, and dies where a page is gone.";
+const NOTES: &str = "The other side copies between the same two buffers, a shared mapping and private memory, with\n\
+    lengths that the compiler cannot see. It checks no bounds, and the process dies if a page is gone.";

@@ -9,17 +9,10 @@ mod dict;
 mod lifecycle;
 mod locks;
 mod machine;
-#[path = "../../crates/mmf-cli/src/bench/measure.rs"]
-mod measure;
-#[path = "../../crates/mmf-cli/src/bench/pairs.rs"]
-mod pairs;
 mod peers;
 mod report;
 mod ring;
 mod transfer;
-#[path = "../../crates/mmf-cli/src/demo/transport/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the demo uses all of it")]
-mod transport;
 #[cfg(all(windows, feature = "winmmf"))]
 mod winmmf;
 
@@ -27,7 +20,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use measure::Plan;
+use mmf_cli::measure::Plan;
 use report::Table;
 
 /// How much is done.

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use memmap2::MmapMut;
 use mmf::{Dict, Error, Mapping, Name, Region, Source};
+use mmf_cli::measure::{pairs, repeated};
 
 use crate::Effort;
-use crate::measure::{pairs, repeated};
 use crate::report::{Row, Table};
 
 /// The size of each object.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use memmap2::MmapMut;
 use mmf::{Mapping, Name};
+use mmf_cli::measure::{Pair, pairs, repeated, size};
 use shared_memory::{Shmem, ShmemConf};
 
 use crate::Effort;
-use crate::measure::{Pair, pairs, repeated, size};
 use crate::report::{Row, Table};
 
 /// Where files are memory. memmap2 leaves names to its caller.
@@ -164,11 +164,12 @@ fn copy(effort: Effort, map: &Mapping, theirs: &mut [u8]) -> io::Result<(Pair, P
     Ok((read, write))
 }
 
-const NAMED: &str = "What mmf does and the others do not: it allocates the memory when it creates (a full `/dev/shm` is an error, not\n\
-    a death later), makes the object complete before it gets its name, holds it alive with a lock and sweeps what the dead left, checks\n\
-    directory, owner and rights, and removes the name with its last holder. shared_memory's objects are left behind when their creator\n\
-    is killed, and gone for new openers when it ends. memmap2 knows no names; its caller makes a file in `/dev/shm` and\n\
-    removes it.";
+const NAMED: &str = "Only mmf does this: it allocates the memory at creation (a full `/dev/shm` is an error, not a later\n\
+    death), completes the object before it gets its name, keeps it alive with a lock, sweeps what dead\n\
+    processes left, checks directory, owner and permissions, and removes the name with its last holder.\n\
+    Objects of shared_memory stay if their creator is killed, and are gone for new openers when it ends.\n\
+    memmap2 has no names; its caller creates a file in `/dev/shm` and removes it.";
 
-const COPIES: &str = "The others copy through slices, which Rust forbids for bytes that another process may write meanwhile, and die where a\n\
-    page is gone. memmap2's mapping is private memory of one process here.";
+const COPIES: &str = "The others copy through slices, which Rust forbids for bytes that another process may write\n\
+    meanwhile, and the process dies if a page is gone. memmap2's mapping is private memory of one\n\
+    process here.";

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::measure::{Pair, time};
+use mmf_cli::measure::{Pair, time};
 
 /// A table with its heading, and what has to be said about it.
 pub(crate) struct Table {

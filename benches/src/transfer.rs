@@ -5,14 +5,14 @@ use std::process::{Child, ChildStdout, Command};
 use std::time::Instant;
 
 use mmf::{Mapping, Name};
+use mmf_cli::measure::{self, Pair, rate, size, time};
+use mmf_cli::transport::{self, Outlet, Way, line};
 
+use crate::Effort;
 use crate::consumer::{FLAG, Header};
 use crate::machine::second_level_cache;
-use crate::measure::{Pair, rate, size, time};
 use crate::report::{Figure, Row, Table};
 use crate::ring::{DATA, Ring, produce, produce_past_caches, sum};
-use crate::transport::{self, Outlet, Way, line};
-use crate::{Effort, measure};
 
 /// What the usual ways are given at a time.
 const CHUNKS: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];
@@ -247,11 +247,14 @@ fn median(candidate: &Candidate) -> f64 {
     measure::median(candidate.samples.clone())
 }
 
-const COPIED: &str = "From private memory of one process into private memory of another, the whole on both sides, from the first move until the\n\
-    word is back that all is there. Each other way at the best of three chunk sizes, mmf at the best of three sizes of its ring; the\n\
-    target is about the best of each. mmf: `write_at` into the ring, `read_at` out of it, two counters, waiting awake. The others: `write`\n\
-    and `read`, buffers enlarged. They put a waiting process to sleep and notice the peer's end; mmf's ring keeps its core busy.";
+const COPIED: &str = "From private memory of one process into private memory of another, from the first copy until the\n\
+    sender has the reply that all is there. Each other way runs with the best of three chunk sizes, mmf\n\
+    with the best of three sizes of its ring; the target compares the best of each. mmf: `write_at` into\n\
+    the ring, `read_at` out of it, two counters, waiting awake. The others: `write` and `read`, with\n\
+    enlarged buffers. They put a waiting process to sleep and notice the peer's end; mmf's ring keeps\n\
+    its core busy.";
 
-const PLACED: &str = "One process makes the words, another reads and sums all of them, both where they lie in the mapping. The others: made in a\n\
-    buffer of the chunk's size, written, read into such a buffer, and summed there. They keep nothing; \"all kept\" has the whole in\n\
-    memory in the end. Which ring is best depends on whether the two cores share a cache.";
+const PLACED: &str = "One process writes the words, another reads and sums all of them, both in place in the mapping. The\n\
+    others: written to a buffer of the chunk's size, sent, received into such a buffer, and summed\n\
+    there. They keep nothing; \"all kept\" has all words in memory at the end. Which ring is best depends\n\
+    on whether the two cores share a cache.";

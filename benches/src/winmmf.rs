@@ -5,10 +5,10 @@ use std::io;
 use std::num::NonZeroUsize;
 
 use mmf::{Error, Name, Region};
+use mmf_cli::measure::{Pair, pairs, repeated, size};
 use winmmf::{MMFResult, MemoryMappedFile, Mmf, Namespace, RWLock};
 
 use crate::Effort;
-use crate::measure::{Pair, pairs, repeated, size};
 use crate::report::{Row, Table};
 
 type Other = MemoryMappedFile<RWLock<'static>>;
@@ -126,6 +126,7 @@ impl Both {
 const OBJECTS: &str = "winmmf writes zeros over all of the object when it creates it, from a buffer that it makes for that. mmf makes a header, a table\n\
     of participants and the object's rights, and checks all of it when it opens.";
 
-const BYTES: &str = "Each call takes the lock, copies and releases it: `Region::write` and `write_at`, `Region::read` and `read_at`; `write` and\n\
-    `read_to_buf` with room in the buffer. winmmf's lock is one word of flags and a count, which never waits and which a killed holder keeps for\n\
-    good; it has no length of what was written, no version and no guard against pages that are gone. Nobody else wants the locks.";
+const BYTES: &str = "Each call takes the lock, copies and releases it: `Region::write` and `write_at`, `Region::read` and\n\
+    `read_at`; `write` and `read_to_buf` with room in the buffer. winmmf's lock is one word of flags and\n\
+    a count. It never waits, and stays taken after its holder is killed. It has no length of the\n\
+    contents, no version and no guard against lost pages. The locks are uncontended.";

@@ -9,7 +9,7 @@
 //! To build a tree:
 //!
 //! 1. The tree is put together in `benches/target/compare/source`: its own files, but `benches` and
-//!    what `benches` includes of `mmf-cli` from the repository around the current directory. Both
+//!    the library of `mmf-cli` from the repository around the current directory. Both
 //!    builds then measure the same rows in the same way with the same effort, and differ in the
 //!    library alone.
 //! 2. The key is a hash of these files, the compiler and its flags. If an executable of this key

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
+use mmf_cli::measure::time;
+
 use super::builds::Build;
 use super::pairing::{Judged, Verdict};
 use super::rows::RowId;
 use super::stats::{CONFIDENCE, Interval};
 use crate::machine;
-use crate::measure::time;
 use crate::report::NANOSECONDS;
 
 /// Everything that a comparison found.

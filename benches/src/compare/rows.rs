@@ -105,8 +105,8 @@ pub(super) fn parse_groups(text: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Pair;
     use crate::report::Row;
+    use mmf_cli::measure::Pair;
 
     fn measurement(theirs: Option<f64>) -> Measurement {
         let id = RowId { group: "g".to_owned(), table: "t, `x`".to_owned(), name: "a b".to_owned() };

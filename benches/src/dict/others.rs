@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use mmf::{Dict, ErrorKind, Mapping, Name, Watched};
+use mmf_cli::measure::{Pair, median, size, time};
+use mmf_cli::transport::say;
 use rustix::thread::futex;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -16,9 +18,7 @@ use super::record::Record;
 use super::sides::{Dir, missing};
 use crate::consumer::CORE;
 use crate::machine;
-use crate::measure::{Pair, median, size, time};
 use crate::report::{Figure, Row, Table};
-use crate::transport::say;
 
 pub(super) fn run(record: &mut Record) -> io::Result<Vec<Table>> {
     Ok(vec![
@@ -277,11 +277,11 @@ fn now() -> u64 {
 
 const READERS: &str = "Each process on a core of its own. In turns: both, one alone.";
 
-const OPENING: &str = "Files, in the system's cache. After a killed writer: a process that sets keys without a pause is killed, and the time is\n\
-    that of opening and of the first set, which brings to its end what the dead one began.";
+const OPENING: &str = "Files, in the system's cache. After a killed writer: a process that sets keys without a pause is\n\
+    killed, and the time is that of opening and of the first set, which completes the dead writer's\n\
+    change.";
 
-const MEMORY: &str =
-    "All of the capacity, the dict's own tables included, divided by the entries that went in before it was full.";
+const MEMORY: &str = "The whole capacity, including the dict's own tables, divided by the number of entries that fit.";
 
-const WATCHING: &str = "From the set, or the wake-up, in one process until the time is taken in the other, which slept, on another core. The\n\
-    other side is a word that is changed and woken by the system's call.";
+const WATCHING: &str = "From the set, or the wake-up, in one process until the other process, which slept on another core,\n\
+    reads the clock. The other side is a word that is changed, and a wake-up by the system call.";

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use mmf_cli::measure::{self, Pair, time};
 
 use crate::Effort;
-use crate::measure::{self, Pair, time};
 
 /// All that was measured.
 pub(super) struct Record {

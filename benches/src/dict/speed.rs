@@ -5,11 +5,11 @@ use std::hint::black_box;
 use std::io;
 
 use mmf::{Dict, Name};
+use mmf_cli::measure::{Pair, size, time};
 
 use super::keys::{self, Keys};
 use super::record::{Record, TAIL};
 use super::sides::{self, Lmdb, Map, Redis, missing};
-use crate::measure::{Pair, size, time};
 use crate::report::{Figure, Row, Table};
 
 /// Sets of a transaction.
@@ -250,14 +250,15 @@ pub(super) fn run(record: &mut Record) -> io::Result<Vec<Table>> {
     ])
 }
 
-const LMDB: &str = "Keys of 16 bytes, in another order than they were put in. Both copy the value out. LMDB by `heed` on `/dev/shm`, one read\n\
-    transaction held open; a set is a put and its commit, with NO_SYNC and WRITE_MAP. Its readers see a state for as long as they\n\
-    want, and its writers pay for that with copied pages.";
+const LMDB: &str = "Keys of 16 bytes, read in another order than they were inserted. Both sides copy the value out. LMDB\n\
+    by `heed` on `/dev/shm`, one read transaction held open; a set is a put and its commit, with NO_SYNC\n\
+    and WRITE_MAP. Its readers see one state for as long as they want, and its writers pay for that with\n\
+    copied pages.";
 
-const MAP: &str = "`RwLock<HashMap<String, Vec<u8>>>`; a set is `insert` with copies of key and value. No other process sees it, nobody can\n\
-    watch it, and it is gone with its process.";
+const MAP: &str = "`RwLock<HashMap<String, Vec<u8>>>`; a set is `insert` with copies of key and value. No other process\n\
+    sees or watches it, and it ends with its process.";
 
-const TAILS: &str = "Each call timed for itself, two looks at the clock included. The longest are the system's: interrupts, and other\n\
-    processes.";
+const TAILS: &str = "Each call is timed by itself, including two reads of the clock. The longest times come from the\n\
+    system: interrupts, and other processes.";
 
 const REDIS: &str = "On a Unix socket, in a process on the other core, one request at a time, without a disk.";

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mmf::{Error, Region};
+use mmf_cli::measure::{Pair, Plan, pairs, repeated, size};
+use mmf_cli::transport::{line, say};
 use parking_lot::RwLock;
 
 use super::times;
@@ -16,9 +18,7 @@ use super::turns::{Mutex, Shared, Way};
 use crate::Effort;
 use crate::consumer::CORE;
 use crate::machine;
-use crate::measure::{Pair, Plan, pairs, repeated, size};
 use crate::report::Table;
-use crate::transport::{line, say};
 
 /// What the other process is started with, before the name of what both have open.
 pub(crate) const FLAG: &str = "--take-turns";
@@ -62,7 +62,7 @@ impl Game {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([FLAG, &name]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
-        let output = crate::transport::child_output(&mut child)?;
+        let output = mmf_cli::transport::child_output(&mut child)?;
         Ok(Game { shared, child, output, failure: None })
     }
 
@@ -233,9 +233,10 @@ fn beside_mutex(plan: Plan, region: &Region, len: usize) -> io::Result<(Pair, Pa
     Ok((write, read))
 }
 
-const TWO: &str = "Each process keeps to a core. A turn is passed by a write to the region, which takes the lock, marks a change begun and\n\
-    complete and wakes whoever sleeps; the other way is one store, and `FUTEX_WAKE` and `FUTEX_WAIT` around it. The times of\n\
-    reading are those of the measuring process.";
+const TWO: &str = "Each process keeps to a core. mmf passes a turn by a write to the region, which takes the lock,\n\
+    marks a change begun and complete, and wakes sleepers. The other side uses one store, and\n\
+    `FUTEX_WAKE` and `FUTEX_WAIT` around it. The times of reading are those of the measuring process.";
 
-const UNDER: &str = "The mutex is the C library's, shared between processes and robust (`PTHREAD_MUTEX_ROBUST`), in memory without a name. It keeps\n\
-    readers from each other, tells of a dead holder, and has no version, length, timeout by default or guard. Nobody else wants the locks.";
+const UNDER: &str = "The mutex is the C library's, shared between processes and robust (`PTHREAD_MUTEX_ROBUST`), in\n\
+    memory without a name. It excludes readers from each other, reports a dead holder, and has no\n\
+    version, length, default timeout or guard. The locks are uncontended.";

@@ -12,10 +12,10 @@ use std::hint::black_box;
 use std::io;
 
 use mmf::{Error, Name, Region};
+use mmf_cli::measure::{Pair, pairs, repeated};
 use parking_lot::RwLock;
 
 use crate::Effort;
-use crate::measure::{Pair, pairs, repeated};
 use crate::report::{Row, Table};
 
 pub(crate) fn run(effort: Effort) -> io::Result<Vec<Table>> {
@@ -41,7 +41,7 @@ pub(crate) fn run(effort: Effort) -> io::Result<Vec<Table>> {
     );
     #[allow(unused_mut, reason = "Linux has more rows")]
     let mut tables = vec![Table {
-        title: "Locks that nobody else wants",
+        title: "Uncontended locks",
         other: "`parking_lot::RwLock`",
         rows: vec![
             times("write lock and unlock", write, Some((1.5, "at most 1.5 times as long"))),
@@ -65,5 +65,6 @@ fn times(what: impl Into<String>, pair: Pair, target: Option<(f64, &'static str)
     }
 }
 
-const UNWANTED: &str = "mmf's lock is in memory that other processes may have open, names its holder, survives the holder's death, refuses to be\n\
-    taken twice by one thread and is reached through a guard against pages that are gone. parking_lot's is of one process.";
+const UNWANTED: &str = "mmf's lock is in memory that other processes may have open, names its holder, survives the holder's\n\
+    death, refuses to be taken twice by one thread, and is reached through a guard against lost pages.\n\
+    parking_lot's lock belongs to one process.";

@@ -1,4 +1,4 @@
-//! The command line, as `--help`, the completions and the man page tell it.
+//! The command line: its definitions are the source of `--help`, the completions and the man page.
 
 mod dict;
 
@@ -23,7 +23,8 @@ use crate::{bench, demo, time};
 
 /// Share memory between processes, by name or by file
 ///
-/// What has a name lives as long as some process holds it open, on every system; what has a file lives in the file.
+/// A named object exists as long as a process holds it open, on every system. An object in a file
+/// exists as long as the file.
 #[derive(Parser)]
 #[command(name = "mmf", version, arg_required_else_help = true)]
 #[command(after_help = OBJECT_RULE, after_long_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}\n\n{EXIT_CODES}"))]
@@ -62,10 +63,11 @@ pub(crate) enum Verb {
 
 /// Create an object and hold it until interrupted, or while a command runs
 ///
-/// The object must not exist yet. It is raw memory of zero bytes, all of them allocated, or with --region an empty
-/// region: contents of any length up to a capacity, behind a lock; with --dict an empty dict: keys and values. This user
-/// alone may open it unless --permissions says otherwise. A name goes when the last process that holds it ends; a file stays, and so does what
-/// an `exact:` name means on Unix (until `mmf rm`).
+/// The object must not exist yet. By default it is raw memory, zeroed and allocated. With --region
+/// it is an empty region: contents of any length up to a capacity, behind a lock. With --dict it is
+/// an empty dict: keys and values. Only this user may open it unless --permissions says otherwise.
+/// A named object ends with the last process that holds it. A file stays, and so does an `exact:`
+/// object on Unix (until `mmf rm`).
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"), group = ArgGroup::new("segment"))]
 #[group(skip)]
@@ -73,62 +75,65 @@ pub(crate) struct HoldArgs {
     /// The object to create
     #[arg(value_name = "NAME", value_parser = Object::parser())]
     pub(crate) object: Object,
-    /// Bytes that it has; Windows rounds memory up to whole pages
+    /// Size in bytes; Windows rounds memory up to whole pages
     #[arg(long, value_name = "N", value_parser = size::parse, required_unless_present_any = ["segment", "capacity"])]
     pub(crate) size: Option<u64>,
-    /// Make a region; its contents have the length of what was written, so it takes a capacity and no size
+    /// Create a region; it takes a capacity instead of a size, because its contents can change
+    /// length
     #[arg(long, requires = "capacity", conflicts_with_all = ["size", "reserve", "large_pages", "prefault"])]
     #[arg(group = "segment")]
     pub(crate) region: bool,
-    /// Make a dict, of which `mmf set`, `get` and so on are
+    /// Create a dict, for `mmf set`, `mmf get` and the other verbs of dicts
     #[arg(long, requires = "capacity", conflicts_with_all = ["size", "reserve", "large_pages", "prefault"])]
     #[arg(group = "segment")]
     pub(crate) dict: bool,
-    /// Bytes that a region's contents or a dict may grow to; they cost nothing until then
+    /// Bytes that a region's contents or a dict may grow to; they take no memory until then
     #[arg(long, value_name = "N", value_parser = size::parse, requires = "segment")]
     pub(crate) capacity: Option<u64>,
-    /// Bytes that raw memory may grow to; they cost nothing until then
+    /// Bytes that raw memory may grow to; they take no memory until then
     #[arg(long, value_name = "N", value_parser = size::parse)]
     pub(crate) reserve: Option<u64>,
-    /// Hold it in the background: print that process's id and return once the object exists
+    /// Hold it in a background process: print its process id, and return once the object exists
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Who may open it: `user`, `everyone`, `mode:0640` (Unix) or `sddl:TEXT` (Windows)
-    #[arg(long, value_name = "WHO", default_value = "user", value_parser = permissions)]
+    /// Users that may open it: `user`, `everyone`, `mode:0640` (Unix) or `sddl:TEXT` (Windows)
+    #[arg(long, value_name = "USERS", default_value = "user", value_parser = permissions)]
     pub(crate) permissions: Permissions,
-    /// Whether it is made of large pages; `require` fails where there are none, and says what is missing
+    /// Whether to use large pages; `require` fails if there are none, and names the missing setting
     #[arg(long, value_name = "WHEN", default_value = "never")]
     pub(crate) large_pages: LargePages,
-    /// Bring all pages in before anybody can wait for them
+    /// Load all pages into memory before the object is used
     #[arg(long)]
     pub(crate) prefault: bool,
-    /// This process is the background one; it reports to the one that started it
+    /// Run as the background process, and report to the process that started it
     #[arg(long, hide = true)]
     pub(crate) background: bool,
-    /// A command to run meanwhile; it finds the object in the variable MMF_OBJECT, and its exit code is passed on
+    /// Command to run while the object is held; MMF_OBJECT names the object, and `mmf` exits with
+    /// the command's exit code
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 
-/// List the named objects that live now
+/// List the living named objects
 ///
-/// Sizes are exact where the output is no terminal. The kind is `raw`, `region`, `dict`, `segment` for what another release of
-/// mmf made, or `?` where this user may not look. What dead processes left is removed on the way.
+/// Sizes are exact if the output is not a terminal. The kind is `raw`, `region` or `dict`;
+/// `segment` for an object that this release cannot use; `?` if this user may not open it. Objects
+/// that dead processes left are removed first.
 #[derive(Args)]
 pub(crate) struct LsArgs {
     /// Print a JSON array
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print exact sizes also on a terminal
+    /// Print exact sizes on a terminal too
     #[arg(long)]
     pub(crate) bytes: bool,
 }
 
-/// Tell what is known of an object
+/// Show an object's metadata
 ///
-/// Of a region also who takes part in it, and who has its lock. A process that died stays in the list until another one
-/// wants a lock or a place, and only then the region is known to be poisoned. Of a dict how many keys it has; `mmf
-/// stats` tells more.
+/// For a region it also lists the participants, and which of them hold the lock; a process that
+/// died stays in that list until another process needs its lock or its slot. For a dict it shows
+/// the number of keys; `mmf stats` shows more.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct InfoArgs {
@@ -145,9 +150,10 @@ pub(crate) struct InfoArgs {
 
 /// Copy an object's bytes to standard output or a file
 ///
-/// A region gives its contents, copied under its lock. Those of a poisoned region, which a writer left half changed, are
-/// given too, with a warning and the exit code 1. Where this user may only read, a region is copied without the lock
-/// until no writer came between, and a poisoned one is refused. A dict has no such contents: see `mmf export`.
+/// The contents of a region are copied under its lock. Those of a poisoned region, in which a
+/// writer died with a change half made, are copied too, with a warning and exit code 1. If this
+/// user has read access only, a region is copied without the lock, again and again until no writer
+/// interfered, and a poisoned region is refused. A dict has no such contents: see `mmf export`.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 pub(crate) struct ReadArgs {
@@ -156,7 +162,7 @@ pub(crate) struct ReadArgs {
     pub(crate) object: Object,
     #[command(flatten)]
     pub(crate) range: Range,
-    /// The file to write to, which is replaced; standard output unless given
+    /// File to write to, which is replaced [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
@@ -165,47 +171,49 @@ pub(crate) struct ReadArgs {
 
 /// Copy standard input or a file into an object
 ///
-/// What does not fit is an error that tells how much does; raw memory and files are never made longer or shorter.
+/// Input that does not fit is an error that names the available size; raw memory and files keep
+/// their length.
 ///
-/// The contents of a region are replaced by what was given, under its lock, which is taken once all was read; with
-/// --offset they are changed from there on, and lengthened if need be. Replacing the contents of a poisoned region, which
-/// a writer left half changed, clears the poison; changing a part of them is refused. A segment that this release does
-/// not know is written to with --raw only, and so is a dict.
+/// The input replaces the contents of a region, under its lock, which is taken after all input was
+/// read. With --offset it changes the contents from there on, and extends them if needed. Replacing
+/// the contents of a poisoned region clears the poison; changing a part of them is refused. A dict,
+/// or a segment that this release does not know, is written to with --raw only.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 pub(crate) struct WriteArgs {
     /// The object to write to
     #[arg(value_name = "OBJECT", value_parser = Object::parser())]
     pub(crate) object: Object,
-    /// The first byte to write: 0 unless given, and of a region then all is replaced
+    /// First byte to write; without it, writing starts at 0 and replaces all contents of a region
     #[arg(long, value_name = "N", value_parser = size::parse)]
     pub(crate) offset: Option<u64>,
-    /// The file to read from; standard input unless given
+    /// File to read from [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Return only once the bytes of a file are on its disk
+    /// Return after the bytes of a file are on its disk
     #[arg(long)]
     pub(crate) flush: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
 
-/// Print a line for each change of a region or a dict as it comes
+/// Print a line for each change of a region or a dict
 ///
-/// Of a region a line tells the time, the version and the length of the contents; changes that come faster than they are
-/// printed share a line. Of a dict there is a line for each change, with the time, the version, what happened, the key and
-/// the value that it has now, which may be a later one; where changes came faster than they are kept, a line says
-/// `missed`. While it watches, this process holds the object too. The exit code is 0 once --count lines were printed,
-/// and where no count was asked for once --timeout is over; 1 where that is over before; 130 after Ctrl-C.
+/// For a region, a line has the time, the version and the length of the contents; several changes
+/// that come faster than they are printed share a line. For a dict, each change has a line with the
+/// time, the version, the kind of change, the key and its present value, which may be newer than
+/// the change; `missed` means that the change log was overwritten before it was read. While it
+/// watches, this process holds the object. The exit code is 0 after --count lines, or after
+/// --timeout without a count; 1 if --timeout ends before --count lines; 130 after Ctrl-C.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct WatchArgs {
     /// The region or dict to watch
     #[arg(value_name = "OBJECT", value_parser = Object::parser())]
     pub(crate) object: Object,
-    /// The one key of a dict to watch
+    /// Key of a dict to watch, and no other
     pub(crate) key: Option<String>,
-    /// Watch the keys of a dict that begin so
+    /// Watch the keys of a dict that start with this text
     #[arg(long, value_name = "TEXT", conflicts_with = "key")]
     pub(crate) prefix: Option<String>,
     /// End after this many lines
@@ -224,7 +232,8 @@ pub(crate) struct WatchArgs {
 
 /// Show an object's bytes in hexadecimal
 ///
-/// Lines that repeat the one before are shown as one `*`. A region shows its contents, as `mmf read` gives them.
+/// Lines that repeat the previous line are shown as one `*`. A region shows its contents, as
+/// `mmf read` copies them.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 pub(crate) struct DumpArgs {
@@ -239,17 +248,18 @@ pub(crate) struct DumpArgs {
 
 /// Copy an object or a file to an object or a file
 ///
-/// A file that does not exist is created; one that is shorter grows; one that is longer is refused, since nothing is
-/// cut off. A name must exist and be large enough: `mmf hold` makes it. Of a region the contents are copied, and those of
-/// a region to copy to are replaced, each under its lock; a poisoned region is no source, and as a target is not poisoned
-/// any more. Dicts are copied by `mmf export` and `mmf import`.
+/// A target file that does not exist is created; a shorter one grows; a longer one is refused,
+/// because nothing is cut off. A target name must exist and be large enough: create it with
+/// `mmf hold`. The contents of a source region are copied, and those of a target region replaced,
+/// each under its lock. A poisoned region is refused as a source; as a target it loses the poison.
+/// Dicts are copied by `mmf export` and `mmf import`.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct CpArgs {
-    /// What to copy
+    /// The object to copy from
     #[arg(value_name = "SRC", value_parser = Object::parser())]
     pub(crate) source: Object,
-    /// Where to
+    /// The object to copy to
     #[arg(value_name = "DST", value_parser = Object::parser())]
     pub(crate) target: Object,
     /// Show no progress and no rate
@@ -262,14 +272,15 @@ pub(crate) struct CpArgs {
     pub(crate) any_owner: bool,
 }
 
-/// Remove what dead processes left, an `exact:` name, or an object that another user has linked
+/// Remove objects of dead processes, an `exact:` name, or an object that another user linked
 ///
-/// Other names cannot be removed: they go with the last process that holds them. A file is removed as every file is.
+/// Other names cannot be removed: they end with the last process that holds them. Remove a file
+/// with the system's own tools.
 ///
-/// Another user who may write to a named object can give it a second name (a hard link, on Unix).
-/// It is refused then under both. Its owner or root removes the second name as a file where it can
-/// be reached, or gives the object up with `mmf rm` and its own name: no process opens it any more,
-/// and the next creation makes a new one.
+/// On Unix, another user with write access to a named object can give it a second name (a hard
+/// link). Then it is refused under both names. Its owner or root can remove the second name as a
+/// file, or give up the object by `mmf rm` and its own name: no process opens it any more, and the
+/// next creation makes a new object.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE, group = ArgGroup::new("what").required(true))]
 #[group(skip)]
@@ -278,23 +289,24 @@ pub(crate) struct RmArgs {
     /// their memory
     #[arg(value_name = "OBJECT", group = "what", value_parser = Object::parser())]
     pub(crate) object: Option<Object>,
-    /// Remove what dead processes left
+    /// Remove objects that dead processes left
     #[arg(long, group = "what")]
     pub(crate) stale: bool,
-    /// Print what was met as a JSON array
+    /// Print the dead objects as a JSON array
     #[arg(long, requires = "stale")]
     pub(crate) json: bool,
 }
 
-/// Try on this machine what mmf promises, and tell what works
+/// Test on this machine which features of mmf work
 ///
-/// Each line is ok, FAILED, or not here, with the reason. Nothing is left behind.
+/// Each line shows `ok`, `FAILED`, or `not here` with the reason. The test removes all that it
+/// creates.
 #[derive(Args)]
 pub(crate) struct SelftestArgs {
     /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// What this process does for the one that tests
+    /// Step that this process runs for the testing process
     #[arg(long, hide = true, num_args = 1, requires = "object")]
     pub(crate) step: Option<Step>,
     #[arg(hide = true, requires = "step", value_parser = Object::parser())]
@@ -318,10 +330,11 @@ pub(crate) struct ManArgs {
     pub(crate) dir: Option<PathBuf>,
 }
 
-/// Which bytes of an object are meant, and what may stand in the way.
+/// Options of verbs that read or write an object's bytes.
 #[derive(Args)]
 pub(crate) struct Reach {
-    /// Mean the bytes as they are, header and all and without a lock, where the object is a region or another segment
+    /// Use the raw bytes of a region, a dict or another segment: with the header, and without the
+    /// lock
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
@@ -331,26 +344,26 @@ pub(crate) struct Reach {
     pub(crate) any_owner: bool,
 }
 
-/// How long others are waited for.
+/// The timeout of locks.
 #[derive(Args)]
 pub(crate) struct TimeoutOption {
-    /// Wait this long for the lock of a region or dict; the error names the process that has it
+    /// Wait at most this long for the lock of a region or dict; the error names its holder
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = time::seconds)]
     pub(crate) timeout: Duration,
 }
 
-/// A run of an object's bytes.
+/// A range of an object's bytes.
 #[derive(Args)]
 pub(crate) struct Range {
     /// The first byte
     #[arg(long, value_name = "N", default_value = "0", value_parser = size::parse)]
     pub(crate) offset: u64,
-    /// How many bytes; up to the end unless given
+    /// Number of bytes [default: up to the end]
     #[arg(long, value_name = "N", value_parser = size::parse)]
     pub(crate) length: Option<u64>,
 }
 
-/// The library's words, for clap.
+/// The library's choices for large pages, for clap.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum LargePages {
     Never,

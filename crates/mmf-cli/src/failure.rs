@@ -1,4 +1,4 @@
-//! How the program fails: an exit code that scripts can tell apart, one line of what went wrong, lines of what to do.
+//! Failures: an exit code for scripts, one line with the error, and lines with advice.
 
 use std::fmt::{self, Display};
 use std::io::{self, Write};
@@ -17,24 +17,24 @@ pub(crate) const NO_SPACE: i32 = 6;
 /// The shell's own codes for a command that cannot be run (POSIX, "Exit Status for Commands").
 pub(crate) const CANNOT_RUN: i32 = 126;
 pub(crate) const NO_COMMAND: i32 = 127;
-/// And for what Ctrl-C ended.
+/// The shell's code for a program that Ctrl-C ended.
 pub(crate) const INTERRUPTED: i32 = 130;
 
-/// Told by `--help` and the man page.
+/// Part of `--help` and of the man page.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  success; also when the reader of a pipe went away
+  0  success; also if the reader of a pipe closed it
   1  the operation failed
   2  wrong usage, a wrong name or options that contradict each other
   3  the object does not exist
-  4  it exists already
-  5  not permitted, read-only, or it belongs to another user
-  6  no memory or disk space left for it
-130  ended by Ctrl-C before its work was done
+  4  the object exists already
+  5  not permitted, read-only, or the object belongs to another user
+  6  no memory or disk space left
+130  ended by Ctrl-C before the work was done
 `mmf hold ... -- COMMAND` exits as COMMAND does: 128 + n if signal n ended it,
 126 if it cannot be run, 127 if it is not found.";
 
-/// An exit code with, usually, something to say.
+/// An exit code, with a message unless it is silent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failure {
     code: i32,
@@ -49,12 +49,12 @@ impl Failure {
         Failure { code, message: Some(message.into()), hints: Vec::new() }
     }
 
-    /// Nothing needs to be said, since somebody else has said it or nobody listens.
+    /// A failure without a message: another process has printed it, or no process reads it.
     pub(crate) fn silent(code: i32) -> Self {
         Failure { code, message: None, hints: Vec::new() }
     }
 
-    /// What the system said when `doing` it to `target`.
+    /// A failure of the system: `doing` is what the program tried on `target`.
     pub(crate) fn io(doing: &str, target: impl Display, error: io::Error) -> Self {
         match error.downcast::<mmf::Error>() {
             Ok(error) => error.into(),
@@ -62,7 +62,7 @@ impl Failure {
         }
     }
 
-    /// Adds a line of what to do.
+    /// Adds a line of advice.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
@@ -72,7 +72,7 @@ impl Failure {
         self.code
     }
 
-    /// Tells people. Where nobody listens there is nobody to tell that.
+    /// Prints the failure to standard error. An error of that is ignored.
     pub(crate) fn report(&self) {
         let _ = write!(io::stderr().lock(), "{self}");
     }

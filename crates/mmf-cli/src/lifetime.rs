@@ -1,4 +1,4 @@
-//! A bound on what the processes that `demo` and `selftest` start wait for: who started them sees their end.
+//! A time limit for the processes that `demo` and `selftest` start.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -11,7 +11,7 @@ impl Bound {
         let (sender, dropped) = mpsc::channel();
         std::thread::spawn(move || {
             if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("mmf: nothing came of it within {limit:?}");
+                eprintln!("mmf: the step did not finish within {limit:?}");
                 std::process::exit(1);
             }
         });

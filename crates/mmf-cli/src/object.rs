@@ -11,20 +11,20 @@ use mmf::{Access, Dict, DictOptions, ErrorKind, Mapping, Name, Region, Scope, So
 use crate::failure::{Failure, Result};
 use crate::system;
 
-/// Told by the `--help` of every verb that takes an object.
+/// Part of the `--help` of every verb that takes an object.
 pub(crate) const OBJECT_RULE: &str = "\
-Objects: what contains a `/` (on Windows also a `\\` or a drive such as `C:`) is the
-path of a file; anything else is a name that this user's programs share. A prefix
+Objects: an argument with a `/` (on Windows also a `\\` or a drive such as `C:`) is the
+path of a file; any other argument is a name for this user's programs. A prefix
 always decides:
   file:PATH    a file
-  name:TEXT    a name among this user's programs
-  global:TEXT  a name among all users' programs
+  name:TEXT    a name for this user's programs
+  global:TEXT  a name for all users' programs
   exact:TEXT   the system's own spelling: exact:/psm_1234, exact:Local\\MumbleLink";
 
-/// What every segment of mmf's begins with, whatever its version, as `docs/format.md` has it.
+/// The first bytes of every segment, in every version of the format (`docs/format.md`).
 const SEGMENT_MAGIC: [u8; 8] = *b"\x8Dmmf\r\n\x1A\n";
 
-/// What an object turned out to be.
+/// An open object, by its kind.
 pub(crate) enum Opened {
     /// Bytes without a header.
     Raw(Box<Mapping>),
@@ -62,7 +62,7 @@ impl Object {
             return Err("it is empty".to_owned());
         }
         let Some(text) = given.to_str() else {
-            // What is no text has no prefix that could be cut off and still be anything but a path.
+            // Without its prefix, such an argument could be nothing but a path.
             return match system::is_path(&given.to_string_lossy()) && !has_prefix(&given.to_string_lossy()) {
                 true => Ok(Object(Source::File(given.into()))),
                 false => Err("names are UTF-8; give the path of a file with a `/` and no prefix".to_owned()),
@@ -86,7 +86,7 @@ impl Object {
         }
     }
 
-    /// A name that was found.
+    /// An object by its name.
     pub(crate) fn named(name: Name) -> Object {
         Object(Source::Named(name))
     }
@@ -109,7 +109,7 @@ impl Object {
         }
     }
 
-    /// What another program, in whatever directory, can give to `mmf` to mean the same object.
+    /// The argument by which a program in any directory names this object to `mmf`.
     pub(crate) fn absolute(&self) -> OsString {
         match &self.0 {
             Source::File(path) => {
@@ -143,7 +143,8 @@ impl Object {
         Mapping::options().access(access).allow_other_owners(any_owner).open(&self.0)
     }
 
-    /// Opens what exists as what it is. A region and a dict wait for their locks as long as `timeout`.
+    /// Opens an existing object by its kind. A region and a dict wait for their locks up to
+    /// `timeout`.
     pub(crate) fn open_as_is(&self, access: Access, any_owner: bool, timeout: Duration) -> mmf::Result<Opened> {
         let options = Region::options().access(access).allow_other_owners(any_owner).timeout(Some(timeout));
         match options.open(&self.0) {
@@ -162,7 +163,7 @@ impl Object {
                         _ => Err(error),
                     },
                 },
-                // Nothing but its kind and its lock was asked for.
+                // The options demand its kind and its lock only.
                 ErrorKind::Mismatch { .. } => Ok(Opened::Unusable(error)),
                 _ => Err(error),
             },
@@ -177,8 +178,8 @@ impl Object {
         }
     }
 
-    /// Opens a dict to read from. Where the machine was stopped before its last changes were on the disk, only who may write
-    /// to the file makes it whole again, and nobody need know that who comes to read.
+    /// Opens a dict to read from. A file whose last changes a power cut kept from the disk must be
+    /// rebuilt first, which needs write access; then the dict is opened for writing.
     pub(crate) fn dict_to_read(&self, options: &DictOptions) -> mmf::Result<Dict> {
         let to_read = options.clone().access(Access::ReadOnly).open(&self.0);
         to_read.or_else(|error| match error.kind() {
@@ -187,11 +188,12 @@ impl Object {
         })
     }
 
-    /// Opens what exists to read it: a region or a dict so that its lock can be taken, if this user may write to it.
+    /// Opens an existing object to read it; a region or a dict for writing if this user may, so
+    /// that its lock can be taken.
     pub(crate) fn open_to_read(&self, any_owner: bool, timeout: Duration) -> mmf::Result<Opened> {
         let opened = self.open_as_is(Access::ReadOnly, any_owner, timeout)?;
         if let Opened::Region(_) | Opened::Dict(_) = opened {
-            // Whatever stands against writing does not stand against reading.
+            // An error of the opening for writing does not prevent reading.
             let writable = self.open_as_is(Access::ReadWrite, any_owner, timeout);
             if let Ok(writable @ (Opened::Region(_) | Opened::Dict(_))) = writable {
                 return Ok(writable);
@@ -200,15 +202,16 @@ impl Object {
         Ok(opened)
     }
 
-    /// Adds advice to what was said when this was opened; `holding` are the options of `hold` that would make one.
+    /// Adds advice to an error of the opening. `holding` has the options of `hold` that create such
+    /// an object.
     pub(crate) fn advise_opener(&self, error: mmf::Error, holding: &str) -> Failure {
         let foreign = matches!(error.kind(), ErrorKind::ForeignOwner { .. });
         let missing = *error.kind() == ErrorKind::NotFound;
         let failure = Failure::from(error);
         match &self.0 {
-            Source::Named(_) if foreign => failure.hint("try: the same with --any-owner"),
+            Source::Named(_) if foreign => failure.hint("try: the same command with --any-owner"),
             Source::Named(name) if missing => {
-                // The rule makes a name of what was meant as a file here.
+                // The rule takes the argument for a name; the user may have meant a file.
                 let file = PathBuf::from(name.as_str());
                 if name.scope() == Scope::Local && file.is_file() {
                     let path = system::quote(format!("./{}", name.as_str()));
@@ -220,7 +223,7 @@ impl Object {
         }
     }
 
-    /// Adds advice to what was said when this was created.
+    /// Adds advice to an error of the creation.
     pub(crate) fn advise_creator(&self, error: mmf::Error) -> Failure {
         let exists = *error.kind() == ErrorKind::AlreadyExists;
         let failure = Failure::from(error);

@@ -1,4 +1,5 @@
-//! What is printed: text, tables, JSON. A reader that went away ends the program quietly.
+//! Output: text, tables, JSON. If the reader of a pipe has closed it, the program ends without an
+//! error.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -26,12 +27,12 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     }
 }
 
-/// Tells people something on standard error that is no part of the result.
+/// Prints a note to standard error; it is no part of the result.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escaped_but(text, &['\n']));
 }
 
-/// A pipe whose reader has seen enough is a success.
+/// A pipe that its reader has closed is a success.
 pub(crate) fn unwritten(error: io::Error, target: &str) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::silent(0),
@@ -39,7 +40,7 @@ pub(crate) fn unwritten(error: io::Error, target: &str) -> Failure {
     }
 }
 
-/// Where bytes go: a file, or standard output.
+/// Opens the destination of bytes: a file, or standard output.
 pub(crate) fn open_bytes(path: Option<&Path>) -> Result<(File, String)> {
     match path {
         Some(path) => match File::create(path) {
@@ -48,7 +49,7 @@ pub(crate) fn open_bytes(path: Option<&Path>) -> Result<(File, String)> {
         },
         None if !system::TERMINAL_TAKES_BYTES && io::stdout().is_terminal() => {
             Err(Failure::new(USAGE, "cannot write bytes to a console, which takes text only")
-                .hint("try: the same with -o FILE, or mmf dump"))
+                .hint("try: the same command with -o FILE, or mmf dump"))
         }
         None => match system::raw_stdout() {
             Ok(file) => Ok((file, "standard output".to_owned())),
@@ -57,7 +58,7 @@ pub(crate) fn open_bytes(path: Option<&Path>) -> Result<(File, String)> {
     }
 }
 
-/// What tells people on a terminal how far something has come; of how much, where that is known.
+/// A progress bar on a terminal, hidden otherwise; `len` is the total, if known.
 pub(crate) fn progress(quiet: bool, len: Option<u64>, known: &str, unknown: &str) -> ProgressBar {
     if quiet || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -69,7 +70,7 @@ pub(crate) fn progress(quiet: bool, len: Option<u64>, known: &str, unknown: &str
     }
 }
 
-/// How sizes are shown: exactly if asked or if no person is looking.
+/// How sizes are shown: exactly if requested, or if the output is not a terminal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     exact: bool,
@@ -85,7 +86,7 @@ impl Sizes {
     }
 }
 
-/// On which side of its column a cell stands.
+/// The alignment of a column's cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,

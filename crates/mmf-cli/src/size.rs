@@ -1,6 +1,6 @@
-//! Sizes and offsets, as people write and read them.
+//! Sizes and offsets on the command line and in output.
 
-/// Told by `--help`.
+/// Part of `--help`.
 pub(crate) const SIZE_RULE: &str = "\
 Sizes and offsets: bytes (4096, 0x1000), or with a unit: K, M, G, T and KiB, MiB,
 GiB, TiB are powers of 1024; KB, MB, GB, TB are powers of 1000.";
@@ -12,15 +12,15 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return match u64::from_str_radix(hex, 16) {
             Ok(bytes) if !hex.starts_with('+') => Ok(bytes),
-            _ => Err("after `0x` come at most 16 hexadecimal digits and no unit".to_owned()),
+            _ => Err("`0x` is followed by at most 16 hexadecimal digits, without a unit".to_owned()),
         };
     }
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     if digits.is_empty() {
         return Err("a size begins with a digit, as in 4096, 64K or 1GiB".to_owned());
     }
-    let scale = scale_of(unit).ok_or_else(|| format!("`{unit}` is no unit; K, MiB and GB are some"))?;
-    let too_large = || "that is more than 64 bits can hold".to_owned();
+    let scale = scale_of(unit).ok_or_else(|| format!("`{unit}` is not a unit; use one such as K, MiB or GB"))?;
+    let too_large = || "the size does not fit 64 bits".to_owned();
     digits.parse::<u64>().ok().and_then(|count| count.checked_mul(scale)).ok_or_else(too_large)
 }
 
@@ -44,7 +44,7 @@ fn scale_of(unit: &str) -> Option<u64> {
     }
 }
 
-/// A size for people, in powers of 1024, with one decimal where it is no whole number.
+/// Formats a size in powers of 1024, with one decimal unless it is an integer.
 pub(crate) fn human(bytes: u64) -> String {
     let mut unit = 0;
     while unit + 1 < UNITS.len() && bytes >> (10 * (unit + 1)) != 0 {

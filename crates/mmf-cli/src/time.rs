@@ -1,17 +1,18 @@
-//! Times, as people give and read them.
+//! Times on the command line and in output.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Reads a number of seconds, which may have a fraction.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let wrong = || "it is a number of seconds, as in 10 or 0.5".to_owned();
+    let wrong = || "give a number of seconds, as in 10 or 0.5".to_owned();
     match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| wrong()),
         Err(_) => Err(wrong()),
     }
 }
 
-/// Date and time in UTC to the millisecond, as RFC 3339 has it, which people and programs read alike.
+/// Date and time in UTC to the millisecond, as RFC 3339 has it, which people and programs read
+/// alike.
 pub(crate) fn utc(time: SystemTime) -> String {
     // No clock of the present is from before 1970.
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -23,10 +24,12 @@ pub(crate) fn utc(time: SystemTime) -> String {
 
 /// Year, month and day, from days since 1970-01-01.
 fn date(days: u64) -> (u64, u64, u64) {
-    // Counted from 1600-03-01: a leap day is then the last day of a year, and 400 years always have as many days.
+    // Counted from 1600-03-01: a leap day is then the last day of a year, and 400 years always have
+    // as many days.
     let days = days + 135_080;
     let (cycles, days) = (days / 146_097, days % 146_097);
-    // The fourth century of four, and the fourth year of four, are a day longer than a division would have them.
+    // The fourth century of four, and the fourth year of four, are a day longer than a division
+    // would have them.
     let century = (days / 36_524).min(3);
     let days = days - century * 36_524;
     let (fours, days) = (days / 1461, days % 1461);
@@ -66,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_time_has_all_its_parts() {
-        // What `date -u -d @1000000000` says.
+        // The output of `date -u -d @1000000000`.
         assert_eq!(utc(UNIX_EPOCH + Duration::from_millis(1_000_000_000_007)), "2001-09-09T01:46:40.007Z");
     }
 

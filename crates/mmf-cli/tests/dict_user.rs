@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
 mod common;
-#[path = "../../mmf/tests/common/packed.rs"]
+#[path = "../../mmf/tests/support/packed.rs"]
 mod packed;
 
 use std::fs;
@@ -106,7 +106,7 @@ fn a_number_that_no_language_holds_is_refused_and_not_rounded() {
     assert!(dict.is_empty().unwrap());
     mmf(["set", &name, "n:=18446744073709551615", "t=18446744073709551616", "f:=1e29"]).exits(0);
     assert_eq!(mmf(["get", &name, "n"]).exits(0).text(), "18446744073709551615\n");
-    mmf(["incr", &name, "n"]).exits(1).says("is no whole number from -2^63 to 2^63 - 1");
+    mmf(["incr", &name, "n"]).exits(1).says("is not an integer from -2^63 to 2^63 - 1");
 }
 
 #[test]
@@ -118,10 +118,10 @@ fn what_is_missing_is_named() {
         let pair = if verb == "set" { "key=text" } else { "key" };
         mmf([verb, text(&beyond), pair]).exits(3).says(&format!("there is no directory {}", none.display()));
     }
-    mmf(["get", text(&file), "key"]).exits(3).says("KEY=TEXT` makes it");
+    mmf(["get", text(&file), "key"]).exits(3).says(&format!("to create it: mmf set {} KEY=TEXT", text(&file)));
     mmf(["set", text(&file), "key@"]).exits(2).says("the path of the file is missing");
     assert!(!file.exists());
-    let name = unique_name("nobody");
+    let name = unique_name("unheld");
     let advice = format!("mmf hold {name} --dict --capacity 64M");
     mmf(["watch", &name]).exits(3).says(&advice).says(&format!("or: mmf hold {name} --region"));
     mmf(["watch", &name, "key"]).exits(3).says(&advice);

@@ -1,4 +1,4 @@
-//! What the program does with dicts: keys set, read, counted, watched, exported and imported, by several processes.
+//! The verbs of dicts: set, get, count, watch, export and import keys, in several processes.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
@@ -50,7 +50,7 @@ fn the_first_set_makes_a_file_and_what_is_in_it_stays() {
     mmf(["get", path, "nothing"]).exits(1).says("has no key \"nothing\"");
     assert_eq!(mmf(["keys", path]).exits(0).text(), "all\nbin\nn\nver\n");
     assert_eq!(mmf(["keys", path, "--json"]).exits(0).json(), serde_json::json!(["all", "bin", "n", "ver"]));
-    // What it makes is as roomy as was told, and as roomy as it must be.
+    // A created dict has the given capacity, and the default otherwise.
     assert_eq!(Dict::open(Path::new(path)).unwrap().capacity(), 1 << 30);
     let small = dir.join("small");
     mmf(["set", text(&small), "a=1", "--capacity", "2M", "--flush"]).exits(0);
@@ -119,8 +119,8 @@ fn keys_are_removed_together_and_counted_by_any_number() {
         assert_eq!(mmf([&["incr", &name, "n"], args].concat()).exits(0).text(), sum);
     }
     mmf(["set", &name, "t=text", "f:=1.5", &format!("m:={}", i64::MAX)]).exits(0);
-    mmf(["incr", &name, "t"]).exits(1).says("no whole number");
-    mmf(["incr", &name, "f"]).exits(1).says("no whole number");
+    mmf(["incr", &name, "t"]).exits(1).says("is not an integer");
+    mmf(["incr", &name, "f"]).exits(1).says("is not an integer");
     mmf(["incr", &name, "m"]).exits(2).says("more than fits");
     mmf(["incr", &name, "n", "x"]).exits(2);
     let dir = TempDir::new();
@@ -138,7 +138,7 @@ fn increments_of_many_processes_are_all_there() {
 }
 
 #[test]
-fn hold_makes_a_dict_and_says_so_where_nobody_does() {
+fn hold_makes_a_dict_and_is_advised_where_there_is_none() {
     let name = unique_name("held");
     let advice = format!("try: mmf hold {name} --dict --capacity 64M");
     for args in [&["set", &name, "a=1"][..], &["get", &name, "a"], &["incr", &name, "a"], &["watch", &name, "a"]] {
@@ -267,8 +267,8 @@ fn what_is_no_dict_is_told() {
     let (raw, region) = (unique_name("raw"), unique_name("region"));
     let _map = Mapping::create_new(Name::local(&*raw).unwrap(), 4096).unwrap();
     let _region = Region::create_new(Name::local(&*region).unwrap(), 4096).unwrap();
-    mmf(["set", &raw, "a=1"]).exits(1).says("is raw memory, and no dict");
-    mmf(["get", &region, "a"]).exits(1).says("is a region, and no dict");
+    mmf(["set", &raw, "a=1"]).exits(1).says("is raw memory, not a dict");
+    mmf(["get", &region, "a"]).exits(1).says("is a region, not a dict");
     mmf(["watch", &region, "a"]).exits(2).says("is a region, which has no keys");
     let dir = TempDir::new();
     let file = dir.join("file");
@@ -284,7 +284,8 @@ fn what_can_only_be_read_is_read() {
     let dict = Dict::create_new(&*path, 1 << 20).unwrap();
     dict.set("a", "text").unwrap();
     drop(dict);
-    // A feature that writers have to know, and the checksum of the header, as `docs/format.md` has them.
+    // A feature that writers have to know, and the checksum of the header, as `docs/format.md` has
+    // them.
     let mut bytes = fs::read(&path).unwrap();
     bytes[24] = 128;
     let sum = bytes[..1016]
@@ -340,7 +341,7 @@ fn damage_is_told_and_what_is_whole_is_kept() {
 }
 
 #[test]
-fn nobody_repairs_what_others_write_to() {
+fn a_dict_that_others_write_to_is_not_repaired() {
     let (name, dict) = dict("busy");
     dict.set("a", &1).unwrap();
     mmf(["repair", &name]).exits(1).says("open for writing");
@@ -377,7 +378,7 @@ fn stats_tell_what_is_used_and_by_how_many() {
 fn wait_until_it_watches(watcher: &Running, dict: &Dict) {
     let started = Instant::now();
     while watcher.try_line().is_none() {
-        assert!(started.elapsed() < LIMIT, "nobody watches");
+        assert!(started.elapsed() < LIMIT, "no process watches");
         dict.set("mark", &0).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(5));
     }

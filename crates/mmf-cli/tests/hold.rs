@@ -1,4 +1,4 @@
-//! `mmf hold`: how long an object lives, and what becomes of those who run meanwhile.
+//! `mmf hold`: how long an object lives, and what happens to commands that run meanwhile.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
@@ -85,7 +85,7 @@ fn end_as_told(stderr: &str) {
 #[test]
 fn a_detached_holder_outlives_its_starter_and_ends_as_told() {
     let name = unique_name("detached");
-    // That this returns at all shows that nobody keeps the pipes of the test open.
+    // That this returns at all shows that no process keeps the pipes of the test open.
     let started = mmf(["hold", &name, "--size", "1M", "--detach"]).exits(0);
     let pid: u32 = started.text().trim().parse().expect("a process id and nothing else");
     assert!(started.stderr.contains(&format!("process {pid} holds name:{name} (1 MiB)")), "{}", started.stderr);

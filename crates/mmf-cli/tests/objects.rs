@@ -1,4 +1,4 @@
-//! What there is: `ls`, `info`, `rm`, and the rule by which an object is told.
+//! `ls`, `info`, `rm`, and the rule that takes an argument for a name or a path.
 
 mod common;
 
@@ -71,8 +71,8 @@ fn a_prefix_decides_where_the_rule_would_say_otherwise() {
 }
 
 #[test]
-fn what_nobody_holds_is_not_found_and_the_hint_helps() {
-    let text = unique_name("nobody");
+fn an_object_that_is_not_held_is_not_found_and_the_hint_helps() {
+    let text = unique_name("unheld");
     for verb in ["info", "read", "write", "dump"] {
         mmf([verb, &text]).exits(3).says(&format!("try: mmf hold {text} --size 1M"));
     }

@@ -1,4 +1,4 @@
-//! What the program does with regions: made, told, read, written, watched, and left by writers that die.
+//! The verbs of regions: create, info, read, write, watch, and regions that a dead writer left.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
@@ -329,7 +329,7 @@ fn watch_prints_a_line_for_each_change() {
     let pid = watcher.child.id();
     let started = Instant::now();
     while !region.status().unwrap().participants.iter().any(|participant| participant.process == pid) {
-        assert!(started.elapsed() < LIMIT, "nobody watches");
+        assert!(started.elapsed() < LIMIT, "no process watches");
         std::thread::sleep(Duration::from_millis(2));
     }
     for text in ["hello", "hi"] {

@@ -1,4 +1,4 @@
-//! What only Unix has: signals, names that stay, mapped files that shrink, the shell's ways with outputs.
+//! Unix only: signals, names that stay, mapped files that shrink, redirected outputs.
 
 #![cfg(unix)]
 
@@ -141,7 +141,7 @@ fn an_interrupted_watch_leaves_its_place() {
     let mut watcher = Running::start(["watch", &name]);
     let started = std::time::Instant::now();
     while region.status().unwrap().participants.is_empty() {
-        assert!(started.elapsed() < common::LIMIT, "nobody watches");
+        assert!(started.elapsed() < common::LIMIT, "no process watches");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     signal("-INT", watcher.child.id());

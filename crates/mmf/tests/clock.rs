@@ -1,4 +1,8 @@
-//! Clocks that are set while somebody waits: no deadline depends on the time of day, nor on when the machine was started.
+//! Clocks that are set during a wait: no deadline depends on the time of day, nor on when the machine
+//! was started.
+//!
+//! A test binary of its own: it defines `clock_gettime` in place of the C library's, for every test
+//! of the binary.
 
 // With 32 bits `std` asks for the time by another name, and such a `time_t` has no year 2600.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
@@ -13,10 +17,10 @@ use testkit::{Peer, Watchdog, unique_name};
 
 testkit::peers! { dies_inside, answers }
 
-/// How often the time of day was asked for in this process.
+/// How many times this process has asked for the time of day.
 static LOOKS: AtomicUsize = AtomicUsize::new(0);
 
-/// In place of the C library's: the time of day is another one whenever somebody looks.
+/// In place of the C library's: the time of day differs from one call to the next.
 #[unsafe(no_mangle)]
 extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> libc::c_int {
     // SAFETY: the caller's place for the time, passed on.

@@ -40,6 +40,7 @@ mod leak;
 mod names;
 mod parent;
 pub mod peer;
+mod progress;
 mod sys;
 pub mod torture;
 mod watchdog;
@@ -59,7 +60,7 @@ pub use watchdog::Watchdog;
 /// It is long, since only a failing test ever waits it out, and a loaded machine can hold a process up.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The environment variable that sets how many seconds a peer may live, where the 60 of the default do
+/// The environment variable that sets how many seconds a peer may live, where the 600 of the default do
 /// not fit. For [`Peer::spawn_with`].
 pub const LIFETIME: &str = "TESTKIT_LIFETIME";
 
@@ -78,8 +79,9 @@ fn program() -> PathBuf {
 /// Makes functions of this module roles that [`Peer::spawn`] can start by their names.
 ///
 /// It expands to a test named `peer_entry`, which returns at once unless the process was started to play
-/// a role. So it stands once a module, in a file that is compiled as a test; the names of all roles of one
-/// test binary differ.
+/// a role. So it stands once a module, in a file that is compiled as a test. Within one test binary,
+/// two different roles have different names: `cargo test` fails where they do not. Several modules may
+/// list the same function.
 ///
 /// A program without libtest calls [`peer::enter`] first thing in its `main` instead.
 ///
@@ -101,6 +103,7 @@ macro_rules! peers {
     ($($role:ident),+ $(,)?) => {
         #[test]
         fn peer_entry() {
+            $crate::peer::declare(&[$((stringify!($role), ::std::any::type_name_of_val(&$role))),+]);
             $crate::peer::enter(&[$((stringify!($role), $role as $crate::peer::Role)),+]);
         }
     };

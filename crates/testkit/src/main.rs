@@ -50,7 +50,8 @@ fn main() -> ExitCode {
             [] => testkit::death::Deaths::all(100),
             _ => return usage(),
         };
-        let good = if dict { deaths.run_dict() } else { deaths.run() };
+        let dir = testkit::TempDir::in_memory();
+        let good = if dict { deaths.run_dict(dir.path()) } else { deaths.run(dir.path()) };
         return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if let ("golden", [dir]) = (verb.as_str(), rest) {

@@ -92,6 +92,19 @@ impl TempDir {
         TempDir(path)
     }
 
+    /// Creates one in memory, below `/dev/shm`.
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn in_memory() -> TempDir {
+        let path = Path::new("/dev/shm").join(unique_name("dir"));
+        fs::create_dir(&path).unwrap_or_else(|error| panic!("cannot create {}: {error}", path.display()));
+        TempDir(path)
+    }
+
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {

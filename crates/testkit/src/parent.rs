@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::progress::Progress;
 use crate::{DEADLINE, lock, names, program, sys, wire};
 
 /// How long the pipes of a dead peer may stay open: a process of its own that it left behind can hold them.
@@ -153,35 +154,31 @@ impl Peer {
 
     /// As [`expect_line`](Peer::expect_line), with another deadline.
     ///
+    /// The deadline counts only while the peer makes no progress, so that a busy machine slows a
+    /// test down and does not fail it. A peer makes progress when it writes to its standard error,
+    /// and on Linux when it or a child process of it uses the processor. Between two writes, it may
+    /// use five times the deadline of processor time.
+    ///
     /// # Panics
     ///
     /// If none comes.
     #[track_caller]
     pub fn expect_line_within(&mut self, deadline: Duration) -> String {
-        match self.lines.recv_timeout(deadline) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => self.fail(&format!("said nothing for {deadline:?}")),
-            Err(RecvTimeoutError::Disconnected) => {
-                self.await_exit(PIPES_CLOSE);
-                self.fail("ended instead of saying something")
-            }
-        }
-    }
-
-    /// As [`expect_line`](Peer::expect_line), for a peer whose work takes long: it may take any
-    /// time as long as it writes to its standard error at least once in each `pause`.
-    ///
-    /// # Panics
-    ///
-    /// If the peer writes nothing for a `pause`, or ends.
-    #[track_caller]
-    pub fn expect_line_after_progress(&mut self, pause: Duration) -> String {
-        let mut written = self.stderr().len();
+        let mut progress: Option<Progress> = None;
         loop {
-            match self.lines.recv_timeout(pause) {
+            match self.lines.recv_timeout(deadline / 2) {
                 Ok(line) => return line,
-                Err(RecvTimeoutError::Timeout) if self.stderr().len() > written => written = self.stderr().len(),
-                Err(RecvTimeoutError::Timeout) => self.fail(&format!("wrote nothing for {pause:?}")),
+                Err(RecvTimeoutError::Timeout) => {
+                    let written = self.stderr().len();
+                    // Looking at all processes takes milliseconds, so only a silent peer costs that.
+                    let Some(progress) = &mut progress else {
+                        progress = Some(Progress::of(self.pid(), written));
+                        continue;
+                    };
+                    if !progress.goes_on(written, deadline) {
+                        self.fail(&format!("said nothing for {deadline:?}"));
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.await_exit(PIPES_CLOSE);
                     self.fail("ended instead of saying something")

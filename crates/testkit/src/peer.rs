@@ -1,5 +1,6 @@
 //! The peer's side: what a role calls to talk to the test that started it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, BufRead, Write};
 use std::panic::{self, AssertUnwindSafe};
@@ -17,6 +18,25 @@ use crate::{LIFETIME, lock, sys, wire};
 pub type Role = fn(&[&str]);
 
 static HEARD: OnceLock<Mutex<Receiver<String>>> = OnceLock::new();
+
+/// The functions that play the roles of this process's modules, by the roles' names.
+static DECLARED: Mutex<BTreeMap<&str, &str>> = Mutex::new(BTreeMap::new());
+
+/// Notes which functions play the roles of one module: their names, and their paths.
+///
+/// [`enter`] plays the first role of the wanted name that it meets, in whichever module that is.
+/// [`peers!`](crate::peers) calls this function so that two roles of one name fail a test.
+///
+/// # Panics
+///
+/// If another function plays a role of the same name.
+pub fn declare(roles: &[(&'static str, &'static str)]) {
+    let mut declared = lock(&DECLARED);
+    for &(name, function) in roles {
+        let first = *declared.entry(name).or_insert(function);
+        assert_eq!(first, function, "two functions play the role {name}: rename one of them");
+    }
+}
 
 /// Plays the role that this process was started for, if it is one of these, and does not return then.
 ///
@@ -41,7 +61,7 @@ pub fn enter(roles: &[(&str, Role)]) {
     let Ok(wanted) = env::var(wire::ROLE) else { return };
     let Some((_, role)) = roles.iter().find(|(name, _)| *name == wanted) else { return };
 
-    let lifetime = env::var(LIFETIME).map_or(60, |text| text.parse().expect("a number of seconds"));
+    let lifetime = env::var(LIFETIME).map_or(600, |text| text.parse().expect("a number of seconds"));
     thread::spawn(move || watch(&wanted, lifetime));
     let (heard, receiver) = mpsc::channel();
     HEARD.set(Mutex::new(receiver)).expect("a process plays one role");

@@ -8,9 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::parent;
+use crate::progress::Progress;
 
 /// Ends a test that hangs: unless it is dropped in time, it kills all peers of this process, tells where it
 /// was started and what each peer wrote to its stderr, and aborts.
+///
+/// The time counts only while this process and its peers make no progress: on Linux, while they use
+/// almost no processor time. They may use five times the limit.
 ///
 /// # Examples
 ///
@@ -34,8 +38,15 @@ impl Watchdog {
         let test = thread::current().name().unwrap_or("?").to_owned();
         let (dropped, watched) = mpsc::channel();
         thread::spawn(move || {
-            if watched.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                bark(&test, place, limit);
+            let mut progress: Option<Progress> = None;
+            while watched.recv_timeout(limit / 2) == Err(RecvTimeoutError::Timeout) {
+                let Some(progress) = &mut progress else {
+                    progress = Some(Progress::of(process::id(), 0));
+                    continue;
+                };
+                if !progress.goes_on(0, limit) {
+                    bark(&test, place, limit);
+                }
             }
         });
         Watchdog { _dropped: dropped }

@@ -50,7 +50,7 @@ class Model
   end
 end
 
-Bench.table("Attributes of `Win32::MMap`", "the old gem's way")
+Bench.table("Attributes of `Win32::MMap`", "model of the old gem")
 [2, 20, 100].each do |keys|
   map = Win32::MMap.new(name: "bench-#{$$}", size: 16_384)
   model = Model.new(map)

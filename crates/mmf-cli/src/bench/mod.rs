@@ -1,7 +1,5 @@
-//! `mmf bench`: what the operations cost on this very machine, in a few seconds.
+//! `mmf bench`: measures the cost of the operations on this machine, in a few seconds.
 
-mod measure;
-mod pairs;
 mod ping;
 
 use std::hint::black_box;
@@ -9,22 +7,24 @@ use std::io;
 use std::time::Duration;
 
 use mmf::{Mapping, Name};
+use mmf_cli::measure::{Pair, Plan, alone, rate, repeated, size, time};
+use mmf_cli::pairs;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::output::print;
-use measure::{Pair, Plan, alone, rate, repeated, size, time};
 
-/// Measure what the operations cost on this machine
+/// Measure the cost of the operations on this machine
 ///
-/// Copies and atomic operations are shown beside the same without guard and checks; all figures are medians, those of two
-/// columns taken in turns. It takes a few seconds. An idle machine gives the best figures.
+/// Copies and atomic operations are compared with unguarded, unchecked ones. All figures are
+/// medians; the samples of two columns are taken in turns. The run takes a few seconds. An idle
+/// machine gives the best figures.
 #[derive(clap::Args)]
 pub(crate) struct BenchArgs {
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
-    /// Answers the process that measures the way there and back
+    /// Answer the process that measures round trips
     #[arg(long, hide = true, value_name = "NAME")]
     answer: Option<String>,
 }
@@ -76,7 +76,7 @@ fn rows() -> io::Result<Vec<Row>> {
     rows.push(row("open a named page, and drop it", Took::Alone(open(PLAN, &name)?)));
     let fault = pairs::fault(PLAN).map_or_else(|error| Took::Not(error.to_string()), Took::Alone);
     rows.push(row("catch a fault (the file was truncated)", fault));
-    rows.push(row("to another process and back, by a word", Took::Alone(ping::round_trip(PLAN, &name)?)));
+    rows.push(row("to another process and back, by one word", Took::Alone(ping::round_trip(PLAN, &name)?)));
     Ok(rows)
 }
 
@@ -113,7 +113,7 @@ fn text_of(rows: &[Row]) -> String {
                 time(pair.ours),
                 speed(pair.ours),
                 time(pair.theirs),
-                // What takes a few nanoseconds has no speed worth the name.
+                // A speed is of no use for an operation of a few nanoseconds.
                 if pair.theirs < 10.0 { format!("{:+.2} ns", pair.more) } else { format!("{:.2} x", pair.speed) },
             ),
             Took::Alone(took) => format!("{what:<40}{:>12}", time(*took)),

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use mmf::{Mapping, Name};
 
-use super::measure::{Plan, alone};
-use crate::demo::transport;
+use mmf_cli::measure::{Plan, alone};
+use mmf_cli::transport;
 
-/// Where the words are: each in a cache line of its own, two apart since some processors fetch them in twos.
+/// Where the words are: each in a cache line of its own, two apart since some processors fetch them
+/// in twos.
 const THERE: usize = 0;
 const BACK: usize = 128;
 
@@ -96,7 +97,8 @@ pub(super) fn answer(name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits a moment at a time: awake at first, then leaving the processor to others, where the peer may need it.
+/// Waits a moment at a time: awake at first, then leaving the processor to others, where the peer
+/// may need it.
 struct Watch {
     turns: u32,
     began: Option<Instant>,

@@ -10,11 +10,12 @@ use crate::object::{OBJECT_RULE, Object};
 use crate::size::{self, SIZE_RULE};
 use crate::verbs::dict::Pair;
 
-/// Set keys of a dict, all at once
+/// Set keys of a dict in one transaction
 ///
-/// KEY=TEXT sets text, KEY:=JSON a number, a list or whatever else JSON has (what it has no words for, `mmf import` reads),
-/// KEY@FILE the bytes of a file, without encoding. The first `:=`, `=` or `@` ends the key, so `ver=1.10` stays text. Several pairs are one transaction: every
-/// reader sees all of them or none. A file that does not exist is made; a name must be held: `mmf hold NAME --dict`.
+/// KEY=TEXT sets text, KEY:=JSON any JSON value, KEY@FILE the bytes of a file without encoding.
+/// `mmf import` sets values that JSON cannot express. The first `:=`, `=` or `@` ends the key, so
+/// `ver=1.10` sets text. Several pairs are one transaction: each reader sees all of them or none. A
+/// file that does not exist is created; a name must exist: create it with `mmf hold NAME --dict`.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 pub(crate) struct SetArgs {
@@ -32,10 +33,10 @@ pub(crate) struct SetArgs {
 
 /// Print a key's value
 ///
-/// Text is printed without quotes, bytes as they are, everything else as JSON. Where there is no such key the exit code
-/// is 1. It does not wait, neither for a lock nor for a writer. On a terminal, control characters
-/// of text other than line ends and tabs are escaped, and bytes that have any are refused; a pipe
-/// or a file gets everything as it is.
+/// Text is printed without quotes, bytes as they are, every other value as JSON. If the key does
+/// not exist, the exit code is 1. The verb waits for no lock and no writer. On a terminal, control
+/// characters of text other than line ends and tabs are escaped, and bytes with control characters
+/// are refused; a pipe or a file gets every value as it is.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct GetArgs {
@@ -44,19 +45,19 @@ pub(crate) struct GetArgs {
     pub(crate) object: Object,
     /// The key
     pub(crate) key: String,
-    /// Print JSON whatever it is; bytes as {"$bytes": HEX} or {"$bin": HEX}
+    /// Print every value as JSON; bytes as {"$bytes": HEX} or {"$bin": HEX}
     #[arg(long)]
     pub(crate) json: bool,
-    /// The file to write to, which is replaced; standard output unless given
+    /// File to write to, which is replaced [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) looking: Looking,
 }
 
-/// Remove keys of a dict, all at once
+/// Remove keys of a dict in one transaction
 ///
-/// Where one was not there the exit code is 1, and the others are removed all the same.
+/// If a key does not exist, the exit code is 1, and the other keys are removed.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct DelArgs {
@@ -72,9 +73,9 @@ pub(crate) struct DelArgs {
 
 /// List the keys of a dict, in order
 ///
-/// Each is a line of its own, as it is. One that is empty, begins with `"` or has control
-/// characters is written as a JSON string, so that no key can end a line or give orders to a
-/// terminal, and a line that begins with `"` is always JSON.
+/// Each key has a line of its own. A key that is empty, begins with `"` or has control characters
+/// is written as a JSON string, so that no key can end a line or control a terminal, and a line
+/// that begins with `"` is always JSON.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct KeysArgs {
@@ -84,16 +85,17 @@ pub(crate) struct KeysArgs {
     /// Print a JSON array
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print every key as it is, and a zero byte behind each, for `xargs -0`
+    /// Print every key as it is, followed by a zero byte, for `xargs -0`
     #[arg(short = '0', long, conflicts_with = "json")]
     pub(crate) null: bool,
     #[command(flatten)]
     pub(crate) looking: Looking,
 }
 
-/// Add to a whole number, and print the sum
+/// Add to an integer, and print the sum
 ///
-/// A key that is not there counts as 0. However many processes do so at once, none is lost.
+/// A key that does not exist counts as 0. The addition is atomic: concurrent additions of other
+/// processes are not lost.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct IncrArgs {
@@ -102,7 +104,7 @@ pub(crate) struct IncrArgs {
     pub(crate) object: Object,
     /// The key
     pub(crate) key: String,
-    /// How much, also less than 0
+    /// Number to add, which may be negative
     #[arg(value_name = "BY", default_value_t = 1, allow_negative_numbers = true)]
     pub(crate) by: i64,
     #[command(flatten)]
@@ -111,16 +113,16 @@ pub(crate) struct IncrArgs {
     pub(crate) changing: Changing,
 }
 
-/// Write all of a dict as lines of JSON
+/// Write all keys and values of a dict as lines of JSON
 ///
-/// All lines are of one moment. `mmf import` makes the same values of them, to the byte.
+/// All lines are of one moment. `mmf import` restores each value from them to the byte.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE, after_long_help = format!("{OBJECT_RULE}\n\n{EXACT_RULE}"))]
 pub(crate) struct ExportArgs {
     /// The dict
     #[arg(value_name = "OBJECT", value_parser = Object::parser())]
     pub(crate) object: Object,
-    /// The file to write to, which is replaced; standard output unless given
+    /// File to write to, which is replaced [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Show no progress
@@ -132,8 +134,9 @@ pub(crate) struct ExportArgs {
 
 /// Set keys of a dict from lines of JSON
 ///
-/// The lines are those of `mmf export`. Each is set on its own, and keys that no line has stay. What comes before a line
-/// that is wrong is set. A file that does not exist is made; a name must be held: `mmf hold NAME --dict`.
+/// The lines have the form of `mmf export`. Each line is a change of its own, and keys without a
+/// line stay. An invalid line ends the import; the lines before it are set. A file that does not
+/// exist is created; a name must exist: create it with `mmf hold NAME --dict`.
 #[derive(Args)]
 #[command(after_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}"))]
 #[command(after_long_help = format!("{OBJECT_RULE}\n\n{SIZE_RULE}\n\n{EXACT_RULE}"))]
@@ -141,7 +144,7 @@ pub(crate) struct ImportArgs {
     /// The dict
     #[arg(value_name = "OBJECT", value_parser = Object::parser())]
     pub(crate) object: Object,
-    /// The file to read from; standard input unless given
+    /// File to read from [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Show no progress
@@ -153,10 +156,10 @@ pub(crate) struct ImportArgs {
     pub(crate) changing: Changing,
 }
 
-/// Look whether a dict is damaged
+/// Check a dict for damage
 ///
-/// Every value's checksum is looked at, and whether index, values and space agree with each other. Writers wait
-/// meanwhile. The exit code is 1 where something is wrong.
+/// Verifies the checksum of every value, and that index, values and free space agree. Writers wait
+/// meanwhile. The exit code is 1 if the dict is damaged.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct CheckArgs {
@@ -170,11 +173,12 @@ pub(crate) struct CheckArgs {
     pub(crate) looking: Looking,
 }
 
-/// Make a damaged dict anew from all that is whole
+/// Repair a damaged dict from its valid records
 ///
-/// What was removed stays removed as far as anything left tells so; keys of which nothing does are kept and named. One
-/// without damage is left as it is. Nobody else may have it open for writing. It is changed where it is: copy a file that
-/// is dear to you before.
+/// Rebuilds index, tables and words from the records whose checksums are right. A removed key stays
+/// removed if a trace of the removal is left; keys that may have been removed are kept, and named.
+/// A dict without damage is not changed. No other process may have it open for writing. The dict is
+/// repaired in place: make a copy of an important file first.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct RepairArgs {
@@ -186,12 +190,13 @@ pub(crate) struct RepairArgs {
     pub(crate) json: bool,
 }
 
-/// Tell how much of a dict is used
+/// Show how much of a dict's space is used
 ///
-/// Space is taken in spans. `used` is what keys and values take; `free` fits values of any size; what is `idle` is in spans
-/// that were begun for records of one size, and is for more of that size. What is replaced or removed in a file that was
-/// flushed is kept until the next flush. `participants` are living processes' handles that have changed something, listed
-/// all, or watch: who gets, and who holds, is none.
+/// Space is allocated in spans. `used` is the space of keys and values. `free` is available for
+/// values of any size. `idle` is in spans that hold records of one size, and is available for
+/// records of that size. Replaced and removed records of a file that was flushed are kept until the
+/// next flush. `participants` counts the handles of living processes that have changed, listed or
+/// watched the dict; handles that only get, or only hold the object, are not counted.
 #[derive(Args)]
 #[command(after_help = OBJECT_RULE)]
 pub(crate) struct StatsArgs {
@@ -205,25 +210,26 @@ pub(crate) struct StatsArgs {
     pub(crate) looking: Looking,
 }
 
-/// How a file is made.
+/// Options of verbs that create a file.
 #[derive(Args)]
 pub(crate) struct Making {
-    /// Bytes that a file which is made may grow to, 1G unless given; of one that exists the least
+    /// Bytes that a created file may grow to [default: 1G]; an existing dict must have at least
+    /// this capacity
     #[arg(long, value_name = "N", value_parser = size::parse)]
     pub(crate) capacity: Option<u64>,
 }
 
-/// What verbs that change a dict have in common.
+/// Options of verbs that change a dict.
 #[derive(Args)]
 pub(crate) struct Changing {
-    /// Return only once the changes of a file are on its disk
+    /// Return after the changes of a file are on its disk
     #[arg(long)]
     pub(crate) flush: bool,
     #[command(flatten)]
     pub(crate) looking: Looking,
 }
 
-/// What all verbs of dicts have in common.
+/// Options of all verbs of dicts.
 #[derive(Args)]
 pub(crate) struct Looking {
     #[command(flatten)]

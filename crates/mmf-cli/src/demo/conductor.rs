@@ -1,4 +1,4 @@
-//! The process that the user started: it has every way measured by a sender of its own, and shows what came out.
+//! The process that the user started: it starts a sender for each way, and prints the results.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use mmf_cli::transport::{alone, line};
+
 use super::sender::Outcome;
 use super::show::{self, Story};
-use super::transport::{alone, line};
 use super::{DemoArgs, Part, Route, dict};
 use crate::failure::Failure;
 use crate::output::print;
@@ -25,7 +26,7 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long a sender may take to end once it is asked to.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// What became of one way.
+/// The result of one run of a way.
 pub(super) type Measured = Result<Outcome, String>;
 
 pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
@@ -69,15 +70,15 @@ fn of_file(path: &Path, size: Option<u64>) -> io::Result<u64> {
     let wrong = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let metadata = std::fs::File::open(path).and_then(|file| file.metadata()).map_err(wrong)?;
     if !metadata.is_file() {
-        return Err(wrong(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file")));
+        return Err(wrong(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
     }
     if metadata.len() == 0 {
-        return Err(wrong(io::Error::new(io::ErrorKind::InvalidInput, "it is empty: there is nothing to share")));
+        return Err(wrong(io::Error::new(io::ErrorKind::InvalidInput, "it is empty")));
     }
     Ok(size.map_or(metadata.len(), |size| size.min(metadata.len())))
 }
 
-/// What is going on, for those who watch.
+/// Shows the present step on a terminal.
 fn progress(what: &str) {
     let mut error = io::stderr().lock();
     if error.is_terminal() {

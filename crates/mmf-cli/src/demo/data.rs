@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// How much is moved at a time: it stays in a core's cache, and is large enough that calls do not count.
+/// How much is moved at a time: it stays in a core's cache, and is large enough that calls do not
+/// count.
 pub(super) const CHUNK: usize = 256 << 10;
 
-/// Where the bytes come from. They end with zeros up to a whole page, since memory of Windows comes in pages.
+/// Where the bytes come from. They end with zeros up to a whole page, since memory of Windows comes
+/// in pages.
 pub(super) enum Data {
     File { file: File, left: u64 },
     Made { state: u64 },
@@ -59,8 +61,8 @@ pub(super) fn read_full(source: &mut (impl Read + ?Sized), room: &mut [u8]) -> i
 
 const LANES: usize = 8;
 
-/// A checksum of bytes and their places: eight lanes, so that the multiplications of one do not wait for those of the
-/// others, which makes it several times as fast as the bytes come.
+/// A checksum of bytes and their places: eight lanes, so that the multiplications of one do not
+/// wait for those of the others, which makes it several times as fast as the bytes come.
 pub(super) struct Checksum {
     lanes: [u64; LANES],
     len: u64,

@@ -1,7 +1,8 @@
-//! `mmf demo`: real bytes between real processes, by a named mapping and by the usual ways.
+//! `mmf demo`: transfers bytes between processes by a named mapping, pipes and sockets.
 //!
-//! Each way is measured by processes of its own: a sender that this process starts, and the readers that the sender starts,
-//! all of this same program. So each way's peak of memory is its own, and what fails takes nothing else along.
+//! Each way is measured by processes of its own: a sender that this process starts, and the readers
+//! that the sender starts. So each way has its own peak of memory, and a failure does not affect
+//! the others.
 //!
 //! The second part shares attributes in a dict.
 
@@ -11,37 +12,39 @@ mod dict;
 mod reader;
 mod sender;
 mod show;
-pub(crate) mod transport;
 
 use std::fmt;
 use std::path::PathBuf;
 
+use mmf_cli::transport::Way;
+
 use crate::failure::Failure;
 use crate::size;
 use dict::Role;
-use transport::Way;
 
-/// Share bytes and attributes between processes, and compare it with the usual ways
+/// Share bytes and attributes between processes, and compare with pipes and sockets
 ///
-/// One process shares the bytes with all readers: through a named mapping, a pipe each, a Unix socket (on Windows a named
-/// pipe) each, and a TCP connection within this machine each. Every reader takes a checksum over all of them.
+/// One process sends the same bytes to all readers: through a named mapping, and through a pipe, a
+/// Unix socket (on Windows a named pipe) and a local TCP connection for each reader. Every reader
+/// computes a checksum over all of them.
 ///
-/// Then several processes set, read and watch attributes in a dict, while others that write to it are killed.
+/// Then several processes set, read and watch keys of a dict, while other writers are killed.
 #[derive(clap::Args)]
 pub(crate) struct DemoArgs {
-    /// Share the bytes of this file instead of made ones
+    /// Share the bytes of this file instead of generated ones
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
-    /// How many processes read
+    /// Number of reader processes
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     readers: u8,
-    /// How much is shared, as 1000000 or 256M; of a file its first bytes [default: 256M, or the whole file]
+    /// Number of bytes, as 1000000 or 256M; of a file its first bytes [default: 256M, or the whole
+    /// file]
     #[arg(long, value_name = "N", value_parser = some_bytes)]
     size: Option<u64>,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
-    /// What a process that the demo starts does in it
+    /// Part of the demo that this process runs
     #[arg(long, hide = true)]
     part: Option<String>,
 }
@@ -121,7 +124,7 @@ impl Taking {
     }
 }
 
-/// What a process that was started does.
+/// The part that a started process runs.
 enum Part {
     Sender(Route),
     StreamReader(Way),
@@ -154,10 +157,10 @@ impl fmt::Display for Part {
     }
 }
 
-/// There must be something to share.
+/// Parses a size that is not 0.
 fn some_bytes(text: &str) -> Result<u64, String> {
     match size::parse(text)? {
-        0 => Err("there must be something to share".to_owned()),
+        0 => Err("the size must not be 0".to_owned()),
         bytes => Ok(bytes),
     }
 }

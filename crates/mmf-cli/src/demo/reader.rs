@@ -4,13 +4,13 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use mmf::{Access, Mapping, Name};
+use mmf_cli::transport::{self, Way, peak_memory, say};
 
 use super::Taking;
 use super::data::{CHUNK, Checksum, read_full};
-use super::transport::{self, Way, peak_memory, say};
 use crate::lifetime::Bound;
 
-/// What a reader reports.
+/// The report of a reader.
 pub(super) struct Report {
     pub(super) checksum: u64,
     /// How long the bytes took into its memory, waiting included.
@@ -35,7 +35,7 @@ impl Report {
     }
 }
 
-/// What a reader says once it is ready.
+/// The line of a reader that is ready.
 pub(super) struct Ready {
     /// How long it took to open the mapping; zero for the other ways.
     pub(super) opening: Duration,
@@ -54,9 +54,9 @@ impl Ready {
     }
 }
 
-/// Reads what comes by a usual way, to its end.
+/// Reads a stream to its end.
 pub(super) fn read_stream(way: Way) -> io::Result<()> {
-    // Who should connect may have died.
+    // The process that should connect may have died.
     let connecting = Bound::new(Duration::from_secs(30));
     let mut inlet = transport::inlet(way)?;
     drop(connecting);
@@ -75,8 +75,9 @@ pub(super) fn read_mapping(name: &str, taking: Taking) -> io::Result<()> {
     }
     match taking {
         Taking::InPlace => {
-            // SAFETY: the sender, which made the object for this, neither writes to it nor shortens it once its readers
-            // run, and no other process knows the name; all of its memory was allocated when it was made.
+            // SAFETY: the sender, which made the object for this, neither writes to it nor shortens
+            // it once its readers run, and no other process knows the name; all of its memory was
+            // allocated when it was made.
             let bytes = unsafe { map.as_slice() };
             let before = Instant::now();
             let mut checksum = Checksum::new();

@@ -1,4 +1,5 @@
-//! The process that shares the bytes: it makes or loads them, starts its readers, and takes the time.
+//! The process that shares the bytes: it makes or loads them, starts its readers, and takes the
+//! time.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -8,13 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mmf::{ErrorKind, Mapping, Name};
+use mmf_cli::transport::{self, Way, child_output, line, peak_memory, say};
 
 use super::data::{CHUNK, Checksum, Data};
 use super::reader::{Ready, Report};
-use super::transport::{self, Way, child_output, line, peak_memory, say};
 use super::{Part, Route, Taking};
 
-/// What a sender has to do.
+/// The job of a sender.
 pub(super) struct Job {
     pub(super) route: Route,
     pub(super) size: u64,
@@ -22,7 +23,7 @@ pub(super) struct Job {
     pub(super) file: Option<PathBuf>,
 }
 
-/// What a sender found, as it tells the process that shows it.
+/// The result of a sender, as it reports it to the process that prints it.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
     pub(super) sender: u64,
@@ -65,7 +66,7 @@ impl Outcome {
     }
 }
 
-/// Does the job, and says the outcome.
+/// Does the job, and prints the outcome.
 pub(super) fn run(job: &Job) -> io::Result<()> {
     let children = Children::default();
     children.end_with_starter();
@@ -128,7 +129,7 @@ fn create_what_fits(name: &Name, job: &Job) -> io::Result<Mapping> {
 }
 
 fn whole_pages(size: u64) -> u64 {
-    // What no page can end is more than any system has, which then says so.
+    // A size that cannot be rounded up exceeds every system, which then reports that.
     size.max(1).checked_next_multiple_of(mmf::page_size() as u64).unwrap_or(u64::MAX)
 }
 
@@ -244,7 +245,7 @@ impl Children {
         self.lock().children.iter().map(|child| child.id().into()).collect()
     }
 
-    /// What waits for a reader then fails, and the sender ends with what it holds given up properly.
+    /// Calls that wait for a reader then fail, and the sender ends in order.
     fn kill(&self) {
         let mut shared = self.lock();
         shared.ended = true;
@@ -264,7 +265,8 @@ impl Children {
         Ok(())
     }
 
-    /// The starter holds this process's standard input and says nothing: its end is the starter's end or wish.
+    /// The starter holds this process's standard input and says nothing: its end is the starter's
+    /// end or wish.
     fn end_with_starter(&self) {
         let children = self.clone();
         thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Values in JSON such that they come back as the bytes they were.
+//! Values in JSON from which the same bytes can be restored.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -8,17 +8,17 @@ use rmpv::Value;
 
 use super::Json;
 
-/// Told by `--help` of the verbs that export and import.
+/// Part of `--help` of the verbs that export and import.
 pub(crate) const EXACT_RULE: &str = "\
-Lines: {\"key\": TEXT, \"value\": VALUE}, in the order of the keys. A value is JSON where it can be; else
+Lines: {\"key\": TEXT, \"value\": VALUE}, in the order of the keys. A value is plain JSON if possible, otherwise:
   {\"$bytes\": HEX}        bytes without encoding, of `mmf set KEY@FILE`; a whole value only
   {\"$bin\": HEX}          binary
-  {\"$f32\": NUMBER}       a number of 32 bits, or HEX, its bits, where it is not finite
+  {\"$f32\": NUMBER}       a number of 32 bits, or HEX, its bits, if it is not finite
   {\"$f64\": HEX}          the bits of a number that is not finite
   {\"$ext\": [TYPE, HEX]}  an extension type of MessagePack
-  {\"$map\": [[KEY, VALUE] ...]}  a map with keys that are no text or begin with `$`
-  {\"$msgpack\": HEX}      MessagePack as it is, from an encoder that chose other bytes or
-                         for what is too deep; a whole value only";
+  {\"$map\": [[KEY, VALUE] ...]}  a map with keys that are not text or begin with `$`
+  {\"$msgpack\": HEX}      MessagePack as it is, of an encoder that chose other bytes, or
+                         of a value that is nested too deep; a whole value only";
 
 /// How deep JSON may be: `serde_json` reads 128 levels, and a line is one of them.
 pub(super) const DEEPEST: usize = 120;
@@ -27,7 +27,7 @@ pub(super) const DEEPEST: usize = 120;
 /// three for a text in the innermost.
 const STEPS: usize = 2 * Dict::MAX_DEPTH + 3;
 
-/// What JSON's own numbers and maps are used for.
+/// How numbers and maps of JSON are used.
 pub(super) struct Style {
     /// Numbers of 32 bits become such of 64, and maps keep keys that begin with `$`.
     loose: bool,
@@ -56,7 +56,7 @@ fn depth(value: &Value) -> usize {
 pub(crate) fn of(encoding: Encoding, bytes: &[u8]) -> Json {
     let exact = || {
         let value = decode(bytes)?;
-        // Whoever wrote it may have encoded it otherwise than `parse` would.
+        // The writer may have encoded it differently than `parse` would.
         if encode(&value)? != bytes {
             return None;
         }
@@ -138,9 +138,9 @@ pub(crate) fn parse(json: Json) -> Result<(Encoding, Vec<u8>), String> {
         Some(("$msgpack", text)) => Ok((Encoding::MessagePack, unhex(text)?)),
         _ => {
             let value = to_value(json)?;
-            // What the library would not read is not written.
+            // A value that the library would not read is not written.
             if depth(&value) > Dict::MAX_DEPTH {
-                return Err(format!("its lists and maps are in each other more than {} deep", Dict::MAX_DEPTH));
+                return Err(format!("its lists and maps are nested more than {} deep", Dict::MAX_DEPTH));
             }
             let bytes = encode(&value).ok_or("it cannot be encoded")?;
             Ok((Encoding::MessagePack, bytes))
@@ -164,13 +164,15 @@ fn to_value(json: Json) -> Result<Value, String> {
             }
             match (entries.pop(), entries.is_empty()) {
                 (Some((word, meant)), true) => special(&word, meant)?,
-                _ => return Err("a key that begins with `$` stands among others; see `$map` in --help".to_owned()),
+                _ => {
+                    return Err("a map with several keys has one that begins with `$`; see `$map` in --help".to_owned());
+                }
             }
         }
     })
 }
 
-/// What a map with one key that begins with `$` stands for.
+/// The value of a map with one key that begins with `$`.
 fn special(word: &str, meant: Json) -> Result<Value, String> {
     match (word, meant) {
         ("$bin", Json::Text(text)) => Ok(Value::Binary(unhex(&text)?)),
@@ -199,7 +201,7 @@ fn special(word: &str, meant: Json) -> Result<Value, String> {
             };
             Ok(Value::Map(pairs.into_iter().map(pair).collect::<Result<_, _>>()?))
         }
-        _ => Err(format!("`{word}` is nothing that stands there; see --help")),
+        _ => Err(format!("`{word}` is not a special key with such a value; see --help")),
     }
 }
 
@@ -225,7 +227,7 @@ fn unhex(text: &str) -> Result<Vec<u8>, String> {
         _ => None,
     };
     let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
-    bytes.ok_or_else(|| "bytes are written as two hexadecimal digits each".to_owned())
+    bytes.ok_or_else(|| "each byte is written as two hexadecimal digits".to_owned())
 }
 
 fn bits<const N: usize>(text: &str) -> Result<[u8; N], String> {
@@ -275,7 +277,7 @@ mod tests {
         ] {
             assert_eq!(there_and_back(&encode(&value).expect("a value")), line);
         }
-        // What is no MessagePack, has more than one value, a text that is none, or wider numbers than need be.
+        // Invalid MessagePack, more than one value, invalid text, and numbers wider than necessary.
         for bytes in [&[][..], &[0xc1], &[1, 2], &[0xa1, 0xff], &[0xcd, 0, 7], &[0xca, 0x7f, 0xa0, 0, 1]] {
             there_and_back(bytes);
         }

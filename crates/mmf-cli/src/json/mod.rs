@@ -10,7 +10,8 @@ use mmf::Encoding;
 use rmpv::{Utf8String, Value};
 use serde::de::DeserializeOwned;
 
-/// Reads JSON, but for whole numbers of more than 64 bits: what reads them makes other numbers of them.
+/// Reads JSON, but for whole numbers of more than 64 bits: what reads them makes other numbers of
+/// them.
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     let value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     match too_wide(text) {
@@ -48,7 +49,7 @@ fn text_len(json: &[u8]) -> usize {
     while let Some(byte) = json.get(at) {
         match byte {
             b'"' => return at + 1,
-            // What follows it is no end.
+            // The escaped byte does not end the string.
             b'\\' => at += 2,
             _ => at += 1,
         }
@@ -56,8 +57,8 @@ fn text_len(json: &[u8]) -> usize {
     json.len()
 }
 
-/// A value of a dict, in JSON as people read it: text and what JSON has as they are, also numbers of 32 bits and maps
-/// whose keys look like those of [`exact`]; all else as there.
+/// A value of a dict, in JSON as people read it: text and what JSON has as they are, also numbers
+/// of 32 bits and maps whose keys look like those of [`exact`]; all else as there.
 pub(crate) fn readable(encoding: Encoding, bytes: &[u8]) -> Json {
     let value = match encoding {
         Encoding::Bytes => None,

@@ -8,8 +8,8 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::quoting::safe_json;
 
-/// What JSON has. Unlike `serde_json::Value` it keeps the order of maps, so that what is exported and imported again has
-/// the same bytes.
+/// A JSON value. Unlike `serde_json::Value` it keeps the order of maps, so that an export and an
+/// import give the same bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json {
     Null,

@@ -1,4 +1,4 @@
-//! What the systems do differently: with `demo/transport`, the only place of the program that asks which one this is.
+//! Differences between the systems. Only this folder and `transport` ask which system this is.
 
 #[cfg(unix)]
 mod unix;
@@ -10,7 +10,7 @@ pub(crate) use unix::*;
 #[cfg(windows)]
 pub(crate) use windows::*;
 
-/// Somebody wants this process to end.
+/// A request that this process ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interrupt {
     /// It came from the terminal (Ctrl-C), which sends it to every process in the foreground.

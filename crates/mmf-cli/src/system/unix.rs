@@ -86,7 +86,8 @@ pub(crate) fn terminate(pid: u32) {
     }
 }
 
-/// Lets the command's process outlive this one's terminal; the rest is `leave_terminal` of the process itself.
+/// Lets the command's process outlive this one's terminal; the rest is `leave_terminal` of the
+/// process itself.
 pub(crate) fn detach(_command: &mut Command) -> io::Result<()> {
     Ok(())
 }

@@ -14,7 +14,8 @@ use windows_sys::Win32::System::Ioctl::FSCTL_SET_SPARSE;
 
 use super::Interrupt;
 
-/// [Process creation flags](https://learn.microsoft.com/windows/win32/procthread/process-creation-flags).
+/// [Process creation
+/// flags](https://learn.microsoft.com/windows/win32/procthread/process-creation-flags).
 const DETACHED_PROCESS: u32 = 0x8;
 const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
 
@@ -37,7 +38,8 @@ pub(crate) fn quote(text: String) -> String {
     if text.chars().all(plain) { text } else { format!("\"{text}\"") }
 }
 
-/// The command by which a user ends a process that holds an object. It has no window that could be asked politely.
+/// The command by which a user ends a process that holds an object. It has no window that could be
+/// asked politely.
 pub(crate) fn how_to_end(pid: u32) -> String {
     format!("taskkill /F /PID {pid}")
 }
@@ -47,20 +49,23 @@ pub(crate) fn raw_stdout() -> io::Result<File> {
     Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
 }
 
-/// Calls `handler` on Ctrl-C, and when the console is closed. All processes of the console get either.
+/// Calls `handler` on Ctrl-C, and when the console is closed. All processes of the console get
+/// either.
 pub(crate) fn on_interrupt(mut handler: impl FnMut(Interrupt) + Send + 'static) -> io::Result<()> {
     ctrlc::set_handler(move || handler(Interrupt { to_all: true })).map_err(io::Error::other)
 }
 
-/// Whether both are one file. What does not exist yet is no file, and what is mapped cannot be replaced by another name.
+/// Whether both are one file. What does not exist yet is no file, and what is mapped cannot be
+/// replaced by another name.
 pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Nobody can ask this process alone to end, so there is no such wish to pass on.
+/// Windows has no request to end for one process only, so there is none to pass on.
 pub(crate) fn terminate(_pid: u32) {}
 
-/// Lets the command's process outlive this one's console, and inherit nothing that others wait to see closed.
+/// Lets the command's process outlive this one's console, and inherit nothing that others wait to
+/// see closed.
 pub(crate) fn detach(command: &mut Command) -> io::Result<()> {
     command.creation_flags(DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP);
     keep(io::stdin().as_raw_handle())?;
@@ -68,12 +73,13 @@ pub(crate) fn detach(command: &mut Command) -> io::Result<()> {
     keep(io::stderr().as_raw_handle())
 }
 
-/// Keeps a standard handle from being inherited: a child gets every handle that can be, whatever its own are.
+/// Keeps a standard handle from being inherited: a child gets every handle that can be, whatever
+/// its own are.
 fn keep(handle: RawHandle) -> io::Result<()> {
     if handle.is_null() {
         return Ok(());
     }
-    // SAFETY: it is a standard handle of this process, which nobody closes; only its flag changes.
+    // SAFETY: it is a standard handle of this process, which no code closes; only its flag changes.
     match unsafe { SetHandleInformation(handle, HANDLE_FLAG_INHERIT, 0) } {
         0 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -93,8 +99,8 @@ pub(crate) fn exit_code(status: ExitStatus) -> i32 {
 /// ([FSCTL_SET_SPARSE](https://learn.microsoft.com/windows/win32/api/winioctl/ni-winioctl-fsctl_set_sparse)).
 pub(crate) fn make_sparse(file: &File) -> io::Result<()> {
     let mut returned = 0;
-    // SAFETY: the handle is open for as long as `file` lives; the call takes and gives no data but the count, for which
-    // there is room.
+    // SAFETY: the handle is open for as long as `file` lives; the call takes and gives no data but
+    // the count, for which there is room.
     let done = unsafe {
         DeviceIoControl(
             file.as_raw_handle(),

@@ -1,4 +1,5 @@
-//! What verbs read from objects of either kind: the bytes of raw memory in place, those of a region copied under its lock.
+//! The bytes that verbs read: those of raw memory in place, those of a region copied under its
+//! lock.
 
 use mmf::{Access, ErrorKind, LockError, Mapping, Region};
 
@@ -12,7 +13,7 @@ pub(super) struct Contents {
     from: usize,
     end: usize,
     bytes: Bytes,
-    /// Why the bytes are not to be trusted.
+    /// The failure to report after the bytes: the region is poisoned.
     doubt: Option<Failure>,
 }
 
@@ -36,21 +37,21 @@ impl Contents {
             Opened::Raw(map) => in_place(map),
             Opened::Unusable(error) => Err(unusable(error)),
             Opened::Dict(_) => {
-                Err(Failure::new(FAILED, format!("{object} is a dict, whose bytes mean nothing to others"))
+                Err(Failure::new(FAILED, format!("cannot read {object}: it is a dict, which has no contents"))
                     .hint(format!("try: mmf export {0}, or mmf get {0} KEY", object.typed()))
-                    .hint("for its bytes as they are: the same with --raw"))
+                    .hint("for its raw bytes: the same command with --raw"))
             }
             Opened::Region(region) => copy(&region, object, range),
         }
     }
 
-    /// Where it begins and ends.
+    /// The offsets of the first byte and of the end.
     pub(super) fn range(&self) -> (usize, usize) {
         (self.from, self.end)
     }
 
-    /// Gives the bytes to `take`, a chunk at a time; of a page that is gone, those before it. Bytes in doubt are given
-    /// before the failure.
+    /// Gives the bytes to `take`, a chunk at a time; of a page that is gone, those before it. Bytes
+    /// in doubt are given before the failure.
     pub(super) fn for_chunks(self, mut take: impl FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
         match &self.bytes {
             Bytes::InPlace(map) => super::for_chunks(map, (self.from, self.end), take)?,
@@ -64,12 +65,13 @@ impl Contents {
     }
 }
 
-/// What to do about a segment that this release cannot use.
+/// The error of a segment that this release cannot use, with advice.
 fn unusable(error: mmf::Error) -> Failure {
-    Failure::from(error).hint("for its bytes as they are, try: the same with --raw")
+    Failure::from(error).hint("for its raw bytes, try: the same command with --raw")
 }
 
-/// Nobody is kept out while the bytes go to a pipe that may be slow.
+/// Copies the range under the lock, which is released before the bytes are written to a pipe that
+/// may be slow.
 fn copy(region: &Region, object: &Object, range: &Range) -> Result<Contents> {
     let (guard, poisoned) = match locked(region.read()) {
         Err(error) if *error.kind() == ErrorKind::ReadOnly => return copy_unlocked(region, object, range),
@@ -84,7 +86,7 @@ fn copy(region: &Region, object: &Object, range: &Range) -> Result<Contents> {
     guard.read_at(from, &mut bytes)?;
     let doubt = poisoned.then(|| {
         let message = format!("{object} is poisoned: a writer died or panicked with a change half made");
-        Failure::new(FAILED, message).hint(format!("to replace what is there, try: mmf write {}", object.typed()))
+        Failure::new(FAILED, message).hint(format!("to replace its contents, try: mmf write {}", object.typed()))
     });
     Ok(Contents { from, end, bytes: Bytes::Copied(bytes), doubt })
 }
@@ -106,7 +108,7 @@ pub(super) fn locked<G>(result: Result<G, LockError<G>>) -> mmf::Result<(G, bool
     }
 }
 
-/// Makes `bytes` the whole contents, which also mends what a dead writer left.
+/// Replaces the whole contents by `bytes`, and clears poison.
 pub(super) fn replace(region: &Region, bytes: &[u8]) -> Result<()> {
     let (mut guard, poisoned) = locked(region.write())?;
     guard.set(bytes)?;

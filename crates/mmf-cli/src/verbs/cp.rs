@@ -15,7 +15,7 @@ use crate::size::human;
 /// Bytes between two looks at the progress bar.
 const STRIDE: usize = 8 << 20;
 
-/// What is copied: raw memory in place, or a copy of what a region has.
+/// The source: raw memory in place, or a copy of a region's contents.
 enum Origin {
     Raw(Box<Mapping>),
     Contents(Vec<u8>),
@@ -69,17 +69,17 @@ fn open_source(args: &CpArgs) -> Result<Origin> {
         Opened::Region(region) => Ok(Origin::Contents(region.to_vec()?)),
         Opened::Dict(_) => {
             let typed = object.typed();
-            Err(Failure::new(FAILED, format!("{object} is a dict, whose bytes mean nothing to others"))
+            Err(Failure::new(FAILED, format!("cannot copy {object}: it is a dict, which has no contents"))
                 .hint(format!("try: mmf export {typed}"))
-                .hint(format!("for its bytes as they are: mmf read --raw {typed}")))
+                .hint(format!("for its raw bytes: mmf read --raw {typed}")))
         }
         Opened::Unusable(error) => {
-            Err(Failure::from(error).hint(format!("for its bytes as they are, try: mmf read --raw {}", object.typed())))
+            Err(Failure::from(error).hint(format!("for its raw bytes, try: mmf read --raw {}", object.typed())))
         }
     }
 }
 
-/// The target, large enough, and whether it was made just now.
+/// Opens or creates the target, large enough. Returns whether it was created.
 fn open_target(args: &CpArgs, wanted: usize) -> Result<(Target, bool)> {
     let object = &args.target;
     let is_file = object.path().is_some();
@@ -91,13 +91,16 @@ fn open_target(args: &CpArgs, wanted: usize) -> Result<(Target, bool)> {
         Err(error) => return Err(object.advise_opener(error, &format!("--size {wanted}"))),
         Ok(Opened::Unusable(error)) => {
             return Err(Failure::from(error)
-                .hint(format!("nothing was written; to write over its bytes: mmf write --raw {}", object.typed())));
+                .hint(format!("nothing was written; to overwrite its bytes: mmf write --raw {}", object.typed())));
         }
         Ok(Opened::Dict(_)) => {
             let typed = object.typed();
-            return Err(Failure::new(FAILED, format!("{object} is a dict, which the copy would destroy"))
-                .hint(format!("nothing was written; to set keys: mmf import {typed}"))
-                .hint(format!("to write over its bytes: mmf write --raw {typed}")));
+            return Err(Failure::new(
+                FAILED,
+                format!("cannot copy to {object}: it is a dict, which the copy would destroy"),
+            )
+            .hint(format!("nothing was written; to set keys: mmf import {typed}"))
+            .hint(format!("to overwrite its bytes: mmf write --raw {typed}")));
         }
         Ok(Opened::Region(region)) if region.capacity() < wanted as u64 => {
             return Err(too_small(args, wanted, &format!("room for {} bytes", region.capacity())));
@@ -125,7 +128,7 @@ fn too_small(args: &CpArgs, wanted: usize, has: &str) -> Failure {
 fn too_long(object: &Object, len: usize, args: &CpArgs, wanted: usize) -> Failure {
     let message = format!("{object} has {len} bytes already, but {} has {wanted}", args.source);
     Failure::new(EXISTS, message)
-        .hint("nothing was written, since its last bytes would stay behind the copy; remove it first, or")
+        .hint("nothing was written, because its last bytes would stay after the copy; remove it first, or")
         .hint(format!("try: mmf read {} -o {}", args.source.typed(), object.typed()))
 }
 

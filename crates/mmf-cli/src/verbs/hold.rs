@@ -1,4 +1,5 @@
-//! `mmf hold`: an object lives while this process, or one that it leaves in the background, holds it.
+//! `mmf hold`: an object lives while this process, or one that it leaves in the background, holds
+//! it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -15,13 +16,13 @@ use crate::output::{note, print};
 use crate::size::human;
 use crate::system;
 
-/// The variable that tells a command which object is held for it.
+/// The environment variable that names the held object to the command.
 const VARIABLE: &str = "MMF_OBJECT";
 
 /// The most that a background process may report.
 const REPORT_MAX: u64 = 1 << 16;
 
-/// What the background process tells the one that started it, as a line of JSON.
+/// The report of the background process to its starter, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 enum Report {
     Ready { held: String },
@@ -33,7 +34,7 @@ pub(crate) fn run(args: HoldArgs) -> Result<()> {
         (true, false) => start_background(&args),
         (_, false) => hold(&args, |held| {
             if args.command.is_empty() {
-                // It is held whether anybody reads this or not.
+                // The object is held even if no process reads this.
                 let _ = print(&format!("holding {} ({held}); Ctrl-C ends it\n", args.object));
             }
             Ok(())
@@ -47,7 +48,7 @@ pub(crate) fn run(args: HoldArgs) -> Result<()> {
                 report(&Report::Ready { held })
             });
             match result {
-                // Nobody reads it if the object was held already.
+                // The starter has stopped reading if the object was held already.
                 Err(failure) => report(&Report::Failed(failure)).and(Err(Failure::silent(FAILED))),
                 Ok(()) => Ok(()),
             }
@@ -58,16 +59,16 @@ pub(crate) fn run(args: HoldArgs) -> Result<()> {
 fn report(report: &Report) -> Result<()> {
     match serde_json::to_string(report) {
         Ok(line) => print(&(line + "\n")),
-        Err(error) => Err(Failure::new(FAILED, format!("cannot report to the process that waits: {error}"))),
+        Err(error) => Err(Failure::new(FAILED, format!("cannot report to the starting process: {error}"))),
     }
 }
 
-/// Creates the object, says so by `ready`, and holds it.
+/// Creates the object, calls `ready`, and holds the object.
 fn hold(args: &HoldArgs, ready: impl FnOnce(String) -> Result<()>) -> Result<()> {
     if args.background {
         system::leave_terminal().map_err(|error| Failure::io("leave", "the terminal", error))?;
     }
-    // From before there is anything to clean up.
+    // Before there is anything to clean up.
     let child = Arc::new(Mutex::new(None));
     let wishes = listen(Arc::clone(&child))?;
     let held = create(args)?;
@@ -83,7 +84,7 @@ fn hold(args: &HoldArgs, ready: impl FnOnce(String) -> Result<()>) -> Result<()>
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     }
     let shown = program.to_string_lossy();
-    // Locked, so that no wish comes between the look for one and the child that it would be passed on to.
+    // Locked, so that no request comes between the check for one and the start of the child.
     let mut pid = lock(&child);
     if wishes.try_recv().is_ok() {
         return Err(Failure::silent(INTERRUPTED));
@@ -109,7 +110,7 @@ fn lock(child: &Mutex<Option<u32>>) -> MutexGuard<'_, Option<u32>> {
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What lives as long as this does.
+/// The held object.
 enum Held {
     Raw(Box<Mapping>),
     Region(Box<Region>),
@@ -117,7 +118,7 @@ enum Held {
 }
 
 impl Held {
-    /// For people.
+    /// A description for messages.
     fn about(&self) -> String {
         match self {
             Held::Raw(map) => human(map.len() as u64),
@@ -156,14 +157,14 @@ fn create(args: &HoldArgs) -> Result<Held> {
     created.map_err(|error| args.object.advise_creator(error))
 }
 
-/// Hears the wish to end. While a command runs, Ctrl-C is the command's own business, since the terminal sends it
-/// there too; every other wish is passed on to it.
+/// Listens for requests to end. While a command runs, Ctrl-C is left to the command, to which the
+/// terminal sends it too; every other request is passed on to the command.
 fn listen(child: Arc<Mutex<Option<u32>>>) -> Result<Receiver<()>> {
     let (wish, wishes) = mpsc::channel();
     system::on_interrupt(move |interrupt| match *lock(&child) {
         Some(_) if interrupt.to_all => {}
         Some(pid) => system::terminate(pid),
-        // Nobody receives it once this process is on its way out.
+        // The receiver is gone once this process is ending.
         None => drop(wish.send(())),
     })
     .map_err(|error| Failure::io("listen for", "interrupts", error))?;

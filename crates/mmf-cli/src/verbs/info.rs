@@ -52,8 +52,8 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
     tell("kind", opened.kind().to_owned());
     tell("size", exact(size));
     tell("pages of", format!("{} bytes", mmf::page_size()));
-    tell("owner", owner.owner.unwrap_or_else(|why| format!("not known: {why}")));
-    tell("permissions", owner.permissions.unwrap_or_else(|| "not known".to_owned()));
+    tell("owner", owner.owner.unwrap_or_else(|why| format!("unknown: {why}")));
+    tell("permissions", owner.permissions.unwrap_or_else(|| "unknown".to_owned()));
     tell("you may", access.to_owned());
     if let Some(location) = owner.location {
         tell("location", location);
@@ -86,10 +86,9 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
     print(&text)
 }
 
-/// What the system says of an object's owner, which some objects do not have, or not for every user
-/// to read.
+/// The owner of an object, as far as this user may read it. Some objects have none.
 struct Owner {
-    /// Or why it is not known.
+    /// The owner, or the reason why it is unknown.
     owner: Result<String, String>,
     permissions: Option<String>,
     location: Option<String>,
@@ -101,7 +100,7 @@ impl Owner {
             Ok(info) => {
                 let known = |text: String| Some(text).filter(|text| !text.is_empty());
                 let owner = known(info.owner)
-                    .ok_or_else(|| "the program that made it gave it none, so any user may have made it".to_owned());
+                    .ok_or_else(|| "the creator set no owner, so any user may have created it".to_owned());
                 Owner { owner, permissions: known(info.permissions), location: info.location }
             }
             Err(error) => Owner { owner: Err(reason(&error)), permissions: None, location: None },
@@ -113,7 +112,7 @@ fn exact(size: u64) -> String {
     if size < 1024 { format!("{size} bytes") } else { format!("{size} bytes ({})", human(size)) }
 }
 
-/// What the error is about, without what was tried on what.
+/// The error's reason, without operation and object.
 fn reason(error: &mmf::Error) -> String {
     match error.kind() {
         ErrorKind::NotASegment { reason } => reason.clone(),
@@ -151,7 +150,7 @@ struct About {
     kind: &'static str,
     size: u64,
     page_size: usize,
-    /// `null` if it is not known.
+    /// `null` if it is unknown.
     owner: Option<String>,
     permissions: Option<String>,
     writable: bool,

@@ -36,13 +36,13 @@ pub(crate) fn run(args: LsArgs) -> Result<()> {
     print(&table.text())
 }
 
-/// What it is, where this user may look and it is still there.
+/// Its kind, if it still exists and this user may open it.
 fn kind(listed: &Listed) -> Option<&'static str> {
     let object = Object::named(listed.name.clone());
     object.open_as_is(Access::ReadOnly, true, Region::DEFAULT_TIMEOUT).ok().map(|opened| opened.kind())
 }
 
-/// An object as JSON; `null` is what this user may not see.
+/// An object as JSON; `null` stands for what this user may not read.
 #[derive(Serialize)]
 struct Row {
     object: String,

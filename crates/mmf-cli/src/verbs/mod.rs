@@ -1,4 +1,4 @@
-//! What the program does, a file each.
+//! The verbs, one file each.
 
 mod completions;
 mod contents;
@@ -53,7 +53,8 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
     }
 }
 
-/// Gives a range of a mapping's bytes to `take`, a chunk at a time; of a page that is gone, the bytes before it.
+/// Gives a range of a mapping's bytes to `take`, a chunk at a time; of a page that is gone, the
+/// bytes before it.
 fn for_chunks(
     map: &Mapping,
     (from, end): (usize, usize),
@@ -76,7 +77,7 @@ fn for_chunks(
     Ok(())
 }
 
-/// Where a range begins and ends in `size` bytes, or why it does not.
+/// The offsets of a range in `size` bytes, or an error.
 fn resolve(range: &Range, size: usize, object: &dyn std::fmt::Display) -> Result<(usize, usize)> {
     let from = usize::try_from(range.offset).ok().filter(|from| *from <= size);
     let Some(from) = from else {

@@ -20,7 +20,7 @@ fn unlink(object: &Object) -> Result<()> {
     match object.name() {
         Some(name) => Ok(name.unlink()?),
         None => Err(Failure::new(USAGE, format!("cannot unlink {object}: it is a file"))
-            .hint("remove it as you remove every file")),
+            .hint("remove it with the system's own tools")),
     }
 }
 
@@ -45,7 +45,7 @@ fn sweep(as_json: bool) -> Result<()> {
     }
 }
 
-/// What was met, as JSON.
+/// A dead object as JSON.
 #[derive(Serialize)]
 struct Row<'a> {
     object: String,

@@ -14,7 +14,7 @@ use crate::object::Opened;
 use crate::output::{note, print};
 use crate::{system, time};
 
-/// How soon an interrupt is noticed.
+/// The time within which an interrupt is noticed.
 const STEP: Duration = Duration::from_millis(100);
 
 /// A change as JSON.
@@ -26,9 +26,9 @@ struct Change {
 }
 
 pub(crate) fn run(args: WatchArgs) -> Result<()> {
-    // A timeout that no clock can tell is none.
+    // A timeout beyond the range of the clock means none.
     let until = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    // From before there is a place in the object to leave.
+    // Before the object is opened, so that an interrupt always closes it in order.
     let interrupted = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&interrupted);
     system::on_interrupt(move |_| heard.store(true, Ordering::Relaxed))
@@ -47,8 +47,8 @@ pub(crate) fn run(args: WatchArgs) -> Result<()> {
     }
 }
 
-/// Has as many lines printed as are wanted, for as long as is wanted. `next` prints one that comes in time, and tells
-/// whether it did.
+/// Prints lines until the count or the timeout is reached. `next` prints a line if a change comes
+/// in time, and returns whether it did.
 fn each(
     args: &WatchArgs,
     until: Option<Instant>,
@@ -105,8 +105,8 @@ fn open(args: &WatchArgs) -> Result<Watchable> {
         Opened::Region(region) => Ok(Watchable::Region(region)),
         Opened::Unusable(error) => Err(error.into()),
         Opened::Raw(_) => {
-            let message = format!("{} is raw memory, whose changes nobody is told of", args.object);
-            Err(Failure::new(FAILED, message).hint("those of regions and dicts can be watched; see: mmf hold --help"))
+            let message = format!("cannot watch {}: it is raw memory, which reports no changes", args.object);
+            Err(Failure::new(FAILED, message).hint("watch a region or a dict; see: mmf hold --help"))
         }
     }
 }
@@ -122,5 +122,5 @@ fn show(args: &WatchArgs, change: Change) -> Result<()> {
 }
 
 fn too_few(args: &WatchArgs, lines: u64, count: u64) -> Failure {
-    Failure::new(FAILED, format!("{} changed {lines} times of {count} before the time was over", args.object))
+    Failure::new(FAILED, format!("{} changed {lines} times of {count} before the timeout", args.object))
 }

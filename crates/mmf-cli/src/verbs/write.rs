@@ -22,12 +22,15 @@ pub(crate) fn run(args: WriteArgs) -> Result<()> {
     match opened.map_err(|error| args.object.advise_opener(error, "--size 1M"))? {
         Opened::Raw(map) => write_raw(&args, input, &map),
         Opened::Region(region) => write_region(&args, input, region),
-        Opened::Dict(_) => Err(Failure::new(FAILED, format!("{} is a dict, which that would destroy", args.object))
-            .hint(format!("nothing was written; to set keys: mmf set {} KEY=TEXT, or mmf import", args.object.typed()))
-            .hint("to write over its bytes all the same: --raw")),
+        Opened::Dict(_) => Err(Failure::new(
+            FAILED,
+            format!("cannot write to {}: it is a dict, which raw bytes would destroy", args.object),
+        )
+        .hint(format!("nothing was written; to set keys: mmf set {} KEY=TEXT, or mmf import", args.object.typed()))
+        .hint("to overwrite its bytes anyway: --raw")),
         Opened::Unusable(error) => Err(Failure::from(error)
-            .hint("nothing was written, since that could destroy what other programs have there")
-            .hint("to write over its bytes all the same: --raw")),
+            .hint("nothing was written, because that could destroy data of other programs")
+            .hint("to overwrite its bytes anyway: --raw")),
     }
 }
 
@@ -39,7 +42,7 @@ fn write_raw(args: &WriteArgs, (mut input, from, known): Input, map: &Mapping) -
     let written = copy_in(&mut *input, &from, map, start)?;
     if written == room && has_more(&mut *input, &from)? {
         let message = format!("{from} has more than the {room} bytes that fit into {} at offset {start}", args.object);
-        return Err(Failure::new(FAILED, message).hint("those that fit were written"));
+        return Err(Failure::new(FAILED, message).hint("the bytes that fit were written"));
     }
     if args.flush {
         map.sync(start..start + written)?;
@@ -52,7 +55,8 @@ fn write_region(args: &WriteArgs, (input, from, known): Input, region: Box<Regio
     if let Some(bytes) = known.filter(|bytes| *bytes > room as u64) {
         return Err(too_long(args, &from, bytes, start, room));
     }
-    // All of it, so that nobody waits for the lock while this waits for the input; a byte too many is enough to know.
+    // The input is read before the lock is taken, so that no process waits for a slow input. One
+    // byte too many shows that it does not fit.
     let mut bytes = Vec::new();
     input
         .take((room as u64).saturating_add(1))
@@ -68,20 +72,21 @@ fn write_region(args: &WriteArgs, (input, from, known): Input, region: Box<Regio
             (mut guard, false) => guard.write_at(start, &bytes)?,
             (_, true) => {
                 let message = format!("{} is poisoned: a writer died or panicked with a change half made", args.object);
-                return Err(Failure::new(FAILED, message)
-                    .hint("nothing was written; without --offset all is replaced, and the poison is cleared"));
+                return Err(Failure::new(FAILED, message).hint(
+                    "nothing was written; without --offset the input replaces all contents, and the poison is cleared",
+                ));
             }
         },
     }
     if args.flush {
-        // What a view has changed is the file's own to flush once that view is gone.
+        // The region's view is closed first; a new mapping of the file then syncs its changes.
         drop(region);
         args.object.open(Access::ReadWrite, args.reach.any_owner)?.sync(..)?;
     }
     Ok(())
 }
 
-/// Where the bytes go, and how many fit there.
+/// The offset of the first byte, and the number of bytes that fit.
 fn room(args: &WriteArgs, size: u64, of: &str) -> Result<(usize, usize)> {
     let offset = args.offset.unwrap_or(0);
     match size.checked_sub(offset).map(|room| (usize::try_from(offset), room)) {
@@ -96,7 +101,7 @@ fn too_long(args: &WriteArgs, from: &str, bytes: u64, start: usize, room: usize)
     Failure::new(FAILED, message).hint("nothing was written")
 }
 
-/// Where bytes come from, what to call it, and how many they are, where that is known before.
+/// The source of bytes, its name in messages, and its length, if known.
 pub(super) type Input = (Box<dyn Read>, String, Option<u64>);
 
 pub(super) fn open_input(path: Option<&Path>) -> Result<Input> {
@@ -112,7 +117,7 @@ pub(super) fn open_input(path: Option<&Path>) -> Result<Input> {
     Ok((Box::new(file), path.display().to_string(), about.is_file().then_some(about.len())))
 }
 
-/// Copies until the input or the mapping ends, and tells how much.
+/// Copies until the input or the mapping ends. Returns the number of bytes.
 fn copy_in(input: &mut dyn Read, from: &str, map: &Mapping, start: usize) -> Result<usize> {
     let end = map.len();
     let mut chunk = vec![0; CHUNK.min(end - start)];

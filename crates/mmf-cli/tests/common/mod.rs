@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Long, since only a test that fails waits it out.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// What a run of the program gave.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) code: Option<i32>,
@@ -47,7 +47,28 @@ impl Output {
 }
 
 pub(crate) fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_mmf"))
+    #[allow(unused_mut, reason = "only Unix changes it")]
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mmf"));
+    #[cfg(unix)]
+    default_signals(&mut command);
+    command
+}
+
+/// Gives the program the default action of the signals that end it. A process inherits ignored
+/// signals: `nohup` ignores SIGHUP, and a shell ignores SIGINT for its background jobs.
+#[cfg(unix)]
+fn default_signals(command: &mut Command) {
+    let reset = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: takes numbers; the default action runs no code of this process.
+            if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure calls only `signal`, which is async-signal-safe, and allocates nothing.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, reset) };
 }
 
 /// Runs it to its end, with nothing on standard input.

@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 
 use disk::Disk;
 
-use super::Dict;
-use super::layout::at;
-use super::open_after_crash::RECOVERING;
+use crate::dict::Dict;
+use crate::dict::format::layout::at;
+use crate::dict::format::marks::RECOVERING;
 use crate::error::{ErrorKind, Result};
 use crate::mapping::trace::{self, TraceEvent};
 use crate::segment::layout::{Header, at as header};

@@ -1,4 +1,13 @@
-//! How a lock is waited for, and for how long.
+//! How a participant waits for a lock:
+//!
+//! 1. It looks at the lock [`SPINS`] times, with growing pauses.
+//! 2. It sleeps in the lock's queue until a release wakes it, for at most [`MIN_SLEEP`] at first.
+//! 3. After a sleep that took its whole bound, it checks whether the participant in the way is
+//!    alive, and clears the slot of a dead one. The bound doubles up to [`MAX_SLEEP`].
+//! 4. After [`STARVED_AFTER`] it may set and pass STARVED, see [`lock`](super).
+//!
+//! Optimistic reads have another mechanism, `segment/retry.rs`, since no process wakes a reader
+//! without a lock, and it asks for no holder: its pauses go by the clock alone.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +16,13 @@ use crate::sys;
 use crate::sys::guard::Fault;
 use crate::wait::{PARTICIPANT_SLOTS, Ticket, WaitQueue};
 
-/// When a wait has become long.
+/// The time after which a waiter counts as starved.
 const STARVED_AFTER: Duration = Duration::from_millis(1);
-/// How long the first sleep is, and the longest between two looks at whether the holders live.
+/// The bound of the first sleep, and the longest time between two checks whether a holder is alive.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 const MAX_SLEEP: Duration = Duration::from_millis(20);
-/// Looks at the lock before the first sleep: about what a sleep and a wake-up cost.
-/// Models take one, since each more multiplies what they have to go through.
+/// Attempts before the first sleep, which take about as long as a sleep and a wake-up. Models make
+/// one, since each more multiplies the orders of events.
 const SPINS: u32 = if cfg!(all(test, loom)) { 1 } else { 60 };
 
 /// Why a lock was not obtained.
@@ -26,7 +35,7 @@ pub(crate) enum LockFailure {
         /// For how long this participant has seen it there.
         seen_for: Duration,
     },
-    /// The page that the lock is in is gone.
+    /// The page with the lock is gone.
     Gone,
     /// The system could not tell whether a holder lives.
     Failed(Error),
@@ -38,19 +47,20 @@ impl From<Fault> for LockFailure {
     }
 }
 
-/// Until when to wait.
+/// How long a call may wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deadline {
     /// Do not wait.
     Now,
-    /// For so long. The clock is asked only by those who wait.
+    /// This long. Only a call that has to wait reads the clock.
     After(Duration),
     At(Instant),
     Never,
 }
 
 impl Deadline {
-    /// `None` is for ever, as is what no clock can tell.
+    /// Returns the deadline by the clock; `None` without one, or if the clock cannot tell such a
+    /// time.
     pub(crate) fn instant(self) -> Option<Instant> {
         match self {
             Deadline::Now => Some(sys::now()),
@@ -60,7 +70,7 @@ impl Deadline {
         }
     }
 
-    /// The same by the clock, so that several waits together take no longer.
+    /// Returns the same deadline by the clock, so that several waits together take no longer.
     pub(crate) fn resolve(self) -> Deadline {
         match self {
             Deadline::After(_) => self.instant().map_or(Deadline::Never, Deadline::At),
@@ -68,7 +78,7 @@ impl Deadline {
         }
     }
 
-    /// For so long at the most.
+    /// Returns a deadline that is at most that far away.
     pub(crate) fn limit_to(self, most: Duration) -> Deadline {
         match self {
             Deadline::Now => Deadline::Now,
@@ -78,7 +88,7 @@ impl Deadline {
         }
     }
 
-    /// At least for that long, unless it is a moment or for ever.
+    /// Returns a duration that is at least that long; a moment and no limit stay as they are.
     pub(crate) fn at_least(self, least: Duration) -> Deadline {
         match self {
             Deadline::Now => Deadline::After(least),
@@ -87,7 +97,7 @@ impl Deadline {
         }
     }
 
-    /// Whether there is nothing left to wait for.
+    /// Whether the deadline has passed.
     pub(crate) fn is_over(self) -> bool {
         self.instant().is_some_and(|deadline| sys::now() >= deadline)
     }
@@ -96,23 +106,24 @@ impl Deadline {
 /// Clears a slot if its participant is dead, and tells whether it was.
 pub(crate) type ReapFn<'a> = &'a dyn Fn(usize) -> Result<bool>;
 
-/// One wait for a lock: spins, then sleeps with growing bounds, and asks who in the way still lives.
+/// One wait for a lock.
 pub(super) struct Backoff {
     pub(super) until: Deadline,
-    /// The same by the clock, once that was asked.
+    /// `until` by the clock, from the first time on that the clock was read.
     deadline: Option<Instant>,
     spins: u32,
     since: Option<Instant>,
     sleep: Duration,
-    /// The deadline has passed, and nobody is in the way.
+    /// The deadline has passed, and no participant is in the way.
     pub(super) last_try: bool,
-    /// How many dead participants were cleared since.
+    /// How many dead participants were cleared since the deadline.
     reaped_late: usize,
-    /// When it was last asked whether who is in the way lives, or when the wait began.
+    /// When this waiter last checked whether the participant in the way is alive, or when the wait
+    /// began.
     asked: Option<Instant>,
-    /// Who was in the way when it was last asked was dead.
+    /// Whether that participant was dead.
     reaped: bool,
-    /// Who was in the way, and since when without a break.
+    /// The participant that is in the way, and since when without a break.
     blocker: Option<(usize, Instant)>,
 }
 
@@ -132,7 +143,7 @@ impl Backoff {
         }
     }
 
-    /// Whether it is more than a few looks.
+    /// Whether the spins are over.
     pub(super) fn has_slept(&self) -> bool {
         self.since.is_some()
     }
@@ -141,8 +152,8 @@ impl Backoff {
         self.since.is_some_and(|since| sys::now() - since >= STARVED_AFTER)
     }
 
-    /// What the sleep that comes next needs; none while there is none to come, since others would then wake one who does
-    /// not sleep.
+    /// Takes the ticket for the next sleep. None while this waiter spins: releases would wake a
+    /// participant that does not sleep.
     pub(super) fn ticket(&self, queue: &WaitQueue, me: usize) -> Result<Option<Ticket>, Fault> {
         if self.spins < SPINS { Ok(None) } else { queue.ticket(me).map(Some) }
     }
@@ -159,7 +170,7 @@ impl Backoff {
             for _ in 0..self.spins {
                 std::hint::spin_loop();
             }
-            // Mostly it is free before the clock has told the time.
+            // Reading the clock takes longer than most holders keep the lock.
             if !matches!(self.until, Deadline::Now) {
                 return Ok(());
             }
@@ -188,11 +199,12 @@ impl Backoff {
             None => MAX_SLEEP,
         };
         let Some(ticket) = ticket else { return Ok(()) };
-        // A program that dies takes all its handles along: who comes next in the way is asked about at once.
+        // All handles of a program die with it, so after a dead participant the next one in the way
+        // is checked at once.
         if !self.reaped {
             queue.sleep(ticket, self.sleep.min(left));
         }
-        // However often others wake us meanwhile, who is in the way may be dead.
+        // By the clock, since releases may wake this waiter often while a dead one is in the way.
         let asked = *self.asked.get_or_insert(now);
         if self.reaped || sys::now() - asked >= self.sleep {
             self.reaped = match blocker {
@@ -205,9 +217,9 @@ impl Backoff {
         Ok(())
     }
 
-    /// Whether there is a reason to look once more though the deadline has passed. Who never waits
-    /// long, because it only tries, would otherwise never learn that a holder is dead, nor pass
-    /// STARVED that nobody is left to take away.
+    /// Whether another attempt makes sense though the deadline has passed. A caller that only tries
+    /// never waits long: it would otherwise never find a holder dead, nor pass STARVED whose setter
+    /// is gone.
     fn may_try_again(
         &mut self,
         queue: &WaitQueue,
@@ -215,15 +227,15 @@ impl Backoff {
         reap: ReapFn<'_>,
     ) -> Result<bool, LockFailure> {
         match blocker {
-            // There are no more than so many, unless somebody makes them up.
+            // There are at most this many, unless a peer forges them.
             Some(_) if self.reaped_late >= PARTICIPANT_SLOTS => Ok(false),
             Some(slot) => {
                 self.reaped_late += 1;
                 reap(slot).map_err(LockFailure::Failed)
             }
             None if self.last_try => Ok(false),
-            // Those for whom STARVED stands are woken first: if they live, they come, or ask for
-            // their places anew.
+            // The waiters for which STARVED is set are woken first: the living ones take the lock,
+            // or set STARVED again.
             None if queue.has_waiters()? => {
                 queue.wake_all()?;
                 Ok(false)
@@ -258,7 +270,7 @@ mod tests {
         lock.try_read(&other).unwrap().unwrap();
         let reaped = std::cell::Cell::new(0);
         for until in [Deadline::Now, Deadline::After(Duration::from_millis(1))] {
-            // It is there again at once.
+            // The reader is there again at once.
             let failure = lock.write(&me, until, &|slot| {
                 assert_eq!(slot, 1);
                 reaped.set(reaped.get() + 1);

@@ -59,12 +59,13 @@ impl ReaderCounts {
         Some(SlotHandle { slot, slot_tag, held_word, readers, group })
     }
 
-    /// A slot of these groups that holds read locks.
-    pub(super) fn find_reader(&self, groups: u64) -> Result<Option<usize>, Fault> {
-        for (group, word) in self.occupied.iter().enumerate() {
-            if groups >> group & 1 == 0 {
-                continue;
-            }
+    /// Returns a slot of these groups that holds read locks, if there is one. Bit k of `groups` is
+    /// group k.
+    pub(super) fn find_reader(&self, mut groups: u64) -> Result<Option<usize>, Fault> {
+        while groups != 0 {
+            let group = groups.trailing_zeros() as usize;
+            groups &= groups - 1;
+            let Some(word) = self.occupied.get(group) else { break };
             let mut bits = word.load()?;
             while bits != 0 {
                 let slot = group * SLOTS_PER_GROUP + bits.trailing_zeros() as usize;

@@ -229,7 +229,7 @@ fn store(word: &AtomicU64, value: u64) {
 }
 
 /// Why a thread cannot have a lock.
-#[cfg_attr(all(test, loom), allow(dead_code, reason = "the models have no guards"))]
+#[cfg_attr(all(test, loom), allow(dead_code, reason = "a model's thread has one lock at a time"))]
 pub(crate) enum Refusal {
     /// It has the segment's lock.
     Deadlock,
@@ -237,21 +237,25 @@ pub(crate) enum Refusal {
     Full,
 }
 
-/// The stand-in for loom's threads, which have one word each and no guards.
+/// The stand-in for loom's threads, which have one word each: a thread has one lock at a time.
 #[cfg(all(test, loom))]
 pub(crate) enum Thread {}
 
 #[cfg(all(test, loom))]
 impl Thread {
-    pub(crate) fn begin_first(_handle: &HandleState, _mode: LockMode) -> bool {
+    pub(crate) fn begin_first(handle: &HandleState, mode: LockMode) -> bool {
+        Thread::resume(handle, mode);
         true
     }
 
-    pub(crate) fn begin(_handle: &HandleState, _mode: LockMode) -> Result<(), Refusal> {
+    pub(crate) fn begin(handle: &HandleState, mode: LockMode) -> Result<(), Refusal> {
+        Thread::resume(handle, mode);
         Ok(())
     }
 
-    pub(crate) fn end(_handle: &HandleState) {}
+    pub(crate) fn end(_handle: &HandleState) {
+        crate::sys::model::use_lock(|word| store(word, 0));
+    }
 
     pub(super) fn resume(handle: &HandleState, mode: LockMode) {
         crate::sys::model::use_lock(|word| store(word, handle.word | bits(mode)));

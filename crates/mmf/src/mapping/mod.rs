@@ -15,6 +15,7 @@ pub use atomics::Atom;
 pub use catalog::{list, sweep};
 pub use cursor::Cursor;
 pub use options::MappingOptions;
+pub(crate) use options::open_or_create;
 pub(crate) use words::{COPY_CHUNK, MIN_WORK_TIME};
 
 use std::fmt;
@@ -24,9 +25,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::AccessorMut;
+pub(crate) use crate::mem::SharedWord;
 #[cfg(test)]
 pub(crate) use crate::mem::trace;
-pub(crate) use crate::mem::{FastAccess, FastAccessMut, SharedWord};
 use crate::name::{Name, Source};
 use crate::sys::{self, Object, View, ViewRequest};
 use crate::types::{Access, FaultPolicy, ObjectInfo, Permissions};

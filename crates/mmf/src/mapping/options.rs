@@ -201,27 +201,19 @@ impl MappingOptions {
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
         self.check_creation(Some(&source))
-            .and_then(|()| self.find_or_make(&source))
+            .and_then(|()| self.find_or_create(&source))
             .and_then(|object| self.map(object, Some(source.clone())))
             .map_err(|error| error.on(&source))
     }
 
-    fn find_or_make(&self, source: &Source) -> Result<Object> {
-        // Each round that ends otherwise means that somebody else created and then removed it in between.
-        let mut lost = None;
-        for _ in 0..1000 {
-            match Object::find(source, &self.spec) {
-                Err(error) if *error.kind() == ErrorKind::NotFound => {}
-                result => return result,
-            }
-            self.rehearse(matches!(source, Source::File(_)))?;
-            match Object::create(source, &self.spec) {
-                Err(error) if *error.kind() == ErrorKind::AlreadyExists => lost = Some(error),
-                result => return result,
-            }
-            std::thread::yield_now();
-        }
-        Err(lost.unwrap_or_else(|| Error::new(ErrorKind::Busy, "open")))
+    fn find_or_create(&self, source: &Source) -> Result<Object> {
+        open_or_create(
+            || Object::find(source, &self.spec),
+            || {
+                self.rehearse(matches!(source, Source::File(_)))?;
+                Object::create(source, &self.spec)
+            },
+        )
     }
 
     /// Creates memory that has no name.
@@ -379,6 +371,27 @@ impl MappingOptions {
             object,
         })
     }
+}
+
+/// How often an object may vanish and appear again while [`open_or_create`] tries.
+const MAX_ROUNDS: u32 = 1000;
+
+/// Opens what exists or creates what does not, until one of them succeeds or fails otherwise. Each
+/// further round means that another process has created the object and removed it in between.
+pub(crate) fn open_or_create<T>(open: impl Fn() -> Result<T>, create: impl Fn() -> Result<T>) -> Result<T> {
+    let mut lost = None;
+    for _ in 0..MAX_ROUNDS {
+        match open() {
+            Err(error) if *error.kind() == ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        match create() {
+            Err(error) if *error.kind() == ErrorKind::AlreadyExists => lost = Some(error),
+            created => return created,
+        }
+        std::thread::yield_now();
+    }
+    Err(lost.unwrap_or_else(|| Error::new(ErrorKind::Busy, "open")))
 }
 
 /// What a view begins at a multiple of, on every system here.

@@ -186,22 +186,4 @@ impl<'a> FastAccessMut<'a> {
     pub(crate) unsafe fn new(access: FastAccess<'a>) -> FastAccessMut<'a> {
         FastAccessMut(access)
     }
-
-    /// As [`AccessorMut::put_word`].
-    #[inline(always)]
-    pub(crate) fn put_word(self, offset: usize, value: u64) -> Option<()> {
-        AccessorMut::put_word(self, offset, value).ok()
-    }
-
-    /// As [`AccessorMut::put_words`].
-    #[inline(always)]
-    pub(crate) fn put_words(self, offset: usize, words: &[u64]) -> Option<()> {
-        AccessorMut::put_words(self, offset, words).ok()
-    }
-
-    /// As [`AccessorMut::write`].
-    #[inline(always)]
-    pub(crate) fn write(self, offset: usize, bytes: &[u8]) -> Option<()> {
-        AccessorMut::write(self, offset, bytes).ok()
-    }
 }

@@ -5,7 +5,7 @@
 //! - An [`Accessor`] has the operations by offset. It checks bounds and alignment once, and turns
 //!   the offset into an address. `&Mapping` is the checked one: its error gives the reason, and it
 //!   follows an object that has grown. [`FastAccess`] is the one for fast paths: its error is
-//!   [`Miss`](fast_access::Miss), and then the slow path finds out the reason.
+//!   [`Miss`], and then the slow path finds out the reason.
 //! - A [`SharedWord`] is a word whose place was checked before, for the words of locks and queues,
 //!   which are at fixed offsets.
 //!
@@ -30,7 +30,7 @@ pub(crate) mod trace;
 #[path = "untraced.rs"]
 pub(crate) mod trace;
 
-pub(crate) use fast_access::{FastAccess, FastAccessMut};
+pub(crate) use fast_access::{FastAccess, FastAccessMut, Miss};
 pub(crate) use shared_word::{SharedWord, SharedWords};
 
 use crate::sys::guard::Fault;

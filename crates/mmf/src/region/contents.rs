@@ -2,17 +2,18 @@
 
 use std::time::Instant;
 
+use super::change::Segment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::MIN_WORK_TIME;
+use crate::segment::Deadline;
 use crate::segment::layout::PAYLOAD;
 use crate::segment::retry::Attempts;
-use crate::segment::{Deadline, Segment};
 use crate::sys::guard::Fault;
 
 /// The length of the contents, checked against what is mapped: any process can write any number there.
 #[inline]
 pub(super) fn len(segment: &Segment, doing: &'static str) -> Result<usize> {
-    match segment.len.load() {
+    match segment.container.len.load() {
         // It is at most a length of this process's memory.
         Ok(told) if told <= room(segment, segment.map.len() as u64) => Ok(usize::try_from(told).unwrap_or(0)),
         told => len_beyond(segment, told, doing),
@@ -74,7 +75,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Deadl
     let mut attempts = Attempts::new(until);
     let mut last = None;
     loop {
-        let before = segment.or_fault(segment.version.load(), doing)?;
+        let before = segment.or_fault(segment.container.version.load(), doing)?;
         if segment.or_fault(segment.lock.is_poisoned(), doing)? {
             return Err(poisoned(segment, doing));
         }
@@ -82,7 +83,7 @@ pub(super) fn read_unlocked(segment: &Segment, bytes: &mut Vec<u8>, until: Deadl
             copy(segment, bytes, copy_deadline)?;
             // The load that comes next must not be done before the copy's.
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
-            if segment.or_fault(segment.version.load(), doing)? == before {
+            if segment.or_fault(segment.container.version.load(), doing)? == before {
                 return Ok(());
             }
         }
@@ -123,7 +124,7 @@ fn make_more_room(segment: &Segment, len: usize) -> Result<()> {
 
 #[inline]
 pub(super) fn set_len(segment: &Segment, len: usize, doing: &'static str) -> Result<()> {
-    segment.or_fault(segment.len.store(len as u64), doing)
+    segment.or_fault(segment.container.len.store(len as u64), doing)
 }
 
 #[cfg(test)]

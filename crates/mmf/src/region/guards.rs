@@ -2,11 +2,12 @@
 
 use std::io;
 
+use super::change::{RegionState, Segment};
 use super::contents;
 use super::lock_error::LockError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Deadline, ReadLock, Segment, WriteLock};
+use crate::segment::{Deadline, ReadLock, WriteLock};
 
 /// Data without references, padding and values that are not allowed: any bytes are one, and it is only bytes.
 ///
@@ -28,29 +29,35 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// The lock for reading. Dropped, it is released.
 pub struct ReadGuard<'a> {
-    lock: ReadLock<'a>,
+    lock: ReadLock<'a, RegionState>,
 }
 
 /// The lock for writing. Dropped, it is released, and others see what was changed; dropped by a panic, it leaves poison.
 pub struct WriteGuard<'a> {
-    lock: WriteLock<'a>,
+    lock: WriteLock<'a, RegionState>,
 }
 
 impl<'a> ReadGuard<'a> {
+    /// Takes the lock. Calls `until` only if the fast path fails.
     #[inline]
     pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Deadline) -> Result<Self, LockError<Self>> {
-        let (lock, acquired) = ReadLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
-        let guard = ReadGuard { lock };
-        if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        ReadLock::lock(segment, until, "lock", |outcome| {
+            let (lock, acquired) = outcome.map_err(LockError::Failed)?;
+            let guard = ReadGuard { lock };
+            if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        })
     }
 }
 
 impl<'a> WriteGuard<'a> {
+    /// Takes the lock. Calls `until` only if the fast path fails.
     #[inline]
     pub(super) fn lock(segment: &'a Segment, until: impl FnOnce() -> Deadline) -> Result<Self, LockError<Self>> {
-        let (lock, acquired) = WriteLock::lock(segment, until, "lock").map_err(LockError::Failed)?;
-        let guard = WriteGuard { lock };
-        if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        WriteLock::lock(segment, until, "lock", |outcome| {
+            let (lock, acquired) = outcome.map_err(LockError::Failed)?;
+            let guard = WriteGuard { lock };
+            if acquired.poisoned { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
+        })
     }
 
     /// From here until the drop this process's death leaves poison, and readers without a lock see that a change is

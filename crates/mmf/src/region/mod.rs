@@ -1,5 +1,6 @@
 //! [`Region`]: one run of bytes behind a reader-writer lock that survives the death of whoever holds it.
 
+pub(crate) mod change;
 mod contents;
 mod guards;
 mod lock_error;
@@ -18,8 +19,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::COPY_CHUNK;
 use crate::name::Source;
 use crate::segment::layout::PAYLOAD;
-use crate::segment::{Deadline, Segment, notify};
+use crate::segment::{self, Deadline, notify};
 use crate::types::Access;
+use change::Segment;
 
 /// A run of bytes that processes share behind a reader-writer lock, by name or by file.
 ///
@@ -53,7 +55,7 @@ pub struct Region {
 
 impl Region {
     /// How long a lock is waited for unless the options or the call say otherwise.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+    pub const DEFAULT_TIMEOUT: Duration = segment::DEFAULT_TIMEOUT;
 
     /// Options for everything that the functions below choose for you.
     pub fn options() -> RegionOptions {
@@ -225,7 +227,7 @@ impl Region {
     /// [`ErrorKind::Fault`].
     pub fn version(&self) -> Result<u64> {
         // Odd while a change is under way; that change has not happened yet.
-        Ok(self.segment.or_fault(self.segment.version.load(), "examine")? & !1)
+        Ok(self.segment.or_fault(self.segment.container.version.load(), "examine")? & !1)
     }
 
     /// Waits until the version is not `since` any more, and gives the new one.

@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::layout::{PARTICIPANT_SLOTS, at};
 use super::participants::{AttachedParticipant, reap_dead};
-use super::{Deadline, Segment, ThreadLockMark};
+use super::{Container, Deadline, Segment, ThreadLockMark};
 use crate::error::Result;
 use crate::lock::LockFailure;
 use crate::mapping::{Mapping, SharedWord};
@@ -122,7 +122,7 @@ fn bytes([low, high]: [u64; 2]) -> [u8; 16] {
     (u128::from(low) | u128::from(high) << 64).to_le_bytes()
 }
 
-impl Segment {
+impl<C: Container> Segment<C> {
     /// Whether a participant was there that was told this boot. If not, those who are there may all be dead.
     pub(crate) fn is_of_this_boot(&self) -> Result<bool> {
         if !self.is_file() {
@@ -164,30 +164,6 @@ impl Segment {
         if self.is_file() && self.checked.load(Ordering::Relaxed) { participant.confirm(self) } else { Ok(()) }
     }
 
-    /// Whether a change was left half made.
-    pub(crate) fn is_poisoned(&self) -> Result<bool> {
-        let doing = "examine";
-        let version = self.or_fault(self.version.load(), doing)?;
-        if self.or_fault(self.lock.is_poisoned(), doing)? {
-            return Ok(true);
-        }
-        // Looked at once more: somebody may have cleared up after the dead meanwhile.
-        Ok(version % 2 == 1 && (self.is_abandoned(version)? || self.or_fault(self.lock.is_poisoned(), doing)?))
-    }
-
-    /// Whether nobody lives who could end the change under way, which has this odd version.
-    pub(crate) fn is_abandoned(&self, version: u64) -> Result<bool> {
-        let doing = "examine";
-        if let Some(writer) = self.or_fault(self.lock.writer(), doing)? {
-            if self.is_alive(writer)? {
-                return Ok(false);
-            }
-        }
-        // Behind the look at the token: who ends a change does so before he leaves, and who clears up before he gives
-        // the token back.
-        Ok(self.or_fault(self.version.load(), doing)? == version)
-    }
-
     /// Whether somebody has that slot, as the system knows.
     pub(crate) fn is_alive(&self, slot: usize) -> Result<bool> {
         // The lock's word is anybody's to write, and may name a slot that there is not.
@@ -214,9 +190,9 @@ impl Segment {
         if others_live && self.has_checked_participant().map_err(LockFailure::Failed)? {
             return Ok(());
         }
-        let mark = ThreadLockMark::<true>::mark(self, "open").map_err(LockFailure::Failed)?;
+        let mark = ThreadLockMark::<C, true>::mark(self, "open").map_err(LockFailure::Failed)?;
         let done =
-            self.write_lock_as(participant, until).map(|_| (self.renew_locked(&this), self.unlock_as(participant)));
+            self.lock_as::<true>(participant, until).map(|_| (self.renew_locked(&this), self.unlock_as(participant)));
         drop(mark);
         let (renewed, unlocked) = done?;
         Ok(renewed.and(unlocked).and_then(|()| self.change_queue.wake_all())?)
@@ -227,12 +203,7 @@ impl Segment {
         if self.boot_words.is(this)? {
             return Ok(());
         }
-        // The disk may have got a part of the header only, so that the change is nobody's.
-        let version = self.version.load()?;
-        if version % 2 == 1 {
-            self.lock.poison()?;
-            self.version.store(version.wrapping_add(1))?;
-        }
+        self.container.poison_after_boot(&self.lock)?;
         self.boot_words.set_to(this)
     }
 }

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::participants::poison_if_half_made;
-use super::{Acquired, AttachedParticipant, Deadline, Segment, SlotHandle, layout};
+use super::{Acquired, AttachedParticipant, Container, Deadline, Segment, SlotHandle, layout};
 use crate::error::{Error, Result};
 use crate::lock::{CustomLock, LockFailure, LockWords, ReapFn};
 use crate::sys::guard::Fault;
@@ -11,7 +10,7 @@ use crate::sys::guard::Fault;
 /// How often it is looked whether the system has released the rest of what a dead participant had.
 const RELEASE_POLL: Duration = Duration::from_micros(200);
 
-impl Segment {
+impl<C: Container> Segment<C> {
     fn words(&self) -> LockWords<'_> {
         // SAFETY: only participants come here, whose mapping may be written.
         unsafe { LockWords::new(&self.map, layout::LOCK_WORDS) }
@@ -53,7 +52,7 @@ impl Segment {
             let cleared = if gone == me.slot() {
                 // The caller has the user's lock, so none of this handle's threads is inside to
                 // write: a peer stored this.
-                poison_if_half_made(self, gone)?;
+                self.container.poison_half_made(&self.lock, gone)?;
                 self.lock.clear_holder(me, true)?;
                 true
             } else {
@@ -86,7 +85,7 @@ impl Segment {
         else {
             return Ok(());
         };
-        let changed = writes && self.is_changing();
+        let changed = writes && self.is_changed();
         // Its lock may be where no page is missing, and is given back in any case.
         let ended = if changed { self.end_change() } else { Ok(()) };
         self.unlock_custom_as(custom, participant.slot_handle(), writes)?;
@@ -113,14 +112,14 @@ impl Segment {
         custom.recover(self.words(), slot).map_err(|error| self.name_error(error))?;
         self.or_fault(self.lock.wake(), "recover")
     }
+}
 
-    /// Refuses a segment that has another lock than this handle. Who only reads takes none.
-    pub(super) fn check_lock(header: &str, custom: Option<&CustomLock>, writable: bool) -> Result<()> {
-        let text = |name: &str| if name.is_empty() { "mmf's own".to_owned() } else { format!("{name:?}") };
-        let wanted = custom.map_or(Ok(String::new()), CustomLock::checked_name)?;
-        if header == wanted || (custom.is_none() && !writable) {
-            return Ok(());
-        }
-        Err(Error::mismatch("its lock", text(&wanted), text(header)))
+/// Refuses a segment that has another lock than this handle. A read-only handle takes none.
+pub(super) fn check_lock(header: &str, custom: Option<&CustomLock>, writable: bool) -> Result<()> {
+    let text = |name: &str| if name.is_empty() { "mmf's own".to_owned() } else { format!("{name:?}") };
+    let wanted = custom.map_or(Ok(String::new()), CustomLock::checked_name)?;
+    if header == wanted || (custom.is_none() && !writable) {
+        return Ok(());
     }
+    Err(Error::mismatch("its lock", text(&wanted), text(header)))
 }

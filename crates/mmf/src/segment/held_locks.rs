@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::Segment;
+use super::{Container, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::LockMode;
 use crate::lock::threads::{Refusal, Thread};
@@ -10,17 +10,17 @@ use crate::lock::threads::{Refusal, Thread};
 /// A mark that this thread has a segment's lock, or tries to get it: for writing if `WRITES`. It
 /// stays in its thread. It exists from before the first attempt until after the release, as
 /// [`threads`](crate::lock::threads) asks for.
-pub(crate) struct ThreadLockMark<'a, const WRITES: bool> {
-    segment: &'a Segment,
+pub(crate) struct ThreadLockMark<'a, C: Container, const WRITES: bool> {
+    segment: &'a Segment<C>,
     _not_send: PhantomData<*const ()>,
 }
 
-impl<'a, const WRITES: bool> ThreadLockMark<'a, WRITES> {
+impl<'a, C: Container, const WRITES: bool> ThreadLockMark<'a, C, WRITES> {
     const MODE: LockMode = if WRITES { LockMode::Write } else { LockMode::Read };
 
     /// The mark, unless this thread has any: the usual case.
     #[inline]
-    pub(crate) fn first(segment: &'a Segment) -> Option<Self> {
+    pub(crate) fn first(segment: &'a Segment<C>) -> Option<Self> {
         // Not `then_some`: a mark that is dropped ends a use.
         Thread::begin_first(segment.lock.handle(), Self::MODE)
             .then(|| ThreadLockMark { segment, _not_send: PhantomData })
@@ -28,13 +28,13 @@ impl<'a, const WRITES: bool> ThreadLockMark<'a, WRITES> {
 
     /// `Deadlock` if this thread has it already, by whichever handle.
     #[inline]
-    pub(crate) fn mark(segment: &'a Segment, doing: &'static str) -> Result<Self> {
+    pub(crate) fn mark(segment: &'a Segment<C>, doing: &'static str) -> Result<Self> {
         ThreadLockMark::first(segment).map_or_else(|| ThreadLockMark::add(segment, doing), Ok)
     }
 
     #[cold]
     #[inline(never)]
-    fn add(segment: &'a Segment, doing: &'static str) -> Result<Self> {
+    fn add(segment: &'a Segment<C>, doing: &'static str) -> Result<Self> {
         let (kind, help) = match Thread::begin(segment.lock.handle(), Self::MODE) {
             Ok(()) => return Ok(ThreadLockMark { segment, _not_send: PhantomData }),
             Err(Refusal::Deadlock) => {
@@ -46,12 +46,12 @@ impl<'a, const WRITES: bool> ThreadLockMark<'a, WRITES> {
     }
 
     #[inline]
-    pub(crate) fn segment(&self) -> &'a Segment {
+    pub(crate) fn segment(&self) -> &'a Segment<C> {
         self.segment
     }
 }
 
-impl<const WRITES: bool> Drop for ThreadLockMark<'_, WRITES> {
+impl<C: Container, const WRITES: bool> Drop for ThreadLockMark<'_, C, WRITES> {
     #[inline]
     fn drop(&mut self) {
         Thread::end(self.segment.lock.handle());

@@ -1,6 +1,7 @@
 //! [`Segment`]: a mapping that begins with mmf's header, and the participants in it.
 
 mod boot;
+mod container;
 mod custom_lock;
 pub(crate) mod guard;
 mod held_locks;
@@ -15,54 +16,46 @@ pub(crate) mod retry;
 pub(crate) mod waiter_counts;
 
 pub(crate) use boot::this_boot;
+pub(crate) use container::Container;
 pub(crate) use guard::{ReadLock, WriteLock};
 use held_locks::ThreadLockMark;
-pub(crate) use options::SegmentOptions;
+pub(crate) use options::{DEFAULT_TIMEOUT, SegmentOptions, common_setters};
 pub(crate) use participants::AttachedParticipant;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind, Holder, Result};
 pub(crate) use crate::lock::{Acquired, CustomLock, Deadline, SlotHandle};
 use crate::lock::{Lock, LockFailure, WATCHED};
-use crate::mapping::{Mapping, SharedWord};
+use crate::mapping::Mapping;
 use crate::name::Source;
 use crate::sys;
 use crate::sys::guard::Fault;
 use crate::types::Access;
 use crate::wait::{WaitQueue, WaiterFlag};
 use boot::BootWords;
+use custom_lock::check_lock;
 use layout::{CUSTOM_LOCK, Header, PAYLOAD, SYNC_MARK, SegmentKind, at};
-use waiter_counts::{WaitReason, WaiterCount};
 
 /// How often it is looked whether another has cleared what another boot left, and how long others are let to.
 const RENEW_TIMEOUT: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// In the place of a version: the container does without, since its changes are never torn.
-const CHANGED: u64 = 2;
-
 /// A mapping with a header, a lock and participants.
-pub(crate) struct Segment {
+pub(crate) struct Segment<C: Container> {
     pub(crate) header: Header,
     pub(crate) lock: Lock,
     /// In the place of `lock`, which then only tells who is inside.
     custom_lock: Option<CustomLock>,
     /// In the place of `participant`, so that nobody takes the usual way to `lock`.
     custom_participant: OnceLock<AttachedParticipant>,
-    /// `LEN`: bytes of payload in use.
-    pub(crate) len: SharedWord<u64>,
-    /// Moved by every change, odd while one is under way.
-    pub(crate) version: SharedWord<u64>,
-    /// The odd version while this handle changes something, `CHANGED` after a change without a
-    /// version, else 0. Here and not in the guard, which is one word.
-    changing: AtomicU64,
-    /// Whether the thread was unwinding already when the change began.
-    unwinding: AtomicBool,
-    /// Whether the change has failed half-way.
-    torn: AtomicBool,
+    /// What the kind of container adds.
+    pub(crate) container: C,
+    /// Whether this handle has the lock and has changed something. Here and not in the guard, which
+    /// is one word.
+    changed: AtomicBool,
     pub(crate) change_queue: WaitQueue,
     /// How this handle's participant and its peers wake each other.
     parker: Arc<sys::Parker>,
@@ -91,11 +84,10 @@ struct PendingAttach {
     not_renewed: Option<AttachedParticipant>,
 }
 
-impl Segment {
+impl<C: Container> Segment<C> {
     /// The bytes that a new segment begins with, and how large it is.
     pub(crate) fn initial_bytes(
         source: Option<&Source>,
-        kind: SegmentKind,
         lock: Option<&CustomLock>,
         size: u64,
         capacity: u64,
@@ -104,12 +96,12 @@ impl Segment {
             payload.checked_add(PAYLOAD as u64).ok_or_else(|| Error::invalid("create", "the capacity is too large"))
         };
         let (size, capacity) = (whole(size)?, whole(capacity.max(size))?);
-        let has_sync_mark = kind == SegmentKind::DICT && matches!(source, Some(Source::File(_)));
+        let has_sync_mark = C::KIND == SegmentKind::DICT && matches!(source, Some(Source::File(_)));
         let header = Header {
             compatible: 0,
             read_compatible: lock.map_or(0, |_| CUSTOM_LOCK) | if has_sync_mark { SYNC_MARK } else { 0 },
             incompatible: 0,
-            kind,
+            kind: C::KIND,
             id: sys::random_id()?,
             created: nanoseconds_since_1970(),
             capacity,
@@ -135,16 +127,15 @@ impl Segment {
     /// Takes up a mapping of a whole segment, checking its header once.
     pub(crate) fn from_mapping(
         map: Mapping,
-        kind: SegmentKind,
         custom_lock: Option<CustomLock>,
         timeout: Option<Duration>,
-    ) -> Result<Segment> {
+    ) -> Result<Segment<C>> {
         if map.object().is_remote()? {
             return Err(Error::remote_segment("open"));
         }
         let bytes = map.read_to_vec(0, map.len().min(layout::CHECKED))?;
         let header = Header::decode(&bytes, map.len() as u64, map.access() == Access::ReadWrite)?;
-        Segment::with_header(map, header, kind, custom_lock, timeout)
+        Segment::with_header(map, header, custom_lock, timeout)
     }
 
     /// Reads and checks the header of an object that is not mapped yet; `None` where the system has
@@ -166,20 +157,19 @@ impl Segment {
     pub(crate) fn with_header(
         mut map: Mapping,
         header: Header,
-        kind: SegmentKind,
         custom_lock: Option<CustomLock>,
         timeout: Option<Duration>,
-    ) -> Result<Segment> {
+    ) -> Result<Segment<C>> {
         let writable = map.access() == Access::ReadWrite;
         if writable && matches!(map.source(), Some(Source::File(_))) {
             // An error here is better than one at the first lock, and later the process may not be
             // able to read it.
             this_boot()?;
         }
-        if header.kind != kind {
-            return Err(Error::mismatch("its kind", kind.text(), header.kind.text()));
+        if header.kind != C::KIND {
+            return Err(Error::mismatch("its kind", C::KIND.text(), header.kind.text()));
         }
-        Segment::check_lock(&header.lock, custom_lock.as_ref(), writable)?;
+        check_lock(&header.lock, custom_lock.as_ref(), writable)?;
         map.set_capacity(usize::try_from(header.capacity).unwrap_or(usize::MAX));
         let parker = Arc::new(sys::Parker::new(&header.id));
         let forks = sys::watch_forks();
@@ -191,9 +181,7 @@ impl Segment {
         // `participant`, which refuses read-only mappings.
         let lock = unsafe { Lock::new(&map, layout::LOCK, &parker, mark) }?;
         // SAFETY: as above.
-        let len = unsafe { map.shared_word(at::LEN) }?;
-        // SAFETY: as above.
-        let version = unsafe { map.shared_word(at::VERSION) }?;
+        let container = unsafe { C::new(&map) }?;
         // SAFETY: as above.
         let watched = unsafe { WaiterFlag::new(&map, at::LOCK, WATCHED) }?;
         // SAFETY: as above.
@@ -205,17 +193,13 @@ impl Segment {
         if writable {
             pending.tokens = sys::LivenessTokens::new(map.object(), &header.id).ok();
         }
-        let (changing, unwinding, torn) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         Ok(Segment {
             header,
             lock,
             custom_lock,
             custom_participant,
-            len,
-            version,
-            changing,
-            unwinding,
-            torn,
+            container,
+            changed: AtomicBool::new(false),
             change_queue,
             parker,
             boot_words,
@@ -300,37 +284,6 @@ impl Segment {
         if self.is_current_process() { self.participant.get().map(AttachedParticipant::slot_handle) } else { None }
     }
 
-    /// Takes the lock for reading, waiting for it, or a lock of the user's own.
-    fn wait_to_read(&self, until: Deadline, doing: &'static str) -> Result<Acquired> {
-        let (participant, until) = self.participant_until(until, doing)?;
-        let me = participant.slot_handle();
-        let waits = WaiterCount::new(self, me.slot(), WaitReason::Lock);
-        let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
-        let acquired = match &self.custom_lock {
-            None => self.lock.read(me, until, &reap),
-            Some(custom) => self.lock_custom(custom, me, false, until, &reap),
-        };
-        acquired.map_err(|failure| self.lock_error(failure, until, doing))
-    }
-
-    /// Takes the lock for writing, waiting for it, or a lock of the user's own.
-    fn wait_to_write(&self, until: Deadline, doing: &'static str) -> Result<Acquired> {
-        let (participant, until) = self.participant_until(until, doing)?;
-        let acquired = self.write_lock_as(participant, until);
-        acquired.map_err(|failure| self.lock_error(failure, until, doing))
-    }
-
-    fn write_lock_as(&self, participant: &AttachedParticipant, until: Deadline) -> Result<Acquired, LockFailure> {
-        let me = participant.slot_handle();
-        let waits = WaiterCount::new(self, me.slot(), WaitReason::Lock);
-        // Asked for by those who have waited for a while.
-        let reap = |slot| waits.begin().and_then(|()| participants::reap(self, participant, slot));
-        match &self.custom_lock {
-            None => self.lock.write(me, until, &reap),
-            Some(custom) => self.lock_custom(custom, me, true, until, &reap),
-        }
-    }
-
     /// Whether other handles take part. Those of dead processes are cleared.
     pub(crate) fn has_other_participants(&self) -> Result<bool> {
         let me = self.participant("examine")?;
@@ -346,56 +299,6 @@ impl Segment {
     #[inline]
     pub(crate) fn is_current_process(&self) -> bool {
         self.forks == sys::forks()
-    }
-
-    /// A change begins, by whoever has the lock: readers without one see an odd version until it ends, and its death
-    /// poisons. Nothing where one is under way already.
-    #[inline]
-    pub(crate) fn begin_change(&self) -> Result<(), Fault> {
-        if self.is_changing() {
-            return Ok(());
-        }
-        let version = self.version.load()? | 1;
-        self.version.store(version)?;
-        self.changing.store(version, Ordering::Relaxed);
-        self.unwinding.store(std::thread::panicking(), Ordering::Relaxed);
-        // What is changed next must not be seen before that.
-        sys::fence(Ordering::Release);
-        Ok(())
-    }
-
-    #[inline]
-    pub(crate) fn is_changing(&self) -> bool {
-        self.changing.load(Ordering::Relaxed) != 0
-    }
-
-    /// The holder of the lock has changed something, completely: the release wakes waiters.
-    #[inline]
-    pub(crate) fn set_changed(&self) {
-        self.changing.store(CHANGED, Ordering::Relaxed);
-    }
-
-    /// What the change left is half of it, or is whole again.
-    #[inline]
-    pub(crate) fn set_torn(&self, torn: bool) {
-        self.torn.store(torn, Ordering::Relaxed);
-    }
-
-    /// The change that this handle has begun is complete, or by a panic or a page that is gone will never be, which poisons.
-    #[inline]
-    pub(crate) fn end_change(&self) -> Result<(), Fault> {
-        let version = self.changing.load(Ordering::Relaxed);
-        self.changing.store(0, Ordering::Relaxed);
-        if version == CHANGED {
-            return Ok(());
-        }
-        let panics = std::thread::panicking() && !self.unwinding.load(Ordering::Relaxed);
-        if panics || self.torn.load(Ordering::Relaxed) {
-            self.torn.store(false, Ordering::Relaxed);
-            // Before anything tells others that the change is complete, or this process's death is no longer told.
-            self.lock.poison()?;
-        }
-        self.version.store(version.wrapping_add(1))
     }
 
     #[cold]

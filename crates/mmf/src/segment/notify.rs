@@ -13,8 +13,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Segment;
 use super::waiter_counts::{WaitReason, WaiterCount};
+use super::{Container, Segment};
 use crate::error::Result;
 use crate::lock::Deadline;
 use crate::types::Access;
@@ -25,7 +25,7 @@ pub(crate) const MAX_SLEEP: Duration = Duration::from_millis(50);
 /// The time between two polls of a waiter that has no write access.
 pub(crate) const POLL: Duration = Duration::from_millis(5);
 
-impl Segment {
+impl<C: Container> Segment<C> {
     /// Blocks until `poll` returns a value, and returns that; `None` if it has none at `deadline`.
     /// Without a deadline it blocks for as long as it takes.
     ///

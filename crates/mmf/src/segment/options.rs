@@ -1,14 +1,18 @@
-//! How a segment of any kind is created or opened.
+//! How a segment of any kind is created or opened, and the setters that the options of all
+//! containers have.
 
 use std::time::Duration;
 
-use super::layout::{Header, PAYLOAD, SegmentKind};
-use super::{CustomLock, Segment};
-use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::{Mapping, MappingOptions};
+use super::layout::{Header, PAYLOAD};
+use super::{Container, CustomLock, Segment};
+use crate::error::{Error, Result};
+use crate::mapping::{Mapping, MappingOptions, open_or_create};
 use crate::name::Source;
 use crate::sys;
-use crate::types::{Access, Permissions, Spec};
+use crate::types::{Access, Spec};
+
+/// How long a lock is waited for unless the options or the call say otherwise.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the options of every kind of segment have in common.
 #[derive(Clone, Debug)]
@@ -18,7 +22,6 @@ pub(crate) struct SegmentOptions {
     /// Of a segment that exists, more capacity than this is refused.
     pub(crate) max_capacity: Option<u64>,
     pub(crate) mapping: MappingOptions,
-    pub(crate) permissions: Option<Permissions>,
     /// A lock of the user's own.
     pub(crate) lock: Option<CustomLock>,
     /// For how long locks are waited for.
@@ -26,20 +29,19 @@ pub(crate) struct SegmentOptions {
 }
 
 impl SegmentOptions {
-    /// Without a capacity, for this user alone, locks waited for 10 seconds.
+    /// Without a capacity, for this user alone, with the default timeout.
     pub(crate) fn new() -> Self {
         SegmentOptions {
             capacity: 0,
             max_capacity: None,
             mapping: Mapping::options(),
-            permissions: None,
             lock: None,
-            timeout: Some(Duration::from_secs(10)),
+            timeout: Some(DEFAULT_TIMEOUT),
         }
     }
 
     /// Creates a segment that does not exist yet, with `size` bytes of payload.
-    pub(crate) fn create_new(&self, source: &Source, kind: SegmentKind, size: u64) -> Result<Segment> {
+    pub(crate) fn create_new<C: Container>(&self, source: &Source, size: u64) -> Result<Segment<C>> {
         let create = || {
             if self.capacity == 0 {
                 let error = Error::invalid("create", "it needs a capacity");
@@ -54,60 +56,41 @@ impl SegmentOptions {
                 return Err(Error::invalid("create", "what is created is for reading and writing"));
             }
             let (bytes, size, capacity) =
-                Segment::initial_bytes(Some(source), kind, self.lock.as_ref(), size, self.capacity)?;
-            let map = self.mapping().size(size).reserve(capacity).first_bytes(bytes).create_new(source)?;
-            Segment::from_mapping(map, kind, self.lock.clone(), self.timeout)
+                Segment::<C>::initial_bytes(Some(source), self.lock.as_ref(), size, self.capacity)?;
+            let map = self.mapping.clone().size(size).reserve(capacity).first_bytes(bytes).create_new(source)?;
+            Segment::from_mapping(map, self.lock.clone(), self.timeout)
         };
         create().map_err(|error| error.on(source))
     }
 
     /// Opens a segment that exists.
-    pub(crate) fn open(&self, source: &Source, kind: SegmentKind) -> Result<Segment> {
-        self.try_open(source, kind, sys::Object::open).map_err(|error| error.on(source))
+    pub(crate) fn open<C: Container>(&self, source: &Source) -> Result<Segment<C>> {
+        self.try_open(source, sys::Object::open).map_err(|error| error.on(source))
     }
 
     /// Opens a segment that exists, or creates it. However many processes do so at once, one creates it.
-    pub(crate) fn open_or_create(&self, source: &Source, kind: SegmentKind, size: u64) -> Result<Segment> {
-        let mut lost = None;
-        // Each further round means that somebody else created and then removed it in between.
-        for _ in 0..1000 {
-            match self.try_open(source, kind, sys::Object::find).map_err(|error| error.on(source)) {
-                Err(error) if *error.kind() == ErrorKind::NotFound => {}
-                result => return result,
-            }
-            match self.create_new(source, kind, size) {
-                Err(error) if *error.kind() == ErrorKind::AlreadyExists => lost = Some(error),
-                result => return result,
-            }
-        }
-        Err(lost.unwrap_or_else(|| Error::new(ErrorKind::Busy, "open").on(source)))
-    }
-
-    fn mapping(&self) -> MappingOptions {
-        match &self.permissions {
-            Some(permissions) => self.mapping.clone().permissions(permissions.clone()),
-            None => self.mapping.clone(),
-        }
+    pub(crate) fn open_or_create<C: Container>(&self, source: &Source, size: u64) -> Result<Segment<C>> {
+        let open = || self.try_open(source, sys::Object::find).map_err(|error| error.on(source));
+        open_or_create(open, || self.create_new(source, size)).map_err(|error| error.on(source))
     }
 
     /// The header is read and checked before the object is mapped, whose length a peer may have
     /// chosen.
-    fn try_open(
+    fn try_open<C: Container>(
         &self,
         source: &Source,
-        kind: SegmentKind,
         open: fn(&Source, &Spec) -> Result<sys::Object>,
-    ) -> Result<Segment> {
+    ) -> Result<Segment<C>> {
         let access = self.mapping.asked_access();
-        let (map, header) = self.mapping().open_examined(source, open, |object, len| {
-            let header = Segment::examine(object, len, access)?;
+        let (map, header) = self.mapping.open_examined(source, open, |object, len| {
+            let header = Segment::<C>::examine(object, len, access)?;
             header.iter().try_for_each(|header| self.check_capacity(header))?;
             Ok(header)
         })?;
         match header {
-            Some(header) => Segment::with_header(map, header, kind, self.lock.clone(), self.timeout),
+            Some(header) => Segment::with_header(map, header, self.lock.clone(), self.timeout),
             None => {
-                let segment = Segment::from_mapping(map, kind, self.lock.clone(), self.timeout)?;
+                let segment = Segment::from_mapping(map, self.lock.clone(), self.timeout)?;
                 self.check_capacity(&segment.header)?;
                 Ok(segment)
             }
@@ -127,3 +110,64 @@ impl SegmentOptions {
         }
     }
 }
+
+/// Writes the setters that the options of all containers have, into the `impl` of a type whose
+/// field `segment` is a [`SegmentOptions`].
+///
+/// `$type` is the container's type, `$noun` what its documentation calls it, `$example` the name of
+/// an object in an example, `$least` the smallest capacity that it can have.
+macro_rules! common_setters {
+    ($type:literal, $noun:literal, $example:literal, $least:expr) => {
+        #[doc = concat!("Refuses a ", $noun, " that exists and has a larger capacity. Unless set, any is opened.")]
+        ///
+        /// The capacity bounds what this handle maps, reserves and returns, however long a peer makes
+        /// the object. It is stored in the object, so the process that created the object chose it.
+        /// If that process is not trusted, this bounds how much is mapped, and copied by one call. A
+        /// file may be sparse, so its use of the disk is no measure of that.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = concat!("use mmf::{", $type, ", ErrorKind, Name};")]
+        ///
+        #[doc = concat!("let name = Name::local(format!(\"", $example, "-{}\", std::process::id()))?;")]
+        #[doc = concat!("let _created = ", $type, "::create_new(&name, 16 << 20)?;")]
+        #[doc = concat!("let refused = ", $type, "::options().max_capacity(1 << 20).open(&name).map(drop).unwrap_err();")]
+        /// assert!(matches!(refused.kind(), ErrorKind::Mismatch { .. }));
+        /// # Ok::<(), mmf::Error>(())
+        /// ```
+        pub fn max_capacity(mut self, bytes: u64) -> Self {
+            self.segment.max_capacity = Some(bytes.max($least));
+            self
+        }
+
+        /// Sets what the handle may do; [`Access::ReadWrite`] unless set. A read-only handle takes no
+        /// lock and no place among the participants.
+        pub fn access(mut self, access: Access) -> Self {
+            self.segment.mapping = self.segment.mapping.access(access);
+            self
+        }
+
+        #[doc = concat!("Sets which users may open a ", $noun, " that is created;")]
+        /// [`Permissions::User`] unless set.
+        pub fn permissions(mut self, permissions: Permissions) -> Self {
+            self.segment.mapping = self.segment.mapping.permissions(permissions);
+            self
+        }
+
+        #[doc = concat!("Sets whether a ", $noun, " of another user may be opened, as")]
+        /// [`MappingOptions::allow_other_owners`](crate::MappingOptions::allow_other_owners) does.
+        pub fn allow_other_owners(mut self, allow: bool) -> Self {
+            self.segment.mapping = self.segment.mapping.allow_other_owners(allow);
+            self
+        }
+
+        /// Sets how long this handle waits for a lock, and repeats a read that writers disturb; 10
+        /// seconds unless set. `None` sets no limit.
+        pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+            self.segment.timeout = timeout;
+            self
+        }
+    };
+}
+pub(crate) use common_setters;

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::layout::{self, PARTICIPANT_SLOTS, at};
-use super::{Segment, nanoseconds_since_1970};
+use super::{Container, Segment, nanoseconds_since_1970};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::SlotHandle;
 use crate::sys::LivenessTokens;
+use crate::sys::guard::Fault;
 
 /// A handle's place among the participants. Dropped with its segment, it leaves.
 pub(crate) struct AttachedParticipant {
@@ -26,13 +27,16 @@ impl AttachedParticipant {
     /// Takes a slot, with the tokens that the handle made when it was opened. Where it made none,
     /// or they were used up, they are made now; that fails in a process that has given up the
     /// rights for it since.
-    pub(super) fn attach(segment: &Segment, prepared: &mut Option<LivenessTokens>) -> Result<AttachedParticipant> {
+    pub(super) fn attach<C: Container>(
+        segment: &Segment<C>,
+        prepared: &mut Option<LivenessTokens>,
+    ) -> Result<AttachedParticipant> {
         let tokens = match prepared.take() {
             Some(tokens) => tokens,
             None => LivenessTokens::new(segment.map.object(), &segment.header.id)?,
         };
         match AttachedParticipant::take_slot(segment, &tokens) {
-            Ok(slot_handle) => Ok(AttachedParticipant { tokens, slot_handle, confirmed: AtomicBool::new(false) }),
+            Ok(slot_handle) => Ok(AttachedParticipant::new(tokens, slot_handle)),
             Err(error) => {
                 *prepared = Some(tokens);
                 Err(error)
@@ -40,7 +44,11 @@ impl AttachedParticipant {
         }
     }
 
-    fn take_slot(segment: &Segment, tokens: &LivenessTokens) -> Result<SlotHandle> {
+    pub(super) fn new(tokens: LivenessTokens, slot_handle: SlotHandle) -> AttachedParticipant {
+        AttachedParticipant { tokens, slot_handle, confirmed: AtomicBool::new(false) }
+    }
+
+    fn take_slot<C: Container>(segment: &Segment<C>, tokens: &LivenessTokens) -> Result<SlotHandle> {
         for slot in 0..PARTICIPANT_SLOTS {
             // Somebody's, or one that a stranger has locked; there are others.
             if !tokens.take(slot)? {
@@ -75,7 +83,7 @@ impl AttachedParticipant {
     }
 
     /// Takes the second token of this participant's slot.
-    pub(super) fn confirm(&self, segment: &Segment) -> Result<()> {
+    pub(super) fn confirm<C: Container>(&self, segment: &Segment<C>) -> Result<()> {
         if self.confirmed.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -92,7 +100,7 @@ impl AttachedParticipant {
     }
 
     /// Gives the slot up. What it held was given up by the guards before.
-    pub(super) fn leave(&self, segment: &Segment) {
+    pub(super) fn leave<C: Container>(&self, segment: &Segment<C>) {
         // A guard that was leaked would keep others out of a lock that names nobody.
         let _ = segment.recover_custom(self.slot());
         let _ = segment.lock.readers().set_occupied(self.slot(), false);
@@ -105,7 +113,7 @@ impl AttachedParticipant {
 }
 
 /// Clears what a slot's last owner left, and tells others of the new one.
-fn initialize_slot(segment: &Segment, slot: usize) -> Result<()> {
+fn initialize_slot<C: Container>(segment: &Segment<C>, slot: usize) -> Result<()> {
     let doing = "attach to";
     // Also where it was given up: a guard that was leaked still holds then.
     segment.or_fault(scrub(segment, slot), doing)?;
@@ -118,13 +126,17 @@ fn initialize_slot(segment: &Segment, slot: usize) -> Result<()> {
 
 /// Clears the slot of a participant if it is dead, and of this one, whichever slot is asked about,
 /// what a peer forged; whether there was either.
-pub(super) fn reap(segment: &Segment, participant: &AttachedParticipant, slot: usize) -> Result<bool> {
+pub(super) fn reap<C: Container>(segment: &Segment<C>, participant: &AttachedParticipant, slot: usize) -> Result<bool> {
     let disowned = segment.or_fault(disown(segment, participant.slot_handle()), "recover")?;
     Ok(reap_dead(segment, participant, slot)? || disowned)
 }
 
 /// Clears the slot of a participant if it is dead, and tells whether it was.
-pub(super) fn reap_dead(segment: &Segment, participant: &AttachedParticipant, slot: usize) -> Result<bool> {
+pub(super) fn reap_dead<C: Container>(
+    segment: &Segment<C>,
+    participant: &AttachedParticipant,
+    slot: usize,
+) -> Result<bool> {
     if slot == participant.slot() || participant.tokens.is_alive(slot)? {
         return Ok(false);
     }
@@ -137,34 +149,23 @@ pub(super) fn reap_dead(segment: &Segment, participant: &AttachedParticipant, sl
 }
 
 /// Clears what says that this handle has the lock, where none of its threads has it.
-pub(super) fn disown(segment: &Segment, me: &SlotHandle) -> Result<bool, crate::sys::guard::Fault> {
+pub(super) fn disown<C: Container>(segment: &Segment<C>, me: &SlotHandle) -> Result<bool, Fault> {
     // The forged writer may stand in the place of one that was changing something: readers are
     // told, as after a death.
-    segment.lock.disown(me, || poison_if_half_made(segment, me.slot()).map(drop))
+    segment.lock.disown(me, || segment.container.poison_half_made(&segment.lock, me.slot()).map(drop))
 }
 
 /// Clears what a dead participant left. The caller has its token, or shares it with others who do the same; if it dies as
 /// well, the next does it all again. So each step is an exchange that does nothing where another was faster, who may have
 /// let a third one in since.
-fn scrub(segment: &Segment, slot: usize) -> Result<(), crate::sys::guard::Fault> {
+fn scrub<C: Container>(segment: &Segment<C>, slot: usize) -> Result<(), Fault> {
     // First of all: a process that does this again finds a change that is complete.
-    let half_made = poison_if_half_made(segment, slot)?;
+    let half_made = segment.container.poison_half_made(&segment.lock, slot)?;
     segment.lock.scrub(slot)?;
     if half_made { segment.change_queue.wake_all() } else { Ok(()) }
 }
 
-/// Poisons if a change is half made and that slot is in the word as its writer; whether it was.
-pub(super) fn poison_if_half_made(segment: &Segment, slot: usize) -> Result<bool, crate::sys::guard::Fault> {
-    let version = segment.version.load()?;
-    let half_made = version % 2 != 0 && segment.lock.poison_for(slot)?;
-    if half_made {
-        // Poisoned, the change is over as well: readers without a lock would wait for its end for ever.
-        segment.version.compare_exchange(version, version.wrapping_add(1))?;
-    }
-    Ok(half_made)
-}
-
-impl Drop for Segment {
+impl<C: Container> Drop for Segment<C> {
     fn drop(&mut self) {
         // A forked child's copy only closes: the slot is its parent's.
         if self.is_current_process() {

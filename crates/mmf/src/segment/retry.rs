@@ -7,6 +7,10 @@
 //! 2. The next [`YIELDS`] pauses let another thread run, since the writer may wait for a processor.
 //! 3. Each later pause sleeps, at first for [`MIN_SLEEP`]. The sleep doubles up to
 //!    [`MAX_SLEEP`] while the data stays the same, which means that one change takes long.
+//!
+//! The lock's waiters have another mechanism, `lock/backoff.rs`, since they sleep in the lock's
+//! queue until a release wakes them, while no process wakes an optimistic reader, which may have no
+//! write access and so no place in a queue.
 
 use std::time::{Duration, Instant};
 

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
-use super::Segment;
 use super::layout::{self, at};
+use super::{Container, Segment};
 use crate::error::Result;
 
 /// What is waited for.
@@ -16,9 +16,10 @@ pub(crate) enum WaitReason {
 
 /// A thread of a participant that may have to wait; counted from [`begin`](WaiterCount::begin) to
 /// the drop.
-pub(crate) struct WaiterCount<'a> {
-    segment: &'a Segment,
-    count: usize,
+pub(crate) struct WaiterCount<'a, C: Container> {
+    segment: &'a Segment<C>,
+    slot: usize,
+    reason: WaitReason,
     begun: Cell<bool>,
 }
 
@@ -30,29 +31,37 @@ fn count(slot: usize, what: WaitReason) -> usize {
     layout::slot(slot, field)
 }
 
-impl<'a> WaiterCount<'a> {
-    pub(crate) fn new(segment: &'a Segment, slot: usize, what: WaitReason) -> WaiterCount<'a> {
-        WaiterCount { segment, count: count(slot, what), begun: Cell::new(false) }
+impl<'a, C: Container> WaiterCount<'a, C> {
+    #[inline]
+    pub(crate) fn new(segment: &'a Segment<C>, slot: usize, reason: WaitReason) -> WaiterCount<'a, C> {
+        WaiterCount { segment, slot, reason, begun: Cell::new(false) }
     }
 
     pub(crate) fn begin(&self) -> Result<()> {
         if !self.begun.replace(true) {
-            self.segment.map.fetch_add(self.count, 1_u32, Ordering::Relaxed)?;
+            self.segment.map.fetch_add(count(self.slot, self.reason), 1_u32, Ordering::Relaxed)?;
         }
         Ok(())
     }
+
+    #[cold]
+    #[inline(never)]
+    fn end(&self) {
+        // Where the page is gone, no process sees the count.
+        let _ = self.segment.map.fetch_add(count(self.slot, self.reason), u32::MAX, Ordering::Relaxed);
+    }
 }
 
-impl Drop for WaiterCount<'_> {
+impl<C: Container> Drop for WaiterCount<'_, C> {
+    #[inline]
     fn drop(&mut self) {
         if self.begun.get() {
-            // Where the page is gone nobody sees the count.
-            let _ = self.segment.map.fetch_add(self.count, u32::MAX, Ordering::Relaxed);
+            self.end();
         }
     }
 }
 
-impl Segment {
+impl<C: Container> Segment<C> {
     /// How many threads of a participant wait.
     pub(crate) fn waiting(&self, slot: usize, what: WaitReason) -> Result<u32> {
         self.map.load(count(slot, what), Ordering::Relaxed)

@@ -1,4 +1,5 @@
-//! A peer that does with mappings what the test tells it, one line at a time, and says how that went.
+//! A peer process that maps what the test tells it to map, one line at a time, and answers with the
+//! outcome.
 //!
 //! ```text
 //! create|open|make SOURCE [OPTION...]   maps it, on top of what it holds: `ok LENGTH`
@@ -11,14 +12,12 @@
 //!
 //! A source is `name:x`, `global:x`, `exact:x` or `file:x`; the options are those of [`options`].
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::sync::atomic::Ordering;
 
 use mmf::{Access, Error, ErrorKind, Mapping, MappingOptions, Name, Permissions, Source};
 use testkit::{LeakCheck, Peer, peer};
 
-/// The peer's side.
+/// The role of the peer.
 pub(crate) fn actor(_: &[&str]) {
     let check = LeakCheck::start();
     let mut held = Vec::new();
@@ -108,13 +107,13 @@ fn options(words: &[&str]) -> MappingOptions {
     options
 }
 
-/// `KIND: the whole text`, where a kind with fields is without them.
+/// Formats an error as `KIND: TEXT`, without the fields of the kind.
 pub(crate) fn told(error: &Error) -> String {
     let kind = format!("{:?}", error.kind());
     format!("{}: {error}", kind.split(' ').next().unwrap()).replace('\n', " ")
 }
 
-/// The test's side of an actor.
+/// An actor, seen from the test.
 pub(crate) struct Actor(pub(crate) Peer);
 
 impl Actor {
@@ -122,7 +121,7 @@ impl Actor {
         Actor(Peer::spawn("actor", &[]))
     }
 
-    /// One that already has done this.
+    /// Starts an actor, which carries out this line.
     #[track_caller]
     pub(crate) fn who(line: &str) -> Actor {
         let mut actor = Actor::start();
@@ -136,14 +135,14 @@ impl Actor {
         self.0.expect_line()
     }
 
-    /// What it must succeed in.
+    /// Carries out a line that must succeed, and returns the outcome.
     #[track_caller]
     pub(crate) fn does(&mut self, line: &str) -> String {
         let reply = self.ask(line);
         reply.strip_prefix("ok ").unwrap_or_else(|| panic!("{line}: {reply}")).to_owned()
     }
 
-    /// What it must fail in, and how; gives the error's text.
+    /// Carries out a line that must fail with this kind of error, and returns the error's text.
     #[track_caller]
     pub(crate) fn is_refused(&mut self, line: &str, kind: &ErrorKind) -> String {
         let reply = self.ask(line);
@@ -159,7 +158,7 @@ impl Actor {
         assert!(!self.0.wait().success());
     }
 
-    /// Ends well, dropping what it holds and leaving nothing of its own open.
+    /// Ends the process in order: it drops its mappings and leaves nothing open.
     #[track_caller]
     pub(crate) fn leaves(self) {
         self.0.finish();

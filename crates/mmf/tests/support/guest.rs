@@ -1,21 +1,21 @@
-//! The cdylib of `examples/guest.rs`.
+//! The shared library of `examples/guest.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where it is built: beside this test, in target/PROFILE/examples.
+/// Returns its path, in target/PROFILE/examples beside this test.
 pub(crate) fn path() -> PathBuf {
     let name = format!("libguest{}", std::env::consts::DLL_SUFFIX);
     profile().join("examples").join(name)
 }
 
-/// target/PROFILE, of target/PROFILE/deps/TEST-HASH.
+/// Returns target/PROFILE; this binary is target/PROFILE/deps/TEST-HASH.
 fn profile() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     exe.parent().and_then(Path::parent).unwrap().to_owned()
 }
 
-/// Builds it, and gives its path.
+/// Builds it, and returns its path.
 pub(crate) fn built() -> PathBuf {
     let guest = path();
     let mut build = Command::new(env!("CARGO"));

@@ -1,4 +1,5 @@
-//! A peer that becomes another user and does to files what the test orders, one line at a time.
+//! A peer process that becomes another user and changes files as the test orders, one line at a
+//! time.
 //!
 //! ```text
 //! link FROM TO | symlink FROM TO | rename FROM TO | remove PATH | mkdir PATH | make PATH MODE
@@ -8,12 +9,10 @@
 //! let-go           releases that lock, and keeps the descriptor
 //! flock PATH       holds an exclusive `flock` on it until the peer ends
 //! fill DIR PREFIX COUNT
-//! toggle FROM TO   makes and removes a hard link until the next line comes; ends with the link made
+//! toggle FROM TO   makes and removes a hard link until the next line comes; ends with a link
 //! ```
 //!
 //! It answers `ok`, or the error of the system.
-
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -29,7 +28,7 @@ use super::system::{become_user, lock_byte};
 /// The byte that each holder of a named object locks.
 pub(crate) const LIVE: i64 = 1 << 62;
 
-/// The peer's side; the argument is the user id.
+/// The role of the peer; the argument is the user id.
 pub(crate) fn intruder(args: &[&str]) {
     become_user(args[0].parse().unwrap());
     let mut open = Vec::new();
@@ -59,7 +58,7 @@ fn toggle(from: &str, to: &str, ended: &AtomicBool) {
     while !ended.load(Ordering::Relaxed) {
         let _ = fs::hard_link(from, to);
         if ended.load(Ordering::Relaxed) || !Path::new(from).exists() {
-            // The name is gone while the link stands: that is what the attack waits for.
+            // The attack succeeded: the name is gone, and the link is left.
             break;
         }
         let _ = fs::remove_file(to);
@@ -114,7 +113,7 @@ fn act(open: &mut Vec<File>, words: &[&str]) -> io::Result<()> {
     }
 }
 
-/// The test's side of an intruder.
+/// An intruder, seen from the test.
 pub(crate) struct Intruder(Peer);
 
 impl Intruder {

@@ -1,4 +1,4 @@
-//! A program of another language, which hears and says lines.
+//! A program of another language that reads and writes lines.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,7 +10,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// What it writes to its standard error shows in the test's.
+    /// Starts a program, whose standard error is the test's.
     #[track_caller]
     pub(crate) fn start(command: &mut Command) -> Program {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
@@ -46,7 +46,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended, and then there is nothing to be done.
+        // This fails if the program has ended, and then nothing is left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

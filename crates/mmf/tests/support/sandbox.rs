@@ -1,24 +1,22 @@
 //! Filters of system calls (`seccomp(2)`), as sandboxes install them.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use super::system::checked;
 
-/// What opens a file.
+/// The system calls that open a file.
 #[cfg(target_arch = "x86_64")]
 pub(crate) const OPENS: [libc::c_long; 3] = [libc::SYS_open, libc::SYS_openat, libc::SYS_openat2];
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) const OPENS: [libc::c_long; 2] = [libc::SYS_openat, libc::SYS_openat2];
 
-/// What becomes of a call that the filter forbids.
+/// The effect of a forbidden call.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
     Error(libc::c_int),
-    /// The process ends by `SIGSYS`.
+    /// `SIGSYS` ends the process.
     Kill,
 }
 
-/// From now on this thread, and what it starts, cannot make these calls.
+/// Forbids these calls for this thread and for the threads and processes that it starts.
 pub(crate) fn enter(forbidden: &[libc::c_long], answer: Answer) {
     let statement = |code: u32, k: u32| libc::sock_filter { code: u16::try_from(code).unwrap(), jt: 0, jf: 0, k };
     let answer = match answer {
@@ -29,7 +27,7 @@ pub(crate) fn enter(forbidden: &[libc::c_long], answer: Answer) {
     let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
     for call in forbidden {
         let number = u32::try_from(*call).unwrap();
-        // Otherwise, past the answer.
+        // Any other number jumps past the answer.
         filter.push(libc::sock_filter { jf: 1, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number) });
         filter.push(statement(libc::BPF_RET | libc::BPF_K, answer));
     }

@@ -1,34 +1,25 @@
-//! The set-up of the stories about a second user of the machine: the first user, the owner, is
-//! [`NOBODY`](system::NOBODY), and the second is [`INTRUDER`].
-
-#![allow(dead_code, reason = "each test binary uses its part")]
-
-#[path = "actor.rs"]
-pub(crate) mod actor;
-#[path = "clean.rs"]
-pub(crate) mod clean;
-#[path = "intruder.rs"]
-pub(crate) mod intruder;
-#[path = "system.rs"]
-pub(crate) mod system;
+//! Two users of one machine: the owner of the objects is [`NOBODY`](system::NOBODY), and the second
+//! user is [`INTRUDER`].
 
 use mmf::ErrorKind;
 
+use super::{actor, system};
+
 pub(crate) const INTRUDER: u32 = 65533;
-/// Bytes of the objects that the stories create.
+/// Size of the objects that the tests create, in bytes.
 pub(crate) const SIZE: usize = 8192;
 
-/// The refusal of a file with further links, whatever their number.
+/// Returns the error that refuses a file with several hard links, without their number.
 pub(crate) fn linked_error() -> ErrorKind {
     ErrorKind::HardLinked { links: 0 }
 }
 
-/// The refusal of another user's object, whichever user that is.
+/// Returns the error that refuses another user's object, without that user.
 pub(crate) fn foreign() -> ErrorKind {
     ErrorKind::ForeignOwner { owner: String::new() }
 }
 
-/// A peer that has become the owner.
+/// Starts a peer that becomes the owner.
 pub(crate) fn owner() -> actor::Actor {
     actor::Actor::who(&format!("become {}", system::NOBODY))
 }

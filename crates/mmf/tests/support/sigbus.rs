@@ -1,6 +1,4 @@
-//! A host's own handler for `SIGBUS`, and faults that are its own.
-
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! A program's own handler of `SIGBUS`, and faults outside mappings.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
@@ -13,13 +11,13 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::system::checked;
 
-/// How often the host's handler was asked, and how often it was for a page of the host's.
+/// How many times the program's handler ran, and how many of them for a page of the program's own.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 static MENDED: AtomicUsize = AtomicUsize::new(0);
-/// The host's page that is gone.
+/// The program's page that is missing.
 static HOSTS: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 
-/// What was there before the host's handler, for hosts that pass on what is not theirs.
+/// The handler before the program's, for programs that pass foreign faults on.
 struct Before(UnsafeCell<MaybeUninit<libc::sigaction>>);
 // SAFETY: written before the handler is installed that alone reads it, or by a single thread.
 unsafe impl Sync for Before {}
@@ -33,7 +31,7 @@ pub(crate) fn mended() -> usize {
     MENDED.load(Ordering::SeqCst)
 }
 
-/// Mends the host's page; gives whether the fault was there.
+/// Maps the program's page anew, and returns whether the fault was there.
 fn mend(address: *const c_void) -> bool {
     CALLS.fetch_add(1, Ordering::SeqCst);
     let page = HOSTS.load(Ordering::SeqCst);
@@ -41,7 +39,7 @@ fn mend(address: *const c_void) -> bool {
         return false;
     }
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-    // SAFETY: replaces a page that the host mapped for this, and that nobody refers to.
+    // SAFETY: replaces a page that the program mapped for this, and that no reference points to.
     unsafe { libc::mmap(page.cast(), mmf::page_size(), libc::PROT_READ, flags, -1, 0) };
     MENDED.fetch_add(1, Ordering::SeqCst);
     true
@@ -56,7 +54,7 @@ extern "C" fn with_details(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void)
     }
 }
 
-/// As a host does that knows nothing but the signal's number: whatever it is, it is its own.
+/// A handler that gets the number of the signal alone, and takes every fault for its own.
 extern "C" fn number_only(_: c_int) {
     mend(HOSTS.load(Ordering::SeqCst).cast());
 }
@@ -69,7 +67,7 @@ extern "C" fn passes_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         return;
     }
     if calls() > 1000 {
-        // Two handlers that call each other for ever.
+        // Two handlers call each other without end.
         end_of_host();
     }
     // SAFETY: written before this handler was installed, and not since.
@@ -95,7 +93,7 @@ pub(crate) enum Host {
     PassesOn,
 }
 
-/// Installs the host's handler, over whatever is there.
+/// Installs the program's handler in place of the present one.
 pub(crate) fn install(host: Host) {
     // SAFETY: plain integers, for which zeros are valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -113,7 +111,8 @@ pub(crate) fn install(host: Host) {
     checked(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) });
 }
 
-/// Reads a page of the host's own mapping that is gone: its handler must mend it, or this does not return.
+/// Reads a missing page of the program's own mapping: unless its handler maps the page anew, this
+/// does not return.
 pub(crate) fn hosts_own_fault(dir: &Path) {
     let path = dir.join("host");
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path).expect("a file");
@@ -128,11 +127,11 @@ pub(crate) fn hosts_own_fault(dir: &Path) {
     let byte = unsafe { page.cast::<u8>().read_volatile() };
     assert_eq!(byte, 0);
     HOSTS.store(ptr::null_mut(), Ordering::SeqCst);
-    // SAFETY: mapped above, and nobody uses it any more.
+    // SAFETY: mapped above, and no code uses it any more.
     checked(unsafe { libc::munmap(page, size) });
 }
 
-/// Keeps `SIGBUS` from this thread.
+/// Blocks `SIGBUS` for this thread.
 pub(crate) fn block() {
     let mut mask = MaybeUninit::uninit();
     // SAFETY: there is room for the set.

@@ -1,6 +1,4 @@
-//! What only tests ask of a Unix system.
-
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! Calls of a Unix system that only tests make.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -11,7 +9,7 @@ use std::time::Duration;
 /// A user who owns nothing.
 pub(crate) const NOBODY: u32 = 65534;
 
-/// Makes this process another user's, for good.
+/// Changes the user of this process, which cannot change it back.
 pub(crate) fn become_user(uid: u32) {
     // SAFETY: an empty list, of which nothing is read.
     checked(unsafe { libc::setgroups(0, std::ptr::null()) });
@@ -21,7 +19,7 @@ pub(crate) fn become_user(uid: u32) {
     checked(unsafe { libc::setuid(uid) });
 }
 
-/// The outcome of a call that gives -1 where it fails.
+/// Returns the outcome of a call, and fails if it is -1.
 #[track_caller]
 pub(crate) fn checked(outcome: libc::c_int) -> libc::c_int {
     assert_ne!(outcome, -1, "{}", io::Error::last_os_error());
@@ -35,7 +33,7 @@ pub(crate) fn own_dev_shm(options: &str) {
     mount(Some(c"tmpfs"), c"/dev/shm", Some(c"tmpfs"), 0, options);
 }
 
-/// What this thread mounts from now on, others do not see.
+/// Hides from other threads what this thread mounts from now on.
 #[cfg(target_os = "linux")]
 pub(crate) fn own_mounts() {
     // SAFETY: takes a number only; the namespace is this thread's alone.
@@ -51,14 +49,15 @@ pub(crate) fn mount(what: Option<&CStr>, place: &CStr, kind: Option<&CStr>, flag
     checked(unsafe { libc::mount(text(what), place.as_ptr(), text(kind), flags, options.as_ptr().cast()) });
 }
 
-/// Makes a fifo.
+/// Creates a fifo.
 pub(crate) fn make_fifo(path: &Path) {
     let path = CString::new(path.as_os_str().as_bytes()).expect("no zeros");
     // SAFETY: a string that ends with a zero.
     checked(unsafe { libc::mkfifo(path.as_ptr(), 0o600) });
 }
 
-/// Takes the live byte of this file exclusively, as who makes or removes an object does; returns what holds it.
+/// Locks the live byte of this file exclusively, as the creation and the removal of an object do.
+/// Returns the file that holds the lock.
 #[cfg(target_os = "linux")]
 pub(crate) fn take_exclusively(path: &Path) -> std::fs::File {
     let file = std::fs::File::options().read(true).write(true).open(path).expect("the file");
@@ -66,10 +65,11 @@ pub(crate) fn take_exclusively(path: &Path) -> std::fs::File {
     file
 }
 
-/// Locks one byte, `F_RDLCK` or `F_WRLCK`; `false` where somebody is in the way.
+/// Locks one byte, `F_RDLCK` or `F_WRLCK`. Returns `false` if another lock is in the way.
 #[cfg(target_os = "linux")]
 pub(crate) fn lock_byte(file: &std::fs::File, kind: libc::c_int, at: i64) -> bool {
-    // For 32-bit processors glibc's `fcntl` takes a `flock` with narrow offsets, so that the system is called without it.
+    // For 32-bit processors, glibc's `fcntl` takes a `flock` with 32-bit offsets, so this calls the
+    // system directly.
     #[cfg(target_pointer_width = "64")]
     use libc::SYS_fcntl as SYS_FCNTL;
     #[cfg(target_pointer_width = "32")]
@@ -94,7 +94,7 @@ pub(crate) fn lock_byte(file: &std::fs::File, kind: libc::c_int, at: i64) -> boo
     false
 }
 
-/// Interrupts this thread every so often, for as long as the process lives.
+/// Sends this thread a signal once in each `time`, until the process ends.
 pub(crate) fn interrupt_every(time: Duration) {
     extern "C" fn nothing(_: libc::c_int) {}
     // SAFETY: plain integers, for which zeros are valid: no flags, an empty mask.
@@ -112,7 +112,7 @@ pub(crate) fn interrupt_every(time: Duration) {
     });
 }
 
-/// What tells a thread: a number or a pointer, as the system likes.
+/// The id of a thread: a number or a pointer, depending on the system.
 pub(crate) struct Thread(libc::pthread_t);
 // SAFETY: only the system follows it, which takes it from any thread.
 unsafe impl Send for Thread {}
@@ -134,21 +134,21 @@ impl Thread {
     }
 }
 
-/// Takes away what was mounted there last.
+/// Unmounts the newest file system at this place.
 #[cfg(target_os = "linux")]
 pub(crate) fn unmount(place: &CStr) {
     // SAFETY: a string that ends with a zero.
     checked(unsafe { libc::umount2(place.as_ptr(), 0) });
 }
 
-/// A forked child; killed and waited for where a test forgets it.
+/// A forked child, killed and waited for when dropped.
 pub(crate) struct Child(libc::pid_t);
 
-/// Runs `child` in a copy of this process, which ends with the code that it gives, or 101 where it panics. Nothing of
-/// this process's is dropped there.
+/// Runs `child` in a forked copy of this process, which ends with the code that `child` returns, or
+/// 101 if it panics. The copy drops no value of this process.
 pub(crate) fn fork(child: impl FnOnce() -> i32) -> Child {
-    // SAFETY: the child has this thread alone. What it calls takes no lock that another thread of a test's peer holds for
-    // longer than an instant, but the allocator's, which libc sees to.
+    // SAFETY: the child has only this thread. Of the locks that other threads of a test's peer hold
+    // for longer than an instant, it takes only the allocator's, which libc frees in a child.
     let id = checked(unsafe { libc::fork() });
     if id != 0 {
         return Child(id);
@@ -159,7 +159,7 @@ pub(crate) fn fork(child: impl FnOnce() -> i32) -> Child {
 }
 
 impl Child {
-    /// Its process id.
+    /// Returns its process id.
     pub(crate) fn id(&self) -> libc::pid_t {
         self.0
     }
@@ -179,7 +179,7 @@ impl Child {
         );
     }
 
-    /// Waits for its end; `None` where a signal ended it.
+    /// Waits for its end. Returns `None` if a signal ended it.
     pub(crate) fn code(mut self) -> Option<i32> {
         let status = self.wait();
         libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
@@ -221,7 +221,7 @@ pub(crate) fn exec(path: &CStr) -> i32 {
 }
 
 pub(crate) fn sleep_for_ever() -> i32 {
-    // Where a failing test leaves it alone, `SIGALRM` ends it, later than any test waits.
+    // If a failing test leaves it behind, `SIGALRM` ends it after 10 minutes.
     // SAFETY: takes a number only.
     unsafe { libc::alarm(600) };
     loop {

@@ -110,7 +110,7 @@ impl Run {
         let seen: HashSet<_> = states.iter().collect();
         for (number, state) in seen.iter().enumerate() {
             for at_once in [false, true] {
-                let target = CreationTarget::new(creation, &self.dir.0);
+                let target = CreationTarget::new(creation, &self.dir);
                 if let Some(bytes) = state {
                     fs::write(&target.path, bytes).expect("room for a copy");
                 }
@@ -141,7 +141,7 @@ impl Run {
 
     /// Leads a process through it, and copies each state that it leaves: none, or these bytes.
     fn trace_creation(&mut self, creation: Creation, longest: u64) -> (u64, Vec<u64>, Vec<Option<Vec<u8>>>) {
-        let target = CreationTarget::new(creation, &self.dir.0);
+        let target = CreationTarget::new(creation, &self.dir);
         let child = lead(&target);
         let (mut steps, mut calls, mut states) = (0, Vec::new(), vec![None]);
         loop {
@@ -178,7 +178,7 @@ impl Run {
     }
 
     fn kill_creator(&mut self, creation: Creation, step: u64) {
-        let target = CreationTarget::new(creation, &self.dir.0);
+        let target = CreationTarget::new(creation, &self.dir);
         let child = lead(&target);
         for _ in 0..step {
             if child.step() != Stop::Stepped {

@@ -15,8 +15,7 @@ use super::dict_operation::{OPERATIONS, Operation, at};
 use super::dict_survivor::{self, Manner};
 use super::stores::{StoreTarget, Stores};
 use super::traced::{Child, Helper, Stop};
-use super::{Deaths, Dir, ENDLESS};
-use crate::unique_name;
+use super::{Deaths, ENDLESS};
 
 /// After so many instructions everything is compared, whatever they seemed to do.
 const OFTEN: u64 = 10_000;
@@ -28,12 +27,10 @@ impl Deaths {
     ///
     /// If the system refuses what is needed: memory, processes, `ptrace`.
     #[must_use]
-    pub fn run_dict(&self) -> bool {
-        let dir = Dir(Path::new("/dev/shm").join(unique_name("deaths")));
-        fs::create_dir(&dir.0).expect("a directory in /dev/shm");
+    pub fn run_dict(&self, dir: &Path) -> bool {
         let mut run = Run {
             survivors: [dict_survivor::start("a"), dict_survivor::start("b")],
-            dir,
+            dir: dir.to_owned(),
             files: 0,
             half: Vec::new(),
             began: Instant::now(),
@@ -66,7 +63,7 @@ impl Deaths {
 
 struct Run {
     survivors: [Helper; 2],
-    dir: Dir,
+    dir: PathBuf,
     files: usize,
     /// What a transaction's process leaves that dies with half of its redo log carried out.
     half: Vec<u8>,
@@ -117,7 +114,7 @@ fn hash(state: &[u8]) -> [u64; 2] {
 impl Run {
     fn path(&mut self) -> PathBuf {
         self.files += 1;
-        self.dir.0.join(self.files.to_string())
+        self.dir.join(self.files.to_string())
     }
 
     fn run_operation(&mut self, operation: Operation, samples: usize, plan: &Deaths) {

@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 
 use mmf::{Access, Mapping};
 
-use crate::unique_name;
 use creation::CREATIONS;
 use operation::{OPERATIONS, Operation};
 use survivor::Manner;
@@ -70,14 +69,15 @@ impl Deaths {
         Deaths { samples, calls: usize::MAX, longest: ENDLESS, short: false }
     }
 
-    /// Does it and prints what came of it; whether all went well.
+    /// Does it and prints what came of it; whether all went well. The files go into this directory,
+    /// which should be in memory, and which the caller removes.
     ///
     /// # Panics
     ///
     /// If the system refuses what is needed: memory, processes, `ptrace`.
     #[must_use]
-    pub fn run(&self) -> bool {
-        let mut run = Run::start();
+    pub fn run(&self, dir: &Path) -> bool {
+        let mut run = Run::start(dir);
         let operations = OPERATIONS.len() + CREATIONS.len();
         let samples = |number: usize| self.samples / operations + usize::from(number < self.samples % operations);
         for (number, operation) in OPERATIONS.iter().enumerate() {
@@ -91,19 +91,9 @@ impl Deaths {
     }
 }
 
-/// A directory in memory, removed when dropped.
-struct Dir(PathBuf);
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        // What cannot be removed is no failure of what was tested.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 struct Run {
     survivors: [Helper; 2],
-    dir: Dir,
+    dir: PathBuf,
     files: usize,
     began: Instant,
     random: u64,
@@ -137,12 +127,10 @@ struct Row {
 }
 
 impl Run {
-    fn start() -> Run {
-        let dir = Dir(Path::new("/dev/shm").join(unique_name("death")));
-        fs::create_dir(&dir.0).expect("a directory in /dev/shm");
+    fn start(dir: &Path) -> Run {
         Run {
             survivors: [survivor::start("a"), survivor::start("b")],
-            dir,
+            dir: dir.to_owned(),
             files: 0,
             began: Instant::now(),
             random: u64::from(std::process::id()) << 20 | 1,
@@ -158,7 +146,7 @@ impl Run {
 
     fn path(&mut self) -> PathBuf {
         self.files += 1;
-        self.dir.0.join(self.files.to_string())
+        self.dir.join(self.files.to_string())
     }
 
     fn run_operation(&mut self, operation: Operation, samples: usize, plan: &Deaths) {

@@ -1,10 +1,17 @@
 //! Forked processes: traced ones, which are led instruction by instruction, and helpers, which answer lines.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::time::Duration;
+
+/// What `ptrace` takes as its request.
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
 
 /// What became of a traced process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +84,7 @@ impl Child {
         self.go_on(libc::PTRACE_SYSCALL)
     }
 
-    fn go_on(&self, how: libc::c_uint) -> Stop {
+    fn go_on(&self, how: Request) -> Stop {
         // SAFETY: a stopped process that this thread traces; no signal is passed on, and nothing is pointed to.
         let done = unsafe { libc::ptrace(how, self.0, ptr::null_mut::<u8>(), ptr::null_mut::<u8>()) };
         assert_eq!(done, 0, "ptrace: {}", std::io::Error::last_os_error());
@@ -170,11 +177,32 @@ impl Helper {
         self.lines.get_mut().write_all(format!("{text}\n").as_bytes()).expect("a helper that lives");
     }
 
-    /// What it says, or `None` where it says nothing for five seconds.
+    /// What it says, or `None` where it says nothing for five seconds. Five seconds do not count in
+    /// which it waited for a processor for more than one.
     pub(super) fn hear(&mut self) -> Option<String> {
         let mut line = String::new();
-        self.lines.read_line(&mut line).ok().filter(|read| *read > 0)?;
-        Some(line.trim_end().to_owned())
+        let mut delay = self.delay();
+        loop {
+            match self.lines.read_line(&mut line) {
+                Ok(0) => return None,
+                Ok(_) => return Some(line.trim_end().to_owned()),
+                Err(_) => {}
+            }
+            let now = self.delay();
+            if now.saturating_sub(delay) < Duration::from_secs(1) {
+                return None;
+            }
+            delay = now;
+        }
+    }
+
+    /// How long it has been ready to run and waited for a processor: zero where the kernel does not
+    /// tell (`CONFIG_SCHED_INFO`).
+    fn delay(&self) -> Duration {
+        let id = self.child.as_ref().map_or(0, Child::id);
+        let text = fs::read_to_string(format!("/proc/{id}/schedstat")).unwrap_or_default();
+        let nanoseconds = text.split(' ').nth(1).and_then(|number| number.parse().ok());
+        Duration::from_nanos(nanoseconds.unwrap_or(0))
     }
 
     pub(super) fn kill(&mut self) {

@@ -5,26 +5,27 @@ require_relative "mmap/constants"
 
 # A namespace only.
 module Win32
-  # Memory that processes share, with attributes that are set and read as those of an object:
+  # Memory that processes share, with attributes that are set and read like those of an object:
   #
   #   map = Win32::MMap.new(name: "alpha", size: 2000)
   #   map.foo = "hello"
   #   # and in another process:
   #   Win32::MMap.open("alpha").foo # => "hello"
   #
-  # The attributes are one hash, which lies at the first byte as one Marshal string: what the gem win32-mmap 0.4 writes
-  # and reads.
+  # The attributes are one hash, stored from the first byte on as one Marshal string, as the gem
+  # win32-mmap 0.4 writes and reads it.
   class MMap
     include Constants
 
-    # What is wrong with a map or its contents. What is wrong with the arguments is an ArgumentError or a RangeError, and
-    # what the system refuses is a SystemCallError.
+    # Errors of a map or its contents. Invalid arguments raise ArgumentError or RangeError, and
+    # errors of the system raise SystemCallError.
     class Error < StandardError; end
 
-    # Another process had the lock for as long as #timeout says. The map is as it was, and may be tried again.
+    # Another process held the lock until the #timeout. The map is unchanged, and the call may be
+    # repeated.
     class TimeoutError < Error; end
 
-    # The bytes in the map are no attributes, or hold what is not read without `trusted: true`.
+    # The bytes in the map are not attributes, or contain objects that need `trusted: true`.
     class FormatError < Error; end
   end
 end
@@ -35,11 +36,11 @@ module Win32
   class MMap # rubocop:disable Style/Documentation
     private_constant :Native
 
-    # What .new takes, in any case and as symbols or strings.
+    # The options of .new, in any case, as symbols or strings.
     OPTIONS = %w[file name protection access inherit size base_address open autolock timeout trusted].freeze
 
-    # What Ruby itself calls on any object to see whether it can be taken for another kind. As attributes they would
-    # make arrays and strings of a map by surprise.
+    # Methods by which Ruby converts objects implicitly. As attributes they would convert a map to
+    # arrays and strings unexpectedly.
     CONVERSIONS = %w[to_a to_ary to_h to_hash to_s to_str to_i to_int to_f to_r to_c to_sym to_proc to_io to_path
                      to_regexp to_enum to_open to_partial_path marshal_dump marshal_load _dump].freeze
 
@@ -47,35 +48,39 @@ module Win32
 
     private_constant :OPTIONS, :CONVERSIONS, :ATTRIBUTE
 
-    # What the map was opened with. Setting these changes what they tell, and not the map that is open.
+    # The options that the map was opened with. Setters change these values, but not the open map.
     attr_accessor :file, :name, :protection, :access, :base_address
 
-    # For how long the lock is waited for, in milliseconds. nil, a negative number or 0xFFFFFFFF is for ever.
+    # The time to wait for the lock, in milliseconds. nil, a negative number or 0xFFFFFFFF means no
+    # limit.
     attr_accessor :timeout
 
     # Whether each access takes the lock. Anything but false does.
     attr_writer :autolock
 
-    # Whether a child process inherits the map's handle. It is the one option that has to be given to .new.
+    # Whether a child process inherits the map's handle. It is the one option that has to be given
+    # to .new.
     attr_writer :inherit
 
-    # Opens a map, or makes it where there is none.
+    # Opens a map, or creates it.
     #
     # @param opts [Hash] options, by symbols or strings in any case
-    # @option opts [String] file the file that it is in; made if there is none
-    # @option opts [String] name the memory that it is in; made if there is none. With neither, it is memory for this
-    #   process and the children that it forks
-    # @option opts [Integer] size how many bytes; a file is made as long, named memory that exists may be smaller
-    # @option opts [Integer] protection a PAGE_ constant and any of SEC_COMMIT, SEC_RESERVE, SEC_LARGE_PAGES
+    # @option opts [String] file the file of the map; created if there is none
+    # @option opts [String] name the named memory of the map; created if there is none. With
+    #   neither, the map is memory for this process and its forked children
+    # @option opts [Integer] size the number of bytes; a file is extended to it, existing named
+    #   memory may be smaller
+    # @option opts [Integer] protection a PAGE_ constant and any of SEC_COMMIT, SEC_RESERVE,
+    #   SEC_LARGE_PAGES
     # @option opts [Integer] access a FILE_MAP_ constant
     # @option opts [Boolean] inherit (false)
-    # @option opts [Integer] base_address (0) where it is to be in this process; 0 is anywhere
-    # @option opts [Boolean] open (false) whether it has to exist
+    # @option opts [Integer] base_address (0) the address in this process; 0 means any address
+    # @option opts [Boolean] open (false) whether the map must exist
     # @option opts [Boolean] autolock (true)
     # @option opts [Numeric, nil] timeout (10) in milliseconds
-    # @option opts [Boolean] trusted (false) whether objects of any class may be read. Whoever can write to the map can
-    #   then run code in this process
-    # @yieldparam address [Integer] where its first byte is; the map is closed after the block
+    # @option opts [Boolean] trusted (false) whether objects of any class may be read. A process
+    #   that can write to the map can then run code in this process
+    # @yieldparam address [Integer] the address of its first byte; the map is closed after the block
     # @raise [ArgumentError] for options that do not exist or make no sense
     # @raise [SystemCallError] where the system refuses
     def initialize(opts = {})
@@ -110,17 +115,17 @@ module Win32
       new(opts.merge("name" => name, "open" => true), &block)
     end
 
-    # @return [Integer] where its first byte is in this process
+    # @return [Integer] the address of its first byte in this process
     def address
       @native.address
     end
 
-    # @return [Integer] how many bytes are used
+    # @return [Integer] the number of bytes in use
     def size
       @native.size
     end
 
-    # Uses that many bytes from now on.
+    # Sets the number of bytes in use.
     #
     # @raise [RangeError] if the map has fewer
     def size=(bytes)
@@ -147,9 +152,9 @@ module Win32
       @native.closed?
     end
 
-    # The first bytes as they are.
+    # Returns the first bytes as they are.
     #
-    # @param length [Integer] how many bytes
+    # @param length [Integer] the number of bytes
     # @return [String] binary
     # @raise [RangeError] past the end
     # @raise [TimeoutError]
@@ -157,11 +162,11 @@ module Win32
       @native.read_string(length, patience)
     end
 
-    # Puts bytes at the start, over what is there. What is behind them stays.
+    # Overwrites bytes at the start. The bytes after them stay.
     #
     # @param content [String]
-    # @return [Integer] how many bytes
-    # @raise [RangeError] past the end; the map is as it was
+    # @return [Integer] the number of bytes
+    # @raise [RangeError] past the end; the map is unchanged
     # @raise [TimeoutError]
     def write_string(content)
       content = String.try_convert(content) or raise TypeError, "write_string takes a string"
@@ -169,9 +174,9 @@ module Win32
       content.bytesize
     end
 
-    # Writes bytes to the file's disk, and returns once they are there.
+    # Writes bytes to the file's disk, and returns after that.
     #
-    # @param num_bytes [Integer] how many; 0 is all
+    # @param num_bytes [Integer] the number of bytes; 0 means all
     # @return [true]
     # @raise [RangeError] past the end
     # @raise [SystemCallError] where the system fails
@@ -180,7 +185,7 @@ module Win32
       true
     end
 
-    # Gives the map up. What has a name goes with the last process that has it open.
+    # Closes the map. A named map ends with the last process that has it open.
     #
     # @return [nil]
     def close
@@ -208,7 +213,7 @@ module Win32
 
       existing = options["open"] ? true : false
       file = @file && !existing ? File.path(@file) : nil
-      # The one who says nothing else wants to look at what he may only look at.
+      # Without these options, a file that this process may only read is opened for reading.
       lenient = !options["protection"] && !options["access"]
       native = Native.new(file, @name&.to_str, size, existing, mode, lenient, large_pages?, @inherit, @base_address)
       if lenient && native.read_only?
@@ -224,7 +229,7 @@ module Win32
       when PAGE_READONLY, PAGE_EXECUTE_READ then 0
       when PAGE_WRITECOPY, PAGE_EXECUTE_WRITECOPY then @access == FILE_MAP_READ ? 0 : 2
       when PAGE_READWRITE, PAGE_EXECUTE_READWRITE then view_mode
-      else raise ArgumentError, format("protection 0x%x lets nobody read", @protection)
+      else raise ArgumentError, format("protection 0x%x does not allow reading", @protection)
       end
     end
 
@@ -233,7 +238,7 @@ module Win32
       if (@access & FILE_MAP_WRITE) != 0 then 1
       elsif (@access & FILE_MAP_COPY) != 0 then 2
       elsif (@access & FILE_MAP_READ) != 0 then 0
-      else raise ArgumentError, format("access 0x%x lets nobody read", @access)
+      else raise ArgumentError, format("access 0x%x does not allow reading", @access)
       end
     end
 
@@ -245,7 +250,7 @@ module Win32
       (@protection & SEC_LARGE_PAGES) != 0
     end
 
-    # Seconds; nil is for ever, false is without the lock.
+    # Seconds; nil means no limit, false means without the lock.
     def patience
       return false unless autolock?
       return nil if @timeout.nil? || @timeout.negative? || @timeout == 0xFFFFFFFF
@@ -313,10 +318,10 @@ module Win32
       return {} if bytes.empty?
 
       hash = Marshal.load(bytes) # rubocop:disable Security/MarshalLoad
-      hash.is_a?(Hash) ? hash : raise(FormatError, "the map holds something else than attributes")
+      hash.is_a?(Hash) ? hash : raise(FormatError, "the map does not hold attributes")
     end
 
-    # Whether a call of that name would never get to #method_missing.
+    # Whether a call of that name would never reach #method_missing.
     def taken?(name)
       CONVERSIONS.include?(name) || self.class.public_method_defined?(name) || singleton_class_has?(name)
     end

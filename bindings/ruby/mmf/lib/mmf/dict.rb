@@ -1,9 +1,10 @@
 # frozen_string_literal: true
 
 module Mmf
-  # Keys and values that processes share: Strings (or Symbols, which are the same keys) and what MessagePack holds, for
-  # programs in every language. Reading takes no lock. Whatever a process that dies has half done is brought to its end
-  # by whoever writes next: nothing is lost, and nobody waits for the dead.
+  # A crash-consistent key-value store that processes share. Keys are Strings (or Symbols, which are
+  # the same keys); values are whatever MessagePack holds, for programs in every language. Reading
+  # takes no lock. The next writer completes an interrupted change of a process that died; no change
+  # is lost, and no process waits for a dead one.
   #
   #   dict = Mmf::Dict.open_or_create(name: "settings", capacity: 16 << 20)
   #   dict[:greeting] = "hello"
@@ -15,15 +16,16 @@ module Mmf
   #     tx[:ben] += 30
   #   end
   #
-  # Values are nil, true, false, Integers from -2**63 to 2**64 - 1, Floats, Strings, Symbols (which come back as Strings),
-  # Arrays and Hashes of such. Binary Strings stay binary; all others are kept, and come back, in UTF-8. Anything else
-  # raises. What comes back is a copy: `dict.list << 1` changes nothing, `dict.update(:list) { |list| list << 1 }` does.
+  # Values are nil, true, false, Integers from -2**63 to 2**64 - 1, Floats, Strings, Symbols (read
+  # back as Strings), Arrays and Hashes of these. Binary Strings stay binary; all others are stored
+  # and read in UTF-8. Anything else raises. A value that is read is a copy: `dict.list << 1`
+  # changes nothing in the dict, `dict.update(:list) { |list| list << 1 }` does.
   #
   # Options beside `name:`, `global:`, `exact:` or `file:` are those of Region, and
-  # - `work_time:` (0.05) seconds that a call may work at least, once it has its lock or needs none;
-  #   nil is for ever. A longer `timeout:` counts in its place. The default timeout of 10 seconds
-  #   therefore lets #to_h copy for 10 seconds, and a program that waits only briefly for locks
-  #   gives both: `timeout: 0.01, work_time: 5`
+  # - `work_time:` (0.05) seconds for which a call may work even if `timeout:` is shorter, once it
+  #   has its lock or needs none; nil means no limit. A longer `timeout:` replaces it. So the default
+  #   timeout of 10 seconds lets #to_h copy for 10 seconds. A program that waits only briefly for
+  #   locks gives both: `timeout: 0.01, work_time: 5`
   class Dict
     extend Opening
     include Enumerable
@@ -36,14 +38,14 @@ module Mmf
     private :native_get, :native_versioned, :native_replace, :native_increment, :native_clear, :native_flush,
             :native_entries, :native_transaction, :native_snapshot, :native_watch
 
-    # Changes as they come.
+    # The stream of changes.
     # @api private
     class Changes
       private_class_method :new
     end
     private_constant :Changes
 
-    # What a block of Dict#transaction gets.
+    # The argument of a block of Dict#transaction.
     class Transaction
       class << self
         # @api private
@@ -60,7 +62,8 @@ module Mmf
         @changes = changes
       end
 
-      # The value of a key, as this transaction has left it so far; nil if there is no such key.
+      # Returns the value of a key with the changes of this transaction; nil if there is no such
+      # key.
       def [](key)
         fetch(key, nil)
       end
@@ -92,7 +95,7 @@ module Mmf
         old
       end
 
-      # Leaves the block, and nothing is changed. The transaction gives nil.
+      # Leaves the block without any change. The transaction returns nil.
       def abort
         throw self
       end
@@ -125,23 +128,23 @@ module Mmf
     end
 
     # @!attribute timeout
-    #   Seconds that a lock is waited for, that reading is tried beside writers, and then that the
-    #   call may work (see #work_time); nil is for ever. The `timeout:` of a single call limits
-    #   its wait alone.
+    #   The limit in seconds for the wait for a lock, for the attempts of a read beside writers, and
+    #   then for the work of the call (see #work_time); nil means no limit. The `timeout:` of a
+    #   single call limits its wait only.
     #   @return [Float, nil]
 
     # @!attribute work_time
-    #   Seconds that a call may work at least, once it has its lock or needs none: copying all
-    #   entries, looking for space. A longer #timeout counts in its place; less than 0.05 counts as
-    #   0.05; nil is for ever. A call that works for longer raises TimeoutError.
+    #   Seconds for which a call may work even if #timeout is shorter, once it has its lock or needs
+    #   none: to copy all entries, to search for space. A longer #timeout replaces it; less than 0.05
+    #   counts as 0.05; nil means no limit. A call that works for longer raises TimeoutError.
     #   @return [Float, nil]
 
     # @!method size
-    #   @return [Integer] how many keys there are
+    #   @return [Integer] the number of keys
     alias length size
 
     # @!method capacity
-    #   @return [Integer] bytes that it may grow to
+    #   @return [Integer] the number of bytes that it may grow to
 
     # @!method source
     #   @return [String] its name or file, as `mmf ls` spells it
@@ -150,7 +153,8 @@ module Mmf
     #   @return [Boolean]
 
     # @!method close
-    #   Gives it up. Twice is harmless. What has a name goes with the last process that has it open.
+    #   Closes the dict; a second call does nothing. A named dict ends with the last process that
+    #   has it open.
     #   @return [nil]
 
     # @!method closed?
@@ -164,20 +168,20 @@ module Mmf
     # @!method [](key)
     #   The value of a key; nil if there is no such key.
     #   @param key [String, Symbol]
-    #   @raise [MismatchError] if the value is none that Ruby can have
+    #   @raise [MismatchError] if Ruby cannot represent the value
 
     # @!method []=(key, value)
     #   Sets a key.
     #   @raise [FullError] if there is no room, and then the old value stays
-    #   @raise [InvalidArgumentError] for what MessagePack does not hold
+    #   @raise [InvalidArgumentError] for a value that MessagePack cannot hold
     #   @raise [TimeoutError]
     #   @raise [DeadlockError] in a transaction of this thread
 
     # @!method store(key, value)
-    #   Sets a key, as #[]=, and gives the change's version.
+    #   Sets a key, as #[]=, and returns the change's version.
     #   @return [Integer]
 
-    # The value of a key; if there is none, the default or what the block gives.
+    # Returns the value of a key; if there is none, the default or the block's result.
     #
     # @raise [KeyError] (Mmf's, and kin of Ruby's) if there is neither
     def fetch(key, *default, &block)
@@ -199,7 +203,7 @@ module Mmf
       native_entries.map(&:last)
     end
 
-    # Gives the keys and values of one moment. The block may change the dict.
+    # Yields the keys and values of one moment. The block may change the dict.
     #
     # @yieldparam key [String]
     # @yieldparam value [Object]
@@ -226,19 +230,19 @@ module Mmf
       self
     end
 
-    # Replaces a value by what the block makes of it. The block runs without a lock, and again if somebody else changed
-    # the key meanwhile.
+    # Replaces a value by the block's result. The block runs without a lock, and again if another
+    # process changed the key meanwhile.
     #
     # @yieldparam old [Object, nil]
     # @return [Object] the new value
-    # @raise [ContendedError] if others were quicker for as long as was waited
+    # @raise [ContendedError] if other writers changed the key at each attempt until the timeout
     def update(key, timeout: self.timeout)
       deadline = timeout && now + timeout
       loop do
         old, version = native_versioned(key, timeout)
         new = yield(old)
         return new if native_replace(key, version, new, timeout)
-        raise ContendedError, "others change #{key.inspect} all the time" if deadline && now >= deadline
+        raise ContendedError, "other writers change #{key.inspect} at each attempt" if deadline && now >= deadline
       end
     end
 
@@ -252,16 +256,17 @@ module Mmf
       native_increment(key, by, timeout)
     end
 
-    # Makes all changes of the block at once, or none: every other process sees all of them or none of them, whatever
-    # dies. Nobody else writes meanwhile; everybody reads. An exception, `throw` and Transaction#abort give all up.
+    # Makes all changes of the block at once, or none: every other process sees all of them or none,
+    # whichever process dies. Other writers wait meanwhile; readers do not. An exception, `throw`
+    # and Transaction#abort discard all changes.
     #
-    # With `read_only: true`, the block sees the dict as it is at one moment. A dict that was opened for reading has no
-    # lock to keep it so; there the block runs again if somebody wrote meanwhile.
+    # With `read_only: true`, the block sees the dict as it is at one moment. A dict that was opened
+    # for reading takes no lock; there the block runs again if a process wrote meanwhile.
     #
-    # Within the block, what else writes in this thread raises DeadlockError.
+    # Within the block, other writes of this thread raise DeadlockError.
     #
     # @yieldparam tx [Transaction]
-    # @return [Object] what the block gave; nil if it was aborted
+    # @return [Object] the block's result; nil if the transaction was aborted
     def transaction(read_only: false, timeout: self.timeout)
       changes = {}
       tx = Transaction.running(self, changes)
@@ -275,12 +280,13 @@ module Mmf
       changes&.freeze
     end
 
-    # Gives each change from now on, until the block breaks off or nothing changes for so long: the key, its value now
-    # (which may be a later one; nil if it was removed), and the change's version. If all keys were removed at once, the
-    # key and the value are nil. If more has changed than is kept for those who watch, all three are: look at the dict.
+    # Yields each change from now on, until the block breaks or the timeout passes without a change:
+    # the key, its present value (which may be newer than the change; nil if the key was removed),
+    # and the change's version. If all keys were removed at once, key and value are nil. If changes
+    # were missed because the change log was overwritten, all three are nil: read the dict again.
     #
-    # @param key [String, Symbol, nil] watches this one alone
-    # @param prefix [String, Symbol, nil] watches those that begin so
+    # @param key [String, Symbol, nil] watches this key only
+    # @param prefix [String, Symbol, nil] watches the keys that start with it
     # @yieldparam key [String, nil]
     # @yieldparam value [Object, nil]
     # @yieldparam version [Integer, nil]
@@ -295,12 +301,12 @@ module Mmf
     end
 
     # @!method version(key)
-    #   The version of the change that gave the key its value; nil if there is no such key. Versions only grow, over all
-    #   keys.
+    #   Returns the version of the change that gave the key its value; nil if there is no such key.
+    #   Versions only grow, over all keys.
     #   @return [Integer, nil]
 
-    # Brings a file's changes to the disk. Until then a power cut may take them back; the death of a process takes
-    # nothing back.
+    # Writes a file's changes to the disk. Until then a power cut may undo them; the death of a
+    # process undoes nothing.
     def flush
       native_flush
       self
@@ -313,10 +319,10 @@ module Mmf
     end
 
     # @!method method_missing(name, *args)
-    #   A setter or a reader: `dict.foo = 1`, `dict.foo`. `respond_to?` is true for what exists, and for every setter that
-    #   can be used.
+    #   A setter or a reader: `dict.foo = 1`, `dict.foo`. `respond_to?` is true for existing keys,
+    #   and for every setter that can be used.
     #   @raise [NoMethodError] if there is no such key
-    #   @raise [InvalidArgumentError] from a setter whose name is a method: that is what `[]=` is for
+    #   @raise [InvalidArgumentError] from a setter whose name is a method: use `[]=` for such a key
 
     private
 
@@ -324,7 +330,7 @@ module Mmf
       self.timeout = options.fetch(:timeout, 10.0)
     end
 
-    # What #fetch gives where there is no value.
+    # The result of #fetch without a value.
     def absent(key, *default)
       raise ArgumentError, "wrong number of arguments (given #{default.size + 1}, expected 1..2)" if default.size > 1
       return yield key if block_given?

@@ -1,10 +1,10 @@
 # frozen_string_literal: true
 
 module Mmf
-  # In every exception of this library, whatever class of Ruby's own it is kin to: `rescue Mmf::Error` catches them all.
+  # Included in every exception of this library: `rescue Mmf::Error` catches all of them.
   module Error; end
 
-  # Nothing of that name or path exists, or nobody holds it any more.
+  # No object of that name or path exists, or no process holds it any more.
   class NotFoundError < Errno::ENOENT
     include Error
   end
@@ -14,8 +14,8 @@ module Mmf
     include Error
   end
 
-  # The system refuses: rights are missing. Or the object has more than one name (hard links), of
-  # which its owner has to remove all but one.
+  # The system refused: permissions are missing. Or the object has more than one name (hard links),
+  # of which its owner has to remove all but one.
   class PermissionError < Errno::EACCES
     include Error
   end
@@ -24,12 +24,12 @@ module Mmf
   # this counts in `open_or_create` alone, in directories such as /tmp.
   class ForeignOwnerError < PermissionError; end
 
-  # Memory or disk for the bytes is not to be had.
+  # There is no memory or disk space for the bytes.
   class NoSpaceError < Errno::ENOSPC
     include Error
   end
 
-  # Somebody is making, removing or using the object and did not finish in time.
+  # Another process is creating, removing or using the object, and did not finish in time.
   class BusyError < Errno::EBUSY
     include Error
   end
@@ -58,17 +58,17 @@ module Mmf
     include Error
   end
 
-  # This system, or this kind of object, cannot do it.
+  # This system, or this kind of object, does not support the operation.
   class UnsupportedError < StandardError
     include Error
   end
 
-  # It is open for reading only.
+  # The object is open for reading only.
   class ReadOnlyError < IOError
     include Error
   end
 
-  # It was closed, or its lock released.
+  # The object was closed, or its lock was released.
   class ClosedError < IOError
     include Error
   end
@@ -78,20 +78,20 @@ module Mmf
     include Error
   end
 
-  # What is there is no segment of mmf's, or one that this release cannot use.
+  # The object is no segment of mmf's, or one that this release cannot use.
   class NotASegmentError < StandardError
     include Error
   end
 
-  # A segment holds what no process of ours writes.
+  # A segment has contents that no mmf process writes.
   class DamagedError < NotASegmentError; end
 
-  # Waiting took too long.
+  # The timeout passed.
   class TimeoutError < StandardError
     include Error
   end
 
-  # Writers came between for as long as was waited.
+  # Other writers interfered with each attempt until the timeout.
   class ContendedError < TimeoutError; end
 
   # This thread has the lock already.

@@ -1,8 +1,9 @@
 # frozen_string_literal: true
 
 module Mmf
-  # Bytes that processes share, by name or by file. There is no header and no format: it opens what any other program
-  # made. Nothing that another process does to them can crash this one; a page that is gone raises FaultError.
+  # Bytes that processes share, by name or by file. A mapping has no header and no format: it opens
+  # the memory of any program. No action of another process can crash this one; a page that is gone
+  # raises FaultError.
   #
   #   Mmf::Mapping.create(name: "frames", size: 1 << 20) do |map|
   #     map.pwrite("hello", 100)
@@ -10,7 +11,7 @@ module Mmf
   #   end
   #
   # Options beside `name:`, `global:`, `exact:` or `file:` are
-  # - `size:` bytes of what is made; the least of what is opened
+  # - `size:` bytes of a created object; the minimum for one that is opened
   # - `reserve:` bytes that memory may #grow to
   # - `access:` `:read_write`, `:read_only`, `:copy_on_write`
   # - `permissions:` `:user`, `:everyone`, a mode such as 0o640, or SDDL text on Windows
@@ -20,7 +21,7 @@ module Mmf
   # - `allow_other_owners:` true opens named memory of any user; false (the default) only that of
   #   this user and of the system, and raises ForeignOwnerError for the rest. Of files,
   #   `open_or_create` alone refuses those of other users
-  # - `base_address:` where its first byte shall be
+  # - `base_address:` the address of its first byte
   class Mapping
     extend Opening
 
@@ -32,7 +33,7 @@ module Mmf
     private :native_grow, :native_pread, :native_pwrite, :native_fill, :native_sync, :native_atomic
 
     class << self
-      # Makes memory without a name, which children inherit when they are forked.
+      # Creates memory without a name, which forked children inherit.
       def anonymous(size, **options, &block)
         opened(:create, options.merge(size: size), &block)
       end
@@ -54,18 +55,18 @@ module Mmf
     alias length size
     alias bytesize size
 
-    # Where #read and #write go on.
+    # The position of the next #read or #write.
     #
     # @return [Integer]
     attr_reader :pos
     alias tell pos
 
-    # The bytes at an offset, as they are at that moment.
+    # Returns the bytes at an offset.
     #
     # @param length [Integer]
     # @param offset [Integer]
-    # @param buffer [String, nil] where to put them, in place of what it has; as with IO#pread, a loop then takes no
-    #   memory for each piece
+    # @param buffer [String, nil] a string whose contents the bytes replace; as with IO#pread, a
+    #   loop then allocates no memory for each piece
     # @return [String] binary
     # @raise [OutOfBoundsError]
     # @raise [FaultError]
@@ -73,9 +74,9 @@ module Mmf
       native_pread(length, offset, buffer)
     end
 
-    # Puts bytes at an offset.
+    # Writes bytes at an offset.
     #
-    # @return [Integer] how many
+    # @return [Integer] the number of bytes
     # @raise [OutOfBoundsError] and then nothing was written
     # @raise [ReadOnlyError]
     # @raise [FaultError]
@@ -83,8 +84,8 @@ module Mmf
       native_pwrite(data.to_s, offset)
     end
 
-    # As String#byteslice, of bytes that are there: `map[0]` is one byte as an Integer, `map[0, 5]` and `map[0...5]` are
-    # strings.
+    # Returns bytes, as String#byteslice: `map[0]` is one byte as an Integer, `map[0, 5]` and
+    # `map[0...5]` are strings.
     #
     # @return [Integer, String]
     def [](at, length = nil)
@@ -94,8 +95,8 @@ module Mmf
       native_pread(*extent(at).reverse, nil)
     end
 
-    # Puts bytes where they are to be: `map[0] = 65`, `map[0, 5] = "hello"`, `map[0...5] = "hello"`. As many as the place
-    # has, since nothing moves.
+    # Writes bytes: `map[0] = 65`, `map[0, 5] = "hello"`, `map[0...5] = "hello"`. Their number must
+    # be that of the place, because no other bytes move.
     def []=(at, *rest)
       *length, data = rest
       if length.empty? && !at.is_a?(Range)
@@ -116,7 +117,8 @@ module Mmf
       self
     end
 
-    # The next bytes, as IO#read: all that are left without a length; nil at the end with one.
+    # Returns the next bytes, as IO#read: all that are left without a length; nil at the end with
+    # one.
     #
     # @param buffer [String, nil] as for #pread
     # @return [String, nil]
@@ -132,10 +134,10 @@ module Mmf
       bytes
     end
 
-    # Puts bytes at the position and moves it.
+    # Writes bytes at the position and moves it.
     #
-    # @return [Integer] how many
-    # @raise [OutOfBoundsError] where they do not fit; a mapping grows only by #grow
+    # @return [Integer] the number of bytes
+    # @raise [OutOfBoundsError] if they do not fit; a mapping grows only by #grow
     def write(*data)
       data.sum do |one|
         count = native_pwrite(one.to_s, @pos)
@@ -144,7 +146,7 @@ module Mmf
       end
     end
 
-    # As `write`, to chain.
+    # Writes, and returns the mapping.
     def <<(data)
       write(data)
       self
@@ -177,13 +179,13 @@ module Mmf
       @pos >= size
     end
 
-    # Makes it longer, zeros behind its old end; memory up to what was reserved.
+    # Extends the mapping by zeros; memory up to its reserve.
     def grow(size)
       native_grow(size)
       self
     end
 
-    # Hands changed bytes of a file to the system.
+    # Passes changed bytes of a file to the system.
     def flush(offset = 0, length = size - offset)
       native_sync(offset, length, false)
       self
@@ -195,10 +197,10 @@ module Mmf
       self
     end
 
-    # Operations on numbers that are one step for all processes, in their order: `kind` is :u8, :u16, :u32, :u64, :i8,
-    # :i16, :i32 or :i64, and the offset a multiple of its size.
+    # Atomic operations, sequentially consistent between all processes: `kind` is :u8, :u16, :u32,
+    # :u64, :i8, :i16, :i32 or :i64, and the offset is a multiple of its size.
     #
-    # @return [Integer] what is there
+    # @return [Integer] the value
     def load(kind, offset)
       native_atomic(kind, :load, offset, [])
     end
@@ -207,21 +209,21 @@ module Mmf
       native_atomic(kind, :store, offset, [value])
     end
 
-    # @return [Integer] what was there
+    # @return [Integer] the value before
     def swap(kind, offset, value)
       native_atomic(kind, :swap, offset, [value])
     end
 
-    # Adds, and begins again at the other end where the number ends.
+    # Adds, with wrap-around.
     #
-    # @return [Integer] what was there
+    # @return [Integer] the value before
     def fetch_add(kind, offset, value)
       native_atomic(kind, :add, offset, [value])
     end
 
-    # Puts the new value there if the current one is.
+    # Stores the new value if the present one is `current`.
     #
-    # @return [Integer] what was there: `current` if it succeeded
+    # @return [Integer] the value before: `current` if the store happened
     def compare_exchange(kind, offset, current, new)
       native_atomic(kind, :compare, offset, [current, new])
     end

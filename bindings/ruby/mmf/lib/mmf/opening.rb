@@ -1,29 +1,31 @@
 # frozen_string_literal: true
 
 module Mmf
-  # How objects are opened and made: the same words for all of them.
+  # Opening and creating, common to all objects.
   #
-  # `name:` is memory that this user's programs see, `global:` memory that every user's see, `exact:` the system's own
-  # spelling, and `file:` a file. With a block, the object is closed after it, and what the block gave is returned.
+  # `name:` is memory for this user's programs, `global:` memory for the programs of all users,
+  # `exact:` the system's own spelling, and `file:` a file. With a block, the object is closed after
+  # it, and the block's result is returned.
   module Opening
     PLACES = %i[name global exact file].freeze
     private_constant :PLACES
 
-    # Opens what exists.
+    # Opens an existing object.
     #
     # @raise [NotFoundError]
     def open(**options, &block)
       opened(:open, placed(options), &block)
     end
 
-    # Makes what does not exist yet.
+    # Creates an object that does not exist yet.
     #
     # @raise [AlreadyExistsError]
     def create(**options, &block)
       opened(:create, placed(options), &block)
     end
 
-    # Opens it, or makes it where there is none. However many processes do so at once, one makes it.
+    # Opens an object, or creates it. Of several processes that do so at the same time, one creates
+    # it.
     def open_or_create(**options, &block)
       opened(:open_or_create, placed(options), &block)
     end

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
 module Mmf
-  # A run of bytes that processes share behind a reader-writer lock. A process that dies keeps nobody waiting; did it die
-  # while it changed the bytes, the next one gets a PoisonedError.
+  # A run of bytes that processes share behind a robust reader-writer lock. If the holder dies, the
+  # next process gets the lock; if it died while it changed the bytes, with a PoisonedError.
   #
   #   region = Mmf::Region.open_or_create(name: "state", capacity: 1 << 20)
   #   region.write("on")
@@ -10,13 +10,13 @@ module Mmf
   #   region.update { |old| old + "!" }
   #
   # Options beside `name:`, `global:`, `exact:` or `file:` are
-  # - `capacity:` bytes that what is made may grow to; the least of what is opened
+  # - `capacity:` bytes that a created region may grow to; the minimum for one that is opened
   # - `max_capacity:` bytes; refuses to open or create an object of a larger capacity, which bounds
   #   the memory that it can take. The process that made the object chose its capacity: give this
   #   option where that process is not trusted
   # - `access:` `:read_write` or `:read_only`
   # - `permissions:` and `allow_other_owners:` as for Mapping
-  # - `timeout:` (10.0) seconds that a lock is waited for; nil is for ever
+  # - `timeout:` (10.0) seconds to wait for a lock; nil means no limit
   class Region
     extend Opening
 
@@ -26,12 +26,12 @@ module Mmf
     private_class_method :new, :native_open
     private :native_lock, :native_read, :native_wait, :native_status
 
-    # How a region stands at one moment.
+    # The state of a region at one moment.
     Status = Struct.new(:size, :capacity, :version, :poisoned, :created, :participants, keyword_init: true)
     # A handle that has locked or waited.
     Participant = Struct.new(:pid, :since, :writing, :reading, keyword_init: true)
 
-    # The lock that a block has.
+    # The lock within a block.
     class Guard
       private_class_method :new
 
@@ -57,22 +57,22 @@ module Mmf
       end
     end
 
-    # Seconds that a lock is waited for; nil is for ever.
+    # The seconds to wait for a lock; nil means no limit.
     attr_accessor :timeout
 
-    # The contents; or with a block, the lock for reading, as a Guard.
+    # Returns the contents; with a block, takes the lock for reading and yields a Guard.
     #
-    # @return [String, Object] binary contents, or what the block gave
+    # @return [String, Object] binary contents, or the block's result
     # @raise [TimeoutError]
     # @raise [PoisonedError]
     def read(timeout: self.timeout, &block)
       block ? native_lock(false, timeout, false, &block) : native_read(timeout)
     end
 
-    # Replaces the contents; or with a block, the lock for writing, as a Guard. What the block changed before an
-    # exception stays.
+    # Replaces the contents; with a block, takes the lock for writing and yields a Guard. Changes
+    # that the block made before an exception stay.
     #
-    # @param repair [Boolean] whether the lock is wanted in spite of poison, which is cleared after the block
+    # @param repair [Boolean] whether to take a poisoned lock; the poison is cleared after the block
     # @raise [TimeoutError]
     # @raise [PoisonedError]
     def write(data = nil, timeout: self.timeout, repair: false, &block)
@@ -81,7 +81,7 @@ module Mmf
       native_lock(true, timeout, repair, &block || ->(guard) { guard.write(data) })
     end
 
-    # Replaces the contents by what the block makes of them, with nobody in between.
+    # Replaces the contents by the block's result, under the lock for writing.
     #
     # @yieldparam old [String]
     # @return [String] the new contents
@@ -93,14 +93,15 @@ module Mmf
       end
     end
 
-    # Waits until the version is another than that.
+    # Waits until the version differs from the given one.
     #
-    # @return [Integer, nil] the new version; nil if it took too long
+    # @return [Integer, nil] the new version; nil after the timeout
     def wait_changed(since = version, timeout: self.timeout)
       native_wait(since, timeout)
     end
 
-    # Gives the contents now and after each change, until the block breaks off or nothing changes for so long.
+    # Yields the contents now and after each change, until the block breaks or the timeout passes
+    # without a change.
     #
     # @yieldparam contents [String]
     # @yieldparam version [Integer]

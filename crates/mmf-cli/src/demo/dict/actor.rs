@@ -1,19 +1,20 @@
-//! What a process that takes part does: it knows the dict's name alone.
+//! The processes of the dict's demo. Each knows the dict's name only.
 
 use std::io::{self, Read};
 use std::thread;
 use std::time::Duration;
 
 use mmf::{Access, Change, Dict, Name, Watched};
+use mmf_cli::transport::say;
 
 use super::{COUNT, FRAME, STOP, WRITERS, frame, frame_number, pair};
-use crate::demo::transport::say;
 use crate::lifetime::Bound;
 
 /// Longer than the whole takes anywhere.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Between two transactions of a writer, and two looks of a reader: attributes of a program that lives, not a load.
+/// Between two transactions of a writer, and two looks of a reader: attributes of a program that
+/// lives, not a load.
 const PAUSE: Duration = Duration::from_micros(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,10 +129,10 @@ fn watch(dict: &Dict) -> io::Result<()> {
                 }
                 continue;
             }
-            other => return Err(io::Error::other(format!("{other:?} was told of, which nobody did"))),
+            other => return Err(io::Error::other(format!("{other:?} was reported, which no process did"))),
         };
         if version <= latest {
-            return Err(io::Error::other(format!("version {version} was told of after version {latest}")));
+            return Err(io::Error::other(format!("version {version} was reported after version {latest}")));
         }
         (told, latest) = (told + 1, version);
     }

@@ -1,7 +1,8 @@
-//! The demo's second part: processes share attributes in a dict, and one after the other of those who write is killed at it.
+//! The demo's second part: processes share keys in a dict, and writers are killed one after the
+//! other.
 //!
-//! All that is told is verified: readers look at every byte, and what those who died had confirmed is compared with what is
-//! there.
+//! Every printed figure is verified: readers check every byte, and the confirmed writes of killed
+//! writers are compared with the dict.
 
 mod actor;
 
@@ -11,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mmf::{Dict, Name};
+use mmf_cli::transport::{alone, child_output, line};
 use serde_json::{Value, json};
 
 use super::Part;
-use super::transport::{alone, child_output, line};
 pub(super) use actor::{Role, run as act};
 
 const CAPACITY: u64 = 16 << 20;
@@ -22,12 +23,12 @@ const WRITERS: usize = 2;
 const READERS: usize = 2;
 const KILLS: usize = 5;
 
-/// What those who work see when they shall end.
+/// The key that tells the processes to end.
 const STOP: &str = "stop";
-/// What those who are killed write: a number, and bytes that follow from it.
+/// The key that killed writers set: a number, and bytes that follow from it.
 const FRAME: &str = "frame";
 const FRAME_LEN: usize = 64 << 10;
-/// What all writers count together.
+/// The key that all writers increment.
 const COUNT: &str = "count";
 
 /// The two attributes of a writer that a transaction always changes together; their sum is 0.
@@ -50,7 +51,7 @@ fn frame_number(bytes: &[u8]) -> io::Result<u64> {
     }
 }
 
-/// What happened.
+/// The results.
 pub(super) struct Outcome {
     took: Duration,
     name: String,
@@ -58,7 +59,7 @@ pub(super) struct Outcome {
     readers: Vec<u32>,
     watcher: u32,
     killed: Vec<u32>,
-    /// Frames that those who were killed had confirmed.
+    /// Frames that the killed writers had confirmed.
     frames: u64,
     transactions: u64,
     reads: u64,
@@ -103,7 +104,7 @@ pub(super) fn run() -> io::Result<Outcome> {
         outcome.transactions += done;
         let [credit, debit] = pair(nth).map(|key| dict.get::<i64>(&key));
         if (credit?, debit?) != (i64::try_from(done).ok(), i64::try_from(done).ok().map(|done| -done)) {
-            return Err(io::Error::other(format!("of {done} transactions of writer {nth} not all are there")));
+            return Err(io::Error::other(format!("not all of {done} transactions of writer {nth} are there")));
         }
     }
     let count = dict.get::<u64>(COUNT)?.unwrap_or(0);
@@ -119,7 +120,8 @@ pub(super) fn run() -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Kills one who writes frames in a loop, and gives how many it had confirmed: the last of them is there, or the next.
+/// Kills a writer of frames. Returns how many it had confirmed: the last of them is there, or the
+/// next.
 fn kill(mut victim: Actor, dict: &Dict, after: Duration) -> io::Result<u64> {
     let before = current_frame(dict)?;
     // It works once it has confirmed a frame.
@@ -140,7 +142,7 @@ fn kill(mut victim: Actor, dict: &Dict, after: Duration) -> io::Result<u64> {
     let wrong = |what: String| io::Error::other(what);
     let last = match confirmed.join() {
         Ok(Ok(last)) => last,
-        _ => return Err(wrong("one who wrote frames said something else".to_owned())),
+        _ => return Err(wrong("a killed writer printed an unexpected line".to_owned())),
     };
     match current_frame(dict)? {
         there if there == last || there == last + 1 => Ok(last - before),
@@ -223,15 +225,15 @@ pub(super) fn text(outcome: &Outcome) -> String {
     let (first, others) = outcome.killed.split_first().map_or((0, 0), |(first, others)| (*first, others.len()));
     let missed = match outcome.missed {
         0 => String::new(),
-        missed => format!(" (and {missed} times that it fell behind)"),
+        missed => format!(" ({missed} times the watcher fell behind)"),
     };
     format!(
-        "\nSharing attributes in a dict for {:.1} s, while processes that write are killed.\n\
-         \n  Process {} created `name:{}`; {} set attributes in transactions,\n  {} read all of them again and again, {} watched.\n\
-         \n  Process {first} wrote {} KiB under one key in a loop and was killed at it; so were {others} more after it,\n  \
-         {} writes in all.\n\
-         \n  The others went on: {} transactions, {} reads; {} changes were told of{missed}.\n  \
-         No value was torn, no transaction was seen in part, and all that was confirmed is there.\n",
+        "\nSharing keys in a dict for {:.1} s, while writers are killed.\n\
+         \n  Process {} created `name:{}`; {} set keys in transactions,\n  {} read all of them in a loop, {} watched.\n\
+         \n  Process {first} wrote {} KiB to one key in a loop and was killed at it, and then {others} more processes;\n  \
+         they made {} writes.\n\
+         \n  The others continued: {} transactions, {} reads; {} changes were reported{missed}.\n  \
+         No value was torn, no transaction was seen in part, and every confirmed write is there.\n",
         outcome.took.as_secs_f64(),
         std::process::id(),
         outcome.name,

@@ -21,15 +21,15 @@ pub(crate) fn check(args: CheckArgs) -> Result<()> {
     }
     let problems = report.problems.len() as u64 + report.more_problems;
     Err(Failure::new(FAILED, format!("{object} is damaged: {}", count(problems, "problem")))
-        .hint(format!("to keep what is whole: mmf repair {}", object.typed())))
+        .hint(format!("to keep its valid records: mmf repair {}", object.typed())))
 }
 
 pub(crate) fn repair(args: RepairArgs) -> Result<()> {
     let object = &args.object;
     let report = Dict::repair(object.source()).map_err(|error| match error.kind() {
-        // Of what another release or program made nothing need be made.
+        // An object of another release or program needs no repair.
         ErrorKind::NotASegment { reason } if reason.contains("damaged") => {
-            Failure::from(error).hint("without its header, the first 1024 bytes, nothing can be made of the rest")
+            Failure::from(error).hint("it cannot be repaired without its header, the first 1024 bytes")
         }
         ErrorKind::NotASegment { .. } => error.into(),
         _ => object.advise_opener(error, super::HOLDING),
@@ -50,7 +50,7 @@ fn text(report: &Report, state: &str) -> String {
         text += &format!("{key:?}: kept, but it may have been removed before\n");
     }
     if report.more_undated > 0 {
-        text += &format!("and {} of which the same is true\n", count(report.more_undated, "more key"));
+        text += &format!("and {} that may have been removed\n", count(report.more_undated, "more key"));
     }
     let nothing = if report.is_whole() { "; nothing is damaged" } else { "" };
     let are = if report.entries == 1 { "is" } else { "are" };

@@ -13,10 +13,10 @@ use crate::output::{open_bytes, progress, unwritten};
 use crate::quoting::safe_json;
 use crate::system;
 
-/// What is written and not shown yet.
+/// The size of the output buffer.
 const ENOUGH: usize = 1 << 16;
 
-/// A key with its value, as `--help` tells.
+/// A key with its value, as `--help` describes the line.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
@@ -30,12 +30,12 @@ pub(crate) fn run(args: ExportArgs) -> Result<()> {
             return Err(Failure::new(USAGE, format!("cannot replace {} by itself", from.display())));
         }
     }
-    // Nobody waits while they are written to a pipe that may be slow.
+    // All entries are copied first, so that no process waits for a slow pipe.
     let mut entries: Vec<Entry> = to_read(&args.object, &args.looking, true)?.entries()?.collect();
     entries.sort_unstable_by(|one, other| one.key.cmp(&other.key));
     let (out, target) = match &args.output {
         Some(path) => open_bytes(Some(path))?,
-        // It is text, which every terminal takes.
+        // The lines are text, which every terminal accepts.
         None => {
             let out = system::raw_stdout().map_err(|error| Failure::io("open", "standard output", error))?;
             (out, "standard output".to_owned())

@@ -34,10 +34,9 @@ pub(crate) fn run(args: GetArgs) -> Result<()> {
     }
     if to_terminal && !matches!(escaped_but(&String::from_utf8_lossy(&bytes), &['\n', '\t']), Cow::Borrowed(_)) {
         let message =
-            format!("cannot write the bytes of {:?} to a terminal: it would take some of them for commands", args.key);
-        return Err(
-            Failure::new(USAGE, message).hint("try: the same with -o FILE, with --json, or with a pipe to `xxd`")
-        );
+            format!("cannot write the bytes of {:?} to a terminal: they contain control characters", args.key);
+        return Err(Failure::new(USAGE, message)
+            .hint("try: the same command with -o FILE, with --json, or with a pipe to `xxd`"));
     }
     let (mut out, target) = open_bytes(args.output.as_deref())?;
     out.write_all(&bytes).map_err(|error| unwritten(error, &target))

@@ -38,7 +38,7 @@ pub(crate) fn run(args: ImportArgs) -> Result<()> {
     };
     bar.finish_and_clear();
     let told = format!("{} keys of {}", set, args.object);
-    result.map_err(|failure| failure.hint(format!("{told} were set from the lines before")))?;
+    result.map_err(|failure| failure.hint(format!("{told} were set from the previous lines")))?;
     finish(&dict, &args.changing)?;
     if !args.quiet {
         note(&format!("set {told}"));
@@ -47,7 +47,7 @@ pub(crate) fn run(args: ImportArgs) -> Result<()> {
 }
 
 fn import(dict: &Dict, line: &[u8], from: &str, number: u64) -> Result<()> {
-    let wrong = |reason: String| Failure::new(FAILED, format!("line {number} of {from} is wrong: {reason}"));
+    let wrong = |reason: String| Failure::new(FAILED, format!("line {number} of {from} is invalid: {reason}"));
     let line: Line = json::read(line).map_err(wrong)?;
     let (encoding, bytes) = exact::parse(line.value).map_err(wrong)?;
     dict.set_encoded(&line.key, encoding, &bytes)?;

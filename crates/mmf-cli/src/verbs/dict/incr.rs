@@ -12,7 +12,7 @@ pub(crate) fn run(args: IncrArgs) -> Result<()> {
     let sum = dict.increment(&args.key, args.by).map_err(|error| match error.kind() {
         ErrorKind::Mismatch { .. } => {
             let message =
-                format!("the value of {:?} in {} is no whole number from -2^63 to 2^63 - 1", args.key, args.object);
+                format!("the value of {:?} in {} is not an integer from -2^63 to 2^63 - 1", args.key, args.object);
             Failure::new(FAILED, message).hint(format!("see: mmf get --json {} {}", args.object.typed(), args.key))
         }
         _ => error.into(),

@@ -1,4 +1,4 @@
-//! What the program does with dicts.
+//! The verbs of dicts.
 
 pub(super) mod check;
 pub(super) mod del;
@@ -19,20 +19,20 @@ use crate::cli::{Changing, Looking, Making};
 use crate::failure::{FAILED, Failure, Result};
 use crate::object::{Object, Opened};
 
-/// Bytes that a file may grow to where nobody says how many.
+/// The default capacity of a created file.
 const CAPACITY: u64 = 1 << 30;
 
-/// What `mmf hold` needs to make one.
+/// The options of `mmf hold` that create a dict.
 pub(super) const HOLDING: &str = "--dict --capacity 64M";
 
 fn options(looking: &Looking) -> DictOptions {
     Dict::options().allow_other_owners(looking.any_owner).timeout(Some(looking.timeout_option.timeout))
 }
 
-/// One that exists, to read from; where its lock is needed, for reading and writing if this user may.
+/// Opens an existing dict to read from; if its lock is needed, for writing if this user may.
 fn to_read(object: &Object, looking: &Looking, locking: bool) -> Result<Dict> {
     if locking {
-        // Whatever stands against writing does not stand against reading.
+        // An error of the opening for writing does not prevent reading.
         if let Ok(dict) = options(looking).open(object.source()) {
             return Ok(dict);
         }
@@ -40,13 +40,13 @@ fn to_read(object: &Object, looking: &Looking, locking: bool) -> Result<Dict> {
     object.dict_to_read(&options(looking)).map_err(|error| unopened(object, looking, error))
 }
 
-/// One that exists, to change.
+/// Opens an existing dict to change it.
 fn to_change(object: &Object, changing: &Changing) -> Result<Dict> {
     let looking = &changing.looking;
     options(looking).open(object.source()).map_err(|error| unopened(object, looking, error))
 }
 
-/// One to change; a file is made where there is none.
+/// Opens a dict to change it; creates a file that does not exist.
 fn to_fill(object: &Object, making: &Making, changing: &Changing) -> Result<Dict> {
     let looking = &changing.looking;
     let present = options(looking).capacity(making.capacity.unwrap_or(0));
@@ -64,30 +64,30 @@ fn to_fill(object: &Object, making: &Making, changing: &Changing) -> Result<Dict
     .map_err(|error| unopened(object, looking, error))
 }
 
-/// Why it cannot be opened as a dict, and what to do about it.
+/// The error of an object that cannot be opened as a dict, with advice.
 fn unopened(object: &Object, looking: &Looking, error: mmf::Error) -> Failure {
     if matches!(error.kind(), ErrorKind::NotASegment { .. } | ErrorKind::Mismatch { .. }) {
         let opened = object.open_as_is(Access::ReadOnly, looking.any_owner, looking.timeout_option.timeout);
         let is = match opened {
-            Ok(Opened::Raw(_)) if object.path().is_some() => "is a file of another kind, and no dict",
-            Ok(Opened::Raw(_)) => "is raw memory, and no dict",
-            Ok(Opened::Region(_)) => "is a region, and no dict",
+            Ok(Opened::Raw(_)) if object.path().is_some() => "is a file of another kind, not a dict",
+            Ok(Opened::Raw(_)) => "is raw memory, not a dict",
+            Ok(Opened::Region(_)) => "is a region, not a dict",
             _ => return error.into(),
         };
         return Failure::new(FAILED, format!("{object} {is}")).hint(format!("see: mmf info {}", object.typed()));
     }
     if let (Some(path), ErrorKind::NotFound) = (object.path(), error.kind()) {
-        // Of what is in the directory where one works the parent is empty.
+        // The parent of a relative path without a directory is empty.
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir());
         return Failure::from(error).hint(match directory {
             Some(directory) => format!("there is no directory {}", directory.display()),
-            None => format!("the first `mmf set {} KEY=TEXT` makes it", object.typed()),
+            None => format!("to create it: mmf set {} KEY=TEXT", object.typed()),
         });
     }
     object.advise_opener(error, HOLDING)
 }
 
-/// Brings the changes to the disk if that is wanted.
+/// Flushes the changes to the disk if `--flush` was given.
 fn finish(dict: &Dict, changing: &Changing) -> Result<()> {
     if changing.flush {
         dict.flush()?;

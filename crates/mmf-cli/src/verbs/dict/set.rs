@@ -7,7 +7,7 @@ use crate::cli::SetArgs;
 use crate::failure::{Failure, Result};
 use crate::json::{self, Json};
 
-/// A key and what it is to be set to.
+/// A key and its new value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pair {
     key: String,
@@ -30,14 +30,14 @@ impl Pair {
         })
     }
 
-    /// Reads a pair as `--help` tells.
+    /// Parses a pair, as `--help` describes it.
     fn parse(text: &str) -> Result<Pair, String> {
-        let at = text.find(['=', '@']).ok_or("it is KEY=TEXT, KEY:=JSON or KEY@FILE")?;
+        let at = text.find(['=', '@']).ok_or("a pair is KEY=TEXT, KEY:=JSON or KEY@FILE")?;
         let (key, rest) = text.split_at(at);
         let (key, value) = match (key.strip_suffix(':'), rest.strip_prefix('=')) {
             (Some(key), Some(json)) => {
                 let value = json::read(json.as_bytes())
-                    .map_err(|error| format!("what follows `:=` is no JSON: {error}; for text: {key}={json}"))?;
+                    .map_err(|error| format!("the text after `:=` is not JSON: {error}; for text: {key}={json}"))?;
                 (key, Value::Json(value))
             }
             (_, Some(text)) => (key, Value::Text(text.to_owned())),
@@ -52,7 +52,7 @@ impl Pair {
 }
 
 pub(crate) fn run(args: SetArgs) -> Result<()> {
-    // Before the lock is taken, and before a file is made.
+    // The files are read before the lock is taken, and before a dict is created.
     let mut files = Vec::new();
     for pair in &args.pairs {
         if let Value::File(path) = &pair.value {

@@ -55,9 +55,9 @@ pub(crate) fn run(args: StatsArgs) -> Result<()> {
     tell("capacity", bytes(stats.capacity));
     tell("used", bytes(stats.used));
     tell("free", bytes(stats.free));
-    tell("given back by a flush", bytes(stats.pending));
-    tell("idle in spans begun", format!("{}, for more records of the sizes in them", bytes(stats.idle)));
-    tell("fragmentation", format!("{:.1} % of the room for values is idle so", 100.0 * stats.fragmentation));
+    tell("freed by the next flush", bytes(stats.pending));
+    tell("idle", format!("{}, in spans for records of one size", bytes(stats.idle)));
+    tell("fragmentation", format!("{:.1} % of the space for values is idle", 100.0 * stats.fragmentation));
     tell("spans", format!("{} of {} taken, {} each", stats.spans_taken, stats.spans, human(stats.span_size)));
     tell("buckets", stats.buckets.to_string());
     tell("version", stats.version.to_string());

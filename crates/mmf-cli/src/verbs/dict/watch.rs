@@ -12,10 +12,10 @@ use crate::output::print;
 use crate::quoting::{key_line, safe_json};
 use crate::time::utc;
 
-/// Characters of a value that a line for people has.
+/// The number of characters of a value that a line shows.
 const SHOWN: usize = 200;
 
-/// Which of its keys are meant.
+/// The keys to watch.
 pub(crate) fn watched(args: &WatchArgs) -> Watched {
     match (&args.key, &args.prefix) {
         (Some(key), _) => Watched::Key(key.clone()),
@@ -37,7 +37,7 @@ struct Told {
     value: Option<Json>,
 }
 
-/// Prints the next change if one comes until `next`, and tells whether it did.
+/// Prints the next change if one comes until `next`. Returns whether it did.
 pub(crate) fn next(args: &WatchArgs, dict: &Dict, changes: &mut Changes<'_>, next: Instant) -> Result<bool> {
     let Some(change) = changes.next_until(next)? else { return Ok(false) };
     let time = utc(SystemTime::now());
@@ -68,7 +68,7 @@ pub(crate) fn next(args: &WatchArgs, dict: &Dict, changes: &mut Changes<'_>, nex
 fn text(told: &Told) -> String {
     let mut line = format!("{}  ", told.time);
     match (told.version, &told.key) {
-        (None, _) => line += "missed changes: they came faster than they are kept; look at the keys themselves",
+        (None, _) => line += "missed changes: the change log was overwritten before it was read; read the keys again",
         (Some(version), None) => line += &format!("version {version}  {}", told.what),
         (Some(version), Some(key)) => {
             let has_space = key.chars().any(char::is_whitespace);

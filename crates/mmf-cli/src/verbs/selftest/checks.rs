@@ -27,20 +27,20 @@ pub(super) const ALL: &[Check] = &[
     Check { name: "files", run: file },
     Check { name: "a part beyond 4 GiB", run: far_part },
     Check { name: "another process sees what is written", run: two_processes },
-    Check { name: "a name goes with its last holder", run: last_holder },
-    Check { name: "a name goes with a holder that is killed", run: killed_holder },
+    Check { name: "a name ends with its last holder", run: last_holder },
+    Check { name: "a name ends with a holder that is killed", run: killed_holder },
     Check { name: "the list of names", run: list },
     Check { name: "permissions", run: permissions },
     Check { name: "growth", run: growth },
     Check { name: "a page that is gone is an error (trap)", run: |place| cut(place, Step::CutTrap) },
     Check { name: "a page that is gone is an error (system calls)", run: |place| cut(place, Step::CutSystemCalls) },
-    Check { name: "pages brought in beforehand", run: prefault },
+    Check { name: "pages loaded beforehand", run: prefault },
     Check { name: "a base address", run: base_address },
     Check { name: "large pages where there are some", run: |place| large_pages(place, LargePages::Prefer) },
     Check { name: "large pages or nothing", run: |place| large_pages(place, LargePages::Require) },
 ];
 
-/// What this user's rights do not allow is not mmf's failure.
+/// Missing rights of this user are not a failure of mmf.
 fn lacking(error: mmf::Error) -> Outcome {
     match error.kind() {
         ErrorKind::PermissionDenied => Outcome::NotHere(error.to_string()),
@@ -48,7 +48,7 @@ fn lacking(error: mmf::Error) -> Outcome {
     }
 }
 
-/// Nothing of that name can be opened.
+/// Whether no object of that name can be opened.
 fn is_gone(name: &Name) -> Verdict<bool> {
     match Mapping::open(name) {
         Ok(_) => Ok(false),
@@ -140,7 +140,7 @@ fn last_holder(place: &Place) -> Verdict {
     peer.end()?;
     ensure(!is_gone(&name)?, "a name stays while one process holds it")?;
     drop(ours);
-    ensure(is_gone(&name)?, "a name goes when nobody holds it")?;
+    ensure(is_gone(&name)?, "a name ends when no process holds it")?;
     Ok(String::new())
 }
 
@@ -150,9 +150,9 @@ fn killed_holder(place: &Place) -> Verdict {
     peer.outcome()?;
     ensure(!is_gone(&name)?, "a name is there while it is held")?;
     let killed = peer.kill()?;
-    ensure(within(DEATH, || is_gone(&name))?, "a name goes when its holder is killed")?;
+    ensure(within(DEATH, || is_gone(&name))?, "a name ends when its holder is killed")?;
     let took = killed.elapsed();
-    ensure(!listed(&name)?, "what the dead left is not listed")?;
+    ensure(!listed(&name)?, "objects of dead processes are not listed")?;
     drop(Mapping::create_new(&name, 4096)?);
     Ok(format!("{:.1} ms after its death", took.as_secs_f64() * 1e3))
 }
@@ -166,23 +166,23 @@ fn list(place: &Place) -> Verdict {
     let map = Mapping::create_new(&name, 4096)?;
     ensure(listed(&name)?, "a name is listed while it is held")?;
     drop(map);
-    ensure(!listed(&name)?, "a name is not listed when nobody holds it")?;
+    ensure(!listed(&name)?, "a name is not listed when no process holds it")?;
     Ok(String::new())
 }
 
 fn permissions(place: &Place) -> Verdict {
-    let demand = |name: &Name, who: Permissions| Mapping::options().permissions(who).open(name);
+    let demand = |name: &Name, users: Permissions| Mapping::options().permissions(users).open(name);
     let own = place.name(Scope::Local, "own")?;
     let map = Mapping::create_new(&own, 4096)?;
-    ensure(demand(&own, Permissions::User).is_ok(), "memory is its user's alone unless asked otherwise")?;
+    ensure(demand(&own, Permissions::User).is_ok(), "memory is for its user only by default")?;
     let wider = demand(&own, Permissions::Everyone);
     let refused = wider.is_err_and(|error| matches!(error.kind(), ErrorKind::Mismatch { .. }));
-    ensure(refused, "memory of one user does not pass for everyone's")?;
+    ensure(refused, "memory of one user is refused as memory for everyone")?;
     let about = map.info()?.permissions;
     let shared = place.name(Scope::Global, "everyone")?;
     let everyone = Mapping::options().size(4096).permissions(Permissions::Everyone).create_new(&shared);
     let everyone = everyone.map_err(lacking)?;
-    ensure(demand(&shared, Permissions::Everyone).is_ok(), "memory for everyone is everyone's")?;
+    ensure(demand(&shared, Permissions::Everyone).is_ok(), "memory for everyone is accepted as such")?;
     Ok(format!("{about}; everyone {}", everyone.info()?.permissions))
 }
 
@@ -208,7 +208,7 @@ fn cut(place: &Place, step: Step) -> Verdict {
 
 fn prefault(_place: &Place) -> Verdict {
     let map = Mapping::options().size(8 << 20).prefault(true).anonymous().map_err(lacking)?;
-    ensure(map.read_to_vec(map.len() - 1, 1)? == [0], "pages brought in are zero")?;
+    ensure(map.read_to_vec(map.len() - 1, 1)? == [0], "loaded pages are zero")?;
     Ok(String::new())
 }
 

@@ -1,4 +1,4 @@
-//! `mmf selftest`: what mmf promises, tried on the machine at hand.
+//! `mmf selftest`: tests mmf's features on this machine.
 
 mod checks;
 mod peer;
@@ -16,7 +16,7 @@ use place::Place;
 
 pub(crate) use peer::Step;
 
-/// How a check went, with what there is to say about it.
+/// The result of a check, with details.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Outcome {
     Works(String),
@@ -103,7 +103,7 @@ fn conclude(results: &[(&str, Outcome, Duration)], system: &str, as_json: bool) 
     if failed == 0 { Ok(()) } else { Err(Failure::silent(FAILED)) }
 }
 
-/// What was found, as JSON.
+/// The results as JSON.
 #[derive(Serialize)]
 struct Results<'a> {
     version: &'a str,

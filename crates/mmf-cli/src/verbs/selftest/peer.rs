@@ -1,4 +1,4 @@
-//! The other process of a check: this program again, told what to do.
+//! The peer process of a check: this program, started with a step.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -15,11 +15,11 @@ use crate::failure::{FAILED, Failure, Result};
 use crate::object::Object;
 use crate::output::print;
 
-pub(super) const HELLO: &[u8] = b"from the one that tests";
+pub(super) const HELLO: &[u8] = b"from the test process";
 pub(super) const ANSWER: &[u8] = b"from the other process";
 pub(super) const ANSWER_AT: usize = 1000;
 
-/// What the other process does.
+/// The step of the peer process.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Step {
     /// Reads what it finds, and answers.
@@ -69,7 +69,7 @@ fn hold(object: &Object) -> Result<()> {
         Err(error) => tell(Err(error.into())),
         Ok(_held) => {
             tell(Ok(String::new()))?;
-            // It ends when the one that tests closes its end, or dies.
+            // It ends when the test process closes its end, or dies.
             let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
             Ok(())
         }
@@ -130,7 +130,7 @@ impl Peer {
         }
     }
 
-    /// What it tells when it has done its step; how it died, if it did.
+    /// Its report after the step, or how it died.
     pub(super) fn outcome(&mut self) -> Verdict {
         let mut line = String::new();
         self.said.read_line(&mut line)?;
@@ -162,7 +162,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It has ended already, or nobody needs it any more.
+        // It has ended already, or is not needed any more.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -174,7 +174,7 @@ fn prefixed(path: &Path) -> OsString {
     text
 }
 
-/// Waits for what the system does in its own time.
+/// Polls a condition until it holds or the time is over.
 pub(super) fn within(limit: Duration, mut done: impl FnMut() -> Verdict<bool>) -> Verdict<bool> {
     let started = Instant::now();
     loop {

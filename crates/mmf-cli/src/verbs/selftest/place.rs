@@ -1,4 +1,4 @@
-//! Names and files that are this run's own, and nobody's afterwards.
+//! Names and files of this run, which are removed afterwards.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,7 +40,8 @@ impl Place {
         Ok(Name::new(scope, format!("{}-{purpose}", self.0.unique))?)
     }
 
-    /// The one exact name of a run: where the system keeps such names, it must be known what to remove.
+    /// The one exact name of a run: where the system keeps such names, it must be known what to
+    /// remove.
     pub(super) fn exact(&self) -> Verdict<Name> {
         Ok(self.0.exact()?)
     }
@@ -61,7 +62,8 @@ impl Leftovers {
         Name::exact(system::exact_name(&self.unique))
     }
 
-    /// What is gone already is as it should be, and what cannot be removed can only be left.
+    /// Errors are ignored: an object may be gone already, and nothing else can be done for the
+    /// others.
     fn remove(&self) {
         let _ = std::fs::remove_dir_all(&self.dir);
         let _ = self.exact().and_then(|name| name.unlink());

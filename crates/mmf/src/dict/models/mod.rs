@@ -17,15 +17,18 @@ use std::time::Duration;
 
 use loom::model::Builder;
 
-use super::Dict;
-use super::index::bucket;
-use super::layout::{LINE, Layout, MIN_CAPACITY, at, class};
-use super::read::Found;
-use super::record;
-use super::work_limit::MIN_WORK_TIME;
+use crate::dict::Dict;
+use crate::dict::format::layout::{LINE, Layout, MIN_CAPACITY, at, class};
+use crate::dict::format::record;
+use crate::dict::format::slot::bucket;
+use crate::dict::handle::DictState;
+use crate::dict::read::fast_path::FastKeyReader;
+use crate::dict::read::get::KeyReader;
+use crate::dict::read::sink::Found;
+use crate::dict::store::work_limit::MIN_WORK_TIME;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
-use crate::segment::layout::{PAYLOAD, SegmentKind};
+use crate::segment::layout::PAYLOAD;
 use crate::segment::{Deadline, Segment, models};
 use crate::sys::model::dict_memory::{self as memory, DictMemory};
 use crate::sys::model::{self, Loads, ModelConfig, ParkerKind};
@@ -153,12 +156,18 @@ impl Read {
         };
         let fast = |key: &String| {
             let mut bytes = Vec::with_capacity(16);
-            let found = storage.get_fast(hash(key), key.as_bytes(), &mut &mut bytes)?;
+            let found = FastKeyReader::new(&storage).get_fast(hash(key), key.as_bytes(), &mut &mut bytes)?;
             Some(told(key, &bytes, found))
         };
         let get = |key: &String| {
             let mut bytes = Vec::new();
-            let found = storage.get(hash(key), key.as_bytes(), &mut &mut bytes, Deadline::Now, Deadline::Now)?;
+            let found = KeyReader::new(&storage).get(
+                hash(key),
+                key.as_bytes(),
+                &mut &mut bytes,
+                Deadline::Now,
+                Deadline::Now,
+            )?;
             Ok(told(key, &bytes, found))
         };
         let seen: Result<Seen> = match self {
@@ -209,16 +218,13 @@ const READER: usize = 2;
 impl Handles {
     /// They stay: what they would give up has ended with the run that gave it.
     fn new() -> Arc<ManuallyDrop<Handles>> {
-        let (bytes, size, _) =
-            Segment::initial_bytes(None, SegmentKind::DICT, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
+        let (bytes, size, _) = Segment::<DictState>::initial_bytes(None, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
         let first = Mapping::anonymous(size).unwrap();
         first.write_at(0, &bytes).unwrap();
         let handle = |access, timeout| {
             let options = Mapping::options().access(access);
             let map = options.from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-            let mut dict =
-                Dict::of(Segment::from_mapping(map, SegmentKind::DICT, None, None).unwrap(), timeout, MIN_WORK_TIME)
-                    .unwrap();
+            let mut dict = Dict::of(Segment::from_mapping(map, None, None).unwrap(), timeout, MIN_WORK_TIME).unwrap();
             dict.seed = SEED;
             dict
         };

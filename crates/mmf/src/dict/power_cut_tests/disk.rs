@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Numbers;
+use crate::dict::power_cut_tests::Numbers;
 use crate::mapping::trace::{RevertedPage, TraceEvent};
 
 pub(super) const PAGE: usize = 4096;

@@ -336,7 +336,7 @@ fn flushes_that_fail(nth: Option<usize>, again: usize) -> usize {
             return counts.borrow().0;
         }
         assert!(read_all(&dict) == state, "{nth:?} {again}");
-        assert!(!super::super::sync_mark::stands(&dict.segment.map).unwrap(), "{nth:?}");
+        assert!(!crate::dict::store::sync_mark::stands(&dict.segment.map).unwrap(), "{nth:?}");
     }
     assert_eq!(counts.borrow().1, usize::from(nth.is_some()));
     drop(dict);

@@ -1,24 +1,24 @@
 //! [`SmallVec`]: a list without an allocation for its first item.
 
 /// A vector whose first item needs no allocation.
-pub(super) struct SmallVec<T> {
+pub(in crate::dict) struct SmallVec<T> {
     first: Option<T>,
     more: Vec<T>,
 }
 
 impl<T: Copy> SmallVec<T> {
     #[inline]
-    pub(super) fn new() -> SmallVec<T> {
+    pub(in crate::dict) fn new() -> SmallVec<T> {
         SmallVec { first: None, more: Vec::new() }
     }
 
     #[inline]
-    pub(super) fn with_room_for(items: usize) -> SmallVec<T> {
+    pub(in crate::dict) fn with_room_for(items: usize) -> SmallVec<T> {
         SmallVec { first: None, more: Vec::with_capacity(items.saturating_sub(1)) }
     }
 
     #[inline]
-    pub(super) fn push(&mut self, item: T) {
+    pub(in crate::dict) fn push(&mut self, item: T) {
         match self.first {
             None => self.first = Some(item),
             Some(_) => self.more.push(item),
@@ -26,7 +26,7 @@ impl<T: Copy> SmallVec<T> {
     }
 
     #[inline]
-    pub(super) fn iter(&self) -> impl Iterator<Item = T> {
+    pub(in crate::dict) fn iter(&self) -> impl Iterator<Item = T> {
         self.first.iter().chain(&self.more).copied()
     }
 }

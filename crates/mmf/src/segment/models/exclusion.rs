@@ -9,17 +9,17 @@ fn endless(parker: ParkerKind, preemptions: usize) -> Bounds {
     Bounds { parker, timeouts: 0, preemptions }
 }
 
-type Use = fn(&Segment, &SlotHandle, &Data);
+type Use = fn(&Segment, &Data);
 
 /// Each thread takes the lock in this way that often, as a participant of its own with that slot.
 pub(super) fn all(bounds: Bounds, kinds: &'static [(usize, Use)], times: usize) {
     check(bounds, move |handles| {
         let data = Data::new();
-        occupy(&handles[0], kinds.iter().map(|(slot, _)| *slot));
+        kinds.iter().zip(handles).for_each(|((slot, _), handle)| attach_as(handle, *slot));
         let threads: Vec<_> = (kinds.iter().zip(handles))
             .map(|((slot, lock), handle)| {
                 let data = Arc::clone(&data);
-                process(handle, *slot, move |segment, me| (0..times).for_each(|_| lock(segment, me, &data)))
+                process(handle, *slot, move |segment| (0..times).for_each(|_| lock(segment, &data)))
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -72,14 +72,14 @@ fn two_writers_and_a_reader() {
 fn a_writer_and_two_readers_of_one_process() {
     check(endless(ParkerKind::Futex, 2), |handles| {
         let data = Data::new();
-        occupy(&handles[0], 0..2);
+        attach(handles, 2);
         let reader = || {
             let data = Arc::clone(&data);
-            process(&handles[1], 1, move |segment, me| read(segment, me, &data))
+            process(&handles[1], 1, move |segment| read(segment, &data))
         };
         let readers = [reader(), reader()];
         model::become_process(0, None);
-        write(&handles[0], &handles[0].lock.readers().slot_handle(0).unwrap(), &data);
+        write(&handles[0], &data);
         readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
 }
@@ -90,24 +90,23 @@ fn a_writer_gives_up_before_another() {
     let bounds = Bounds { parker: ParkerKind::Futex, timeouts: 2, preemptions: 2 };
     check(bounds, |handles| {
         let data = Data::new();
-        occupy(&handles[0], 0..3);
-        let mark = handles[0].lock.readers().slot_handle(0).unwrap();
-        lock_read(&handles[0], &mark, Deadline::Now, &no_death).unwrap();
+        attach(handles, 3);
+        model::become_process(0, None);
+        let (reader, _) = lock_read(&handles[0], Deadline::Now).unwrap();
         let gives_up = process(&handles[1], 1, {
             let data = Arc::clone(&data);
-            move |segment, me| {
-                if lock_write(segment, me, Deadline::Now, &no_death).is_ok() {
+            move |segment| {
+                if let Ok((_lock, _)) = lock_write(segment, Deadline::Now) {
                     data.change();
-                    unlock_write(segment, me).unwrap();
                 }
             }
         });
         let waits = process(&handles[2], 2, {
             let data = Arc::clone(&data);
-            move |segment, me| write(segment, me, &data)
+            move |segment| write(segment, &data)
         });
         data.look();
-        handles[0].lock.unlock_read(&mark).unwrap();
+        drop(reader);
         gives_up.join().unwrap();
         waits.join().unwrap();
     });

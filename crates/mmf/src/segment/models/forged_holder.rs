@@ -14,49 +14,40 @@ fn check_both(bounds: Bounds, model: impl Fn(&[Arc<Segment>; MODEL_SLOTS]) + Cop
     check_with(Loads::Latest, bounds, true, model);
 }
 
-/// As a guard: the thread uses the lock from before its attempt until after the release.
-fn lock(segment: &Segment, me: &SlotHandle, mode: LockMode, until: Deadline, data: &Data) {
-    let reap = |_| Ok(participants::disown(segment, me).unwrap());
-    segment.lock.resume(mode);
+/// Locks and does what that is for.
+fn lock(segment: &Segment, mode: LockMode, until: Deadline, data: &Data) {
     let locked = match mode {
-        LockMode::Write => lock_write(segment, me, until, &reap),
-        LockMode::Read => lock_read(segment, me, until, &reap),
-    };
-    match (locked, mode) {
-        (Ok(held), LockMode::Write) => {
-            assert!(!held.poisoned);
+        LockMode::Write => lock_write(segment, until).map(|(_lock, acquired)| {
+            assert!(!acquired.poisoned);
             data.change();
-            unlock_write(segment, me).unwrap();
-        }
-        (Ok(held), LockMode::Read) => {
-            assert!(!held.poisoned);
+        }),
+        LockMode::Read => lock_read(segment, until).map(|(_lock, acquired)| {
+            assert!(!acquired.poisoned);
             data.look();
-            segment.lock.unlock_read(me).unwrap();
-        }
-        (Err(failure), _) => assert!(matches!((failure, until), (LockFailure::Timeout { .. }, Deadline::After(_)))),
+        }),
+    };
+    if let Err(error) = locked {
+        assert!(matches!((error.kind(), until), (ErrorKind::Timeout { .. }, Deadline::After(_))));
     }
-    segment.lock.pause();
     // What waits for a forged holder is woken by nothing but the bounds of its sleeps.
     model::time_passes();
 }
 
 /// Some threads of one handle, each of which locks once; `forge` comes before.
-fn threads(bounds: Bounds, until: Deadline, forge: fn(&Segment, &SlotHandle), kinds: &'static [LockMode]) {
+fn threads(bounds: Bounds, until: Deadline, forge: fn(&Segment), kinds: &'static [LockMode]) {
     check_both(bounds, move |handles| {
         let data = Data::new();
         let segment = &handles[0];
-        occupy(segment, 0..1);
-        let me = segment.lock.readers().slot_handle(0).unwrap();
-        model::become_process(0, None);
-        forge(segment, &me);
+        attach(handles, 1);
+        forge(segment);
         let (first, others) = kinds.split_first().unwrap();
         let others: Vec<_> = (others.iter())
             .map(|mode| {
                 let data = Arc::clone(&data);
-                process(segment, 0, move |segment, me| lock(segment, me, *mode, until, &data))
+                process(segment, 0, move |segment| lock(segment, *mode, until, &data))
             })
             .collect();
-        lock(segment, &me, *first, until, &data);
+        lock(segment, *first, until, &data);
         others.into_iter().for_each(|thread| thread.join().unwrap());
         if matches!(until, Deadline::Never) {
             assert_eq!(segment.lock.writer(), Ok(None));
@@ -65,15 +56,15 @@ fn threads(bounds: Bounds, until: Deadline, forge: fn(&Segment, &SlotHandle), ki
     });
 }
 
-fn nothing(_: &Segment, _: &SlotHandle) {}
+fn nothing(_: &Segment) {}
 
-fn writer(segment: &Segment, me: &SlotHandle) {
-    segment.lock.record_holder(me, true).unwrap();
+fn writer(segment: &Segment) {
+    segment.lock.record_holder(segment.slot_handle().unwrap(), true).unwrap();
 }
 
 /// With the bit of READERS that a reader sets.
-fn reader(segment: &Segment, me: &SlotHandle) {
-    assert!(segment.lock.try_read(me).unwrap().is_some());
+fn reader(segment: &Segment) {
+    assert!(segment.lock.try_read(segment.slot_handle().unwrap()).unwrap().is_some());
 }
 
 /// A wait that ends, since each of its sleeps may be in vain: a check gives up where another thread
@@ -118,34 +109,24 @@ fn what_a_thread_takes_again_stays() {
 fn takes_again(mode: LockMode) {
     check_both(bounds(0, 3), move |handles| {
         let segment = &handles[0];
-        occupy(segment, 0..1);
-        let me = segment.lock.readers().slot_handle(0).unwrap();
-        model::become_process(0, None);
-        let take = || {
-            segment.lock.resume(mode);
-            match mode {
-                LockMode::Write => assert!(segment.lock.try_write(&me).unwrap()),
-                LockMode::Read => assert!(segment.lock.try_read(&me).unwrap().is_some()),
-            }
+        attach(handles, 1);
+        let take = || match mode {
+            LockMode::Write => (Some(lock_write(segment, Deadline::Now).unwrap()), None),
+            LockMode::Read => (None, Some(lock_read(segment, Deadline::Now).unwrap())),
         };
-        let give_back = || {
-            match mode {
-                LockMode::Write => unlock_write(segment, &me).unwrap(),
-                LockMode::Read => segment.lock.unlock_read(&me).unwrap(),
-            }
-            segment.lock.pause();
-        };
-        take();
-        let checker = process(segment, 0, |segment, me| assert!(!participants::disown(segment, me).unwrap()));
-        give_back();
-        take();
+        let held = take();
+        let checker = process(segment, 0, |segment| {
+            assert!(!participants::disown(segment, segment.slot_handle().unwrap()).unwrap());
+        });
+        drop(held);
+        let held = take();
         checker.join().unwrap();
         let holds = match mode {
             LockMode::Write => segment.lock.writer() == Ok(Some(0)),
             LockMode::Read => model::peek::<u32>(layout::slot(0, at::SLOT_READERS)) == 1,
         };
         assert!(holds);
-        give_back();
+        drop(held);
     });
 }
 

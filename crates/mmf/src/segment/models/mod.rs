@@ -1,9 +1,10 @@
 //! The lock, the wait queues and the recovery from deaths, in every order of events that loom finds within bounds.
 //! `ci/models.sh` runs them; `docs/decisions/0009-models.md` tells what they cover and what they would catch.
 //!
-//! Each thread that is a participant of its own has a handle of its own, as a process would have; all handles' cells are the
-//! same words of the model. What a guard does is done here by the same calls in the same order, since guards know their
-//! threads, and loom's are not the system's.
+//! Each thread that is a participant of its own has a handle of its own, as a process would have;
+//! all handles' cells are the same words of the model. The handles are a region's segments, attached
+//! and locked by the code of the library. Only what a thread knows of its own locks is the model's
+//! ([`lock_uses`](crate::sys::model)), since loom's threads are not the system's.
 
 mod death;
 mod exclusion;
@@ -13,19 +14,22 @@ mod recovery;
 mod starvation;
 mod unlocked;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::sync::atomic::AtomicU32;
 use loom::thread::JoinHandle;
 
-use super::layout::{self, SegmentKind, at};
+use super::layout::{self, at};
 use super::participants::{self, AttachedParticipant};
-use super::{Acquired, Deadline, LockFailure, Segment, SlotHandle};
+use super::{Acquired, Deadline, ReadLock, WriteLock};
+use crate::error::{ErrorKind, Result};
 use crate::mapping::Mapping;
-use crate::sys::guard::Fault;
+use crate::region::change::{RegionState, Segment};
+use crate::sys::LivenessTokens;
 use crate::sys::model::{self, Loads, MODEL_SLOTS, ModelConfig, ParkerKind};
 
 /// How a model is gone through.
@@ -70,11 +74,13 @@ fn check_with(
     builder.max_branches = 3_000;
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
+    // Never dropped: what a drop would give up has ended with the run that gave it.
+    let handles = ManuallyDrop::new(Mutex::new(handles));
     let run = move || {
         counted.fetch_add(1, Ordering::Relaxed);
         model::begin(&config);
-        // What is left of a run in which it died.
-        handles.iter().for_each(|handle| handle.changing.store(0, Ordering::Relaxed));
+        let mut handles = handles.lock().unwrap();
+        handles.iter_mut().for_each(|handle| forget_run(Arc::get_mut(handle).expect("no thread is left")));
         model(&handles);
         model::end();
     };
@@ -95,13 +101,19 @@ pub(crate) fn at_each_step(process: usize, mut check: impl FnMut(u32)) {
 
 /// Handles of one segment.
 fn handles() -> [Arc<Segment>; MODEL_SLOTS] {
-    let (bytes, size, _) = Segment::initial_bytes(None, SegmentKind::REGION, None, 4096, 4096).unwrap();
+    let (bytes, size, _) = Segment::initial_bytes(None, None, 4096, 4096).unwrap();
     let first = Mapping::anonymous(size).unwrap();
     first.write_at(0, &bytes).unwrap();
     std::array::from_fn(|_| {
         let map = Mapping::options().from_handle(first.handle().try_clone_to_owned().unwrap()).unwrap();
-        Arc::new(Segment::from_mapping(map, SegmentKind::REGION, None, None).unwrap())
+        Arc::new(Segment::from_mapping(map, None, None).unwrap())
     })
+}
+
+/// Makes a handle as it was before the last run, in which its process may have died.
+fn forget_run(handle: &mut Segment) {
+    handle.participant.take();
+    handle.changed = AtomicBool::new(false);
 }
 
 /// A slot of another group than the first.
@@ -185,65 +197,63 @@ impl Data {
     }
 }
 
-/// Nobody dies.
-fn no_death(_slot: usize) -> crate::Result<bool> {
-    Ok(false)
+/// Attaches the first handles, each as a process of its own: the slots from 0 on, in this order.
+fn attach(handles: &[Arc<Segment>], count: usize) {
+    handles[..count].iter().enumerate().for_each(|(slot, handle)| attach_as(handle, slot));
 }
 
-/// Marks these slots as used, as attaching does.
-fn occupy(segment: &Segment, slots: impl IntoIterator<Item = usize>) {
-    for slot in slots {
+/// Attaches a handle, as the process and with the slot of that number.
+fn attach_as(segment: &Segment, slot: usize) {
+    model::become_process(slot, None);
+    if slot < MODEL_SLOTS {
+        assert_eq!(segment.participant("model").unwrap().slot(), slot);
+    } else {
+        // The model has no tokens for so many slots.
+        let tokens = LivenessTokens::new(segment.map.object(), &segment.header.id).unwrap();
+        let participant = AttachedParticipant::new(tokens, segment.lock.readers().slot_handle(slot).unwrap());
+        assert!(segment.participant.set(participant).is_ok());
         segment.lock.readers().set_occupied(slot, true).unwrap();
     }
 }
 
-/// Takes the write lock as a guard does.
-fn lock_write(
-    segment: &Segment,
-    me: &SlotHandle,
-    until: Deadline,
-    reap: &dyn Fn(usize) -> crate::Result<bool>,
-) -> Result<Acquired, LockFailure> {
-    if segment.lock.try_write(me)? { Ok(Acquired { poisoned: false }) } else { segment.lock.write(me, until, reap) }
+/// The slot of an attached handle.
+fn slot_of(segment: &Segment) -> usize {
+    segment.participant.get().unwrap().slot()
 }
 
-/// Gives it up as a guard does.
-fn unlock_write(segment: &Segment, me: &SlotHandle) -> Result<(), Fault> {
-    segment.release_write(me)
+/// As that handle's participant, clears another slot if its participant is dead. Returns whether it
+/// was.
+fn reap(segment: &Segment, slot: usize) -> bool {
+    participants::reap(segment, segment.participant.get().unwrap(), slot).unwrap()
 }
 
-/// Takes a read lock as a guard does.
-fn lock_read(
-    segment: &Segment,
-    me: &SlotHandle,
-    until: Deadline,
-    reap: &dyn Fn(usize) -> crate::Result<bool>,
-) -> Result<Acquired, LockFailure> {
-    match segment.lock.try_read(me)? {
-        Some(held) => Ok(held),
-        None => segment.lock.read(me, until, reap),
-    }
+fn lock_write(segment: &Segment, until: Deadline) -> Result<(WriteLock<'_, RegionState>, Acquired)> {
+    WriteLock::lock(segment, || until, "model", |outcome| outcome)
+}
+
+fn lock_read(segment: &Segment, until: Deadline) -> Result<(ReadLock<'_, RegionState>, Acquired)> {
+    ReadLock::lock(segment, || until, "model", |outcome| outcome)
 }
 
 /// Takes the write lock, changes the data, and gives it up.
-fn write(segment: &Segment, me: &SlotHandle, data: &Data) {
-    assert!(!lock_write(segment, me, Deadline::Never, &no_death).unwrap().poisoned);
+fn write(segment: &Segment, data: &Data) {
+    let (_lock, acquired) = lock_write(segment, Deadline::Never).unwrap();
+    assert!(!acquired.poisoned);
     data.change();
-    unlock_write(segment, me).unwrap();
 }
 
 /// Takes a read lock, looks at the data, and gives it up.
-fn read(segment: &Segment, me: &SlotHandle, data: &Data) {
-    assert!(!lock_read(segment, me, Deadline::Never, &no_death).unwrap().poisoned);
+fn read(segment: &Segment, data: &Data) {
+    let (_lock, acquired) = lock_read(segment, Deadline::Never).unwrap();
+    assert!(!acquired.poisoned);
     data.look();
-    segment.lock.unlock_read(me).unwrap();
 }
 
-/// A thread of its own process, with a slot of that number.
-fn process(segment: &Arc<Segment>, slot: usize, body: impl FnOnce(&Segment, &SlotHandle) + 'static) -> JoinHandle<()> {
+/// A thread of the process of that number.
+fn process(segment: &Arc<Segment>, number: usize, body: impl FnOnce(&Segment) + 'static) -> JoinHandle<()> {
     let segment = Arc::clone(segment);
     loom::thread::spawn(move || {
-        model::become_process(slot, None);
-        body(&segment, &segment.lock.readers().slot_handle(slot).unwrap());
+        model::become_process(number, None);
+        body(&segment);
     })
 }

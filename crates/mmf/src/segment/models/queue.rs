@@ -1,6 +1,5 @@
 //! Who sleeps until something changes is woken by whoever changes it. The sleeps have no bound.
 
-use super::death::attach;
 use super::*;
 
 const BOTH: [ParkerKind; 2] = [ParkerKind::Futex, ParkerKind::Event];
@@ -9,35 +8,28 @@ fn endless(parker: ParkerKind, preemptions: usize) -> Bounds {
     Bounds { parker, timeouts: 0, preemptions }
 }
 
-/// Sleeps as slot `me` until the version is `least` or more.
-fn wait_for(segment: &Segment, me: usize, least: u64) {
-    loop {
-        let ticket = segment.change_queue.ticket(me).unwrap();
-        if segment.version.load().unwrap() & !1 >= least {
-            return;
-        }
-        segment.change_queue.sleep(ticket, std::time::Duration::from_millis(50));
-    }
+/// Waits until the version is `least` or more.
+fn wait_for(segment: &Segment, least: u64) {
+    let version = || Ok((segment.container.version.load().unwrap() & !1 >= least).then_some(()));
+    assert!(segment.wait_for_change(None, "model", version).unwrap().is_some());
 }
 
 /// As many sleepers as numbers, each until the version is that; a writer with slot 3 changes it.
 fn woken_by(bounds: Bounds, until: &'static [u64], changes: usize) {
     check(bounds, move |handles| {
-        occupy(&handles[0], 0..MODEL_SLOTS);
+        attach(handles, MODEL_SLOTS);
         let sleepers: Vec<_> = (until.iter().enumerate())
-            .map(|(slot, until)| process(&handles[slot], slot, move |segment, _| wait_for(segment, slot, *until)))
+            .map(|(slot, until)| process(&handles[slot], slot, move |segment| wait_for(segment, *until)))
             .collect();
         model::become_process(3, None);
-        (0..changes).for_each(|_| change_something(&handles[3], 3));
+        (0..changes).for_each(|_| change_something(&handles[3]));
         sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
     });
 }
 
-fn change_something(segment: &Segment, slot: usize) {
-    let me = segment.lock.readers().slot_handle(slot).unwrap();
-    lock_write(segment, &me, Deadline::Never, &no_death).unwrap();
+fn change_something(segment: &Segment) {
+    let (_lock, _) = lock_write(segment, Deadline::Never).unwrap();
     segment.begin_change().unwrap();
-    unlock_write(segment, &me).unwrap();
 }
 
 #[test]
@@ -60,11 +52,11 @@ fn sleepers_for_one_change_and_for_two() {
 fn two_writers() {
     BOTH.iter().for_each(|parker| {
         check(endless(*parker, 2), |handles| {
-            occupy(&handles[0], 0..MODEL_SLOTS);
-            let sleeper = process(&handles[0], 0, |segment, _| wait_for(segment, 0, 4));
-            let writer = process(&handles[1], 1, |segment, _| change_something(segment, 1));
+            attach(handles, MODEL_SLOTS);
+            let sleeper = process(&handles[0], 0, |segment| wait_for(segment, 4));
+            let writer = process(&handles[1], 1, |segment| change_something(segment));
             model::become_process(3, None);
-            change_something(&handles[3], 3);
+            change_something(&handles[3]);
             writer.join().unwrap();
             sleeper.join().unwrap();
         });
@@ -76,14 +68,14 @@ fn two_writers() {
 fn a_reaper_wakes_who_waits_for_a_change() {
     BOTH.iter().for_each(|parker| {
         check(endless(*parker, 3), |handles| {
-            let all = attach(handles, 2);
+            attach(handles, 3);
             model::become_process(0, None);
-            assert!(handles[0].lock.try_write(all[0].slot_handle()).unwrap());
+            std::mem::forget(lock_write(&handles[0], Deadline::Now).unwrap());
             handles[0].begin_change().unwrap();
             model::end_process();
-            let sleeper = process(&handles[2], 2, |segment, _| wait_for(segment, 2, 2));
+            let sleeper = process(&handles[2], 2, |segment| wait_for(segment, 2));
             model::become_process(1, None);
-            assert!(participants::reap(&handles[1], &all[1], 0).unwrap());
+            assert!(reap(&handles[1], 0));
             sleeper.join().unwrap();
         });
     });
@@ -94,15 +86,13 @@ fn a_reaper_wakes_who_waits_for_a_change() {
 fn a_reaper_wakes_who_waits_for_the_lock() {
     BOTH.iter().for_each(|parker| {
         check(endless(*parker, 3), |handles| {
-            let all = attach(handles, 2);
+            attach(handles, 3);
             model::become_process(0, None);
-            assert!(handles[0].lock.try_write(all[0].slot_handle()).unwrap());
+            std::mem::forget(lock_write(&handles[0], Deadline::Now).unwrap());
             model::end_process();
-            let waiter = process(&handles[2], 2, |segment, me| {
-                lock_write(segment, me, Deadline::Never, &no_death).unwrap();
-            });
+            let waiter = process(&handles[2], 2, |segment| drop(lock_write(segment, Deadline::Never).unwrap()));
             model::become_process(1, None);
-            assert!(participants::reap(&handles[1], &all[1], 0).unwrap());
+            assert!(reap(&handles[1], 0));
             waiter.join().unwrap();
         });
     });

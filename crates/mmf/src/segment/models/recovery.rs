@@ -1,7 +1,7 @@
 //! Who clears a dead participant's slot may die as well; another then does it all again. And a new participant may move
 //! into the slot meanwhile.
 
-use super::death::{PoisonExpected, Scenario, attach, change, last, look, mortal, recover};
+use super::death::{PoisonExpected, Scenario, change, last, look, mortal, recover};
 use super::*;
 
 fn bounded(preemptions: usize) -> Bounds {
@@ -14,8 +14,8 @@ fn bounded(preemptions: usize) -> Bounds {
 const DEATHS: [u32; 2] = [2, 3];
 
 /// A writer that dies before anybody else comes.
-fn dead_writer(segment: &Segment, me: &AttachedParticipant, dies_at: u32, data: &Data, legacy: &PoisonExpected) {
-    mortal(me, dies_at, legacy, || change(segment, me, data));
+fn dead_writer(segment: &Segment, dies_at: u32, data: &Data, legacy: &PoisonExpected) {
+    mortal(segment, dies_at, legacy, || change(segment, data));
     assert!(segment.lock.writer().is_err(), "it is dead");
 }
 
@@ -38,17 +38,17 @@ fn reapers_meet(shared: bool) {
                     model::share_tokens();
                 }
                 let (data, legacy) = (Data::new(), Arc::new(PoisonExpected::default()));
-                let all = attach(handles, 4);
-                dead_writer(&handles[0], &all[0], first, &data, &legacy);
+                attach(handles, 4);
+                dead_writer(&handles[0], first, &data, &legacy);
                 let dies = loom::thread::spawn({
-                    let (segment, me) = (Arc::clone(&handles[1]), Arc::clone(&all[1]));
+                    let segment = Arc::clone(&handles[1]);
                     let (data, legacy) = (Arc::clone(&data), Arc::clone(&legacy));
-                    move || mortal(&me, second, &legacy, || recover(&segment, &me, &data, &legacy))
+                    move || mortal(&segment, second, &legacy, || recover(&segment, &data, &legacy))
                 });
                 model::become_process(2, None);
-                recover(&handles[2], &all[2], &data, &legacy).unwrap();
+                recover(&handles[2], &data, &legacy).unwrap();
                 dies.join().unwrap();
-                last(&handles[3], &all[3], &data, &legacy);
+                last(&handles[3], &data, &legacy);
             });
         });
     }
@@ -68,24 +68,24 @@ fn moves_in(story: Scenario) {
     for first in DEATHS {
         check(bounded(2), move |handles| {
             let (data, legacy) = (Data::new(), Arc::new(PoisonExpected::default()));
-            let all = attach(handles, 2);
-            mortal(&all[0], first, &legacy, || story(&handles[0], &all[0], &data));
+            attach(handles, 2);
+            mortal(&handles[0], first, &legacy, || story(&handles[0], &data));
             let moves_in = loom::thread::spawn({
                 let segment = Arc::clone(&handles[2]);
                 let (data, legacy) = (Arc::clone(&data), Arc::clone(&legacy));
                 move || {
                     model::become_process(2, None);
-                    let me = AttachedParticipant::attach(&segment, &mut None).unwrap();
-                    recover(&segment, &me, &data, &legacy).unwrap();
+                    let me = segment.participant("model").unwrap();
+                    recover(&segment, &data, &legacy).unwrap();
                     let occupied = segment.lock.readers().occupied().unwrap();
                     assert!(occupied.contains(&me.slot()), "it would read unseen");
                     me.leave(&segment);
                 }
             });
             model::become_process(1, None);
-            recover(&handles[1], &all[1], &data, &legacy).unwrap();
+            recover(&handles[1], &data, &legacy).unwrap();
             moves_in.join().unwrap();
-            last(&handles[1], &all[1], &data, &legacy);
+            last(&handles[1], &data, &legacy);
         });
     }
 }

@@ -34,35 +34,31 @@ fn the_setter_gives_up() {
     let bounds = Bounds { parker: ParkerKind::Futex, timeouts: 3, preemptions: 2 };
     check(bounds, |handles| {
         let data = Data::new();
-        occupy(&handles[0], 0..4);
-        let mark = handles[0].lock.readers().slot_handle(0).unwrap();
-        assert!(!lock_write(&handles[0], &mark, Deadline::Now, &no_death).unwrap().poisoned);
+        attach(handles, 4);
+        model::become_process(0, None);
+        let (lock, acquired) = lock_write(&handles[0], Deadline::Now).unwrap();
+        assert!(!acquired.poisoned);
         let gives_up = process(&handles[1], 1, {
             let data = Arc::clone(&data);
-            move |segment, me| match lock_write(segment, me, Deadline::After(Duration::from_millis(2)), &no_death) {
-                Ok(_) => {
-                    data.change();
-                    unlock_write(segment, me).unwrap();
-                }
-                Err(failure) => {
-                    assert!(matches!(failure, LockFailure::Timeout { .. }));
+            move |segment| match lock_write(segment, Deadline::After(Duration::from_millis(2))) {
+                Ok((_lock, _)) => data.change(),
+                Err(error) => {
+                    assert!(matches!(error.kind(), ErrorKind::Timeout { .. }));
                     model::time_passes();
                 }
             }
         });
         let waits = process(&handles[2], 2, {
             let data = Arc::clone(&data);
-            move |segment, me| read(segment, me, &data)
+            move |segment| read(segment, &data)
         });
         data.change();
-        unlock_write(&handles[0], &mark).unwrap();
+        drop(lock);
         gives_up.join().unwrap();
         waits.join().unwrap();
         model::become_process(3, None);
-        let mark = handles[3].lock.readers().slot_handle(3).unwrap();
-        let got = (0..2).any(|_| lock_write(&handles[3], &mark, Deadline::Now, &no_death).is_ok());
-        assert!(got, "nobody is left, and the lock is closed");
+        let lock = (0..2).find_map(|_| lock_write(&handles[3], Deadline::Now).ok());
+        assert!(lock.is_some(), "no participant is left, and the lock is closed");
         data.change();
-        unlock_write(&handles[3], &mark).unwrap();
     });
 }

@@ -9,17 +9,17 @@ fn what_was_read_between_equal_versions_is_whole() {
     let bounds = Bounds { parker: ParkerKind::Futex, timeouts: 0, preemptions: 3 };
     check(bounds, |handles| {
         let data = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+        attach(handles, 2);
         let writer = process(&handles[0], 0, {
             let data = Arc::clone(&data);
-            move |segment, me| {
-                assert!(segment.lock.try_write(me).unwrap());
+            move |segment| {
+                let (_lock, _) = lock_write(segment, Deadline::Now).unwrap();
                 segment.begin_change().unwrap();
                 // As the guarded copies do.
                 data.iter().for_each(|word| word.store(1, Ordering::Relaxed));
-                unlock_write(segment, me).unwrap();
             }
         });
-        let version = &handles[1].version;
+        let version = &handles[1].container.version;
         let before = version.load().unwrap();
         let copy = [0, 1].map(|n: usize| data[n].load(Ordering::Relaxed));
         fence(Ordering::Acquire);

@@ -71,6 +71,10 @@ impl LivenessTokens {
         if is_dead() {
             return Ok(true);
         }
+        // No process with a slot beyond these dies.
+        if slot >= MODEL_SLOTS {
+            return Ok(true);
+        }
         let model_state = model_state();
         let holders = &model_state.tokens.slots.lock().unwrap()[slot];
         let others = !model_state.tokens.shared.get() && holders.reapers & !(1 << process()) != 0;

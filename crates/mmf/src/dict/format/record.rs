@@ -1,0 +1,141 @@
+//! Records: a key and its value, or its removal, in a block.
+//!
+//! ```text
+//! +0   stamp: the version of the change that wrote this block; no two blocks ever bear the same. 0: no record is here
+//! +8   the record before this one, which counts until this one is committed
+//! +16  version: that of the change that gave the key this value
+//! +24  bits 0..16 length of the key, 16..24 kind, 24..64 length of the value
+//! +32  checksum, which also tells that the record belongs where it is and bears its own stamp
+//! +40  the key, and behind it the value; or, from the next multiple of 4, the numbers (u32) of the spans it lies in
+//! ```
+
+use crate::dict::format::layout::Layout;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+pub(in crate::dict) const STAMP: usize = 0;
+pub(in crate::dict) const PREV: usize = 8;
+pub(in crate::dict) const VERSION: usize = 16;
+pub(in crate::dict) const CHECKSUM: usize = 32;
+/// Bytes before the key.
+pub(in crate::dict) const HEADER_LEN: usize = 40;
+/// The longest key, in bytes.
+pub(in crate::dict) const KEY_MAX: usize = 1024;
+
+/// What a record's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dict) enum RecordKind {
+    /// As an application gave it.
+    Bytes,
+    /// A value in `MessagePack`.
+    Encoded,
+    /// The key was removed.
+    Removal,
+}
+
+/// Set in the kind of a value that lies in spans of its own.
+const IN_SPANS: u64 = 0x80;
+
+/// A record's head but for its stamp and predecessor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dict) struct RecordHeader {
+    pub(in crate::dict) version: u64,
+    pub(in crate::dict) key_len: usize,
+    pub(in crate::dict) kind: RecordKind,
+    pub(in crate::dict) value_len: usize,
+    pub(in crate::dict) in_spans: bool,
+    pub(in crate::dict) checksum: u64,
+}
+
+impl RecordHeader {
+    /// `None` for what is no record's head.
+    #[inline]
+    pub(in crate::dict) fn of(version: u64, what: u64, checksum: u64) -> Option<RecordHeader> {
+        let kind = match (what >> 16) & 0x7f {
+            0 => RecordKind::Bytes,
+            1 => RecordKind::Encoded,
+            2 => RecordKind::Removal,
+            _ => return None,
+        };
+        let key_len = (what & 0xffff) as usize;
+        if key_len > KEY_MAX {
+            return None;
+        }
+        let value_len = usize::try_from(what >> 24).ok()?;
+        Some(RecordHeader { version, key_len, kind, value_len, in_spans: (what >> 16) & IN_SPANS != 0, checksum })
+    }
+
+    /// The kind and the value's length of a record with a key of that length, which says of itself no more than that.
+    #[inline(always)]
+    pub(in crate::dict) fn inline_kind_and_len(what: u64, key_len: usize) -> Option<(RecordKind, usize)> {
+        const { assert!(RecordKind::Bytes as u64 == 0 && RecordKind::Encoded as u64 == 1) };
+        if what & 0xfe_ffff != key_len as u64 {
+            return None;
+        }
+        let kind = if what & 1 << 16 == 0 { RecordKind::Bytes } else { RecordKind::Encoded };
+        Some((kind, usize::try_from(what >> 24).ok()?))
+    }
+
+    pub(in crate::dict) fn what(&self) -> u64 {
+        let kind = match self.kind {
+            RecordKind::Bytes => 0,
+            RecordKind::Encoded => 1,
+            RecordKind::Removal => 2,
+        };
+        let spans = if self.in_spans { IN_SPANS } else { 0 };
+        self.key_len as u64 | (kind | spans) << 16 | (self.value_len as u64) << 24
+    }
+
+    /// The checksum that a record with this key and value must bear, but for its [`location_mix`].
+    #[inline(always)]
+    pub(in crate::dict) fn sum(&self, seed: u64, key: &[u8], value: &[u8]) -> u64 {
+        xxh3_64_with_seed(value, self.value_seed(seed, key))
+    }
+
+    /// What the checksum of the value is seeded with.
+    #[inline(always)]
+    pub(in crate::dict) fn value_seed(&self, seed: u64, key: &[u8]) -> u64 {
+        // What the other seeds with must not cancel out.
+        let about = self.version.rotate_left(32) ^ self.what().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        xxh3_64_with_seed(key, seed ^ about)
+    }
+
+    /// Where the numbers of the spans begin, counted from the block.
+    #[inline]
+    pub(in crate::dict) fn spans_at(&self) -> usize {
+        (HEADER_LEN + self.key_len).next_multiple_of(4)
+    }
+
+    /// How many spans the value takes.
+    #[inline]
+    pub(in crate::dict) fn span_count(&self, layout: &Layout) -> usize {
+        self.value_len.div_ceil(layout.span_size())
+    }
+
+    /// Bytes of the block that are used.
+    #[inline]
+    pub(in crate::dict) fn block_len(&self, layout: &Layout) -> usize {
+        if self.in_spans {
+            self.spans_at() + 4 * self.span_count(layout)
+        } else {
+            (HEADER_LEN + self.key_len).saturating_add(self.value_len)
+        }
+    }
+}
+
+/// What a checksum is xored with, so that a stamp of one record never vouches for the bytes of another, nor for a copy of
+/// them elsewhere: after a power cut they may be from different times.
+#[inline]
+pub(in crate::dict) fn location_mix(block: usize, stamp: u64) -> u64 {
+    stamp.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (block as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+}
+
+/// The hash that places a key: its low half chooses the bucket, its high 24 bits tell it from others there.
+#[inline]
+pub(in crate::dict) fn hash(seed: u64, key: &[u8]) -> u64 {
+    xxh3_64_with_seed(key, seed)
+}
+
+/// Whether a record says that its key is gone.
+pub(in crate::dict) fn is_removal(head: &RecordHeader) -> bool {
+    head.kind == RecordKind::Removal
+}

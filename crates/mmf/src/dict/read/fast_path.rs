@@ -1,0 +1,217 @@
+//! Fast path of getting and finding a key, in as few guarded calls as possible. It returns `None`
+//! for every other case: then the caller takes the slow path, which handles them and reports
+//! errors.
+//!
+//! Why the fast path is correct: the slot is loaded, then the record's stamp, then head, key and
+//! value are copied, then the slot is loaded again and the stamp last, each after what comes before
+//! it ([`copy_validated`](crate::sys::guard::copy_validated)). A stamp that is the same both times
+//! was there throughout, since none comes twice and a block has none while it changes hands; so all
+//! that was copied is of that one record. COMMIT was loaded before, so a stamp up to it is one of a
+//! committed change. And when the slot was loaded first, it led to this record, which nothing had
+//! replaced: who replaces it stores the slot before COMMIT.
+//!
+//! What looks like a stamp may be other bytes, where the block's span had another use meanwhile. Then the slot has changed; or it
+//! leads here again, since the key is set again, and then the new record's stamp is there: so the stamp is looked at behind the
+//! slot.
+
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
+
+use crate::dict::format::layout::at;
+use crate::dict::format::record::{RecordHeader, STAMP};
+use crate::dict::format::slot::{block_of, tag_in_upper_half};
+use crate::dict::read::sink::{Found, Sink};
+use crate::dict::store::records::has_valid_checksum;
+use crate::dict::store::storage::Storage;
+use crate::dict::store::work_limit::WorkLimit;
+use crate::mapping::COPY_CHUNK;
+use crate::sys::fence;
+
+/// Lines of a bucket that are looked at. Nearly all have fewer.
+const FAST_PATH_LINES: usize = 3;
+
+/// Fast path of reading a key.
+#[derive(Clone, Copy)]
+pub(in crate::dict) struct FastKeyReader<'s>(&'s Storage<'s>);
+
+impl<'s> Deref for FastKeyReader<'s> {
+    type Target = Storage<'s>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Storage<'s> {
+        self.0
+    }
+}
+
+impl<'s> FastKeyReader<'s> {
+    #[inline(always)]
+    pub(in crate::dict) fn new(storage: &'s Storage<'s>) -> Self {
+        FastKeyReader(storage)
+    }
+
+    /// The usual case, in as few steps as it takes: the bucket leads to the key's record, or to nothing; the record
+    /// is committed and whole in its block; the value is no longer than what was asked for before; and nobody changes any
+    /// of it meanwhile. `None` is everything else, damage included.
+    ///
+    /// COMMIT and FLOOR are loaded first. A record up to that COMMIT is committed; one above it is looked at again. A record
+    /// that is cleared later was there when this began, or came while it ran.
+    #[inline(always)]
+    #[allow(clippy::option_option, reason = "the inner one is the answer")]
+    pub(in crate::dict) fn get_fast(self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Option<Option<Found>> {
+        let map = self.map.fast_access()?;
+        let [commit, floor, buckets, suspect] = map.four_words(at::COMMIT)?;
+        let mut line = self.index().line_fast(map, hash, buckets)?;
+        for _ in 0..FAST_PATH_LINES {
+            let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
+            if slots.bits != 0 {
+                let room = sink.room();
+                let len = room.len();
+                let (slot, words) = self.index().record_in_line(map, line, slots, key, room)?;
+                let [stamp, version, what, sum] = words;
+                // The first change has the version 1. After a failed sync each value is verified.
+                if stamp.wrapping_sub(1) >= commit || version <= floor || suspect != 0 {
+                    return None;
+                }
+                let (kind, value_len) = RecordHeader::inline_kind_and_len(what, key.len())?;
+                let found = Some(Found { version, kind });
+                let block = block_of(slots.word);
+                let is_valid = |value| {
+                    let head = || RecordHeader::of(version, what, sum);
+                    !self.records().is_from_before_open(version, stamp)
+                        || head().is_some_and(|head| has_valid_checksum(self.seed, block, stamp, &head, key, value))
+                };
+                // SAFETY: the room was filled.
+                if unsafe { sink.filled(len, value_len) } {
+                    return sink.value().is_none_or(is_valid).then_some(found);
+                }
+                // Its length is known now. A long copy has to end with the call's timeout.
+                if value_len > COPY_CHUNK {
+                    return None;
+                }
+                sink.take(&self, block, &RecordHeader::of(version, what, sum)?, &WorkLimit::unset()).ok()?;
+                fence(Ordering::Acquire);
+                let is_same = map.word(slot)? == slots.word && map.word(block + STAMP)? == stamp;
+                return (is_same && sink.value().is_none_or(is_valid)).then_some(found);
+            }
+            // None of them matches, so this is the last.
+            if slots.word == 0 {
+                fence(Ordering::Acquire);
+                return (map.word(at::BUCKETS)? == buckets).then_some(None);
+            }
+            line = self.index().next_line(slots.word).ok()??;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dict::format::record;
+    use crate::dict::read::get::KeyReader;
+    use crate::dict::store::write_batch::WriteBatch;
+    use crate::dict::write::lookup::Lookup;
+    use crate::dict::{Dict, Encoding};
+    use crate::segment::Deadline;
+
+    /// What the fast path finds, and the value with it.
+    fn fast_get(dict: &Dict, key: &str) -> Option<Option<(Found, Vec<u8>)>> {
+        let hash = dict.hash(key, "read").unwrap();
+        let mut bytes = Vec::with_capacity(if hash % 2 == 0 { 0 } else { 100 });
+        let found = FastKeyReader::new(&dict.storage()).get_fast(hash, key.as_bytes(), &mut &mut bytes)?;
+        Some(found.map(|found| (found, bytes)))
+    }
+
+    /// What the slow path finds.
+    fn slow_get(dict: &Dict, key: &str) -> Option<(Found, Vec<u8>)> {
+        let mut bytes = Vec::new();
+        let hash = dict.hash(key, "read").unwrap();
+        let found = KeyReader::new(&dict.storage())
+            .get(hash, key.as_bytes(), &mut &mut bytes, Deadline::Never, Deadline::Never)
+            .unwrap();
+        found.map(|found| (found, bytes))
+    }
+
+    /// Compares both, and gives for how many of the keys the fast path is enough.
+    fn compare<'k>(dict: &Dict, keys: impl Iterator<Item = &'k String>) -> usize {
+        let mut enough = 0;
+        for key in keys {
+            if let Some(found) = fast_get(dict, key) {
+                assert_eq!(found, slow_get(dict, key), "{key}");
+                enough += 1;
+            }
+        }
+        enough
+    }
+
+    #[test]
+    fn the_fast_path_finds_what_the_slow_path_finds() {
+        let name = crate::Name::local(format!("mmf-glance-{}", std::process::id())).unwrap();
+        let dict = Dict::create_new(&name, 8 << 20).unwrap();
+        let keys: Vec<String> = (0..3000_usize).map(|nth| format!("{nth:0width$}", width = 1 + nth % 60)).collect();
+        assert_eq!(compare(&dict, keys.iter()), 0, "there is no index yet");
+        for (nth, key) in keys.iter().enumerate().filter(|(nth, _)| nth % 4 != 0) {
+            dict.set_encoded(
+                key,
+                if nth % 3 == 0 { Encoding::MessagePack } else { Encoding::Bytes },
+                &vec![7; nth % 90],
+            )
+            .unwrap();
+        }
+        let enough = compare(&dict, keys.iter());
+        assert!(enough > keys.len() * 9 / 10, "{enough}");
+        for (nth, key) in keys.iter().enumerate() {
+            match nth % 5 {
+                0 => dict.remove(key).map(drop).unwrap(),
+                1 => dict.set_bytes(key, &vec![1; nth]).map(drop).unwrap(),
+                _ => {}
+            }
+        }
+        dict.set_bytes(&keys[0], &vec![2; 100_000]).unwrap();
+        assert!(fast_get(&dict, &keys[0]).is_none(), "a value in spans");
+        let enough = compare(&dict, keys.iter());
+        assert!(enough > keys.len() * 9 / 10, "{enough}");
+        dict.clear().unwrap();
+        assert_eq!(compare(&dict, keys.iter()), keys.len());
+    }
+
+    #[test]
+    fn an_empty_slot_is_no_record_whatever_a_keys_hash_is() {
+        let name = crate::Name::local(format!("mmf-glance-empty-{}", std::process::id())).unwrap();
+        let mut dict = Dict::create_new(&name, 1 << 20).unwrap();
+        // With it the empty key has the tag that empty slots have.
+        dict.seed = 21_071_546;
+        assert_eq!(record::hash(dict.seed, b"") >> 40, 0);
+        dict.set_bytes("another", b"value").unwrap();
+        for value in [&b"first"[..], b"second"] {
+            dict.set_bytes("", value).unwrap();
+            assert_eq!(dict.get_bytes("").unwrap().unwrap(), value);
+        }
+        assert!(dict.remove("").unwrap() && !dict.contains_key("").unwrap());
+    }
+
+    #[test]
+    fn the_fast_path_returns_nothing_that_is_uncommitted_or_cleared() {
+        let name = crate::Name::local(format!("mmf-glance-not-{}", std::process::id())).unwrap();
+        let dict = Dict::create_new(&name, 1 << 20).unwrap();
+        dict.set_bytes("key", b"value").unwrap();
+        assert!(fast_get(&dict, "key").is_some());
+        let map = &dict.segment.map;
+        let commit = map.word(at::COMMIT).unwrap();
+        map.put_word(at::COMMIT, commit - 1).unwrap();
+        assert!(fast_get(&dict, "key").is_none());
+        map.put_word(at::COMMIT, commit).unwrap();
+        map.put_word(at::FLOOR, commit).unwrap();
+        assert!(fast_get(&dict, "key").is_none());
+        map.put_word(at::FLOOR, 0).unwrap();
+        // Nor what another batch has changed already.
+        let hash = dict.hash("key", "find").unwrap();
+        let mut batch = WriteBatch::new();
+        let mut writer = dict.writer(&mut batch, "find").unwrap();
+        let buckets = map.word(at::BUCKETS).unwrap();
+        let (slot, _) =
+            Lookup::new(&mut writer).find_fast(map.fast_access().unwrap(), hash, b"key", 0, buckets).unwrap();
+        writer.batch.push(slot ^ 8, 0);
+        assert!(Lookup::new(&mut writer).find_fast(map.fast_access().unwrap(), hash, b"key", 0, buckets).is_none());
+    }
+}

@@ -1,0 +1,270 @@
+//! After a power cut, and after damage: the dict is made anew from those records that are whole.
+//!
+//! # When a dict is rebuilt
+//!
+//! See [`flush`](crate::dict::write::flush) for what a power cut leaves. A handle for writing decides it
+//! when it opens a file, before anything else, by BOOT, the boot in which the dict was opened for
+//! writing last:
+//!
+//! 1. BOOT is 0 (no change yet) or this boot: there is nothing to do. No lock is taken.
+//! 2. Else it attaches as a participant that has not been checked, takes the lock for writing, and
+//!    reads BOOT again. This boot: another process has rebuilt it meanwhile, and there is nothing
+//!    to do.
+//! 3. REDO_LEN is [`REPAIRING`], and BOOT is [`RECOVERING`]: a rebuild was cut
+//!    off. It is done again, whatever participants live: they can do nothing until it is. With
+//!    another BOOT a repair was cut off. It has to be done again by hand, and the handle is
+//!    refused.
+//! 4. A checked participant lives (see `segment/boot.rs`): the machine has not stopped since that
+//!    participant's checks, and BOOT is the id of another container. There is nothing to do, and
+//!    BOOT stays, so that containers do not take it from each other. (RECOVERING becomes this boot:
+//!    the rebuild was cut off before its first store or after its last.)
+//! 5. CLEAN: the disk has all of it. BOOT becomes this boot.
+//! 6. Else the dict is rebuilt.
+//!
+//! In all cases but a refusal the handle then takes its second token, still under the lock: it is a
+//! checked participant from then on. A handle that ended at 1 takes both tokens when it attaches.
+//! Its check stays right, since the machine does not stop while the handle's process lives.
+//!
+//! # Why that is safe
+//!
+//! *Two processes open the file at the same time after a power cut.* Both may be attached, so the
+//! first token says nothing. The one that gets the lock rebuilds; the other waits for the lock and
+//! finds this boot at 2. If the first is killed, the system releases its lock and tokens, and the
+//! second finds RECOVERING at 3 or the old boot at 6. An unchecked participant, such as a repair,
+//! never has the second token, so step 4 does not count it.
+//!
+//! *A process with the boot id that BOOT names opens the file while another rebuilds it.* The
+//! rebuild replaces BOOT by RECOVERING before it changes anything else, so that process does not
+//! end at 1.
+//!
+//! *A handle was opened before the rebuild and has not locked.* It has no token, so it does not
+//! keep the rebuild from being made. When it locks, it waits for the lock, and then finds the
+//! rebuilt dict, or RECOVERING, and does the rest itself (`WriteSession::recover`).
+//!
+//! *Readers without a lock.* From before the first destructive store on, BUCKETS has no buckets,
+//! and REDO_LEN is REPAIRING until after the last store. The upper bits of BUCKETS end larger than
+//! they began. A reader returns "absent" in three cases:
+//!
+//! - A slot leads to a record that says so, whose stamp and slot did not change: a removal, a
+//!   version up to FLOOR, or a change that is not committed and has no record before. The rebuild
+//!   makes no removal and does not raise FLOOR. So that record is from before.
+//! - No slot of the bucket leads to the key. Behind that, with an acquire fence, the reader reads
+//!   BUCKETS again, on the fast path too. If any word that it read was stored by the rebuild,
+//!   BUCKETS is not what it was, and it reads everything again.
+//! - BUCKETS has no buckets. Then it reads REDO_LEN: REPAIRING is an error. If that is not there
+//!   any more, the rebuild has stored BUCKETS before, and the second look at BUCKETS shows it.
+//!
+//! *The disk.* RECOVERING is synced before anything else is stored. After a second power cut in the
+//! middle BOOT is neither 0 nor a boot, and step 3 or 6 does it again. Older releases take
+//! RECOVERING for another boot, find REPAIRING in REDO_LEN and refuse the file.
+
+use std::sync::atomic::Ordering;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::dict::format::layout::at;
+use crate::dict::format::marks::{CLEAN, NO_BOOT, RECOVERING, REPAIRING};
+use crate::dict::format::slot::bucket_count;
+use crate::dict::recovery::rebuild::{Rebuild, Superseded};
+use crate::dict::recovery::record_scan::ScanScope;
+use crate::dict::store::redo_log::was_cut_off;
+use crate::dict::store::sync_mark;
+use crate::dict::{Dict, Report};
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::{self, WriteLock};
+use crate::sys::fence;
+use crate::types::Access;
+
+/// What tells this boot from others; neither 0 nor [`RECOVERING`]. The machine is left out, since
+/// containers that share one boot, and a file, may each have an id of their own for it.
+pub(in crate::dict) fn this_boot_word() -> Result<u64> {
+    Ok(boot_of(&segment::this_boot()?.boot))
+}
+
+fn boot_of(id: &[u8; 16]) -> u64 {
+    xxh3_64(id).clamp(1, NO_BOOT - 1)
+}
+
+/// What a change stores in BOOT. A dict in memory does not outlive the machine, so a process
+/// without a boot id can use it.
+pub(in crate::dict) fn boot_to_store(dict: &Dict) -> Result<u64> {
+    let boot = this_boot_word();
+    if dict.is_file() { boot } else { Ok(boot.unwrap_or(NO_BOOT)) }
+}
+
+/// Says that the dict is being rebuilt, to readers and on the disk. The caller has the lock and has
+/// stored nothing yet.
+pub(in crate::dict) fn begin_rebuild(dict: &Dict, scope: ScanScope) -> Result<()> {
+    let map = &dict.segment.map;
+    // A repair has done its part already; it looks at more than a rebuild does, which must not take
+    // its place.
+    if scope == ScanScope::UsedBlocks {
+        map.put_word(at::BOOT, RECOVERING)?;
+        if dict.is_file() {
+            sync_mark::sync_or_mark(map, at::BOOT..at::BOOT + 8, map.word(at::DURABLE)?)?;
+        }
+        map.put_word(at::REDO_LEN, REPAIRING)?;
+    }
+    let count = map.word(at::BUCKETS)?;
+    map.put_word(at::BUCKETS, count & !bucket_count(count))?;
+    // Stores of whole spans are not releases.
+    fence(Ordering::Release);
+    Ok(())
+}
+
+/// Rebuilds the dict. The caller has the lock.
+#[cold]
+#[inline(never)]
+pub(in crate::dict) fn rebuild(dict: &Dict) -> Result<()> {
+    Rebuild::new(dict, ScanScope::UsedBlocks)?.run(&Superseded::Unknown, &mut Report::default()).map(drop)
+}
+
+impl Dict {
+    /// Whether what is there can be gone by: it was written in this boot, or nothing had changed since it was flushed.
+    pub(in crate::dict) fn is_trusted(&self) -> Result<bool> {
+        if !self.is_file() {
+            return Ok(true);
+        }
+        let boot = self.segment.map.word(at::BOOT)?;
+        if boot == 0 || boot == this_boot_word()? {
+            return Ok(true);
+        }
+        Ok(self.segment.map.word(at::DURABLE)? & CLEAN != 0 || self.segment.has_checked_participant()?)
+    }
+}
+
+/// Checks a dict that was just opened, and rebuilds it after a power cut; see the top of this file.
+pub(in crate::dict) fn open_after_power_cut(dict: &Dict) -> Result<()> {
+    if dict.is_file() {
+        let boot = dict.segment.map.word(at::BOOT)?;
+        if boot != 0 && boot != this_boot_word()? {
+            return if dict.segment.map.access() == Access::ReadWrite {
+                check(dict)
+            } else {
+                check_to_read(dict, boot)
+            };
+        }
+    }
+    dict.segment.end_checks()
+}
+
+/// Steps 2 to 6.
+#[cold]
+fn check(dict: &Dict) -> Result<()> {
+    let map = &dict.segment.map;
+    let this = this_boot_word()?;
+    let _lock = WriteLock::lock(&dict.segment, || dict.lock_deadline(), "recover", |outcome| outcome)?.0;
+    let boot = map.word(at::BOOT)?;
+    if boot != this {
+        if was_cut_off(map)? {
+            rebuild(dict)?;
+        } else {
+            dict.storage().check_no_incomplete_repair()?;
+            if dict.segment.has_checked_participant()? {
+                if boot == RECOVERING {
+                    map.put_word(at::BOOT, this)?;
+                }
+            } else if map.word(at::DURABLE)? & CLEAN != 0 {
+                map.put_word(at::BOOT, this)?;
+            } else {
+                rebuild(dict)?;
+            }
+        }
+    }
+    dict.segment.end_checks()
+}
+
+/// Refuses a handle for reading if the dict has to be rebuilt. It takes no lock.
+#[cold]
+fn check_to_read(dict: &Dict, mut boot: u64) -> Result<()> {
+    let map = &dict.segment.map;
+    // A rebuild takes longer than a look, so more of them during one opening are no honest peer's.
+    for _ in 0..100 {
+        let refused = dict.storage().check_no_incomplete_repair();
+        if refused.is_ok() && dict.is_trusted()? {
+            return Ok(());
+        }
+        // Another process may have rebuilt it between the looks at one word and the next.
+        let now = map.word(at::BOOT)?;
+        if now == boot {
+            refused?;
+            break;
+        }
+        boot = now;
+    }
+    let reason = "its last changes were made before the machine stopped, or where another boot id is told, and no flush followed";
+    let error = map.name_error(Error::new(ErrorKind::Damaged { reason: reason.to_owned() }, "open"));
+    Err(error.with_help("open it once for writing, or run `mmf repair`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_that_a_peer_makes_up_hide_no_other_handle_from_a_repair() {
+        use std::sync::atomic::Ordering;
+
+        use crate::segment::layout;
+
+        let path = std::env::temp_dir().join(format!("mmf others {}", std::process::id()));
+        let dict = Dict::create_new(path.as_path(), 1 << 20).unwrap();
+        let other = Dict::open(path.as_path()).unwrap();
+        other.set_bytes("key", b"value").unwrap();
+        let slot = dict.segment.participant("examine").unwrap().slot();
+        let readers = layout::slot(slot, layout::at::SLOT_READERS);
+        dict.segment.map.store(readers, 1_u32, Ordering::Relaxed).unwrap();
+        assert!(dict.segment.has_other_participants().unwrap());
+        drop(other);
+        assert!(!dict.segment.has_other_participants().unwrap());
+        drop(dict);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_first_change_in_another_boot_waits_no_longer_than_its_timeout() {
+        use std::sync::atomic::Ordering::SeqCst;
+        use std::time::Duration;
+
+        use crate::error::ErrorKind;
+        use crate::segment::layout;
+        use crate::sys::LivenessTokens;
+
+        let timeout = Duration::from_secs(2);
+        let path = std::env::temp_dir().join(format!("mmf first change {}", std::process::id()));
+        let dict = Dict::options().timeout(Some(timeout)).capacity(1 << 20).create_new(path.as_path()).unwrap();
+        let map = &dict.segment.map;
+        // A participant that lives, has not finished its checks, and holds the lock.
+        let (slot, id) = (5, dict.segment.header.id);
+        let tokens = LivenessTokens::new(map.object(), &id).unwrap();
+        assert!(tokens.take(slot).unwrap());
+        dict.segment.lock.readers().set_occupied(slot, true).unwrap();
+        map.store(layout::at::LOCK, slot as u64 + 1, SeqCst).unwrap();
+        let boot = layout::at::BOOT + 16;
+        let this: u64 = map.load(boot, SeqCst).unwrap();
+        map.store(boot, this ^ 2, SeqCst).unwrap();
+        let error = std::thread::scope(|scope| {
+            // The participant has cleared what the other boot left, and keeps the lock.
+            scope.spawn(|| {
+                std::thread::sleep(timeout / 4 * 3);
+                map.store(boot, this, SeqCst).unwrap();
+            });
+            dict.set_bytes("key", b"value").unwrap_err()
+        });
+        // Of its time only a quarter was left for the lock.
+        let ErrorKind::Timeout { holder: Some(holder) } = error.kind() else { panic!("{error}") };
+        assert!(holder.held_for < timeout, "{:?}", holder.held_for);
+        tokens.give(slot);
+        dict.set_bytes("key", b"value").unwrap();
+        drop(dict);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn no_boot_has_a_number_that_means_something_else() {
+        for id in 0..1000_u128 {
+            let boot = boot_of(&id.to_le_bytes());
+            assert!(boot != 0 && boot != RECOVERING, "{id}");
+        }
+    }
+}

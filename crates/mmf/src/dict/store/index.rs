@@ -1,0 +1,351 @@
+//! Where a key's record is: buckets of seven slots, split one by one as entries come (linear hashing).
+//!
+//! A slot is a word: bits 0..40 an eighth of the record's offset, 40..64 the high bits of the key's hash; 0 is empty. The eighth
+//! word of a bucket leads to a line that continues it. Bucket `b` stands in the span that the directory names for it.
+//!
+//! The word of the count has the count in bits 0..40, and above it how often lines were taken out of a bucket. A reader that
+//! looks while a bucket is split finds what it looks for: what moves is in its new bucket before the count says so, and
+//! leaves its old one after; what moves up in its bucket is there twice before the word changes again and the line it
+//! came from is taken out. Who finds nothing looks at the word again.
+
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+
+use crate::dict::format::layout::{LINE, at, class, number};
+use crate::dict::format::record;
+use crate::dict::format::record::{HEADER_LEN, STAMP, VERSION};
+use crate::dict::format::slot::{LINE_SLOTS, Line, NEXT_LINE, block_of, bucket, bucket_count, matching_slots};
+use crate::dict::store::bucket_walk::BucketWalk;
+use crate::dict::store::spans::AllocError;
+use crate::dict::store::storage::Storage;
+use crate::dict::store::work_limit::WorkLimit;
+use crate::dict::store::write_batch::WriteBatch;
+use crate::error::Result;
+use crate::mem::FastAccess;
+use crate::sys::guard::Matches;
+
+/// How many buckets an index begins with.
+pub(in crate::dict) const INITIAL_BUCKETS: u64 = 64;
+/// The load factor: more than 24 entries to 7 buckets, on average, want another bucket.
+const LOAD_ENTRIES: u64 = 24;
+const LOAD_BUCKETS: u64 = 7;
+/// Lines that one bucket may have. More are damage.
+pub(in crate::dict) const MAX_BUCKET_LINES: usize = 1 << 12;
+
+/// The least number of buckets that so many entries do not crowd.
+pub(in crate::dict) fn buckets_for(entries: usize) -> u64 {
+    (entries as u64).saturating_mul(LOAD_BUCKETS).div_ceil(LOAD_ENTRIES)
+}
+
+/// Where a key's entry is, or may go.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dict) enum EntryPosition {
+    /// The slot that has it.
+    Entry(usize),
+    /// An empty slot.
+    Empty(usize),
+    /// All lines are full; the last is this.
+    NewLineAfter(usize),
+}
+
+/// The index.
+#[derive(Clone, Copy)]
+pub(in crate::dict) struct Index<'s>(&'s Storage<'s>);
+
+impl<'s> Deref for Index<'s> {
+    type Target = Storage<'s>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Storage<'s> {
+        self.0
+    }
+}
+
+impl<'s> Index<'s> {
+    #[inline(always)]
+    pub(in crate::dict) fn new(storage: &'s Storage<'s>) -> Self {
+        Index(storage)
+    }
+
+    /// The first line of a hash's bucket.
+    #[inline(always)]
+    pub(in crate::dict) fn line_fast(self, map: FastAccess<'_>, hash: u64, buckets: u64) -> Option<usize> {
+        let count = bucket_count(buckets);
+        if count == 0 {
+            return None;
+        }
+        let bucket = bucket(hash, count);
+        let shift = self.layout.lines_shift();
+        let span = number(map.word(self.layout.directory + 8 * number(bucket >> shift))?).wrapping_sub(1);
+        let line = number(bucket & ((1 << shift) - 1)) * LINE;
+        (span < self.layout.spans).then(|| self.layout.span(span) + line)
+    }
+
+    /// The slot that is the first of a line's matches, and of the record that it leads to the stamp and the other words of its head, if
+    /// the key is there, and all is the same after `value` is filled with what is behind it.
+    #[inline(always)]
+    pub(in crate::dict) fn record_in_line(
+        self,
+        map: FastAccess<'_>,
+        line: usize,
+        slots: Matches,
+        key: &[u8],
+        value: &mut [MaybeUninit<u8>],
+    ) -> Option<(usize, [u64; 4])> {
+        const { assert!(HEADER_LEN == VERSION + 24 && at::SUSPECT == at::COMMIT + 24) };
+        let slot = line + 8 * slots.bits.trailing_zeros() as usize;
+        // Where nothing is, the sums may pass the end of memory, and its stamp's place is refused.
+        let block = block_of(slots.word);
+        let (stamp, head) = (block.wrapping_add(STAMP), block.wrapping_add(VERSION));
+        Some((slot, map.read_validated((slot, slots.word), stamp, head, key, value)?))
+    }
+
+    /// Where a bucket begins.
+    #[inline]
+    pub(in crate::dict) fn line(self, bucket: u64) -> Result<usize> {
+        let shift = self.layout.lines_shift();
+        let nth = number(bucket >> shift);
+        if nth < self.layout.spans {
+            if let Some(span) = self.spans().span_number(self.map.word(self.layout.directory + 8 * nth)?)? {
+                return Ok(self.layout.span(span) + number(bucket & ((1 << shift) - 1)) * LINE);
+            }
+        }
+        Err(self.damaged(format!("no part of its index has bucket {bucket}")))
+    }
+
+    /// The words of a line as they will be.
+    #[inline(always)]
+    pub(in crate::dict) fn line_with_batch(self, batch: &WriteBatch, line: usize, words: &mut Line) -> Result<()> {
+        self.map.read_words(line, words)?;
+        if batch.may_have_in_line(line) {
+            for (nth, word) in words.iter_mut().enumerate() {
+                if let Some(planned) = batch.lookup(line + 8 * nth) {
+                    *word = planned;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The line that continues one, checked.
+    #[inline]
+    pub(in crate::dict) fn next_line(self, word: u64) -> Result<Option<usize>> {
+        if word == 0 {
+            return Ok(None);
+        }
+        let line = number(word);
+        if self.layout.span_of(line).is_none() || (line - self.layout.first_span) % LINE != 0 {
+            return Err(self.damaged(format!("a bucket goes on at {line}, where nothing is")));
+        }
+        Ok(Some(line))
+    }
+
+    /// The slot whose entry `matches`, or where one may go. The caller has the lock.
+    #[inline(always)]
+    pub(in crate::dict) fn find(
+        self,
+        batch: &WriteBatch,
+        hash: u64,
+        mut matches: impl FnMut(usize) -> Result<bool>,
+    ) -> Result<EntryPosition> {
+        let count = bucket_count(self.map.word(at::BUCKETS)?);
+        let mut words = [0; 8];
+        let mut walk = BucketWalk::new(&self, bucket(hash, count))?.with_batch(batch);
+        let (mut vacancy, mut last) = (None, 0);
+        while let Some(line) = walk.advance(&mut words)? {
+            let mut candidates = matching_slots(&words, hash);
+            while candidates != 0 {
+                let nth = candidates.trailing_zeros() as usize;
+                candidates &= candidates - 1;
+                if matches(block_of(words[nth]))? {
+                    return Ok(EntryPosition::Entry(line + 8 * nth));
+                }
+            }
+            if vacancy.is_none() {
+                vacancy = words[..LINE_SLOTS].iter().position(|slot| *slot == 0).map(|nth| line + 8 * nth);
+            }
+            last = line;
+        }
+        Ok(vacancy.map_or(EntryPosition::NewLineAfter(last), EntryPosition::Empty))
+    }
+
+    /// Puts an entry where there is room for it; the stores that link it are the last of those made here.
+    #[inline]
+    pub(in crate::dict) fn put_entry(
+        self,
+        batch: &mut WriteBatch,
+        place: EntryPosition,
+        slot: u64,
+    ) -> Result<(), AllocError> {
+        match place {
+            EntryPosition::Entry(at) | EntryPosition::Empty(at) => batch.push(at, slot),
+            EntryPosition::NewLineAfter(last) => {
+                let line = self.new_line(batch, &[slot])?;
+                batch.push(last + NEXT_LINE, line as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// A line that continues another, with these entries, seven at the most.
+    fn new_line(self, batch: &mut WriteBatch, entries: &[u64]) -> Result<usize, AllocError> {
+        let line = self.blocks().take(batch, class::LINES, None)?;
+        for nth in 0..8 {
+            batch.push(line + 8 * nth, entries.get(nth).copied().unwrap_or(0));
+        }
+        Ok(line)
+    }
+
+    /// Makes the first buckets, in a batch of its own.
+    pub(in crate::dict) fn begin_index(self, batch: &mut WriteBatch) -> Result<(), AllocError> {
+        batch.clear();
+        let span = self.take_index_span(batch, 0)?;
+        let first = INITIAL_BUCKETS.min(1 << self.layout.lines_shift());
+        self.map.fill(self.layout.span(span)..self.layout.span(span) + number(first) * LINE, 0)?;
+        batch.push(at::BUCKETS, first);
+        Ok(batch.commit(self.map, self.layout)?)
+    }
+
+    fn take_index_span(self, batch: &mut WriteBatch, nth: usize) -> Result<usize, AllocError> {
+        let span = self.spans().take_span(batch)?;
+        batch.push(self.layout.entry(span), class::INDEX | 1 << 8);
+        batch.push(self.layout.directory + 8 * nth, span as u64 + 1);
+        Ok(span)
+    }
+
+    /// Whether so many entries want another bucket.
+    #[inline]
+    pub(in crate::dict) fn is_crowded(count: u64, entries: u64) -> bool {
+        entries > count.saturating_mul(LOAD_ENTRIES) / LOAD_BUCKETS && count < 1 << 32
+    }
+
+    /// Splits the next bucket, in a batch of its own; or leaves it as it is, if the time is over.
+    pub(in crate::dict) fn split(self, batch: &mut WriteBatch, limit: &WorkLimit) -> Result<(), AllocError> {
+        batch.clear();
+        let word = self.map.word(at::BUCKETS)?;
+        let count = bucket_count(word);
+        // The bucket whose entries the new one shares.
+        let from = bucket(count, count);
+        let (mut go, mut lines) = (Vec::new(), 0);
+        let mut words = [0; 8];
+        let mut walk = BucketWalk::new(&self, from)?.with_batch(batch);
+        while let Some(line) = walk.advance(&mut words)? {
+            lines += 1;
+            for (nth, slot) in words[..LINE_SLOTS].iter().enumerate().filter(|(_, slot)| **slot != 0) {
+                if limit.spend() {
+                    return Ok(());
+                }
+                let hash = self.hash_at(block_of(*slot))?;
+                if bucket(hash, count + 1) == count {
+                    go.push((line + 8 * nth, *slot));
+                }
+            }
+        }
+        let shift = self.layout.lines_shift();
+        if count & ((1 << shift) - 1) == 0 {
+            if number(count >> shift) >= self.layout.spans {
+                return Err(AllocError::Full(None));
+            }
+            self.take_index_span(batch, number(count >> shift))?;
+        }
+        let new = match self.line_of_new_span(batch, count)? {
+            Some(line) => line,
+            None => self.line(count)?,
+        };
+        let entries: Vec<u64> = go.iter().map(|(_, slot)| *slot).collect();
+        let mut more = entries.chunks(LINE_SLOTS).skip(1).rev();
+        // From the last line to the first, since each leads to the next.
+        let mut next = 0;
+        for part in &mut more {
+            let line = self.new_line(batch, part)?;
+            batch.push(line + NEXT_LINE, next);
+            next = line as u64;
+        }
+        for nth in 0..LINE_SLOTS {
+            batch.push(new + 8 * nth, entries.get(nth).copied().unwrap_or(0));
+        }
+        batch.push(new + NEXT_LINE, next);
+        batch.push(at::BUCKETS, word + 1);
+        for (at, _) in &go {
+            batch.push(*at, 0);
+        }
+        batch.commit(self.map, self.layout)?;
+        if lines > 1 {
+            self.shorten(batch, from, &mut self.most_lines()?, limit)?;
+        }
+        Ok(())
+    }
+
+    /// Moves entries of a bucket up, and gives back the lines that then have none, each in a batch
+    /// of its own; whether there were any. Readers that miss an entry meanwhile see by the word of
+    /// the count that they have to look again. `left` is how many lines may still be looked at. It
+    /// ends with any of them if the time is over.
+    pub(in crate::dict) fn shorten(
+        self,
+        batch: &mut WriteBatch,
+        bucket: u64,
+        left: &mut usize,
+        limit: &WorkLimit,
+    ) -> Result<bool> {
+        batch.clear();
+        let (mut lines, mut holes, mut entries) = (Vec::new(), Vec::new(), 0);
+        let mut words = [0; 8];
+        let mut walk = BucketWalk::new(&self, bucket)?.with_batch(batch).with_budget(left);
+        while let Some(line) = walk.advance(&mut words)? {
+            if limit.spend() {
+                return Ok(false);
+            }
+            lines.push((line, words));
+            for (nth, slot) in words[..LINE_SLOTS].iter().enumerate() {
+                if *slot == 0 { holes.push(line + 8 * nth) } else { entries += 1 }
+            }
+        }
+        let mut holes = holes.into_iter();
+        let mut any = false;
+        while lines.len() > 1 && entries <= LINE_SLOTS * (lines.len() - 1) && !limit.spend() {
+            let (Some((last, words)), Some((before, _))) = (lines.pop(), lines.last()) else { break };
+            batch.clear();
+            // There is a hole for each before this line.
+            for (slot, hole) in words[..LINE_SLOTS].iter().filter(|slot| **slot != 0).zip(&mut holes) {
+                batch.push(hole, *slot);
+            }
+            batch.push(at::BUCKETS, self.map.word(at::BUCKETS)?.wrapping_add(1 << 40));
+            batch.push(before + NEXT_LINE, 0);
+            self.blocks().give(batch, last)?;
+            batch.commit(self.map, self.layout)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// How many lines the spans hold that were ever taken. No index has more.
+    pub(in crate::dict) fn most_lines(self) -> Result<usize> {
+        Ok(self.spans().spans_used()? << self.layout.lines_shift())
+    }
+
+    /// The count of buckets, each of which has a line of its own, and how many lines there may be
+    /// in all.
+    pub(in crate::dict) fn count_and_most_lines(self) -> Result<(u64, usize)> {
+        let count = bucket_count(self.map.word(at::BUCKETS)?);
+        let most = self.most_lines()?;
+        if count > most as u64 {
+            return Err(self.damaged(format!("its index claims {count} buckets, but there is room for {most}")));
+        }
+        Ok((count, most))
+    }
+
+    /// Where a bucket begins whose span this batch takes.
+    fn line_of_new_span(self, batch: &WriteBatch, bucket: u64) -> Result<Option<usize>> {
+        let shift = self.layout.lines_shift();
+        let nth = number(bucket >> shift);
+        let Some(word) = batch.lookup(self.layout.directory + 8 * nth) else { return Ok(None) };
+        let Some(span) = self.spans().span_number(word)? else { return Ok(None) };
+        Ok(Some(self.layout.span(span) + number(bucket & ((1 << shift) - 1)) * LINE))
+    }
+
+    /// The hash of the key in a block. The caller has the lock.
+    pub(in crate::dict) fn hash_at(self, block: usize) -> Result<u64> {
+        let (_, key) = self.records().key_at(block)?;
+        Ok(record::hash(self.seed, &key))
+    }
+}

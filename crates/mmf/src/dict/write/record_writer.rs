@@ -1,0 +1,133 @@
+//! Writes records to free blocks.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
+
+use crate::dict::format::layout::class;
+use crate::dict::format::marks::SYNCING;
+use crate::dict::format::record::{HEADER_LEN, RecordHeader, RecordKind};
+use crate::dict::store::spans::AllocError;
+use crate::dict::write::session::WriteSession;
+use crate::error::{Error, Result};
+use crate::mem::{FastAccessMut, Miss};
+use crate::sys::fence;
+
+/// Writes records to free blocks.
+pub(in crate::dict) struct RecordWriter<'w, 'a>(&'w mut WriteSession<'a>);
+
+impl<'a> Deref for RecordWriter<'_, 'a> {
+    type Target = WriteSession<'a>;
+
+    #[inline(always)]
+    fn deref(&self) -> &WriteSession<'a> {
+        self.0
+    }
+}
+
+impl<'a> DerefMut for RecordWriter<'_, 'a> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut WriteSession<'a> {
+        self.0
+    }
+}
+
+impl<'w, 'a> RecordWriter<'w, 'a> {
+    #[inline(always)]
+    pub(in crate::dict) fn new(writer: &'w mut WriteSession<'a>) -> Self {
+        RecordWriter(writer)
+    }
+
+    /// As [`write_record_slow`](RecordWriter::write_record_slow), into a block that is
+    /// [taken](crate::dict::store::blocks::Blocks::take_fast) on the fast path.
+    #[inline(always)]
+    pub(in crate::dict) fn write_record_fast(
+        &mut self,
+        version: u64,
+        key: &[u8],
+        kind: RecordKind,
+        value: &[u8],
+    ) -> Result<Option<usize>> {
+        let storage = self.storage;
+        let Some(map) = storage.map.fast_access_mut() else { return Ok(None) };
+        let Some(block) = self.take_for(map, key, value) else { return Ok(None) };
+        // All of it was there before.
+        match storage.records().fill_inline(map, block, version, key, kind, value) {
+            Ok(()) => Ok(Some(block)),
+            Err(Miss) => Err(storage.map.fault("write", block, 0)),
+        }
+    }
+
+    /// Takes a block for a record that needs no more than a block.
+    #[inline(always)]
+    pub(in crate::dict) fn take_for(&mut self, map: FastAccessMut<'_>, key: &[u8], value: &[u8]) -> Option<usize> {
+        let len = HEADER_LEN + key.len() + value.len();
+        if len > self.storage.layout.largest_block() {
+            return None;
+        }
+        self.0.storage.blocks().take_fast(map, self.0.batch, class::of(len))
+    }
+
+    /// Writes a record into a block that nobody knows of yet.
+    #[inline(always)]
+    pub(in crate::dict) fn write_record(
+        &mut self,
+        version: u64,
+        key: &[u8],
+        kind: RecordKind,
+        value: &[u8],
+    ) -> Result<usize, AllocError> {
+        // After a failed sync a list of free blocks may be from the past; the long way looks at
+        // what it leads to.
+        if self.flush_state & SYNCING == 0 {
+            if let Some(block) = self.write_record_fast(version, key, kind, value)? {
+                return Ok(block);
+            }
+        }
+        self.write_record_slow(version, key, kind, value)
+    }
+
+    #[inline(never)]
+    fn write_record_slow(
+        &mut self,
+        version: u64,
+        key: &[u8],
+        kind: RecordKind,
+        value: &[u8],
+    ) -> Result<usize, AllocError> {
+        let (storage, layout) = (self.storage, self.storage.layout);
+        let mut head =
+            RecordHeader { version, key_len: key.len(), kind, value_len: value.len(), in_spans: false, checksum: 0 };
+        head.in_spans = head.block_len(layout) > layout.largest_block();
+        let len = head.block_len(layout);
+        if len > layout.largest_block() || value.len() as u64 >= 1 << 40 {
+            return Err(self.too_large(value.len()).into());
+        }
+        let sum = head.sum(self.storage.seed, key, value);
+        let mut parts = Vec::new();
+        if head.in_spans {
+            parts = storage.spans().take_parts(self.batch, head.span_count(layout))?;
+            // Whoever still reads the value that another writer freed there sees that before it sees other bytes.
+            fence(Ordering::Release);
+            for (part, bytes) in parts.iter().zip(value.chunks(layout.span_size())) {
+                storage.map.write_at(layout.span(*part), bytes)?;
+            }
+        }
+        let block = storage.blocks().take(self.batch, class::of(len), None)?;
+        storage.records().fill(storage.map, block, &head, sum, key, if parts.is_empty() { value } else { &[] })?;
+        if !parts.is_empty() {
+            // Spans are counted in thousands.
+            let numbers = parts.iter().flat_map(|part| u32::try_from(*part).unwrap_or(u32::MAX).to_le_bytes());
+            let numbers: Vec<u8> = numbers.collect();
+            storage.map.write_at(block + head.spans_at(), &numbers)?;
+        }
+        Ok(block)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_large(&self, len: usize) -> Error {
+        let most = self.dict.capacity() / 4;
+        let reason = format!("a value of {len} bytes is too large; what surely fits is {most}");
+        self.storage.map.name_error(Error::invalid("change", reason)).with_help("make it with more capacity")
+    }
+}
