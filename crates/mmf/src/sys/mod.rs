@@ -156,7 +156,9 @@ mod platform {
         Instant::now()
     }
 }
-#[cfg(all(test, loom))]
+// Two attributes: clippy takes a module for a test by `cfg(test)` alone.
+#[cfg(test)]
+#[cfg(loom)]
 pub(crate) mod model;
 
 #[cfg(all(test, loom))]
