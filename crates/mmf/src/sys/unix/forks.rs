@@ -10,7 +10,7 @@
 //! The library has two kinds of process-wide state:
 //!
 //! - values that each thread may compute and one thread publishes
-//!   ([`ProcessOnce`](crate::once::ProcessOnce), plain atomics);
+//!   ([`ProcessOnce`], plain atomics);
 //! - state that a [`ForkLock`] guards. A child takes the lock over from a thread that it does not
 //!   have.
 //!

@@ -19,7 +19,7 @@
 //!
 //! # Correctness
 //!
-//! Only [`remove_if_dead`](super::remove::remove_if_dead) removes files, and it never removes a
+//! Only [`remove_if_dead`] removes files, and it never removes a
 //! live object's file.
 //!
 //! # Cost
