@@ -54,7 +54,7 @@ fn two_writers() {
         check(endless(*parker, 2), |handles| {
             attach(handles, MODEL_SLOTS);
             let sleeper = process(&handles[0], 0, |segment| wait_for(segment, 4));
-            let writer = process(&handles[1], 1, |segment| change_something(segment));
+            let writer = process(&handles[1], 1, change_something);
             model::become_process(3, None);
             change_something(&handles[3]);
             writer.join().unwrap();
