@@ -1,4 +1,5 @@
-//! The one error type: what was tried, on which object, what the system said, and what to do about it.
+//! The error type of this crate. An error holds the failed operation, the object, the reason, the
+//! system's own error and advice.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,21 +9,21 @@ use std::time::Duration;
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, with all that is known about it.
+/// The error of an operation of this crate.
 ///
 /// It displays as one sentence without a final stop:
 /// `cannot open name:frames: not found: no process holds an object of that name`.
-/// [`kind`](Error::kind) is for programs, the text is for people. The system's own error, where there is
-/// one, is the [`source`](std::error::Error::source).
+/// [`kind`](Error::kind) is for programs, the text is for people. If the system reported an error,
+/// it is the [`source`](std::error::Error::source).
 ///
-/// It is one pointer wide, so that a `Result` of a read or a write costs nothing while all goes well.
+/// It is one pointer wide, so that a `Result<()>` fits one register and success costs nothing.
 ///
 /// # Examples
 ///
 /// ```
 /// use mmf::{ErrorKind, Mapping, Name};
 ///
-/// let error = Mapping::open(Name::local("nobody holds this")?).unwrap_err();
+/// let error = Mapping::open(Name::local("no process holds this")?).unwrap_err();
 /// assert_eq!(*error.kind(), ErrorKind::NotFound);
 /// println!("{error}");
 /// # Ok::<(), mmf::Error>(())
@@ -37,119 +38,121 @@ struct Inner {
     source: Option<io::Error>,
 }
 
-/// What kind of failure an [`Error`] is.
+/// The kind of an [`Error`].
 ///
-/// Offsets and lengths are in bytes, counted from the start of the mapping that the operation was called on.
+/// Offsets and lengths are in bytes. Offsets count from the start of the mapping on which the
+/// operation was called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Nothing of that name or path exists, or nobody holds it any more.
+    /// No object of that name or path exists, or no process holds it any more.
     NotFound,
     /// An object of that name or path exists already.
     AlreadyExists,
-    /// The system refuses: rights are missing.
+    /// The system refuses the operation: this process lacks a right.
     PermissionDenied,
-    /// The object belongs to somebody else, and
-    /// [`allow_other_owners`](crate::MappingOptions::allow_other_owners) was not asked for.
+    /// The object belongs to another user, and
+    /// [`allow_other_owners`](crate::MappingOptions::allow_other_owners) is not set.
     ForeignOwner {
         /// The owner: a user id on Unix, a security identifier (SID) on Windows.
         owner: String,
     },
-    /// The file of a named object has hard links: it can be reached under another name too, which
-    /// another user may have made. Opening it could give one object for another.
+    /// The file of a named object has more than one hard link. Another user may have made a link,
+    /// so that opening the name could yield another object.
     HardLinked {
-        /// How many names the file has.
+        /// The number of names of the file.
         links: u64,
     },
-    /// The name cannot be held by this system. It is never shortened.
+    /// The name breaks a rule of mmf or of this system. mmf never shortens a name.
     InvalidName {
-        /// What is wrong with it.
+        /// The rule that the name breaks.
         reason: String,
     },
-    /// The options or arguments contradict each other or make no sense.
+    /// An option or argument is invalid, or two of them contradict each other.
     InvalidInput {
-        /// What is wrong with them.
+        /// The reason.
         reason: String,
     },
-    /// The object exists, but is not what the options demand.
+    /// The object exists, but differs from what the options demand.
     Mismatch {
-        /// Which property differs.
+        /// The property that differs.
         what: &'static str,
-        /// What the options asked for.
+        /// The value that the options demand.
         wanted: String,
-        /// What the object is.
+        /// The value that the object has.
         found: String,
     },
-    /// Memory or disk for the bytes is not to be had.
+    /// Memory or disk space is exhausted.
     NoSpace,
-    /// This system, or this kind of object, cannot do it.
+    /// This system or this kind of object does not support the operation.
     Unsupported {
-        /// What it is that cannot be done.
+        /// The unsupported operation.
         what: String,
     },
-    /// Somebody is making, removing or using the object right now and did not finish in time.
+    /// Another process is creating, removing or using the object, and did not finish before the
+    /// timeout.
     Busy,
-    /// The range passes the end.
+    /// The range passes the end of the mapping.
     OutOfBounds {
-        /// Where the range begins.
+        /// The first byte of the range.
         offset: usize,
-        /// How long it is.
+        /// The length of the range.
         len: usize,
-        /// How long the mapping is.
+        /// The length of the mapping.
         size: usize,
     },
-    /// The offset is no multiple of the alignment that an atomic operation needs.
+    /// The offset is not a multiple of the alignment that an atomic operation needs.
     Misaligned {
-        /// The offset asked for.
+        /// The requested offset.
         offset: usize,
-        /// The alignment needed.
+        /// The needed alignment.
         align: usize,
     },
     /// The mapping is read-only.
     ReadOnly,
     /// A page is gone: its file was truncated, the memory for it is exhausted, or its disk fails.
     Fault {
-        /// The first byte that could not be reached.
+        /// The first byte that could not be accessed.
         offset: usize,
-        /// How many bytes were done before it.
+        /// The number of bytes that were transferred before it.
         done: usize,
     },
-    /// What is there is no segment of mmf's, or one that this release cannot use.
+    /// The object is not a segment of mmf, or this release cannot use it.
     NotASegment {
-        /// Why it is none.
+        /// The reason.
         reason: String,
     },
-    /// A segment holds what no process of ours writes.
+    /// The segment contains data that mmf never writes.
     Damaged {
-        /// What is wrong with it.
+        /// The defect that was found.
         reason: String,
     },
-    /// Somebody has the lock.
+    /// Another thread or process has the lock.
     WouldBlock,
-    /// Waiting took too long.
+    /// The timeout ended before the lock was free.
     Timeout {
-        /// Who was in the way, where that is known.
+        /// The process that has the lock, if that is known.
         holder: Option<Holder>,
     },
-    /// This thread has the lock already.
+    /// This thread has the lock already, so waiting for it would never end.
     Deadlock,
-    /// A writer died or panicked with a change half made.
+    /// A writer died or panicked in the middle of a change.
     Poisoned,
-    /// Writers came between for as long as was waited.
+    /// Writers changed the data during each attempt to read it, until the timeout.
     Contended,
-    /// There is no room left: for one more participant, or in a dict.
+    /// There is no room left for one more participant, or in a dict.
     Full,
-    /// Anything else that the system reported; see the error's source.
+    /// Another error that the system reported; see the error's source.
     Other,
 }
 
-/// Who has a lock that somebody waited for in vain.
+/// The process that has a lock for which the caller waited until the timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Its process id, as it knows it: in another pid namespace it means nothing.
+    /// The id of the process in its own pid namespace. It means nothing in another pid namespace.
     pub process: u32,
-    /// For how long, at the least: what the one who waited saw of it.
+    /// The least time for which the process has had the lock: the time that the caller observed.
     pub held_for: Duration,
 }
 
@@ -158,7 +161,7 @@ impl Error {
         Error(Box::new(Inner { kind, doing, target: None, help: None, source: None }))
     }
 
-    /// An error of the system, its kind derived from the code.
+    /// Creates an error from an error of the system, and derives its kind from the code.
     pub(crate) fn system(doing: &'static str, source: io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -184,7 +187,7 @@ impl Error {
         Error::new(ErrorKind::Unsupported { what: what.into() }, doing)
     }
 
-    /// A segment's place on a file system that other machines may share.
+    /// Creates the error for a segment on a file system that other machines may share.
     pub(crate) fn remote_segment(doing: &'static str) -> Self {
         let what =
             "a segment on a file system that other machines may share: each would take the other's processes for dead";
@@ -211,25 +214,25 @@ impl Error {
         self
     }
 
-    /// Names the object, unless a layer below already has.
+    /// Names the object, unless a lower layer has already named it.
     pub(crate) fn on(mut self, target: impl fmt::Display) -> Self {
         self.0.target.get_or_insert_with(|| target.to_string());
         self
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of this error.
     #[must_use]
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// The system's own error code (`errno`, `GetLastError`), where the system was the one to refuse.
+    /// Returns the system's error code (`errno`, `GetLastError`), if the system reported the error.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         self.0.source.as_ref().and_then(io::Error::raw_os_error)
     }
 
-    /// What to do about it, where that is known.
+    /// Returns advice that helps to avoid this error, if there is any.
     #[must_use]
     pub fn help(&self) -> Option<&str> {
         self.0.help.as_deref()
@@ -243,32 +246,34 @@ impl fmt::Display for ErrorKind {
             ErrorKind::AlreadyExists => f.write_str("it exists already"),
             ErrorKind::PermissionDenied => f.write_str("permission denied"),
             ErrorKind::ForeignOwner { owner } => write!(f, "it belongs to {owner}, not to this user"),
-            ErrorKind::HardLinked { links } => write!(f, "its file has {links} hard links, and one name is allowed"),
+            ErrorKind::HardLinked { links } => {
+                write!(f, "its file has {links} hard links, but only one name is allowed")
+            }
             ErrorKind::InvalidName { reason } => write!(f, "invalid name: {reason}"),
             ErrorKind::InvalidInput { reason } => f.write_str(reason),
             ErrorKind::Mismatch { what, wanted, found } => write!(f, "{what} is {found}, but {wanted} was asked for"),
             ErrorKind::NoSpace => f.write_str("no space left for it"),
             ErrorKind::Unsupported { what } => write!(f, "not supported here: {what}"),
-            ErrorKind::Busy => f.write_str("somebody is making, removing or using it and did not finish in time"),
+            ErrorKind::Busy => f.write_str("timed out: another process is creating, removing or using it"),
             ErrorKind::OutOfBounds { offset, len, size } => {
                 write!(f, "{len} bytes at offset {offset} pass the end at {size}")
             }
-            ErrorKind::Misaligned { offset, align } => write!(f, "offset {offset} is no multiple of {align}"),
+            ErrorKind::Misaligned { offset, align } => write!(f, "offset {offset} is not a multiple of {align}"),
             ErrorKind::ReadOnly => f.write_str("it is read-only"),
             ErrorKind::Fault { offset, done } => {
-                write!(f, "the page at offset {offset} is gone ({done} bytes were done before it)")
+                write!(f, "the page at offset {offset} is gone ({done} bytes were transferred before it)")
             }
-            ErrorKind::NotASegment { reason } => write!(f, "it is no segment that can be used: {reason}"),
+            ErrorKind::NotASegment { reason } => write!(f, "it is not a usable segment: {reason}"),
             ErrorKind::Damaged { reason } => write!(f, "it is damaged: {reason}"),
-            ErrorKind::WouldBlock => f.write_str("somebody has the lock"),
+            ErrorKind::WouldBlock => f.write_str("another thread or process has the lock"),
             ErrorKind::Timeout { holder: Some(holder) } => {
                 let Holder { process, held_for } = holder;
-                write!(f, "it took too long: process {process} has had the lock for {held_for:?} at least")
+                write!(f, "timed out: process {process} has had the lock for at least {held_for:?}")
             }
-            ErrorKind::Timeout { holder: None } => f.write_str("it took too long"),
+            ErrorKind::Timeout { holder: None } => f.write_str("timed out"),
             ErrorKind::Deadlock => f.write_str("this thread has the lock already"),
-            ErrorKind::Poisoned => f.write_str("a writer died or panicked with a change half made"),
-            ErrorKind::Contended => f.write_str("writers came between for as long as was waited"),
+            ErrorKind::Poisoned => f.write_str("a writer died or panicked in the middle of a change"),
+            ErrorKind::Contended => f.write_str("timed out: writers changed the data during each attempt to read it"),
             ErrorKind::Full => f.write_str("it is full"),
             ErrorKind::Other => f.write_str("the system refused"),
         }
@@ -312,7 +317,7 @@ impl std::error::Error for Error {
 }
 
 impl From<Error> for io::Error {
-    /// Wraps the whole error, with the `io::ErrorKind` that comes nearest.
+    /// Wraps the whole error. Its `io::ErrorKind` is the closest one to [`Error::kind`].
     fn from(error: Error) -> io::Error {
         let kind = match error.kind() {
             ErrorKind::NotFound => io::ErrorKind::NotFound,

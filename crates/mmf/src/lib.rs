@@ -1,8 +1,11 @@
 //! Memory shared between processes, by name or by file, on Windows, Linux and macOS.
 //!
-//! [`Mapping`] is a view of bytes that the operating system shares: named, in a file, or passed on as a handle. Nothing
-//! that another process or the disk does to those bytes can crash this one: every access is guarded against pages that
-//! are gone and checked against the end, and the safe interface hands out no reference to memory that a peer can change.
+//! [`Mapping`] is a view of bytes that the operating system shares: by name, in a file, or through
+//! a handle that one process passes to another.
+//!
+//! No change that another process or the disk makes to those bytes can crash this process. Every
+//! access is checked against the end of the mapping, and guarded against pages that are gone. The
+//! safe interface returns no reference to memory that a peer process can change.
 //!
 //! ```
 //! use mmf::{Mapping, Name};
@@ -17,14 +20,17 @@
 //! # Ok::<(), mmf::Error>(())
 //! ```
 //!
-//! # What is caught, and how
+//! # Faults that are caught
 //!
-//! A page of a mapping can go away while it is mapped: its file is truncated, the memory behind it is exhausted, a disk is
-//! removed. Plain access then kills the process (`SIGBUS`, `EXCEPTION_IN_PAGE_ERROR`). This crate's copies and atomic
-//! operations run in routines that the system's fault handling can leave early, and return
-//! [`ErrorKind::Fault`]. [`FaultPolicy`] tells the ways and their limits. On Unix the default installs a handler for
-//! `SIGBUS` at the first mapping; what is not its own goes on to the handler that was there before. In a thread that
-//! blocks `SIGBUS` the system kills the process instead of asking any handler.
+//! A page of a mapping can disappear while it is mapped: its file is truncated, its memory is
+//! exhausted, or a disk is removed. A plain access then ends the process (`SIGBUS`,
+//! `EXCEPTION_IN_PAGE_ERROR`). This crate copies bytes and performs atomic operations in routines
+//! that a fault handler can leave early. They return [`ErrorKind::Fault`]. [`FaultPolicy`] lists
+//! the handling methods and their limits.
+//!
+//! On Unix, the default policy installs a handler for `SIGBUS` at the first mapping. The handler
+//! passes on signals that it does not handle to the previous handler. In a thread that blocks
+//! `SIGBUS`, the system ends the process without calling a handler.
 //!
 //! # Features
 //!
@@ -69,7 +75,8 @@ pub use region::{
 pub use sys::{BorrowedHandle, OwnedHandle};
 pub use types::{Access, FaultPolicy, LargePages, Listed, ObjectInfo, Permissions, Swept};
 
-/// The size of a page of memory, in bytes: what a page that is gone takes with it, and what Windows rounds sizes up to.
+/// Returns the size of a memory page in bytes. A page disappears as a whole, and Windows rounds
+/// sizes up to it.
 #[must_use]
 pub fn page_size() -> usize {
     sys::page_size()

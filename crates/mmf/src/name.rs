@@ -1,30 +1,32 @@
-//! Names of shared objects, and what else an object can be reached by.
+//! Names of shared objects, and the sources from which an object is opened.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Who can reach an object of a given name.
+/// The set of programs that can reach an object by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
-    /// Programs of this user. On Windows: of this user in this login session (`Local\`).
+    /// Programs of this user. On Windows, programs of this user in this login session (`Local\`).
     Local,
-    /// Programs of every user of the machine, as far as the object's [`Permissions`](crate::Permissions)
-    /// let them. On Windows (`Global\`) creating needs the privilege `SeCreateGlobalPrivilege`, which
-    /// services and administrators have; opening does not.
+    /// Programs of every user of the machine, as far as the object's
+    /// [`Permissions`](crate::Permissions) allow. On Windows (`Global\`), creating an object needs
+    /// the privilege `SeCreateGlobalPrivilege`, which services and administrators have. Opening
+    /// needs no privilege.
     Global,
-    /// The system's own spelling, for objects that other programs make or open: on Windows what
-    /// `CreateFileMapping` takes (`Local\MumbleLink`), elsewhere what `shm_open` takes (`/psm_1234`).
-    /// Such an object lives by the system's rule: on Unix until it is [unlinked](Name::unlink).
+    /// The system's own form of a name, for objects that other programs create or open. On Windows
+    /// it is a name that `CreateFileMapping` takes (`Local\MumbleLink`). On other systems it is a
+    /// name that `shm_open` takes (`/psm_1234`). The system's rule decides how long such an object
+    /// lives: on Unix until a program [unlinks](Name::unlink) it.
     Exact,
 }
 
-/// A [`Scope`] and a text: the name of a shared object.
+/// The name of a shared object: a [`Scope`] and a text.
 ///
-/// A name in `Local` or `Global` has 1 to 200 bytes of UTF-8 and holds none of `/`, `\` and control
-/// characters, so that one that works on one system works on all. An `Exact` name has the rules of the
-/// system. A name that does not fit is refused, never cut.
+/// A name in `Local` or `Global` has 1 to 200 bytes of UTF-8, and contains none of `/`, `\` and
+/// control characters. A name that is valid on one system is therefore valid on all systems. An
+/// `Exact` name follows the rules of the system. mmf refuses an invalid name and never shortens it.
 ///
 /// It displays as `name:frames`, `global:frames` or `exact:/frames`.
 ///
@@ -45,11 +47,11 @@ pub struct Name {
 }
 
 impl Name {
-    /// The longest text in [`Scope::Local`] and [`Scope::Global`], in bytes.
+    /// The maximum length of a text in [`Scope::Local`] and [`Scope::Global`], in bytes.
     pub const MAX_LEN: usize = 200;
 
-    /// Returns the name if its text fits the scope. `check_exact` has the system's rules for
-    /// [`Scope::Exact`], and returns why a text breaks them.
+    /// Returns the name if its text is valid in the scope. `check_exact` checks a text by the
+    /// system's rules for [`Scope::Exact`], and returns the rule that it breaks.
     pub(crate) fn checked(
         scope: Scope,
         text: String,
@@ -66,13 +68,13 @@ impl Name {
         }
     }
 
-    /// Who can reach it.
+    /// Returns the scope.
     #[must_use]
     pub fn scope(&self) -> Scope {
         self.scope
     }
 
-    /// The text, as it was given.
+    /// Returns the text, exactly as the caller passed it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -84,10 +86,10 @@ fn check_portable(text: &str) -> Result<(), String> {
         return Err("it is empty".to_owned());
     }
     if text.len() > Name::MAX_LEN {
-        return Err(format!("it has {} bytes, and {} is the most", text.len(), Name::MAX_LEN));
+        return Err(format!("it has {} bytes, and the limit is {}", text.len(), Name::MAX_LEN));
     }
     match text.chars().find(|c| matches!(c, '/' | '\\') || c.is_control()) {
-        Some(c) => Err(format!("it holds {c:?}, which not every system can hold")),
+        Some(c) => Err(format!("it contains {c:?}, which some systems do not allow")),
         None => Ok(()),
     }
 }
@@ -103,9 +105,10 @@ impl fmt::Display for Name {
     }
 }
 
-/// What an object is reached by: a name or a file.
+/// The source of an object: a name or a file.
 ///
-/// A [`Name`] and every kind of path convert into it. A bare string does not, since it could mean either.
+/// A [`Name`] and every kind of path convert into it. A string does not, since it could mean
+/// either.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {

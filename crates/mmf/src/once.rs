@@ -1,14 +1,16 @@
-//! Values of the whole process that are computed at their first use, without a lock.
+//! Process-wide values that are computed at their first use, without a lock.
 //!
-//! [`OnceLock`](std::sync::OnceLock) blocks other threads while one computes. A child that is
-//! forked at that moment has the blocked state and not the thread, so its first use blocks for
-//! ever. Here, each thread that finds no value computes one. The first to store its value wins; the
-//! others drop theirs.
+//! [`OnceLock`](std::sync::OnceLock) blocks other threads while one thread computes. A child that
+//! is forked at that moment inherits the blocked state without the thread, so its first use blocks
+//! without end.
+//!
+//! Here, each thread that finds no value computes one. The first thread to store its value wins,
+//! and the other threads drop theirs.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A value that is there from its first use on, and never freed: for statics.
+/// A value for statics, which exists from its first use on and is never freed.
 pub(crate) struct ProcessOnce<T>(AtomicPtr<T>);
 
 impl<T: Send + Sync> ProcessOnce<T> {
@@ -16,7 +18,7 @@ impl<T: Send + Sync> ProcessOnce<T> {
         ProcessOnce(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Returns the value, computed now if there is none. It may be computed more than once.
+    /// Returns the value, and computes it if there is none. It may be computed more than once.
     #[inline]
     pub(crate) fn get_or_init(&'static self, init: impl FnOnce() -> T) -> &'static T {
         match self.get() {
@@ -27,22 +29,22 @@ impl<T: Send + Sync> ProcessOnce<T> {
 
     #[inline]
     pub(crate) fn get(&'static self) -> Option<&'static T> {
-        // SAFETY: null, or a value that `publish` stored before (`Release`), which nothing changes
-        // or frees.
+        // SAFETY: the pointer is null, or `publish` stored it before (`Release`). No code changes
+        // or frees the value.
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Stores a value where there is none, and returns the one that is there.
+    /// Stores a value if there is none, and returns the stored one.
     #[cold]
     pub(crate) fn publish(&'static self, value: T) -> &'static T {
         let new = Box::into_raw(Box::new(value));
         match self.0.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
-            // SAFETY: just stored, and never freed.
+            // SAFETY: this call just stored it, and it is never freed.
             Ok(_) => unsafe { &*new },
             Err(first) => {
-                // SAFETY: made above, and no other thread has seen it.
+                // SAFETY: this call allocated it, and no other thread has seen it.
                 drop(unsafe { Box::from_raw(new) });
-                // SAFETY: not null, so a value that another call stored.
+                // SAFETY: the pointer is not null, so another call stored it.
                 unsafe { &*first }
             }
         }

@@ -1,22 +1,23 @@
-//! What is asked of an object: the plain words that every layer shares.
+//! Options and results of operations on objects: the types that every layer shares.
 
 use std::fmt;
 
 use crate::name::Name;
 
-/// What a mapping may do with its bytes. None is ever executable.
+/// The access of a mapping to its bytes. No mapping is executable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Look only. Opening needs only the right to read.
+    /// Read only. Opening needs only the right to read.
     ReadOnly,
-    /// Look and change; everybody sees the changes.
+    /// Read and write. All processes see the changes.
     #[default]
     ReadWrite,
-    /// Look and change; the changes stay in this mapping. Opening needs only the right to read.
+    /// Read and write, with changes that stay in this mapping. Opening needs only the right to
+    /// read.
     CopyOnWrite,
 }
 
-/// Who may open an object that is being created.
+/// The users that may open a new object.
 ///
 /// # Examples
 ///
@@ -33,12 +34,12 @@ pub enum Access {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Permissions {
-    /// This user alone may read and write.
+    /// Only this user may read and write.
     #[default]
     User,
-    /// Everyone on the machine may read and write.
+    /// All users of the machine may read and write.
     Everyone,
-    /// An exact mode (`chmod`), untouched by the umask. Unix only.
+    /// An exact mode (`chmod`), independent of the umask. Unix only.
     Mode(u32),
     /// A security descriptor as
     /// [SDDL](https://learn.microsoft.com/windows/win32/secauthz/security-descriptor-definition-language)
@@ -46,55 +47,59 @@ pub enum Permissions {
     Sddl(String),
 }
 
-/// Whether an object is made of large pages.
+/// Selects whether an object consists of large pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LargePages {
-    /// No.
+    /// Uses ordinary pages.
     #[default]
     Never,
-    /// Where the system has them to give, else ordinary ones.
+    /// Uses large pages if the system has them available, and ordinary pages otherwise.
     Prefer,
-    /// Or fail: the error names the privilege or the setting that is missing. What is grown later is of large pages
-    /// where the system sees fit.
+    /// Uses large pages, or fails. The error names the missing privilege or setting. Pages added by
+    /// later growth are large if the system decides so.
     Require,
 }
 
-/// How a mapping survives a page that is gone (a truncated file, exhausted memory, a failing disk).
+/// The way in which a mapping handles a page that is gone (a truncated file, exhausted memory, a
+/// failing disk).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FaultPolicy {
-    /// The fault is caught where it happens: on Unix by a signal handler for `SIGBUS` (and where the
-    /// system reports such faults so, `SIGSEGV`), on Windows by a structured exception handler that
-    /// covers mmf's copy routines alone. Costs nothing while nothing happens.
+    /// A handler catches the fault. On Unix it is a signal handler for `SIGBUS`, and for `SIGSEGV`
+    /// on systems that report such faults by it. On Windows it is a structured exception handler
+    /// that covers only mmf's copy routines. An access without a fault has no extra cost.
     ///
-    /// On Unix it fails, and the process dies:
+    /// On Unix, mmf cannot catch the fault and the process dies in two cases:
     ///
-    /// - in a thread that blocks `SIGBUS`;
-    /// - while another handler stands in the place of mmf's that does not pass on what is not its
-    ///   own. Python's `faulthandler`, enabled after the first mapping, is one. mmf looks for that,
-    ///   and installs its own handler on top of the other, at each opening, growth, sync and flush,
-    ///   and at a handle's first lock; between the other's installation and the next of these,
-    ///   faults are not caught. So install such a handler before the first mapping, or call
-    ///   [`Mapping::sync`](crate::Mapping::sync) after it. mmf's handler passes on what is not its
-    ///   own.
+    /// - The thread blocks `SIGBUS`.
+    /// - Another handler has replaced mmf's and does not pass on signals that it does not handle.
+    ///   One example is Python's `faulthandler`, enabled after the first mapping.
     ///
-    /// The handler cannot be taken away, so on Unix a library that contains mmf stays loaded after
-    /// `dlclose`.
+    /// mmf checks for a replaced handler at each opening, growth, sync and flush, and at a handle's
+    /// first lock. It then installs its own handler on top of the other. Between the installation
+    /// of the other handler and the next check, mmf catches no faults. So install such a handler
+    /// before the first mapping, or call [`Mapping::sync`](crate::Mapping::sync) after installing
+    /// it. mmf's handler passes on signals that it does not handle.
+    ///
+    /// The handler stays installed. On Unix, a library that contains mmf therefore stays loaded
+    /// after `dlclose`.
     #[default]
     Trap,
-    /// The system copies and reports: `process_vm_readv` on Linux,
-    /// `mach_vm_read_overwrite` on macOS, `ReadProcessMemory` on Windows. No handler is installed. Every
-    /// access is a system call, and atomic operations are [unsupported](crate::ErrorKind::Unsupported).
+    /// The system copies the bytes and reports errors: by `process_vm_readv` on Linux,
+    /// `mach_vm_read_overwrite` on macOS and `ReadProcessMemory` on Windows. mmf installs no
+    /// handler. Every access is a system call, and atomic operations are
+    /// [unsupported](crate::ErrorKind::Unsupported).
     ///
-    /// Opening fails where the system refuses that call. A filter of system calls (seccomp) that
-    /// ends the process instead does so at the opening: nothing tells the two apart beforehand. The
-    /// other policies never make the call.
+    /// Opening fails if the system refuses that call. A system-call filter (seccomp) may end the
+    /// process instead. It then does so when the mapping is opened: mmf cannot detect such a filter
+    /// beforehand. The other policies never make that call.
     SystemCalls,
-    /// Not at all: a page that is gone kills the process. For memory that nobody can take away.
+    /// No handling: a page that is gone ends the process. For memory that no other process can
+    /// truncate.
     Unguarded,
 }
 
 impl FaultPolicy {
-    /// The one that guards whatever either of the two guards.
+    /// Returns a policy that guards every access which either of the two guards.
     pub(crate) fn stricter(self, other: FaultPolicy) -> FaultPolicy {
         match (self, other) {
             (FaultPolicy::SystemCalls, _) | (_, FaultPolicy::SystemCalls) => FaultPolicy::SystemCalls,
@@ -125,57 +130,57 @@ impl fmt::Display for Permissions {
     }
 }
 
-/// All that is asked of an object and of the view of it.
+/// The options of an object and of its view.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spec {
     pub(crate) access: Access,
-    /// Bytes the object shall have; on opening, the least it must have.
+    /// The size of a new object in bytes. On opening, the least size that is accepted.
     pub(crate) size: Option<u64>,
-    /// Bytes it may grow to.
+    /// The size in bytes to which the object may grow.
     pub(crate) reserve: Option<u64>,
-    /// `None`: the default when creating, no demand when opening.
+    /// `None` selects the default for a new object, and demands nothing on opening.
     pub(crate) permissions: Option<Permissions>,
     pub(crate) large_pages: LargePages,
     pub(crate) inheritable: bool,
     pub(crate) allow_other_owners: bool,
-    /// What a created object begins with, which makes it a segment; not longer than `size`.
+    /// The first bytes of a new object, which make it a segment. At most `size` bytes.
     pub(crate) first_bytes: Vec<u8>,
 }
 
-/// A living named object, as [`list`](crate::list) finds it.
+/// A live named object, as returned by [`list`](crate::list).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listed {
-    /// Its name.
+    /// The name of the object.
     pub name: Name,
-    /// Its length in bytes; `None` where this user may not look.
+    /// The object's length in bytes, or `None` if this user may not read it.
     pub size: Option<u64>,
-    /// Who owns it and may open it; `None` where this user may not look.
+    /// The object's owner and permissions, or `None` if this user may not read them.
     pub info: Option<ObjectInfo>,
 }
 
-/// What a dead process left, as [`sweep`](crate::sweep) met it.
+/// A file of a dead process, as reported by [`sweep`](crate::sweep).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Swept {
-    /// Its name.
+    /// The name of the object.
     pub name: Name,
-    /// Its length in bytes.
+    /// The object's length in bytes.
     pub size: u64,
-    /// Why it is still there; `None` where it was removed.
+    /// The reason why the file still exists, or `None` if it was removed.
     pub kept: Option<String>,
 }
 
-/// What people want to know of an object; the texts are the system's.
+/// Metadata of an object for display. The texts have the system's form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObjectInfo {
-    /// Its owner: a user id on Unix, an account or a security identifier on Windows; empty if the
-    /// system has noted none.
+    /// The owner: a user id on Unix, an account or a security identifier on Windows. Empty if the
+    /// system has recorded no owner.
     pub owner: String,
-    /// Who may open it: a mode such as `0600` on Unix, SDDL text on Windows; empty if no owner is
-    /// noted.
+    /// The permissions: a mode such as `0600` on Unix, SDDL text on Windows. Empty if the system
+    /// has recorded no owner.
     pub permissions: String,
-    /// Where the system keeps it: a path, or the full name of the kernel's object.
+    /// The location: a path, or the full name of the kernel object.
     pub location: Option<String>,
 }

@@ -43,7 +43,7 @@ mod words {
     pub(in crate::sys::guard) fn arm() -> Result<()> {
         let what = format!("there are no routines for {} on {}", std::env::consts::ARCH, std::env::consts::OS);
         Err(Error::unsupported("catch faults", what)
-            .with_help("use FaultPolicy::SystemCalls, or Unguarded where nobody can take pages away"))
+            .with_help("use FaultPolicy::SystemCalls, or Unguarded if no other process can truncate the memory"))
     }
 
     macro_rules! word {

@@ -164,7 +164,7 @@ fn is_free(dir: &NamespaceDir, file: &str, name: &Name) -> Result<bool> {
         // caller asked for.
         RemovalOutcome::Kept { stat, why, .. } => {
             let owner = format!("user {}", stat.st_uid);
-            let help = "it was left by a process that died; its owner, or root, removes it with `mmf rm --stale`";
+            let help = "a process that died left it; its owner or root can remove it with `mmf rm --stale`";
             Err(Error::new(ErrorKind::ForeignOwner { owner }, "create").with_source(why.into()).with_help(help))
         }
     }
@@ -183,7 +183,7 @@ fn taken(dir: &NamespaceDir, file: &str) -> Error {
 fn in_the_way(errno: Errno) -> Error {
     let error = system("open")(errno);
     match errno {
-        Errno::LOOP => error.with_help("a symbolic link stands in its place; who put it there?"),
+        Errno::LOOP => error.with_help("a symbolic link has its name; remove the link"),
         _ => error,
     }
 }
@@ -292,7 +292,7 @@ pub(crate) fn give_up_linked(name: &Name) -> Result<()> {
         return Err(Error::invalid("unlink", reason));
     }
     if !is_own(&stat) && !geteuid().is_root() {
-        let help = format!("it belongs to user {}; its owner, or root, can", stat.st_uid);
+        let help = format!("it belongs to user {}; only its owner or root can unlink it", stat.st_uid);
         return Err(Error::new(ErrorKind::PermissionDenied, "unlink").with_help(help));
     }
     let look =
@@ -317,7 +317,7 @@ pub(crate) fn check_exact(text: &str) -> Result<(), String> {
         return Err("it names no object".to_owned());
     }
     if rest.len() > native::EXACT_MAX {
-        return Err(format!("it has {} bytes, and {} is this system's most", rest.len(), native::EXACT_MAX));
+        return Err(format!("it has {} bytes, and this system's limit is {}", rest.len(), native::EXACT_MAX));
     }
     if rest.starts_with(PREFIX) {
         return Err(format!("it begins with {PREFIX:?} as the files of the other scopes do, which are swept"));

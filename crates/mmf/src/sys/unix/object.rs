@@ -303,8 +303,7 @@ pub(super) fn check_owner(stat: &Stat, spec: &Spec) -> Result<()> {
         return Ok(());
     }
     let owner = format!("user {}", stat.st_uid);
-    Err(Error::new(ErrorKind::ForeignOwner { owner }, "open")
-        .with_help("allow other owners if that is who should have made it"))
+    Err(Error::new(ErrorKind::ForeignOwner { owner }, "open").with_help("allow other owners if that user is trusted"))
 }
 
 /// Returns the error for a named object whose file has further links.

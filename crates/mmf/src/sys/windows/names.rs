@@ -39,7 +39,7 @@ fn own_prefix(user: &User) -> String {
 pub(crate) fn check_exact(text: &str) -> Result<(), String> {
     let units = text.encode_utf16().count();
     if units > EXACT_MAX {
-        return Err(format!("it has {units} UTF-16 units, and {EXACT_MAX} is this system's most"));
+        return Err(format!("it has {units} UTF-16 units, and this system's limit is {EXACT_MAX}"));
     }
     if text.contains('\0') {
         return Err("it holds a zero".to_owned());

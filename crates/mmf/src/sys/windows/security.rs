@@ -81,7 +81,7 @@ fn ask(class: TOKEN_INFORMATION_CLASS, answer: &mut TokenAnswer) -> Result<()> {
     let answer: *mut TokenAnswer = answer;
     // SAFETY: `answer` is writable for as many bytes as the call is told.
     match unsafe { GetTokenInformation(effective_token(), class, answer.cast(), room, &raw mut len) } {
-        0 => Err(error::last("ask who this user is, to name")),
+        0 => Err(error::last("query the identity of this user")),
         _ => Ok(()),
     }
 }
@@ -199,7 +199,7 @@ impl Descriptor {
             return Ok(descriptor);
         }
         // The system would then use a default that depends on the process.
-        let reason = format!("{text:?} names nobody who may open it: it has no D: part");
+        let reason = format!("{text:?} grants access to no user: it has no D: part");
         Err(Error::invalid("use", reason))
     }
 
@@ -418,7 +418,7 @@ impl Security {
 /// The refusal of an object of somebody else.
 pub(super) fn foreign(owner: impl Into<String>) -> Error {
     Error::new(ErrorKind::ForeignOwner { owner: owner.into() }, "open")
-        .with_help("allow other owners if that is who should have made it")
+        .with_help("allow other owners if that user is trusted")
 }
 
 #[cfg(test)]

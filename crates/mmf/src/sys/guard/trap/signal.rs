@@ -95,9 +95,9 @@ fn install(index: usize, signal: c_int) -> Result<()> {
     if generation == GENERATIONS {
         return Err(Error::unsupported(
             "catch faults",
-            format!("the handler of signal {signal} was replaced by somebody else {GENERATIONS} times"),
+            format!("the handler of signal {signal} was replaced by other code {GENERATIONS} times"),
         )
-        .with_help("find out who installs a handler again and again, or use FaultPolicy::SystemCalls"));
+        .with_help("find the code that installs a handler again and again, or use FaultPolicy::SystemCalls"));
     }
     USED[index].store(generation + 1, Ordering::Relaxed);
 
