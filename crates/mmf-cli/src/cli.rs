@@ -151,7 +151,7 @@ pub(crate) struct InfoArgs {
 /// Copy an object's bytes to standard output or a file
 ///
 /// The contents of a region are copied under its lock. Those of a poisoned region, in which a
-/// writer died with a change half made, are copied too, with a warning and exit code 1. If this
+/// writer died in the middle of a change, are copied too, with a warning and exit code 1. If this
 /// user has read access only, a region is copied without the lock, again and again until no writer
 /// interfered, and a poisoned region is refused. A dict has no such contents: see `mmf export`.
 #[derive(Args)]

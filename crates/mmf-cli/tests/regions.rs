@@ -240,11 +240,11 @@ fn poisoned_contents_are_shown_with_a_warning_and_replaced_as_a_whole() {
     let about = mmf(["info", &name, "--json"]).exits(0).json();
     assert_eq!(about["region"]["poisoned"], true);
     let shown = mmf(["info", &name]).exits(0).text();
-    assert!(shown.contains("yes: a writer left a change half made"), "{shown}");
+    assert!(shown.contains("yes: a writer left an incomplete change"), "{shown}");
     mmf_with(["write", &name, "--offset", "4"], b"!").exits(1).says("nothing was written");
     let dir = TempDir::new();
     let copy = dir.join("copy");
-    mmf(["cp", &name, copy.to_str().unwrap()]).exits(1).says("half made");
+    mmf(["cp", &name, copy.to_str().unwrap()]).exits(1).says("in the middle of a change");
     assert!(!copy.exists());
 
     mmf_with(["write", &name], b"mended").exits(0);

@@ -85,7 +85,7 @@ fn copy(region: &Region, object: &Object, range: &Range) -> Result<Contents> {
     bytes.resize(end - from, 0);
     guard.read_at(from, &mut bytes)?;
     let doubt = poisoned.then(|| {
-        let message = format!("{object} is poisoned: a writer died or panicked with a change half made");
+        let message = format!("{object} is poisoned: a writer died or panicked in the middle of a change");
         Failure::new(FAILED, message).hint(format!("to replace its contents, try: mmf write {}", object.typed()))
     });
     Ok(Contents { from, end, bytes: Bytes::Copied(bytes), doubt })

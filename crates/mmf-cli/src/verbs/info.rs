@@ -65,7 +65,7 @@ pub(crate) fn run(args: InfoArgs) -> Result<()> {
         tell("contents", exact(region.len));
         tell("capacity", exact(region.capacity));
         tell("version", region.version.to_string());
-        tell("poisoned", if region.poisoned { "yes: a writer left a change half made" } else { "no" }.to_owned());
+        tell("poisoned", if region.poisoned { "yes: a writer left an incomplete change" } else { "no" }.to_owned());
         tell("created", utc(region.created));
         tell("participants", region.participants.len().to_string());
         let sum = |of: fn(&Participant) -> u32| region.participants.iter().map(of).sum::<u32>();

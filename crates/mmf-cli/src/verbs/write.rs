@@ -71,7 +71,8 @@ fn write_region(args: &WriteArgs, (input, from, known): Input, region: Box<Regio
         Some(_) => match locked(region.write())? {
             (mut guard, false) => guard.write_at(start, &bytes)?,
             (_, true) => {
-                let message = format!("{} is poisoned: a writer died or panicked with a change half made", args.object);
+                let message =
+                    format!("{} is poisoned: a writer died or panicked in the middle of a change", args.object);
                 return Err(Failure::new(FAILED, message).hint(
                     "nothing was written; without --offset the input replaces all contents, and the poison is cleared",
                 ));

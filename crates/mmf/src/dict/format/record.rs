@@ -75,6 +75,7 @@ impl RecordHeader {
         Some((kind, usize::try_from(what >> 24).ok()?))
     }
 
+    #[inline]
     pub(in crate::dict) fn what(&self) -> u64 {
         let kind = match self.kind {
             RecordKind::Bytes => 0,

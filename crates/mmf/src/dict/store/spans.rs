@@ -78,6 +78,7 @@ impl<'s> Spans<'s> {
         batch.push_or_replace(self.layout.entry(span) + SPAN_LINKS, encode_span(next) | encode_span(before) << 32);
     }
 
+    #[inline]
     pub(in crate::dict) fn class_list(class: u64) -> usize {
         at::CLASSES + 8 * number(class)
     }
