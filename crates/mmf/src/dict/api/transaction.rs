@@ -239,8 +239,8 @@ impl Transaction<'_> {
                 .segment
                 .name_error(Error::invalid("change", "this transaction was begun before a fork, in another process")));
         }
-        let steps = self.changes.steps();
-        Applier::new(&mut self.writer).apply(&steps)?;
+        let changes = self.changes.key_changes();
+        Applier::new(&mut self.writer).apply(&changes)?;
         Ok(())
     }
 }

@@ -115,7 +115,7 @@ impl WriteSet {
         }
     }
 
-    pub(in crate::dict) fn steps<'a>(&'a self) -> Vec<KeyChange<'a>> {
+    pub(in crate::dict) fn key_changes<'a>(&'a self) -> Vec<KeyChange<'a>> {
         let step = |pending: &'a PendingWrite| KeyChange {
             key: self.key(pending),
             hash: pending.hash,
@@ -158,7 +158,7 @@ mod tests {
                 );
             }
         }
-        let steps = changes.steps();
+        let steps = changes.key_changes();
         assert_eq!(steps.len(), 1000);
         for (nth, step) in (0..1000_u64).zip(steps) {
             let key = format!("key {nth}");

@@ -12,6 +12,12 @@
 use crate::dict::format::layout::Layout;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// Readers and checks take a record of a larger version or stamp for damage.
+pub(in crate::dict) const MAX_VERSION: u64 = 1 << 62;
+/// Writers refuse a dict whose last change has a larger version. A change has fewer keys than the
+/// difference, so it gives no record a version above [`MAX_VERSION`].
+pub(in crate::dict) const MAX_COMMIT: u64 = MAX_VERSION - (1 << 32);
+
 pub(in crate::dict) const STAMP: usize = 0;
 pub(in crate::dict) const PREV: usize = 8;
 pub(in crate::dict) const VERSION: usize = 16;

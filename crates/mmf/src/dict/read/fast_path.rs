@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_fast_path_finds_what_the_slow_path_finds() {
-        let name = crate::Name::local(format!("mmf-glance-{}", std::process::id())).unwrap();
+        let name = crate::Name::local(format!("mmf-fast-{}", std::process::id())).unwrap();
         let dict = Dict::create_new(&name, 8 << 20).unwrap();
         let keys: Vec<String> = (0..3000_usize).map(|nth| format!("{nth:0width$}", width = 1 + nth % 60)).collect();
         assert_eq!(compare(&dict, keys.iter()), 0, "there is no index yet");
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn an_empty_slot_is_no_record_whatever_a_keys_hash_is() {
-        let name = crate::Name::local(format!("mmf-glance-empty-{}", std::process::id())).unwrap();
+        let name = crate::Name::local(format!("mmf-fast-empty-{}", std::process::id())).unwrap();
         let mut dict = Dict::create_new(&name, 1 << 20).unwrap();
         // With it the empty key has the tag that empty slots have.
         dict.seed = 21_071_546;
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_fast_path_returns_nothing_that_is_uncommitted_or_cleared() {
-        let name = crate::Name::local(format!("mmf-glance-not-{}", std::process::id())).unwrap();
+        let name = crate::Name::local(format!("mmf-fast-not-{}", std::process::id())).unwrap();
         let dict = Dict::create_new(&name, 1 << 20).unwrap();
         dict.set_bytes("key", b"value").unwrap();
         assert!(fast_get(&dict, "key").is_some());

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use crate::dict::format::layout::{at, class, number};
 use crate::dict::format::record;
-use crate::dict::format::record::{RecordKind, STAMP};
+use crate::dict::format::record::{MAX_VERSION, RecordKind, STAMP};
 use crate::dict::format::slot::{LINE_SLOTS, NEXT_LINE, block_of, bucket, bucket_count, tag};
 use crate::dict::format::span::{BLOCKS_USED, NEXT_FREE, SPAN_LINKS, SpanState};
 use crate::dict::store::spans::Spans;
 use crate::dict::store::storage::Storage;
-use crate::dict::store::verifier::{Block, MAX_VERSION, ScanBuffer};
+use crate::dict::store::verifier::{Block, ScanBuffer};
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::{Dict, Report};
 use crate::error::{ErrorKind, Result};
@@ -90,7 +90,7 @@ impl Check<'_> {
             listing.extend(self.span(span, role, &led)?.map(|class| (class, span)));
         }
         listing.sort_unstable();
-        self.buffer(&listing)
+        self.lists_with_room(&listing)
     }
 
     /// Looks at words that nothing else depends on, and whether all that is in use lies in spans that are.
@@ -112,7 +112,7 @@ impl Check<'_> {
     }
 
     /// Goes through the lists of spans with room.
-    fn buffer(&mut self, listing: &[(u64, usize)]) -> Result<()> {
+    fn lists_with_room(&mut self, listing: &[(u64, usize)]) -> Result<()> {
         let (storage, map) = (self.storage, self.storage.map);
         let mut listed = Vec::with_capacity(listing.len());
         for class in 0..256 {

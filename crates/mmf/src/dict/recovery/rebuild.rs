@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 
 use crate::dict::format::layout::{Layout, at, class, number};
 use crate::dict::format::marks::{CLEAN, FLUSHED_BEFORE, UNSURE};
-use crate::dict::format::record::{STAMP, VERSION, is_removal};
+use crate::dict::format::record::{MAX_VERSION, STAMP, VERSION, is_removal};
 use crate::dict::format::slot::bucket_count;
 use crate::dict::format::span::{BLOCKS_USED, NEXT_FREE, SPAN_LINKS, SPAN_STATE, SpanState, encode_span};
 use crate::dict::recovery::open_after_crash::{begin_rebuild, boot_to_store};
@@ -21,7 +21,7 @@ use crate::dict::recovery::record_scan::{RecordScan, ScanResult, ScanScope};
 use crate::dict::store::spans::Spans;
 use crate::dict::store::storage::Storage;
 use crate::dict::store::sync_mark::sync_or_mark;
-use crate::dict::store::verifier::{MAX_VERSION, ValidRecord};
+use crate::dict::store::verifier::ValidRecord;
 use crate::dict::{Dict, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;

@@ -4,9 +4,9 @@ use std::ops::{Deref, Range};
 
 use crate::dict::format::layout::{class, number};
 use crate::dict::format::record;
-use crate::dict::format::record::RecordHeader;
+use crate::dict::format::record::{MAX_VERSION, RecordHeader};
 use crate::dict::store::storage::Storage;
-use crate::dict::store::verifier::{Block, MAX_VERSION, ScanBuffer};
+use crate::dict::store::verifier::{Block, ScanBuffer};
 use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
 use crate::segment::Deadline;

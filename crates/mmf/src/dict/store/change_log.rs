@@ -267,7 +267,7 @@ pub(in crate::dict) fn next(storage: &Storage<'_>, position: u64) -> Result<Next
             let next = position.wrapping_add((EVENT_HEADER_LEN + len.next_multiple_of(8)) as u64);
             Ok(NextEvent::Event(LogEvent { version, kind, key }, next))
         }
-        _ => Err(storage.damaged(format!("its ring of changes has no entry at {position}"))),
+        _ => Err(storage.damaged(format!("its change log has no entry at {position}"))),
     }
 }
 

@@ -30,7 +30,7 @@ pub(in crate::dict) fn replay_entries(map: &Mapping, layout: &Layout, count: u64
         return Err(repair_error(map));
     }
     let count = usize::try_from(count).ok().filter(|count| *count <= layout.log_entries);
-    let Some(count) = count else { return Err(damaged("its journal claims more than it has room for".to_owned())) };
+    let Some(count) = count else { return Err(damaged("its redo log claims more than it has room for".to_owned())) };
     let redo_log = at::REDO_LEN..at::REDO_LEN + 8;
     let pairs = at::REDO_LOG..at::REDO_LOG + 16 * layout.log_entries;
     let pair = |nth: usize| -> Result<(usize, u64)> {
@@ -45,7 +45,7 @@ pub(in crate::dict) fn replay_entries(map: &Mapping, layout: &Layout, count: u64
             there => there.is_ok(),
         };
         if offset < PAYLOAD || offset % 8 != 0 || !is_there || redo_log.contains(&offset) || pairs.contains(&offset) {
-            return Err(damaged(format!("its journal leads to {offset}, where no change is made")));
+            return Err(damaged(format!("its redo log leads to {offset}, where no change is made")));
         }
         // What came before that is done, and readers would see it undone where a later store of the
         // batch is to the same word.

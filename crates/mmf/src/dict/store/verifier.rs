@@ -3,16 +3,13 @@
 use std::ops::Deref;
 
 use crate::dict::format::record;
-use crate::dict::format::record::{HEADER_LEN, KEY_MAX, RecordHeader, STAMP};
+use crate::dict::format::record::{HEADER_LEN, KEY_MAX, MAX_VERSION, RecordHeader, STAMP};
 use crate::dict::store::records::HeaderAndKey;
 use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::{WorkLimit, too_slow};
 use crate::error::{ErrorKind, Result};
 use crate::segment::Deadline;
 use xxhash_rust::xxh3::Xxh3;
-
-/// No version is larger; a number that is was not written as one.
-pub(in crate::dict) const MAX_VERSION: u64 = 1 << 62;
 
 /// A record that is whole.
 #[derive(Debug)]

@@ -294,7 +294,7 @@ impl WriteBatch {
     #[cold]
     #[inline(never)]
     fn too_long(count: usize, map: &Mapping, layout: &Layout) -> Error {
-        let reason = format!("the change takes {count} steps, more than the {} of the journal", layout.log_entries);
+        let reason = format!("the change takes {count} stores, more than the {} of the redo log", layout.log_entries);
         let help = "make it in smaller parts, or the dict with more capacity";
         map.name_error(Error::invalid("change", reason)).with_help(help)
     }

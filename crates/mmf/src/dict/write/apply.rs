@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::dict::format::layout::at;
-use crate::dict::format::record::{PREV, RecordKind, STAMP};
+use crate::dict::format::record::{MAX_COMMIT, PREV, RecordKind, STAMP};
 use crate::dict::format::slot::{bucket_count, slot_for};
 use crate::dict::store::change_log::EventReservation;
 use crate::dict::store::index::{EntryPosition, Index};
@@ -93,7 +93,7 @@ impl<'w, 'a> Applier<'w, 'a> {
         let map = storage.map.fast_access_mut()?;
         let (key, (kind, value)) = (change.key, change.value?);
         let [before, floor, buckets, _] = map.four_words(at::COMMIT)?;
-        if before > u64::MAX / 2 {
+        if before > MAX_COMMIT {
             return None;
         }
         let version = before + 1;

@@ -1,11 +1,12 @@
 //! Compares the fast paths of changes with the slow paths.
 
 use crate::dict::Dict;
-use crate::dict::format::layout::class;
-use crate::dict::format::record::RecordKind;
+use crate::dict::format::layout::{at, class};
+use crate::dict::format::record::{MAX_COMMIT, MAX_VERSION, RecordKind};
 use crate::dict::store::write_batch::WriteBatch;
 use crate::dict::write::apply::Applier;
 use crate::dict::write::session::KeyChange;
+use crate::error::ErrorKind;
 use crate::segment::layout::PAYLOAD;
 
 /// A dict in which values of several lengths came and went.
@@ -75,5 +76,23 @@ fn the_fast_path_replaces_a_value_as_the_slow_path() {
     }
     drop(writer);
     assert!(enough > 300, "{enough}");
+    assert!(dict.check().unwrap().is_whole());
+}
+
+#[test]
+fn no_change_follows_a_version_that_a_check_takes_for_damage() {
+    let name = crate::Name::local(format!("mmf-last-version-{}", std::process::id())).unwrap();
+    let dict = Dict::create_new(&name, 1 << 20).unwrap();
+    dict.set_bytes("key", b"first").unwrap();
+    let map = &dict.segment.map;
+    for commit in [MAX_COMMIT + 1, MAX_VERSION, u64::MAX / 2] {
+        map.put_word(at::COMMIT, commit).unwrap();
+        for key in ["key", "new"] {
+            let error = dict.set_bytes(key, b"second").unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Damaged { .. }), "{error}");
+        }
+    }
+    map.put_word(at::COMMIT, MAX_COMMIT).unwrap();
+    assert_eq!(dict.set_bytes("key", b"second").unwrap(), MAX_COMMIT + 1);
     assert!(dict.check().unwrap().is_whole());
 }

@@ -30,15 +30,15 @@ use crate::segment::Deadline;
 const FREES_PER_BATCH: usize = 64;
 
 /// The records that a batch frees.
-struct Batch {
+struct FreedRecords {
     records: Vec<usize>,
     /// A bit for each hash of a record in it, so that few of them have to be searched for.
     hashes: [u64; 16],
 }
 
-impl Batch {
-    fn new() -> Batch {
-        Batch { records: Vec::with_capacity(FREES_PER_BATCH), hashes: [0; 16] }
+impl FreedRecords {
+    fn new() -> FreedRecords {
+        FreedRecords { records: Vec::with_capacity(FREES_PER_BATCH), hashes: [0; 16] }
     }
 
     /// Adds a record; `false` where it is in it.
@@ -150,7 +150,7 @@ impl<'w, 'a> Flush<'w, 'a> {
         let mut left = self.storage.map.len() / 48;
         loop {
             self.batch.clear();
-            let mut freed = Batch::new();
+            let mut freed = FreedRecords::new();
             let mut bytes = self.storage.map.word(at::PENDING_BYTES)?;
             let mut block = self.storage.map.word(list)?;
             while block != 0 && freed.records.len() < FREES_PER_BATCH {

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 use crate::dict::Dict;
 use crate::dict::format::layout::at;
 use crate::dict::format::marks::{CLEAN, SYNCING, UNSURE};
-use crate::dict::format::record::{RecordHeader, RecordKind};
+use crate::dict::format::record::{MAX_COMMIT, RecordHeader, RecordKind};
 use crate::dict::handle::DictState;
 use crate::dict::recovery::open_after_crash;
 use crate::dict::store::redo_log;
@@ -223,7 +223,7 @@ impl<'a> WriteSession<'a> {
     /// No dict lives to see so many, and what is added to them must not pass the end.
     #[inline(always)]
     pub(in crate::dict) fn check_version(&self, version: u64) -> Result<()> {
-        if version > u64::MAX / 2 { Err(self.too_late(version)) } else { Ok(()) }
+        if version > MAX_COMMIT { Err(self.too_late(version)) } else { Ok(()) }
     }
 
     #[cold]

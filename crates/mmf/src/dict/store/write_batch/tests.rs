@@ -84,7 +84,7 @@ fn what_a_dead_writer_began_is_done_to_the_end_from_wherever_it_died() {
 }
 
 #[test]
-fn what_readers_follow_does_not_go_back_when_a_journal_is_carried_out_again() {
+fn what_readers_follow_does_not_go_back_when_a_redo_log_is_replayed_again() {
     for point in [at::COMMIT, at::BUCKETS] {
         let (map, layout) = segment();
         // What the store before the point made, a store after it has replaced; the rest is left to
@@ -97,7 +97,7 @@ fn what_readers_follow_does_not_go_back_when_a_journal_is_carried_out_again() {
 }
 
 #[test]
-fn a_journal_that_leads_elsewhere_changes_nothing() {
+fn a_redo_log_that_leads_elsewhere_changes_nothing() {
     let (map, layout) = segment();
     for wrong in [0, 4096, at::LEN + 1, at::REDO_LEN, at::REDO_LOG + 16, map.len(), !7] {
         begin(&map, &[(at::LEN, 5), (wrong, 1)], 0);
