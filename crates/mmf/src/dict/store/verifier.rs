@@ -6,7 +6,8 @@
 //! The algorithm for one block:
 //!
 //! 1. Load the stamp. 0 means an empty block.
-//! 2. Copy header and key. The lengths must fit the block, and the version must be below 2^62.
+//! 2. Copy header and key. The lengths must fit the block. The stamp must be at most 2^62, and the
+//!    version neither 0 nor above the stamp.
 //! 3. Compute the checksum of key and value. For a value in spans, hash one span after the other.
 //! 4. The record is valid if the checksum, mixed with offset and stamp, is the stored one, and the
 //!    key is UTF-8.
@@ -31,7 +32,7 @@ use crate::error::{ErrorKind, Result};
 use crate::segment::Deadline;
 use xxhash_rust::xxh3::Xxh3;
 
-/// The largest version. A larger number was not written as a version.
+/// The largest stamp or version. No dict reaches it, so a larger number is damage.
 pub(in crate::dict) const MAX_VERSION: u64 = 1 << 62;
 
 /// A record whose checksum is right.
