@@ -34,7 +34,7 @@
 //!   HEAD.
 //!
 //! Cost of the fast path: one copy and one hash of the value, two guarded operations to find the
-//! key, about eight planned stores. A transaction takes about 11 stores for each key, and
+//! key, eight or nine planned stores. A transaction takes about 11 stores for each key, and
 //! prefetches 64 keys at a time if the dict has more than 2048 entries.
 
 use std::ops::{Deref, DerefMut};
