@@ -1,26 +1,45 @@
-//! Fast path of getting and finding a key, in as few guarded calls as possible. It returns `None`
-//! for every other case: then the caller takes the slow path, which handles them and reports
-//! errors.
+//! [`FastKeyReader`]: the fast path of reading a key, in as few guarded calls as possible.
 //!
-//! Why the fast path is correct: the slot is loaded, then the record's stamp, then head, key and
-//! value are copied, then the slot is loaded again and the stamp last, each after what comes before
-//! it ([`copy_validated`](crate::sys::guard::copy_validated)). A stamp that is the same both times
-//! was there throughout, since none comes twice and a block has none while it changes hands; so all
-//! that was copied is of that one record. COMMIT was loaded before, so a stamp up to it is one of a
-//! committed change. And when the slot was loaded first, it led to this record, which nothing had
-//! replaced: who replaces it stores the slot before COMMIT.
+//! The problem: a `get` of a short value must take about as long as its two cache misses, without a
+//! lock, beside writers, and must never return a torn or uncommitted value.
 //!
-//! What looks like a stamp may be other bytes, where the block's span had another use meanwhile. Then the slot has changed; or it
-//! leads here again, since the key is set again, and then the new record's stamp is there: so the stamp is looked at behind the
-//! slot.
+//! The algorithm:
+//!
+//! 1. Load COMMIT, FLOOR, BUCKETS and SUSPECT in one guarded operation.
+//! 2. Compute the bucket, and load the directory's word for its span.
+//! 3. Compare the slots of the line with the hash's high bits in one guarded operation.
+//! 4. If a slot matches, perform a validated read in one guarded operation: load the slot and the
+//!    record's stamp; copy header and key, and up to 128 bytes of the value; load the slot again,
+//!    and the stamp last ([`copy_validated`](crate::sys::guard::copy_validated)).
+//! 5. The record counts if both are unchanged, its stamp is at most COMMIT, its version is above
+//!    FLOOR, its key is equal, and SUSPECT is 0. If the file may hold it from before it was opened,
+//!    its checksum must be right as well.
+//! 6. If no slot of the line matches, and there is no further line, load BUCKETS again. If it is
+//!    unchanged, the key is absent. Otherwise go to the next line, up to three.
+//!
+//! In every other case the fast path returns `None`. The caller then takes the slow path
+//! ([`get`](crate::dict::read::get)), which handles every case and reports errors.
+//!
+//! Why it is correct: each load of step 4 is ordered after the one before it.
+//!
+//! - No stamp is used twice, and a block has stamp 0 while its use changes. So a stamp that is
+//!   equal both times was there throughout, and all copied bytes are of that one record.
+//! - COMMIT was loaded before, so a stamp up to it is of a committed change.
+//! - When the slot was loaded first, it led to this record, and no committed change had replaced
+//!   it: a writer stores the slot before COMMIT.
+//! - If the block's span had another use meanwhile, other bytes may look like the stamp. Then the
+//!   slot has changed; or it leads here again because the key was set again, and then the new
+//!   record's stamp is there. That is why the stamp is loaded after the slot.
+//!
+//! Cost: three guarded operations and two loads, no system call and no atomic read-modify-write.
 //!
 //! # Two forms of three algorithms
 //!
 //! Most steps of a change stand once, over an [`Accessor`](crate::mem::Accessor) or a
 //! [`PathAccess`](crate::dict::store::accessor::PathAccess): to read a planned word, to take, fill
-//! and give back a block, and to reserve and write events. Three pairs remain, because the fast form
-//! saves more than 1 % of the instructions of a call. Instructions that a call takes if it uses the
-//! slow form alone (x86-64, 1,000 and 100,000 keys):
+//! and give back a block, and to reserve and write events. Three pairs remain, because the fast
+//! form saves more than 1 % of the instructions of a call. Instructions that a call takes if it
+//! uses the slow form alone (x86-64, 1,000 and 100,000 keys):
 //!
 //! | fast form | slow form | instructions of the slow form alone |
 //! | --- | --- | --- |
@@ -33,7 +52,7 @@
 //!   they visit all lines, read the record before an uncommitted one, and see the planned stores of
 //!   the batch.
 //! - `replace_fast` plans one value in place of another. `try_apply` plans any number of changes,
-//!   removals and new keys, and keeps for a power cut what was flushed.
+//!   removals and new keys, and keeps flushed records for a power cut.
 //!
 //! Tests here and in `write/fast_path_tests.rs` run both forms of each pair over the same dict and
 //! compare the results.
@@ -51,7 +70,7 @@ use crate::dict::store::work_limit::WorkLimit;
 use crate::mapping::COPY_CHUNK;
 use crate::sys::fence;
 
-/// Lines of a bucket that are looked at. Nearly all have fewer.
+/// The number of lines of a bucket that the fast path visits. Nearly all buckets have fewer.
 const FAST_PATH_LINES: usize = 3;
 
 /// Fast path of reading a key.
@@ -73,12 +92,15 @@ impl<'s> FastKeyReader<'s> {
         FastKeyReader(storage)
     }
 
-    /// The usual case, in as few steps as it takes: the bucket leads to the key's record, or to nothing; the record
-    /// is committed and whole in its block; the value is no longer than what was asked for before; and nobody changes any
-    /// of it meanwhile. `None` is everything else, damage included.
+    /// Reads a key. Returns `Some(Some(_))` for a committed record whose value is now in `sink`,
+    /// `Some(None)` if the key is absent, and `None` for every other case, damage included.
     ///
-    /// COMMIT and FLOOR are loaded first. A record up to that COMMIT is committed; one above it is looked at again. A record
-    /// that is cleared later was there when this began, or came while it ran.
+    /// It handles a record in one of the bucket's first three lines, with its value in its block,
+    /// if no writer changes it meanwhile. A value that is longer than the sink's room is copied
+    /// again once its length is known, up to [`COPY_CHUNK`] bytes.
+    ///
+    /// COMMIT and FLOOR are loaded first. A record above that COMMIT is left to the slow path. A
+    /// record that is cleared later was there when this call began, or was set while it ran.
     #[inline(always)]
     #[allow(clippy::option_option, reason = "the inner one is the answer")]
     pub(in crate::dict) fn get_fast(self, hash: u64, key: &[u8], sink: &mut impl Sink) -> Option<Option<Found>> {
@@ -92,7 +114,8 @@ impl<'s> FastKeyReader<'s> {
                 let len = room.len();
                 let (slot, words) = self.index().record_in_line(map, line, slots, key, room)?;
                 let [stamp, version, what, sum] = words;
-                // The first change has the version 1. After a failed sync each value is verified.
+                // The subtraction also refuses stamp 0: the first change has version 1. After a
+                // failed sync the slow path verifies each value.
                 if stamp.wrapping_sub(1) >= commit || version <= floor || suspect != 0 {
                     return None;
                 }
@@ -104,11 +127,13 @@ impl<'s> FastKeyReader<'s> {
                     !self.records().is_from_before_open(version, stamp)
                         || head().is_some_and(|head| has_valid_checksum(self.seed, block, stamp, &head, key, value))
                 };
-                // SAFETY: the room was filled.
+                // SAFETY: `record_in_line` returned `Some`, so it has filled all of `room`, whose
+                // length is `len`.
                 if unsafe { sink.filled(len, value_len) } {
                     return sink.value().is_none_or(is_valid).then_some(found);
                 }
-                // Its length is known now. A long copy has to end with the call's timeout.
+                // The value is longer than the room. A copy above this length must end with the
+                // call's timeout, which the slow path ensures.
                 if value_len > COPY_CHUNK {
                     return None;
                 }
@@ -117,7 +142,7 @@ impl<'s> FastKeyReader<'s> {
                 let is_same = map.word(slot)? == slots.word && map.word(block + STAMP)? == stamp;
                 return (is_same && sink.value().is_none_or(is_valid)).then_some(found);
             }
-            // None of them matches, so this is the last.
+            // No slot matches. Without a match `word` is the line's eighth word: 0 in the last.
             if slots.word == 0 {
                 fence(Ordering::Acquire);
                 return (map.word(at::BUCKETS)? == buckets).then_some(None);
@@ -140,7 +165,7 @@ mod tests {
     use crate::dict::{Dict, Encoding};
     use crate::segment::Deadline;
 
-    /// What the fast path finds, and the value with it.
+    /// Returns the result of the fast path, with the value.
     fn fast_get(dict: &Dict, key: &str) -> Option<Option<(Found, Vec<u8>)>> {
         let hash = dict.hash(key, "read").unwrap();
         let mut bytes = Vec::with_capacity(if hash % 2 == 0 { 0 } else { 100 });
@@ -148,7 +173,7 @@ mod tests {
         Some(found.map(|found| (found, bytes)))
     }
 
-    /// What the slow path finds.
+    /// Returns the result of the slow path, with the value.
     fn slow_get(dict: &Dict, key: &str) -> Option<(Found, Vec<u8>)> {
         let mut bytes = Vec::new();
         let hash = dict.hash(key, "read").unwrap();
@@ -158,7 +183,7 @@ mod tests {
         found.map(|found| (found, bytes))
     }
 
-    /// Compares both, and gives for how many of the keys the fast path is enough.
+    /// Compares the two paths, and returns for how many of the keys the fast path was enough.
     fn compare<'k>(dict: &Dict, keys: impl Iterator<Item = &'k String>) -> usize {
         let mut enough = 0;
         for key in keys {
@@ -235,7 +260,7 @@ mod tests {
     fn an_empty_slot_is_no_record_whatever_a_keys_hash_is() {
         let name = crate::Name::local(format!("mmf-fast-empty-{}", std::process::id())).unwrap();
         let mut dict = Dict::create_new(&name, 1 << 20).unwrap();
-        // With it the empty key has the tag that empty slots have.
+        // With this seed the high bits of the empty key's hash are 0, as in an empty slot.
         dict.seed = 21_071_546;
         assert_eq!(record::hash(dict.seed, b"") >> 40, 0);
         dict.set_bytes("another", b"value").unwrap();
@@ -260,7 +285,7 @@ mod tests {
         map.put_word(at::FLOOR, commit).unwrap();
         assert!(fast_get(&dict, "key").is_none());
         map.put_word(at::FLOOR, 0).unwrap();
-        // Nor what another batch has changed already.
+        // The fast path of finding ignores a line to which the batch has a store.
         let hash = dict.hash("key", "find").unwrap();
         let mut batch = WriteBatch::new();
         let mut writer = dict.writer(&mut batch, "find").unwrap();

@@ -1,9 +1,32 @@
-//! Reading: without a lock, beside writers that live, sleep or have died.
+//! [`KeyReader`]: the slow path of reading a key without a lock.
 //!
-//! A reader copies, and then makes sure that it copied one record: the record's stamp and the slot that led to it are what
-//! they were. Before the bytes of a record are used for anything else its stamp is 0, and no stamp comes twice.
+//! The problem: a reader must return the value before a change or the value after it, never a
+//! mixture. Writers may run at the same time, be stopped for any time, or be dead in the middle of
+//! a change. A hostile peer may store anything, and must not keep the reader for ever.
 //!
-//! A record whose stamp is larger than the commit's version is not there yet: the one before it counts.
+//! The algorithm ([`try_get`](KeyReader::try_get)):
+//!
+//! 1. Load BUCKETS. If there are no buckets, check that no repair is under way.
+//! 2. Walk the bucket's lines. For each slot whose high bits match, load the slot and the record's
+//!    stamp.
+//! 3. Copy header and key. If the key differs, continue with the next slot.
+//! 4. If the stamp is larger than COMMIT, the change is not committed: read the previous record
+//!    instead ([`read_previous`](KeyReader::read_previous)).
+//! 5. A removal, or a version up to FLOOR, means that the key is absent. Otherwise copy the value.
+//! 6. Load the stamp and the slot again. If either has changed, start again.
+//! 7. If no slot had the key, or an error occurred, load BUCKETS again. If it has changed, start
+//!    again.
+//!
+//! A new start waits (back-off) until the deadline, and then ends with `Contended`. 128 failed
+//! attempts ([`MAX_FAILED_READS`]) without a change of COMMIT, FLOOR or BUCKETS mean corruption.
+//!
+//! Why it is correct: before the bytes of a record are used for anything else its stamp is 0, and
+//! no stamp is used twice. So an equal stamp before and after the copy means that all copied bytes
+//! are of one record. The stamp of an uncommitted record leads to the previous record, which is
+//! freed only after COMMIT has passed that stamp; `read_previous` checks this after its copy. An
+//! error is reported only if the words that led to it are unchanged.
+//!
+//! Cost: one guarded call for each load and each copy.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -23,25 +46,28 @@ use crate::segment::Deadline;
 use crate::segment::retry::Attempts;
 use crate::sys::fence;
 
-/// So many looks in vain while nothing changes are no bad luck.
+/// The number of failed attempts, without a commit between them, that mean corruption.
 pub(in crate::dict) const MAX_FAILED_READS: u32 = 128;
 
-/// What one record says.
+/// The result of reading one record.
 enum RecordOutcome {
-    /// As [`find_in_bucket`](KeyReader::find_in_bucket).
+    /// The record is another key's (`None`), or says whether the key is there, as in
+    /// [`find_in_bucket`](KeyReader::find_in_bucket).
     #[allow(clippy::option_option, reason = "as there")]
     Settled(Option<Option<Found>>),
-    /// Nothing yet: the change of this stamp is not committed, and the record before counts.
+    /// The change with this stamp is not committed. The record at `before` counts instead.
     Uncommitted { stamp: u64, before: usize },
 }
 
 impl Dict {
+    /// Reads a key with the handle's timeout.
     #[inline]
     pub(in crate::dict) fn read(&self, key: &str, sink: &mut impl Sink) -> Result<Option<Found>> {
         let hash = self.hash(key, "read")?;
         self.read_until(hash, key, sink, self.lock_deadline())
     }
 
+    /// Reads a key: takes the fast path, and then the slow path if the fast path returns `None`.
     #[inline]
     pub(in crate::dict) fn read_until(
         &self,
@@ -76,8 +102,8 @@ impl<'s> KeyReader<'s> {
         KeyReader(storage)
     }
 
-    /// What `key` has, with its value in `sink`, without a lock: tries beside writers for as long as
-    /// `until` says, and copies for as long as `work` says.
+    /// Reads a key without a lock, and copies its value to `sink`. `until` limits the attempts
+    /// beside writers, `work` limits the copies.
     #[cold]
     #[inline(never)]
     pub(in crate::dict) fn get(
@@ -109,7 +135,8 @@ impl<'s> KeyReader<'s> {
         let mut attempts = Attempts::new(until.at_least(MIN_WORK_TIME));
         for round in 0_u32.. {
             if round % MAX_FAILED_READS == 0 {
-                // Whoever writes, stops or dies leaves what can be read; so what keeps a reader from it are changes.
+                // A writer that runs, stops or dies leaves readable records. So only further
+                // changes can make an honest reader fail again.
                 let now = Some(self.commit_state()?);
                 if matches!(retry, Retry::Changed) && now == moment {
                     return Err(self.no_entry_error());
@@ -129,6 +156,7 @@ impl<'s> KeyReader<'s> {
         Err(self.map.name_error(Error::new(ErrorKind::Contended, "read")))
     }
 
+    /// Tries once to read a key.
     #[inline]
     fn try_get(self, hash: u64, key: &[u8], sink: &mut impl Sink, limit: &WorkLimit) -> Result<Option<Found>, Retry> {
         let count = self.map.word(at::BUCKETS)?;
@@ -140,7 +168,8 @@ impl<'s> KeyReader<'s> {
         let found = self.find_in_bucket(bucket_count(count), hash, key, sink, limit);
         match found {
             Ok(Some(found)) => Ok(found),
-            // What was looked through may have been taken apart meanwhile, and what was read may have been anything.
+            // The bucket may have been split or shortened meanwhile, or a repair may have
+            // overwritten what was read.
             other => {
                 fence(Ordering::Acquire);
                 if self.map.word(at::BUCKETS)? != count {
@@ -151,7 +180,8 @@ impl<'s> KeyReader<'s> {
         }
     }
 
-    /// `None`: no slot has the key. `Some(None)`: its slot says that it is not there.
+    /// Searches a bucket. Returns `None` if no slot has the key, and `Some(None)` if the key's
+    /// record says that it is absent.
     #[inline]
     #[allow(clippy::option_option, reason = "the two say different things, as told above")]
     fn find_in_bucket(
@@ -177,7 +207,7 @@ impl<'s> KeyReader<'s> {
         Ok(None)
     }
 
-    /// Whether the record that a slot leads to is the key's, and what it says.
+    /// Reads the record of a slot. Returns `None` if it is another key's.
     #[inline]
     #[allow(clippy::option_option, reason = "as above")]
     fn read_slot(
@@ -196,14 +226,15 @@ impl<'s> KeyReader<'s> {
         let before = stamp();
         let outcome = self.read_record(slot, key, sink, limit);
         fence(Ordering::Acquire);
-        // Also before an error is believed. The stamp behind the slot, which may lead to the same block again, where meanwhile
-        // other bytes looked like a stamp.
+        // This comes before an error is reported, too. The stamp is loaded after the slot: the slot
+        // may lead to the same block again, where other bytes looked like a stamp meanwhile.
         if self.map.word(at)? != slot || stamp() != before {
             return Err(Retry::Changed);
         }
         outcome
     }
 
+    /// Reads the record of a slot, or the one before it if that is not committed.
     #[inline]
     #[allow(clippy::option_option, reason = "as above")]
     fn read_record(
@@ -219,7 +250,8 @@ impl<'s> KeyReader<'s> {
         }
     }
 
-    /// The record before one that is not committed. It may be freed as soon as that is.
+    /// Reads the record before one that is not committed. A writer may free it as soon as COMMIT
+    /// has reached `newer`, so this checks COMMIT after the copy.
     #[cold]
     #[inline(never)]
     #[allow(clippy::option_option, reason = "as above")]
@@ -237,7 +269,7 @@ impl<'s> KeyReader<'s> {
         };
         fence(Ordering::Acquire);
         let is_under_way = self.map.word(at::REDO_LEN)? != 0;
-        // Also before an error is believed.
+        // This comes before an error is reported, too.
         if self.map.word(at::COMMIT)? >= newer {
             return Err(Retry::Changed);
         }
@@ -252,7 +284,7 @@ impl<'s> KeyReader<'s> {
         }
     }
 
-    /// What one record says of a key.
+    /// Reads one record, and copies its value if it is the key's and counts.
     #[inline]
     fn read_at_block(
         self,
@@ -290,7 +322,7 @@ impl<'s> KeyReader<'s> {
         }
     }
 
-    /// `outcome`, if the record is still the one that bore `stamp`.
+    /// Returns `outcome` if the block still has the stamp `stamp`.
     #[inline]
     fn unless_changed<T>(self, block: usize, stamp: u64, outcome: T) -> Result<T, Retry> {
         fence(Ordering::Acquire);

@@ -1,4 +1,4 @@
-//! Reading without a lock.
+//! Reads of a dict: keys without a lock, and copies of all entries.
 
 pub(in crate::dict) mod fast_path;
 pub(in crate::dict) mod get;

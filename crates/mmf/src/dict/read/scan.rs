@@ -1,4 +1,28 @@
-//! Copies of all entries.
+//! [`Scanner`]: copies all entries of a dict, with or without a lock.
+//!
+//! The problem: a snapshot needs all entries of one moment, but a scan takes long, and writers go
+//! on if it holds no lock. A split that is under way has an entry in two buckets.
+//!
+//! The algorithm of a scan:
+//!
+//! 1. For each bucket, walk its lines. For each slot, load it as one word.
+//! 2. Read the record, or the previous one if it is not committed, between two loads of its stamp.
+//! 3. Skip the record if its hash belongs to another bucket, if it is a removal, or if its version
+//!    is at most FLOOR. Otherwise copy key and value.
+//! 4. Load the slot again. If slot or stamp has changed, the scan fails with [`Retry::Changed`].
+//!
+//! Each entry is whole. The entries are of one moment if the caller holds the lock, or if
+//! [`generation`](Scanner::generation) is equal before and after the scan. The caller compares it.
+//!
+//! Why the generation suffices: it has COMMIT, FLOOR and BUCKETS, one of which differs after every
+//! change; REDO_LEN, which is not 0 during a change; and a hash of the words that the redo log's
+//! stores lead to. A single removal is visible before COMMIT, and its writer may be slow, stopped
+//! or dead at that point; the hash shows its progress.
+//!
+//! Why it ends with a hostile peer: one budget bounds the lines of all buckets, another the bytes
+//! of all entries, and the work limit the time.
+//!
+//! Cost: four loads and one copy of header and key for each entry, and the copy of its value.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -19,7 +43,7 @@ use crate::sys::fence;
 #[cfg(feature = "serde")]
 use {crate::dict::format::encoding::decode, serde::de::DeserializeOwned};
 
-/// A key with its value, as they were at one moment.
+/// A copy of a key with its value at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
@@ -27,7 +51,7 @@ pub struct Entry {
     pub key: String,
     /// The bytes of its value.
     pub value: Vec<u8>,
-    /// How they are encoded.
+    /// The encoding of these bytes.
     pub encoding: Encoding,
     /// The version of the change that gave the key this value.
     pub version: u64,
@@ -35,7 +59,7 @@ pub struct Entry {
 
 #[cfg(feature = "serde")]
 impl Entry {
-    /// The value.
+    /// Decodes the value.
     ///
     /// # Errors
     ///
@@ -45,37 +69,39 @@ impl Entry {
     }
 }
 
-/// What is the same before and after while nobody changes anything.
+/// Words that differ after every change, and during one. Equal generations before and after a scan
+/// mean that no change came between.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::dict) struct Generation {
     redo_log: u64,
-    /// How far the change in the redo log is carried out.
+    /// A hash of the words that the redo log's stores lead to: it differs after each store.
     progress: u64,
     commit_state: (u64, u64, u64),
 }
 
 impl Generation {
-    /// Whether a repair is under way, or was cut off.
+    /// Returns whether a repair or a rebuild is under way, or was interrupted.
     pub(in crate::dict) fn is_repair_incomplete(&self) -> bool {
         self.redo_log == REPAIRING
     }
 
-    /// Whether somebody is changing something, or died at it.
+    /// Returns whether a change is under way, or was left by a dead writer.
     pub(in crate::dict) fn is_changing(&self) -> bool {
         self.redo_log != 0
     }
 }
 
-/// Bytes of keys that a split which was cut off leads to twice, at the most: those of some lines of
-/// entries.
+/// The largest number of bytes that an interrupted split may add to a scan: the keys of the entries
+/// that two buckets lead to.
 pub(in crate::dict) const SPLIT_SLACK: usize = 1 << 20;
 
-/// Where an entry is looked for, and what may still be copied.
+/// The position of a scan, and what it may still copy.
 pub(in crate::dict) struct ScanCursor<'a> {
     count: u64,
     bucket: u64,
     slot: u64,
-    /// No more can be taken in than there is, whatever leads there twice.
+    /// The number of bytes that further entries may have. Slots that lead to one record many times
+    /// use it up.
     room: usize,
     limit: &'a WorkLimit,
 }
@@ -99,7 +125,7 @@ impl<'s> Scanner<'s> {
         Scanner(storage)
     }
 
-    /// All entries, where nobody writes meanwhile.
+    /// Copies all entries. The caller holds the lock.
     pub(in crate::dict) fn scan_locked(self, values: bool, limit: &WorkLimit) -> Result<Vec<Entry>> {
         self.scan(values, limit).map_err(|retry| match retry {
             Retry::Failed(error) => error,
@@ -107,15 +133,15 @@ impl<'s> Scanner<'s> {
         })
     }
 
-    /// What tells whether anything is changed, for those who have no lock. The redo log comes
-    /// first: a removal shows before its version does, and its writer may be slow, stopped or dead,
-    /// so its stores are looked at themselves.
+    /// Returns the generation, which a reader without a lock compares. It loads the redo log first:
+    /// a removal is visible before its version.
     pub(in crate::dict) fn generation(self) -> Result<Generation> {
         let redo_log = self.map.word(at::REDO_LEN)?;
         let mut progress = 0_u64;
         for nth in 0..number(redo_log).min(self.layout.log_entries) {
             let offset = self.map.word(at::REDO_LOG + 16 * nth)?;
-            // Somebody may be writing another change over it, or may have damaged it: then nothing is stored there.
+            // Another change may be overwriting the log, or it may be damaged. An offset outside
+            // the mapping counts as 0.
             let there = self.map.word(number(offset)).unwrap_or_default();
             progress = (progress.rotate_left(7) ^ offset).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             progress = (progress.rotate_left(7) ^ there).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -123,14 +149,14 @@ impl<'s> Scanner<'s> {
         Ok(Generation { redo_log, progress, commit_state: self.commit_state()? })
     }
 
-    /// All entries. Each is whole; that they are of one moment is for the caller to find out.
+    /// Copies all entries. Each is whole. The caller checks that they are of one moment.
     pub(in crate::dict) fn scan(self, values: bool, limit: &WorkLimit) -> Result<Vec<Entry>, Retry> {
         let (count, mut lines) = self.index().count_and_most_lines()?;
         if count == 0 {
             self.check_no_incomplete_repair()?;
         }
         let mut entries = Vec::new();
-        // Where a split was cut off, the entries of one bucket are there twice.
+        // After an interrupted split two buckets lead to the entries of one.
         let room = (self.spans().spans_used()? << self.layout.span_shift).saturating_add(SPLIT_SLACK);
         let mut scan = ScanCursor { count, bucket: 0, slot: 0, room, limit };
         for nth in 0..count {
@@ -143,7 +169,7 @@ impl<'s> Scanner<'s> {
                 }
                 for word in (0..LINE_SLOTS).filter(|word| words[*word] != 0) {
                     let slot_at = at + 8 * word;
-                    // The copy may be of two words; this is one.
+                    // The copied word may be torn; this load is not.
                     scan.slot = self.map.word(slot_at)?;
                     if scan.slot == 0 {
                         continue;
@@ -160,7 +186,8 @@ impl<'s> Scanner<'s> {
         Ok(entries)
     }
 
-    /// What counts of the record that a slot leads to and the one before it.
+    /// Copies the record of a slot, or the previous one if it is not committed. Returns `None` if
+    /// neither counts.
     fn entry(self, scan: &mut ScanCursor<'_>, values: bool) -> Result<Option<Entry>, Retry> {
         let mut block = block_of(scan.slot);
         for _ in 0..2 {
@@ -177,7 +204,7 @@ impl<'s> Scanner<'s> {
                 other => other.map(|_| None),
             };
             fence(Ordering::Acquire);
-            // Also before an error is believed.
+            // This comes before an error is reported, too.
             if self.map.word(block + STAMP)? != stamp {
                 return Err(Retry::Changed);
             }
@@ -193,7 +220,8 @@ impl<'s> Scanner<'s> {
         Ok(None)
     }
 
-    /// A record as an entry, if it is one, and in the bucket that is looked through.
+    /// Copies a record as an entry. Returns `None` if it does not count, or belongs to another
+    /// bucket.
     fn copy_entry(
         self,
         scan: &mut ScanCursor<'_>,
@@ -207,10 +235,10 @@ impl<'s> Scanner<'s> {
         if tag(hash) != scan.slot >> 40 {
             return Err(self.damaged(format!("a slot leads to another key's record at {block}")));
         }
-        // A split that is under way has it in two buckets.
+        // During a split two buckets lead to the record.
         let is_here = bucket(hash, scan.count) == scan.bucket;
         let counts = is_here && head.kind != RecordKind::Removal && head.version > floor;
-        // Before anything is copied.
+        // The bounds are checked before the value is copied.
         let bytes =
             (HEADER_LEN + key.len()).max(class::SMALLEST).saturating_add(if counts { head.value_len } else { 0 });
         scan.room = match scan.room.checked_sub(bytes) {

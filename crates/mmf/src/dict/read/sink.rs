@@ -1,4 +1,5 @@
-//! Where a value is copied to.
+//! [`Sink`]: the destination of a value that is read. A vector takes the bytes; [`DiscardValue`] takes
+//! none, for a caller that needs only the version or the existence of a key.
 
 use std::mem::MaybeUninit;
 
@@ -7,32 +8,35 @@ use crate::dict::store::storage::Storage;
 use crate::dict::store::work_limit::WorkLimit;
 use crate::error::{Error, Result};
 
-/// What a key has.
+/// The version and the kind of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dict) struct Found {
     pub(in crate::dict) version: u64,
     pub(in crate::dict) kind: RecordKind,
 }
 
-/// What is to be done with a value: where it is copied to.
+/// The destination of a value.
 pub(in crate::dict) trait Sink {
+    /// Copies a record's value, whose length is known.
     fn take(&mut self, storage: &Storage<'_>, block: usize, head: &RecordHeader, limit: &WorkLimit) -> Result<()>;
 
-    /// Room for a value that is copied before its length is known.
+    /// Returns memory for a value that is copied before its length is known.
     fn room(&mut self) -> &mut [MaybeUninit<u8>];
 
-    /// The value is the first `len` bytes of the room, which has `room` bytes, if it is so long.
+    /// Makes the first `len` bytes of the room the value. Returns `false`, and changes nothing, if
+    /// `len` is larger than `room`, the length of the room.
     ///
     /// # Safety
     ///
-    /// All of the room was filled.
+    /// The last call was that of [`room`](Sink::room). It returned `room` bytes, and all of them
+    /// are initialized.
     unsafe fn filled(&mut self, room: usize, len: usize) -> bool;
 
-    /// The value that was copied; `None` where none is.
+    /// Returns the copied value, or `None` if this sink copies none.
     fn value(&self) -> Option<&[u8]>;
 }
 
-/// Nothing is copied.
+/// A sink that copies nothing.
 pub(in crate::dict) struct DiscardValue;
 
 impl Sink for DiscardValue {
@@ -57,14 +61,14 @@ impl Sink for DiscardValue {
     }
 }
 
-/// Of a vector's room no more bytes are used before a value's length is known.
+/// The largest number of bytes that are copied to a vector before the value's length is known.
 pub(in crate::dict) const SPECULATIVE_LEN: usize = 128;
 
 impl Sink for &mut Vec<u8> {
     #[inline(always)]
     fn take(&mut self, storage: &Storage<'_>, block: usize, head: &RecordHeader, limit: &WorkLimit) -> Result<()> {
         self.clear();
-        // Next time there is room for one of that length before it is known.
+        // The next read into this vector then finds room for a speculative copy.
         let _ = self.try_reserve(SPECULATIVE_LEN / 2);
         storage.values().append_value(block, head, self, limit)
     }
@@ -81,7 +85,8 @@ impl Sink for &mut Vec<u8> {
         if len > room {
             return false;
         }
-        // SAFETY: as many bytes, and more, were filled.
+        // SAFETY: the caller has initialized the first `room` bytes of the vector's spare capacity,
+        // the vector was empty (`room` clears it), and `len <= room`.
         unsafe { self.set_len(len) };
         true
     }
@@ -92,9 +97,9 @@ impl Sink for &mut Vec<u8> {
     }
 }
 
-/// Why a look did not tell.
+/// The reason why an attempt returned no result.
 pub(in crate::dict) enum Retry {
-    /// Somebody changed what was looked at.
+    /// A writer has changed what was read.
     Changed,
     Failed(Error),
 }

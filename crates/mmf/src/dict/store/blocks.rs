@@ -1,21 +1,33 @@
-//! Blocks for records, cut out of spans of equal size.
+//! [`Blocks`]: allocates blocks for records and index lines, by size class.
 //!
-//! A span holds blocks of one class, a part of the index, a part of a large value, or nothing. Its
-//! entry in the table:
+//! The problem: records have from 48 bytes to half a span. The allocator must take and free a block
+//! in constant time, change shared memory through the write batch alone, and trust no word in it.
 //!
-//! ```text
-//! +0   bits 0..8 class, 8..34 blocks in use, 34..60 the first free block + 1, 60 whether it is in its class's list
-//! +8   blocks that have ever been in use
-//! +16  bits 0..32 the next span of its list + 1, 32..64 the one before + 1
-//! ```
+//! The algorithm, under the write lock:
 //!
-//! The spans of a class that have a free block form a list, and the free spans form another. The
-//! free blocks of a span form a list by the word at +8 of each block. A full span joins its list
-//! again once an eighth of its blocks is free, so that not each change moves it. Before a change
-//! fails with `Full`, all spans with a free block join their lists.
+//! 1. A block has the smallest size class that the record fits
+//!    ([`class`](crate::dict::format::layout::class)): multiples of 8 bytes up to 128, then eight
+//!    classes for each doubling. A span has blocks of one class.
+//! 2. To take a block, take the first span of the class's list. Take the first of its free blocks,
+//!    or the next block that was never in use. If the list is empty, take a span.
+//! 3. If the span has no more room, take it out of the list.
+//! 4. To free a block, put it at the front of its span's list of free blocks. If it was the last in
+//!    use, free the span.
+//! 5. A full span joins its list again once an eighth of its blocks, and at least one, is free.
+//!    So a change does not move a span in and out of the list each time.
+//! 6. Before a change fails with `Full`, all spans with a free block join their lists
+//!    ([`relist_spans`](Blocks::relist_spans)).
 //!
-//! The table and the lists change through a [`WriteBatch`] alone. Free memory is written before the
-//! batch is committed: no reader follows a pointer to it until then.
+//! The layout of a span's entry is in `format/span.rs`. A free block has stamp 0 at +0, and the
+//! number of the next free block, stored + 1, in bits 0 to 25 of its word at +8.
+//!
+//! Why it is correct: the table and the lists change through a [`WriteBatch`] alone, so a change
+//! takes a block or does not. A taken block is written before the batch is committed; no word leads
+//! to it until then. A number that leads outside the span, and a block that has a stamp, are
+//! damage.
+//!
+//! Cost on the fast path: up to four loads and one store to take a block; one load, two stores and
+//! one division to free it.
 
 use std::ops::Deref;
 
@@ -29,7 +41,7 @@ use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
 use crate::mem::FastAccessMut;
 
-/// The blocks of the spans.
+/// The block allocator.
 #[derive(Clone, Copy)]
 pub(in crate::dict) struct Blocks<'s>(&'s Storage<'s>);
 
@@ -48,7 +60,7 @@ impl<'s> Blocks<'s> {
         Blocks(storage)
     }
 
-    /// [`take`](Blocks::take) in the first span of the class's list.
+    /// Takes a block in the first span of the class's list. Fast path of [`take`](Blocks::take).
     #[inline(always)]
     pub(in crate::dict) fn take_fast(
         self,
@@ -64,7 +76,8 @@ impl<'s> Blocks<'s> {
         self.take_in(*map, batch, (class, size), span).ok()
     }
 
-    /// Takes a block of a class, but none in the span `not`.
+    /// Takes a block of a class. It does not take one in the span `not`, if that is the first of
+    /// the class's list.
     #[inline]
     pub(in crate::dict) fn take(
         self,
@@ -94,7 +107,8 @@ impl<'s> Blocks<'s> {
     }
 
     /// Takes a block of a class, with its size, in a span of the class's list. The fast path takes
-    /// one that was freed before, if the span has room left. A miss leaves the batch as it was.
+    /// only a block that was freed before, and only if the span has room after it. A miss leaves
+    /// the batch as it was.
     #[inline(always)]
     pub(in crate::dict) fn take_in<A: PathAccess>(
         self,
@@ -108,7 +122,7 @@ impl<'s> Blocks<'s> {
         if state.class != class {
             return Err(map.damaged(|| format!("span {span} is not what its list holds")));
         }
-        // A division would take longer than all the rest.
+        // A division would take longer than the rest of this function.
         let fits = |count: u64| count.saturating_mul(size as u64) <= self.layout.span_size() as u64;
         let (nth, full) = if state.free == 0 {
             map.require_slow_path()?;
@@ -121,15 +135,16 @@ impl<'s> Blocks<'s> {
         } else {
             let nth = state.free - 1;
             let damaged = || map.damaged(|| format!("span {span} leads to block {nth}, which it has not"));
-            // A number of 26 bits times a size of 30 bits.
+            // A number of 26 bits times a size of at most 30 bits fits 64 bits.
             let at = nth * size as u64;
             if at + size as u64 > self.layout.span_size() as u64 {
                 return Err(damaged());
             }
             let block = self.layout.span(span) + number(at);
             map.require(block, size)?;
-            // A record with a stamp is in use: the list is from another time than the block, which
-            // happens after a failed sync. Then no caller takes the fast path.
+            // A record with a stamp is in use: the list is older or newer than the block, which
+            // happens after a failed sync. While the sync mark stands, no caller takes the fast
+            // path.
             if !A::IS_FAST && class <= class::LAST && batch.get(map, block + STAMP)? != 0 {
                 return Err(damaged());
             }
@@ -148,14 +163,15 @@ impl<'s> Blocks<'s> {
         Ok(self.layout.span(span) + number(nth) * size)
     }
 
-    /// Gives a block back.
+    /// Frees a block.
     #[inline]
     pub(in crate::dict) fn give(self, batch: &mut WriteBatch, block: usize) -> Result<()> {
         self.give_in(self.map, batch, block)
     }
 
-    /// Gives a block back to its span. The fast path does so if the span joins or leaves no list,
-    /// and the batch takes no block after that. A miss leaves the batch as it was.
+    /// Frees a block of its span. The fast path handles only a span that joins or leaves no list.
+    /// On the fast path the batch must not take a block afterwards. A miss leaves the batch as it
+    /// was.
     #[inline(always)]
     pub(in crate::dict) fn give_in<A: PathAccess>(
         self,
@@ -177,7 +193,7 @@ impl<'s> Blocks<'s> {
         if joins_list {
             map.require_slow_path()?;
         }
-        // Only a batch that takes a block later asks for this word.
+        // Only a batch that takes a block later looks this word up.
         if A::IS_FAST {
             batch.push_blind(block + NEXT_FREE, state.free);
         } else {
@@ -197,8 +213,8 @@ impl<'s> Blocks<'s> {
         Ok(())
     }
 
-    /// Has the spans that have room, but too little to be listed, listed, each in a batch of its
-    /// own; whether there were any.
+    /// Puts each span that has a free block and is in no list into its class's list, in a batch of
+    /// its own. Returns whether there was such a span.
     pub(in crate::dict) fn relist_spans(self, batch: &mut WriteBatch) -> Result<bool> {
         let used = number(self.map.word(at::USED)?).min(self.layout.spans);
         let mut any = false;
@@ -217,13 +233,14 @@ impl<'s> Blocks<'s> {
         Ok(any)
     }
 
-    /// The span, its state and the size of a block, checked.
+    /// Returns a block's span, the span's state, and the size of the block. Returns an error if no
+    /// block begins at the offset `block`.
     #[inline]
     pub(in crate::dict) fn block(self, batch: &WriteBatch, block: usize) -> Result<(usize, SpanState, usize)> {
         self.nth_block(self.map, batch, block).map(|(span, state, size, _)| (span, state, size))
     }
 
-    /// Returns what [`block`](Blocks::block) does, and which of the span's blocks it is.
+    /// Returns the results of [`block`](Blocks::block), and the block's number in its span.
     #[inline(always)]
     fn nth_block<A: PathAccess>(
         self,
@@ -235,7 +252,8 @@ impl<'s> Blocks<'s> {
             let state = SpanState::of(batch.get(map, self.layout.entry(span) + SPAN_STATE)?);
             if let Some(size) = class::size(state.class) {
                 let at = block - self.layout.span(span);
-                // One division: another takes longer than all the rest.
+                // One division; the remainder comes from a multiplication, since a second division
+                // would take longer than the rest of this function.
                 let nth = at / size;
                 if nth * size == at && at + size <= self.layout.span_size() {
                     return Ok((span, state, size, nth));

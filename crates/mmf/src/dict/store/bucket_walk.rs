@@ -1,17 +1,32 @@
 //! [`BucketWalk`]: visits the lines of one bucket, in the order in which each leads to the next.
 //!
-//! A peer with write access may forge a chain of lines that has no end, or many buckets that lead
-//! to one chain. One rule bounds all walks: a bucket has at most [`MAX_BUCKET_LINES`] lines, and no
-//! two buckets share a line. So an operation that walks several buckets passes one budget to all
-//! of its walks: the number of lines that the index can have
-//! ([`Index::most_lines`](crate::dict::store::index::Index::most_lines)). A walk that would visit more
-//! lines than either bound ends with [`ErrorKind::Damaged`](crate::ErrorKind::Damaged).
+//! The problem: a peer with write access may forge a chain of lines that has no end, or many
+//! buckets that lead to one chain. Readers without a lock walk beside writers.
 //!
-//! A walk does not replace the [`WorkLimit`](crate::dict::store::work_limit::WorkLimit): a caller that walks
-//! many buckets spends a unit of it for each line.
+//! The algorithm:
 //!
-//! Two walks are separate. The fast path leaves a bucket after three lines to the slow path, so it
-//! needs no other bound. `check` reports each fault, and walks on where this walk would end.
+//! 1. Begin at the bucket's first line, which the directory names.
+//! 2. Count the line against two bounds: [`MAX_BUCKET_LINES`] for this bucket, and the budget of
+//!    the operation. If either is used up, end with
+//!    [`ErrorKind::Damaged`](crate::ErrorKind::Damaged).
+//! 3. Copy the line's eight words and return them.
+//! 4. On the next call, follow the eighth word. Without a batch, load it again as one word, since
+//!    the copy may be torn. End if it is 0.
+//!
+//! Why it is correct: a bucket has at most 4096 lines, and no two buckets share a line. So an
+//! operation that walks several buckets passes one budget to all of its walks: the number of lines
+//! that the index can have ([`Index::most_lines`](crate::dict::store::index::Index::most_lines)).
+//! Forged chains therefore end after that many lines, however they are linked.
+//!
+//! Cost: one guarded copy of 64 bytes for each line, and one more load for each line after the
+//! first.
+//!
+//! A walk does not replace the [`WorkLimit`](crate::dict::store::work_limit::WorkLimit): a caller
+//! that walks many buckets spends a unit of it for each line.
+//!
+//! Two walks are separate. The fast path of reading leaves a bucket to the slow path after three
+//! lines, so it needs no other bound. `check` reports each fault, and continues where this walk
+//! would end.
 
 use crate::dict::format::slot::{LINE_SLOTS, Line, NEXT_LINE};
 use crate::dict::store::index::MAX_BUCKET_LINES;
@@ -22,50 +37,50 @@ use crate::error::{Error, Result};
 /// A position in a bucket.
 pub(in crate::dict) struct BucketWalk<'a> {
     storage: &'a Storage<'a>,
-    /// Its stores replace the words of the lines. Without one, lines are as they are in memory.
+    /// The batch whose stores replace words of the lines. Without one, a line is what memory has.
     batch: Option<&'a WriteBatch>,
-    /// How many lines all walks of the operation may still visit.
+    /// The number of lines that all walks of the operation may still visit.
     budget: Option<&'a mut usize>,
     bucket: u64,
     visited: usize,
-    /// The line that was visited last, and the word in its copy that leads to the next. Before the
-    /// first visit, the first line.
+    /// The line that was visited last, and the word of its copy that leads to the next. Before the
+    /// first visit, `line` is the first line.
     line: usize,
     next: u64,
 }
 
 impl<'a> BucketWalk<'a> {
-    /// Begins at a bucket's first line. Readers without a lock may use it beside writers.
+    /// Begins at a bucket's first line. A reader without a lock may use the walk beside writers.
     #[inline(always)]
     pub(in crate::dict) fn new(storage: &'a Storage<'a>, bucket: u64) -> Result<BucketWalk<'a>> {
         let line = storage.index().line(bucket)?;
         Ok(BucketWalk { storage, batch: None, budget: None, bucket, visited: 0, line, next: 0 })
     }
 
-    /// Visits the lines as they will be once `batch` is committed. The caller has the lock.
+    /// Visits the lines as they will be once `batch` is committed. The caller holds the lock.
     #[inline(always)]
     pub(in crate::dict) fn with_batch(self, batch: &'a WriteBatch) -> BucketWalk<'a> {
         BucketWalk { batch: Some(batch), ..self }
     }
 
-    /// Takes each line from `budget`, too.
+    /// Counts each line against `budget` as well.
     #[inline(always)]
     pub(in crate::dict) fn with_budget(self, budget: &'a mut usize) -> BucketWalk<'a> {
         BucketWalk { budget: Some(budget), ..self }
     }
 
-    /// Visits the next line: copies its words and returns its offset, or `None` behind the last.
+    /// Visits the next line: copies its words and returns its offset, or `None` after the last.
     ///
-    /// Without a lock, each word of the copy may be composed of two states of the word in memory.
+    /// Without a lock, each word of the copy may be torn: a mixture of two values of the word.
     /// Before the caller follows a slot, it loads the slot again as one word.
     #[inline(always)]
     pub(in crate::dict) fn advance(&mut self, words: &mut Line) -> Result<Option<usize>> {
         if self.visited > 0 {
             let next = match (self.next, self.batch) {
                 (0, _) => return Ok(None),
-                // The lock keeps the word as it was copied.
+                // The caller holds the lock, so the copied word is not torn.
                 (planned, Some(_)) => planned,
-                // The copy may be of two words; this is one.
+                // The copied word may be torn; this load is not.
                 (_, None) => self.storage.map.word(self.line + NEXT_LINE)?,
             };
             let Some(line) = self.storage.index().next_line(next)? else { return Ok(None) };
@@ -80,7 +95,7 @@ impl<'a> BucketWalk<'a> {
         Ok(Some(self.line))
     }
 
-    /// Accounts for one more line.
+    /// Counts one more line against both bounds.
     #[inline(always)]
     fn spend(&mut self) -> Result<()> {
         if self.visited == MAX_BUCKET_LINES {
@@ -97,7 +112,7 @@ impl<'a> BucketWalk<'a> {
     }
 }
 
-// No method: its `self` would keep the walk in memory.
+// A free function: a method's `self` would force the walk out of registers into memory.
 #[cold]
 #[inline(never)]
 fn endless(storage: &Storage<'_>, bucket: u64) -> Error {
@@ -152,7 +167,7 @@ mod tests {
             Err(crate::dict::store::spans::AllocError::Failed(error)) => assert_endless::<()>(Err(error)),
             other => panic!("{other:?}"),
         }
-        // An entry that the first line leads to is found all the same.
+        // A reader still finds an entry of the first line.
         assert_eq!(dict.get_bytes("key 7").unwrap().unwrap(), b"value");
     }
 
@@ -160,7 +175,8 @@ mod tests {
     fn buckets_that_share_a_chain_use_up_the_budget() {
         let dict = dict("shared");
         let (storage, map) = (dict.storage(), &dict.segment.map);
-        // The spans that were ever taken hold `most` lines, and each bucket leads to a chain of half as many.
+        // The spans that were ever taken hold `most` lines. Each bucket leads to a chain of half as
+        // many.
         let most = storage.index().most_lines().unwrap();
         let first = storage.layout.span(storage.layout.spans - 1) - (most / 2 - 1) * 64;
         map.grow(storage.layout.span(storage.layout.spans)).unwrap();

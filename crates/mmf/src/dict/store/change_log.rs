@@ -1,10 +1,43 @@
 //! The change log: a ring buffer of the keys that changed, for watchers.
 //!
-//! An entry is a version, a word (bits 0..16 length of the key, 16..24 kind), and the key, filled
-//! up to whole words. It stands at its position modulo the change log's size, round the end if need
-//! be. Before entries are written, the claim says up to where. A reader compares its position with
-//! the claim after the copy: if a writer has claimed that place, the copy may be torn, and the
-//! reader reports missed changes.
+//! The problem: a watcher without a lock must learn of each change, in order, or learn that it has
+//! missed some. A writer must never wait for a watcher.
+//!
+//! ```text
+//! entry:  +0  version of the change
+//!         +8  bits 0..16 length of the key; 16..24 kind: 0, 1 set, 2 removed, 3 all cleared
+//!         +16 the key, padded with zeros to a multiple of 8
+//! HEAD:     the position after the last complete entry
+//! CLAIMED:  the position up to which a writer has written or may be writing
+//! ```
+//!
+//! A position only grows. An entry stands at its position modulo the log's size, and continues at
+//! the start if it passes the end.
+//!
+//! The algorithm of a writer, which holds the lock:
+//!
+//! 1. It computes the end of the change's entries ([`EventReservation`]), and adds the store of
+//!    HEAD to the write batch, after that of COMMIT.
+//! 2. It stores the end in CLAIMED, and then writes the entries.
+//! 3. It commits the batch, which moves HEAD.
+//! 4. If the entries are longer than half of the log, it writes none. The batch moves HEAD and
+//!    CLAIMED by twice the log's size, so that each watcher reports missed changes.
+//!
+//! The algorithm of a watcher ([`next`]):
+//!
+//! 1. If its position is HEAD, there is no new entry.
+//! 2. It copies the entry at its position, and then loads CLAIMED.
+//! 3. If CLAIMED is more than the log's size ahead of its position, a writer may have overwritten
+//!    the entry. The copy may be torn, and the watcher reports missed changes. Otherwise the entry
+//!    is complete.
+//!
+//! Why it is correct: the store of CLAIMED is visible before the bytes of the entries (release
+//! fence), and the watcher loads CLAIMED after its copy (acquire fence). So a copy of overwritten
+//! bytes is followed by a CLAIMED that shows it. A writer that dies before its commit leaves HEAD
+//! where it was, and the next writer overwrites the entries.
+//!
+//! Cost: a store of CLAIMED, and a copy of 16 bytes plus the key for each changed key. The store of
+//! HEAD is part of the batch.
 
 use std::sync::atomic::Ordering;
 
@@ -18,39 +51,39 @@ use crate::mem::{Accessor, AccessorMut};
 use crate::sys::fence;
 
 const EVENT_HEADER_LEN: usize = 16;
-/// The kind of an entry that says that all was cleared.
+/// The kind of the entry of `clear`.
 const CLEARED: u64 = 3;
 
-/// What an entry says.
+/// A copied entry of the change log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::dict) struct LogEvent {
     pub(in crate::dict) version: u64,
-    /// `None`: everything was cleared.
+    /// `None` if the change was a `clear`.
     pub(in crate::dict) kind: Option<RecordKind>,
     pub(in crate::dict) key: Vec<u8>,
 }
 
-/// The place of a change's entries. The caller has the lock.
+/// The place that a change's entries will take. The caller holds the lock.
 #[derive(Clone, Copy)]
 pub(in crate::dict) struct EventReservation {
-    /// Where in the change log the next one begins.
+    /// The offset in the ring at which the next entry begins.
     at: usize,
     end: u64,
-    /// What was claimed before.
+    /// CLAIMED before this change.
     claimed: u64,
-    /// The entries pass half of the change log: each watcher gets a report of missed changes
-    /// instead.
+    /// The entries are longer than half of the change log. None is written, and each watcher
+    /// reports missed changes.
     skipped: bool,
 }
 
-/// The bytes of an entry with a key of `key_len` bytes.
+/// Returns the length of an entry with a key of `key_len` bytes.
 #[inline(always)]
 const fn event_len(key_len: usize) -> usize {
     EVENT_HEADER_LEN + key_len.next_multiple_of(8)
 }
 
 impl EventReservation {
-    /// The place for entries with keys of these lengths, behind all others.
+    /// Reserves the place after HEAD for entries with keys of these lengths.
     #[inline(always)]
     pub(in crate::dict) fn new<A: Accessor>(
         storage: &Storage<'_>,
@@ -61,7 +94,7 @@ impl EventReservation {
         EventReservation::reserve(storage, map, len, len > storage.layout.change_log_size as u64 / 2)
     }
 
-    /// Reserves the place for one entry, which never passes half of the change log.
+    /// Reserves the place for one entry, which is never longer than half of the change log.
     #[inline(always)]
     pub(in crate::dict) fn for_key<A: Accessor>(
         storage: &Storage<'_>,
@@ -88,19 +121,19 @@ impl EventReservation {
         Ok(EventReservation { at, end, claimed, skipped })
     }
 
-    /// Has the batch move the change log's head behind these entries.
+    /// Adds the store that moves HEAD to the end of these entries.
     #[inline(always)]
     pub(in crate::dict) fn push_head(&self, batch: &mut WriteBatch) {
         batch.push_blind(at::LOG_HEAD, self.end);
         if self.skipped {
-            // The claim moves with the commit: no entry is overwritten before, and the change may
-            // still fail.
+            // CLAIMED moves with the commit, since no entry is overwritten before, and the change
+            // may still fail.
             batch.push_blind(at::LOG_CLAIMED, self.end);
         }
     }
 
-    /// Claims the place, before the first entry is written: from here on those who are behind by as
-    /// much have missed something. The batch must be one that will be carried out.
+    /// Stores CLAIMED before the first entry is written. From then on, a watcher whose position is
+    /// more than the log's size behind reports missed changes. The change must not fail afterwards.
     #[inline(always)]
     fn claim<A: AccessorMut>(&self, storage: &Storage<'_>, map: A) -> Result<(), A::Error> {
         if self.skipped {
@@ -110,12 +143,12 @@ impl EventReservation {
         if self.end.wrapping_sub(self.claimed) <= storage.layout.change_log_size as u64 {
             map.put_word(at::LOG_CLAIMED, self.end)?;
         }
-        // The claim is seen before what it is about.
+        // A watcher that sees a byte of the entries also sees the claim.
         fence(Ordering::Release);
         Ok(())
     }
 
-    /// Claims the place, and writes entries to it.
+    /// Claims the place, and writes the entries.
     #[inline(always)]
     pub(in crate::dict) fn write_all<'k, A: PathAccess + AccessorMut>(
         mut self,
@@ -130,7 +163,7 @@ impl EventReservation {
         Ok(())
     }
 
-    /// Claims the place, and writes that all was cleared.
+    /// Claims the place, and writes the entry of a `clear`.
     pub(in crate::dict) fn write_cleared(mut self, storage: &Storage<'_>, version: u64) -> Result<()> {
         self.claim(storage, storage.map)?;
         self.write_event(storage, storage.map, version, CLEARED, &[])
@@ -159,13 +192,13 @@ impl EventReservation {
         Ok(())
     }
 
-    /// Writes an entry that passes the end of the change log, and returns the place behind it.
-    // By value, so that the caller keeps its reservation in registers.
+    /// Writes an entry that passes the end of the ring, and returns the place after it.
+    // It takes `self` by value so that the caller keeps its reservation in registers.
     #[cold]
     #[inline(never)]
     fn write_wrapped(mut self, storage: &Storage<'_>, words: [u64; 2], key: &[u8]) -> Result<EventReservation> {
         let (map, layout) = (storage.map, storage.layout);
-        // Words never lie across the end: positions are whole words.
+        // A word never lies across the end: positions are multiples of 8.
         for word in words {
             map.put_word(layout.change_log + self.at, word)?;
             self.step(storage, 8);
@@ -193,7 +226,7 @@ impl EventReservation {
     }
 }
 
-/// Writes an entry that lies in one piece, filled up with zeros.
+/// Writes an entry that does not pass the end of the ring, padded with zeros.
 #[inline(always)]
 fn put_event<A: AccessorMut>(map: A, at: usize, words: [u64; 2], key: &[u8]) -> Result<(), A::Error> {
     map.put_words(at, &words)?;
@@ -212,18 +245,18 @@ fn kind_code(kind: RecordKind) -> u64 {
     }
 }
 
-/// What comes next in the change log.
+/// The result of a read of the change log.
 #[derive(Debug)]
 pub(in crate::dict) enum NextEvent {
-    /// An entry, and where the next one is.
+    /// An entry, and the position of the next one.
     Event(LogEvent, u64),
-    /// Nothing yet.
+    /// No entry: the position is HEAD.
     Nothing,
-    /// What was there has been written over; what is there now ends here.
+    /// The entry was overwritten. The field is HEAD, where the watcher continues.
     Lost(u64),
 }
 
-/// The entry at a position.
+/// Reads the entry at a position, without a lock.
 pub(in crate::dict) fn next(storage: &Storage<'_>, position: u64) -> Result<NextEvent> {
     let map = storage.map;
     let head = map.word(at::LOG_HEAD)?;
@@ -231,8 +264,7 @@ pub(in crate::dict) fn next(storage: &Storage<'_>, position: u64) -> Result<Next
         return Ok(NextEvent::Nothing);
     }
     let size = storage.layout.change_log_size as u64;
-    // A position that the head has not reached is another dict's, or a peer has moved the head
-    // back.
+    // A position after HEAD means that it is of another dict, or that a peer has moved HEAD back.
     let is_lost = |claimed: u64| claimed.wrapping_sub(position) > size || head.wrapping_sub(position) > size;
     if is_lost(map.word(at::LOG_CLAIMED)?) {
         return Ok(NextEvent::Lost(head));
@@ -271,6 +303,7 @@ pub(in crate::dict) fn next(storage: &Storage<'_>, position: u64) -> Result<Next
     }
 }
 
+/// Copies bytes of the ring from a position on, in two pieces if they pass the end.
 fn copy(storage: &Storage<'_>, position: u64, to: &mut [u8]) -> Result<()> {
     let from = number(position % storage.layout.change_log_size as u64);
     let len = to.len().min(storage.layout.change_log_size - from);

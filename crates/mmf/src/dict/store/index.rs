@@ -1,12 +1,42 @@
-//! Where a key's record is: buckets of seven slots, split one by one as entries come (linear hashing).
+//! [`Index`]: finds a key's record. It is a hash table that grows by one bucket at a time (linear
+//! hashing).
 //!
-//! A slot is a word: bits 0..40 an eighth of the record's offset, 40..64 the high bits of the key's hash; 0 is empty. The eighth
-//! word of a bucket leads to a line that continues it. Bucket `b` stands in the span that the directory names for it.
+//! The problem: readers without a lock search the index while a writer inserts entries, splits
+//! buckets and removes lines. A reader must not miss a key that is there.
 //!
-//! The word of the count has the count in bits 0..40, and above it how often lines were taken out of a bucket. A reader that
-//! looks while a bucket is split finds what it looks for: what moves is in its new bucket before the count says so, and
-//! leaves its old one after; what moves up in its bucket is there twice before the word changes again and the line it
-//! came from is taken out. Who finds nothing looks at the word again.
+//! The layout: a bucket is a chain of lines of 64 bytes.
+//!
+//! ```text
+//! line, 8 words:  slot 0 .. slot 6, offset of the next line or 0
+//! slot:           bits 0..40 an eighth of the record's offset, 40..64 high bits of the key's hash;
+//!                 0 is empty
+//! BUCKETS:        bits 0..40 the number of buckets, 40..64 how often lines were removed
+//! directory:      a word per span of buckets: the span's number, stored + 1
+//! ```
+//!
+//! Bucket `b` is number `b mod (span / 64)` in the span that word `b / (span / 64)` of the
+//! directory names. Further lines of a bucket are blocks of a class of their own.
+//!
+//! The algorithm:
+//!
+//! 1. To find a key, choose the bucket by the low 32 bits of its hash. Visit its lines. Follow each
+//!    slot whose high bits match, and compare the key.
+//! 2. To insert, use the first empty slot of the bucket. If there is none, append a line.
+//! 3. When there are more than 24 entries to 7 buckets, split one bucket: store the entries that
+//!    move in the new bucket; increment the count in BUCKETS; store 0 in their old slots.
+//! 4. To shorten a bucket, store the entries of its last line in empty slots of earlier lines;
+//!    increment the upper bits of BUCKETS; unlink the line and free it.
+//!
+//! Why it is correct for a reader without a lock: in steps 3 and 4 an entry is in both places until
+//! BUCKETS changes. A reader that finds nothing loads BUCKETS again, and starts again if it has
+//! changed. Each of these steps is one write batch, so a dead writer's step is completed, and a
+//! replay begins with the store of BUCKETS once that is done.
+//!
+//! Why it ends with a hostile peer: [`BucketWalk`] bounds each walk, and each offset is checked to
+//! be a line in a span.
+//!
+//! Cost: at the load limit a bucket has 3.4 entries on average, so nearly all keys are found with
+//! one line and one record, two cache misses.
 
 use std::mem::MaybeUninit;
 use std::ops::Deref;
@@ -24,27 +54,27 @@ use crate::error::Result;
 use crate::mem::FastAccess;
 use crate::sys::guard::Matches;
 
-/// How many buckets an index begins with.
+/// The number of buckets of a new index, unless a span has room for fewer.
 pub(in crate::dict) const INITIAL_BUCKETS: u64 = 64;
-/// The load factor: more than 24 entries to 7 buckets, on average, want another bucket.
+/// The load limit: the index gets another bucket when there are more than 24 entries to 7 buckets.
 const LOAD_ENTRIES: u64 = 24;
 const LOAD_BUCKETS: u64 = 7;
-/// Lines that one bucket may have. More are damage.
+/// The number of lines that one bucket may have. More are damage.
 pub(in crate::dict) const MAX_BUCKET_LINES: usize = 1 << 12;
 
-/// The least number of buckets that so many entries do not crowd.
+/// Returns the least number of buckets that hold `entries` entries within the load limit.
 pub(in crate::dict) fn buckets_for(entries: usize) -> u64 {
     (entries as u64).saturating_mul(LOAD_BUCKETS).div_ceil(LOAD_ENTRIES)
 }
 
-/// Where a key's entry is, or may go.
+/// The place of a key's entry, or the place for a new one.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dict) enum EntryPosition {
-    /// The slot that has it.
+    /// The offset of the slot that has the key.
     Entry(usize),
-    /// An empty slot.
+    /// The key is absent; the offset of the bucket's first empty slot.
     Empty(usize),
-    /// All lines are full; the last is this.
+    /// The key is absent and all lines are full; the offset of the last line.
     NewLineAfter(usize),
 }
 
@@ -67,7 +97,8 @@ impl<'s> Index<'s> {
         Index(storage)
     }
 
-    /// The first line of a hash's bucket.
+    /// Returns the first line of a hash's bucket, or `None` for every case that the slow path must
+    /// handle.
     #[inline(always)]
     pub(in crate::dict) fn line_fast(self, map: FastAccess<'_>, hash: u64, buckets: u64) -> Option<usize> {
         let count = bucket_count(buckets);
@@ -81,8 +112,11 @@ impl<'s> Index<'s> {
         (span < self.layout.spans).then(|| self.layout.span(span) + line)
     }
 
-    /// The slot that is the first of a line's matches, and of the record that it leads to the stamp and the other words of its head, if
-    /// the key is there, and all is the same after `value` is filled with what is behind it.
+    /// Reads the record of the first slot among a line's matches, in one validated read.
+    ///
+    /// Returns the slot's offset, and the stamp, version, kind-and-lengths word and checksum of the
+    /// record. Fills `value` with the bytes after the key. Returns `None` if the record has another
+    /// key, or if the slot or the stamp has changed after the copy.
     #[inline(always)]
     pub(in crate::dict) fn record_in_line(
         self,
@@ -94,13 +128,13 @@ impl<'s> Index<'s> {
     ) -> Option<(usize, [u64; 4])> {
         const { assert!(HEADER_LEN == VERSION + 24 && at::SUSPECT == at::COMMIT + 24) };
         let slot = line + 8 * slots.bits.trailing_zeros() as usize;
-        // Where nothing is, the sums may pass the end of memory, and its stamp's place is refused.
+        // For a forged slot the sums may wrap. `read_validated` checks the stamp's offset.
         let block = block_of(slots.word);
         let (stamp, head) = (block.wrapping_add(STAMP), block.wrapping_add(VERSION));
         Some((slot, map.read_validated((slot, slots.word), stamp, head, key, value)?))
     }
 
-    /// Where a bucket begins.
+    /// Returns the offset of a bucket's first line.
     #[inline]
     pub(in crate::dict) fn line(self, bucket: u64) -> Result<usize> {
         let shift = self.layout.lines_shift();
@@ -113,7 +147,7 @@ impl<'s> Index<'s> {
         Err(self.damaged(format!("no part of its index has bucket {bucket}")))
     }
 
-    /// The words of a line as they will be.
+    /// Copies the words of a line as they will be once `batch` is committed.
     #[inline(always)]
     pub(in crate::dict) fn line_with_batch(self, batch: &WriteBatch, line: usize, words: &mut Line) -> Result<()> {
         self.map.read_words(line, words)?;
@@ -127,7 +161,7 @@ impl<'s> Index<'s> {
         Ok(())
     }
 
-    /// The line that continues one, checked.
+    /// Decodes and checks the word that leads to the next line. Returns `None` for 0.
     #[inline]
     pub(in crate::dict) fn next_line(self, word: u64) -> Result<Option<usize>> {
         if word == 0 {
@@ -140,7 +174,8 @@ impl<'s> Index<'s> {
         Ok(Some(line))
     }
 
-    /// The slot whose entry `matches`, or where one may go. The caller has the lock.
+    /// Returns the slot whose record `matches`, or the place for a new entry. The caller holds the
+    /// lock.
     #[inline(always)]
     pub(in crate::dict) fn find(
         self,
@@ -169,7 +204,8 @@ impl<'s> Index<'s> {
         Ok(vacancy.map_or(EntryPosition::NewLineAfter(last), EntryPosition::Empty))
     }
 
-    /// Puts an entry where there is room for it; the stores that link it are the last of those made here.
+    /// Stores an entry at `place`. If it needs a new line, the store that links the line comes
+    /// after the line's words.
     #[inline]
     pub(in crate::dict) fn put_entry(
         self,
@@ -187,7 +223,7 @@ impl<'s> Index<'s> {
         Ok(())
     }
 
-    /// A line that continues another, with these entries, seven at the most.
+    /// Takes a block for a further line, and stores up to seven entries in it.
     fn new_line(self, batch: &mut WriteBatch, entries: &[u64]) -> Result<usize, AllocError> {
         let line = self.blocks().take(batch, class::LINES, None)?;
         for nth in 0..8 {
@@ -196,7 +232,7 @@ impl<'s> Index<'s> {
         Ok(line)
     }
 
-    /// Makes the first buckets, in a batch of its own.
+    /// Creates the first buckets, in a batch of its own.
     pub(in crate::dict) fn begin_index(self, batch: &mut WriteBatch) -> Result<(), AllocError> {
         batch.clear();
         let span = self.take_index_span(batch, 0)?;
@@ -206,6 +242,7 @@ impl<'s> Index<'s> {
         Ok(batch.commit(self.map, self.layout)?)
     }
 
+    /// Takes a span for buckets, and stores it as the directory's word `nth`.
     fn take_index_span(self, batch: &mut WriteBatch, nth: usize) -> Result<usize, AllocError> {
         let span = self.spans().take_span(batch)?;
         batch.push(self.layout.entry(span), class::INDEX | 1 << 8);
@@ -213,18 +250,19 @@ impl<'s> Index<'s> {
         Ok(span)
     }
 
-    /// Whether so many entries want another bucket.
+    /// Returns whether `entries` entries exceed the load limit of `count` buckets, and another
+    /// bucket is possible.
     #[inline]
     pub(in crate::dict) fn is_crowded(count: u64, entries: u64) -> bool {
         entries > count.saturating_mul(LOAD_ENTRIES) / LOAD_BUCKETS && count < 1 << 32
     }
 
-    /// Splits the next bucket, in a batch of its own; or leaves it as it is, if the time is over.
+    /// Splits the next bucket, in a batch of its own. Leaves it unsplit if the time is over.
     pub(in crate::dict) fn split(self, batch: &mut WriteBatch, limit: &WorkLimit) -> Result<(), AllocError> {
         batch.clear();
         let word = self.map.word(at::BUCKETS)?;
         let count = bucket_count(word);
-        // The bucket whose entries the new one shares.
+        // The bucket that holds the entries of the new one so far.
         let from = bucket(count, count);
         let (mut go, mut lines) = (Vec::new(), 0);
         let mut words = [0; 8];
@@ -254,7 +292,7 @@ impl<'s> Index<'s> {
         };
         let entries: Vec<u64> = go.iter().map(|(_, slot)| *slot).collect();
         let mut more = entries.chunks(LINE_SLOTS).skip(1).rev();
-        // From the last line to the first, since each leads to the next.
+        // From the last line to the first, since each line needs the offset of the next.
         let mut next = 0;
         for part in &mut more {
             let line = self.new_line(batch, part)?;
@@ -276,10 +314,12 @@ impl<'s> Index<'s> {
         Ok(())
     }
 
-    /// Moves entries of a bucket up, and gives back the lines that then have none, each in a batch
-    /// of its own; whether there were any. Readers that miss an entry meanwhile see by the word of
-    /// the count that they have to look again. `left` is how many lines may still be looked at. It
-    /// ends with any of them if the time is over.
+    /// Moves the entries of a bucket's last lines into empty slots of earlier lines, and frees the
+    /// emptied lines, each in a batch of its own. Returns whether it freed a line.
+    ///
+    /// A reader that misses an entry meanwhile sees that BUCKETS has changed, and starts again.
+    /// `left` is the number of lines that the operation may still visit. If the time is over, the
+    /// call stops between two batches.
     pub(in crate::dict) fn shorten(
         self,
         batch: &mut WriteBatch,
@@ -305,7 +345,7 @@ impl<'s> Index<'s> {
         while lines.len() > 1 && entries <= LINE_SLOTS * (lines.len() - 1) && !limit.spend() {
             let (Some((last, words)), Some((before, _))) = (lines.pop(), lines.last()) else { break };
             batch.clear();
-            // There is a hole for each before this line.
+            // The condition of the loop leaves an empty slot before this line for each entry.
             for (slot, hole) in words[..LINE_SLOTS].iter().filter(|slot| **slot != 0).zip(&mut holes) {
                 batch.push(hole, *slot);
             }
@@ -318,13 +358,13 @@ impl<'s> Index<'s> {
         Ok(any)
     }
 
-    /// How many lines the spans hold that were ever taken. No index has more.
+    /// Returns the number of lines that all spans ever taken can hold. No index has more.
     pub(in crate::dict) fn most_lines(self) -> Result<usize> {
         Ok(self.spans().spans_used()? << self.layout.lines_shift())
     }
 
-    /// The count of buckets, each of which has a line of its own, and how many lines there may be
-    /// in all.
+    /// Returns the number of buckets, and the number of lines that the index can have. More buckets
+    /// than lines are damage, since each bucket has a line of its own.
     pub(in crate::dict) fn count_and_most_lines(self) -> Result<(u64, usize)> {
         let count = bucket_count(self.map.word(at::BUCKETS)?);
         let most = self.most_lines()?;
@@ -334,7 +374,7 @@ impl<'s> Index<'s> {
         Ok((count, most))
     }
 
-    /// Where a bucket begins whose span this batch takes.
+    /// Returns the offset of a bucket's first line if this batch takes the bucket's span.
     fn line_of_new_span(self, batch: &WriteBatch, bucket: u64) -> Result<Option<usize>> {
         let shift = self.layout.lines_shift();
         let nth = number(bucket >> shift);
@@ -343,7 +383,7 @@ impl<'s> Index<'s> {
         Ok(Some(self.layout.span(span) + number(bucket & ((1 << shift) - 1)) * LINE))
     }
 
-    /// The hash of the key in a block. The caller has the lock.
+    /// Returns the hash of the key in a block. The caller holds the lock.
     pub(in crate::dict) fn hash_at(self, block: usize) -> Result<u64> {
         let (_, key) = self.records().key_at(block)?;
         Ok(record::hash(self.seed, &key))

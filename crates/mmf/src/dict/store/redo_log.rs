@@ -1,8 +1,23 @@
 //! Replay of the redo log: completes the change of a writer that died after its commit point.
 //!
-//! [`WriteBatch`](crate::dict::store::write_batch::WriteBatch) tells how the log is written. A
-//! replay checks every entry before it performs the first store: an offset outside the dict, or in
-//! the log itself, is damage. It costs one load when the log is empty.
+//! The problem: a writer may die while it performs the stores of a committed change.
+//! [`WriteBatch`](crate::dict::store::write_batch) describes how it writes the log, and its layout.
+//!
+//! The algorithm, run by each participant that has taken the write lock:
+//!
+//! 1. Load REDO_LEN. If it is 0, return.
+//! 2. If it is [`REPAIRING`], or larger than the log, return an error.
+//! 3. Check every pair before the first store. An offset that is before the payload, outside the
+//!    mapping, not a multiple of 8, or in the log itself is damage.
+//! 4. If COMMIT or BUCKETS already has the word that a pair stores there, begin with that pair.
+//!    The stores before it are done, and later stores may have replaced them.
+//! 5. Perform the stores in their order, and store 0 in REDO_LEN.
+//!
+//! Why it is correct: the stores are absolute, so a replay can itself be interrupted and repeated.
+//! Step 4 keeps readers without a lock from seeing a word go back. Step 3 limits a hostile peer to
+//! stores that it can make itself: those inside the mapping.
+//!
+//! Cost: one load if the log is empty, otherwise two guarded loads and a store for each pair.
 
 use crate::dict::format::layout::{Layout, at, number};
 use crate::dict::format::marks::{RECOVERING, REPAIRING};
@@ -10,8 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 use crate::segment::layout::PAYLOAD;
 
-/// Carries out what a dead writer left in the redo log, and tells whether there was anything. The
-/// caller has the lock.
+/// Replays the redo log, and returns whether it had stores. The caller holds the write lock.
 #[inline(always)]
 pub(in crate::dict) fn replay(map: &Mapping, layout: &Layout) -> Result<bool> {
     let count = map.word(at::REDO_LEN)?;
@@ -39,7 +53,7 @@ pub(in crate::dict) fn replay_entries(map: &Mapping, layout: &Layout, count: u64
     let mut from = 0;
     for nth in 0..count {
         let (offset, value) = pair(nth)?;
-        // All of it is looked at before any of it is stored.
+        // Every pair is checked before the first store.
         let is_there = match map.word(offset) {
             Err(error) if matches!(error.kind(), ErrorKind::Fault { .. }) => return Err(error),
             there => there.is_ok(),
@@ -47,8 +61,8 @@ pub(in crate::dict) fn replay_entries(map: &Mapping, layout: &Layout, count: u64
         if offset < PAYLOAD || offset % 8 != 0 || !is_there || redo_log.contains(&offset) || pairs.contains(&offset) {
             return Err(damaged(format!("its redo log leads to {offset}, where no change is made")));
         }
-        // What came before that is done, and readers would see it undone where a later store of the
-        // batch is to the same word.
+        // The stores before this one are done. To repeat them would undo a later store of the batch
+        // to the same word, which readers would see.
         if [at::COMMIT, at::BUCKETS].contains(&offset) && map.word(offset)? == value {
             from = nth;
         }
@@ -60,6 +74,7 @@ pub(in crate::dict) fn replay_entries(map: &Mapping, layout: &Layout, count: u64
     map.put_word(at::REDO_LEN, 0)
 }
 
+/// Returns the error for a dict whose repair or rebuild is under way or was interrupted.
 #[cold]
 pub(in crate::dict) fn repair_error(map: &Mapping) -> Error {
     let (reason, help) = match was_cut_off(map) {
@@ -72,7 +87,7 @@ pub(in crate::dict) fn repair_error(map: &Mapping) -> Error {
     map.name_error(Error::new(ErrorKind::Damaged { reason: reason.to_owned() }, "use")).with_help(help)
 }
 
-/// Whether a rebuild was cut off, which the holder of the lock does again.
+/// Returns whether a rebuild was interrupted. The holder of the lock then does it again.
 pub(in crate::dict) fn was_cut_off(map: &Mapping) -> Result<bool> {
     Ok(map.word(at::REDO_LEN)? == REPAIRING && map.word(at::BOOT)? == RECOVERING)
 }

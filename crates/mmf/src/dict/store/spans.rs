@@ -1,4 +1,32 @@
-//! The span table.
+//! [`Spans`]: takes and frees spans, and keeps the lists of spans.
+//!
+//! The problem: a dict uses space for blocks of many sizes, for its index and for large values. A
+//! span is the unit that all of them share, so that space freed by one use is free for the others.
+//!
+//! The algorithm, always under the write lock and through a [`WriteBatch`]:
+//!
+//! 1. To take a span, take the first of the list at FREE. If the list is empty, take span USED,
+//!    grow the object to its end, and store USED + 1.
+//! 2. To free a span, store class 0 in its entry, and put it at the front of the list at FREE.
+//! 3. A span with blocks and room for another is in the list of its class, linked both ways. The
+//!    block allocator ([`blocks`](crate::dict::store::blocks)) decides when it joins and leaves.
+//! 4. The spans of a large value are taken together and stay linked. They are freed with two
+//!    stores, however many they are.
+//!
+//! ```text
+//! entry of a span in the table: see `format/span.rs`
+//! FREE          the first free span, stored + 1; linked one way
+//! CLASSES + 8c  the first span of class c with room, stored + 1; linked both ways
+//! USED          the number of spans, from the first on, that were ever taken
+//! ```
+//!
+//! Why it is correct: the batch makes all stores or none. Only the entries of free spans are
+//! written directly, and no process reads the class of a free span. Every number from shared memory
+//! is compared with the number of spans, walks are bounded by that number, and a list that leads to
+//! a used span or twice to one span is damage.
+//!
+//! Cost: up to four stores to take or free a span. Growth is a system call; the object grows by an
+//! eighth, at least 256 KiB and at most 64 MiB, so that calls stay few.
 
 use std::ops::Deref;
 
@@ -9,10 +37,10 @@ use crate::dict::store::values::named_twice;
 use crate::dict::store::write_batch::WriteBatch;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Why there is no block.
+/// The reason why the allocator returned no block or span.
 #[derive(Debug)]
 pub(in crate::dict) enum AllocError {
-    /// All spans are taken; or the system, which says why, gives no more of them.
+    /// All spans are taken, or the system has refused to grow the object with this error.
     Full(Option<Error>),
     Failed(Error),
 }
@@ -23,7 +51,7 @@ impl From<Error> for AllocError {
     }
 }
 
-/// The span table, and the lists of spans.
+/// The span table with its lists.
 #[derive(Clone, Copy)]
 pub(in crate::dict) struct Spans<'s>(&'s Storage<'s>);
 
@@ -42,7 +70,7 @@ impl<'s> Spans<'s> {
         Spans(storage)
     }
 
-    /// Free spans that held parts of values last.
+    /// Returns the number of free spans whose last content was a part of a value.
     pub(in crate::dict) fn free_parts(self) -> Result<u64> {
         let (mut next, mut parts) = (self.map.word(at::FREE)?, 0);
         for _ in 0..self.layout.spans {
@@ -53,12 +81,12 @@ impl<'s> Spans<'s> {
         Ok(parts)
     }
 
-    /// How many spans were ever taken, from the first on.
+    /// Returns the number of spans, from the first on, that were ever taken (USED).
     pub(in crate::dict) fn spans_used(self) -> Result<usize> {
         Ok(number(self.map.word(at::USED)?).min(self.layout.spans))
     }
 
-    /// A span number that is stored as itself + 1, checked; `None` for 0.
+    /// Decodes and checks a span number that is stored + 1. Returns `None` for 0.
     #[inline]
     pub(in crate::dict) fn span_number(self, stored: u64) -> Result<Option<usize>> {
         match usize::try_from(stored).ok() {
@@ -68,6 +96,7 @@ impl<'s> Spans<'s> {
         }
     }
 
+    /// Returns the next and the previous span of a span's list.
     #[inline]
     pub(in crate::dict) fn links(self, batch: &WriteBatch, span: usize) -> Result<(Option<usize>, Option<usize>)> {
         let word = batch.get(self.map, self.layout.entry(span) + SPAN_LINKS)?;
@@ -93,7 +122,7 @@ impl<'s> Spans<'s> {
         batch.get(self.map, self.layout.entry(span) + BLOCKS_USED)
     }
 
-    /// Puts a span that has room into its class's list.
+    /// Puts a span that has room at the front of its class's list.
     pub(in crate::dict) fn push(self, batch: &mut WriteBatch, class: u64, span: usize) -> Result<()> {
         let first = self.span_number(batch.get(self.map, Self::class_list(class))?)?;
         self.set_links(batch, span, first, None);
@@ -105,6 +134,7 @@ impl<'s> Spans<'s> {
         Ok(())
     }
 
+    /// Takes a span out of its class's list.
     pub(in crate::dict) fn unlist(self, batch: &mut WriteBatch, class: u64, span: usize) -> Result<()> {
         let (next, before) = self.links(batch, span)?;
         match before {
@@ -121,7 +151,7 @@ impl<'s> Spans<'s> {
         Ok(())
     }
 
-    /// Takes a free span, or a new one.
+    /// Takes the first free span, or a new one. The caller stores its class.
     pub(in crate::dict) fn take_span(self, batch: &mut WriteBatch) -> Result<usize, AllocError> {
         if let Some(span) = self.span_number(batch.get(self.map, at::FREE)?)? {
             let next = self.after_free(batch, span)?;
@@ -139,10 +169,11 @@ impl<'s> Spans<'s> {
         Ok(span)
     }
 
-    /// Returns the free span behind `span`, to which the list of free spans leads. A span that has
-    /// blocks or buckets is in use: the list is from another time than the table, which happens
-    /// after a failed sync. A span from USED on was never taken, so only a forged list leads to it;
-    /// it would be taken a second time once USED reaches it.
+    /// Checks a span to which the list of free spans leads, and returns the next one.
+    ///
+    /// A span with blocks or buckets is in use: the list is older or newer than the table, which
+    /// happens after a failed sync. A span from USED on was never taken, so only a forged list
+    /// leads to it; it would be taken a second time once USED reaches it.
     fn after_free(self, batch: &WriteBatch, span: usize) -> Result<Option<usize>> {
         let used = batch.get(self.map, at::USED)?;
         if span as u64 >= used {
@@ -155,7 +186,7 @@ impl<'s> Spans<'s> {
         Ok(self.links(batch, span)?.0)
     }
 
-    /// Gives a span back. A reader of its old contents finds the record's stamp changed.
+    /// Frees a span. A reader of its old contents finds that the record's stamp has changed.
     pub(in crate::dict) fn give_span(self, batch: &mut WriteBatch, span: usize) -> Result<()> {
         let first = self.span_number(batch.get(self.map, at::FREE)?)?;
         batch.push_or_replace(
@@ -168,7 +199,7 @@ impl<'s> Spans<'s> {
     }
 
     /// Takes `count` spans for the parts of a value. They stay linked among themselves, in this
-    /// order, so that all are given back in two stores.
+    /// order, so that two stores free all of them.
     ///
     /// A peer may have forged links that lead back to an earlier span. The walk is bounded by the
     /// number of spans, and a span that it meets twice is damage, found before anything is stored.
@@ -201,8 +232,8 @@ impl<'s> Spans<'s> {
             batch.push_or_replace(at::FREE, encode_span(next));
         }
         for (nth, span) in parts.iter().enumerate() {
-            // Written before the commit: no process reads the class of a free span, nor the link of
-            // a span behind the end of the list.
+            // Written before the commit: no process reads the class of a free span, or the link of
+            // a span after the end of the list.
             self.map.put_word(
                 self.layout.entry(*span) + SPAN_STATE,
                 SpanState { class: class::PART, live: 1, free: 0, listed: false }.word(),
@@ -219,7 +250,7 @@ impl<'s> Spans<'s> {
         Ok(parts)
     }
 
-    /// Gives back spans that [`take_parts`](Spans::take_parts) took.
+    /// Frees the spans `first` to `last` that [`take_parts`](Spans::take_parts) took together.
     pub(in crate::dict) fn give_parts(self, batch: &mut WriteBatch, first: usize, last: usize) -> Result<()> {
         let head = self.span_number(batch.get(self.map, at::FREE)?)?;
         self.set_links(batch, last, head, None);
@@ -227,8 +258,9 @@ impl<'s> Spans<'s> {
         Ok(())
     }
 
-    /// Refuses a count of spans in use that are not there: the object would be made as long as that
-    /// says. What this batch takes itself is there by then.
+    /// Checks that the object reaches to the end of the first `used` spans. Otherwise a forged USED
+    /// would make this process grow the object to that length. Spans that this batch has taken
+    /// itself are there by then.
     #[inline]
     fn require_used(self, used: usize) -> Result<()> {
         let end = self.layout.span(used);
@@ -238,13 +270,14 @@ impl<'s> Spans<'s> {
         Err(self.damaged(format!("{used} spans are in use, of which some are not there")))
     }
 
-    /// Has the segment grow so far.
+    /// Grows the object so that it reaches to `end`.
     fn grow_to(self, end: usize) -> Result<(), AllocError> {
         let now = self.map.len();
         if end <= now {
             return Ok(());
         }
-        // In steps that grow with it: each is a call of the system, and peers ask once for each.
+        // The step grows with the object: each step costs a system call here, and one in each peer
+        // process that notices the new length.
         let step = (now / 8).clamp(256 << 10, 64 << 20);
         let most = self.layout.span(self.layout.spans);
         let wanted = end.max(now.saturating_add(step)).min(most);
@@ -257,13 +290,13 @@ impl<'s> Spans<'s> {
         Ok(())
     }
 
-    /// Spans that the segment has grown to.
+    /// Returns the number of spans that lie within the object's present length.
     pub(in crate::dict) fn mapped_spans(self) -> usize {
         let storage = self.map.len().saturating_sub(self.layout.first_span);
         (storage >> self.layout.span_shift).min(self.layout.spans)
     }
 
-    /// Whether a span's entry says that it holds parts of values.
+    /// Returns whether a span's entry has the class of parts of values.
     pub(in crate::dict) fn is_part(self, span: usize) -> bool {
         self.state(&WriteBatch::new(), span).is_ok_and(|SpanState { class, .. }| class == class::PART)
     }

@@ -1,4 +1,8 @@
-//! [`Storage`]: the memory of an open dict.
+//! [`Storage`]: the entry point to the structures of an open dict.
+//!
+//! `Storage` is a `Copy` value of four words that the handle builds for each call. Its methods
+//! return views of one structure each: [`Spans`], [`Blocks`], [`Index`], [`Records`], [`Values`]
+//! and [`Verifier`]. A view costs nothing: it is one reference, and is inlined.
 
 use crate::dict::format::layout::{Layout, at};
 use crate::dict::format::marks::REPAIRING;
@@ -12,14 +16,14 @@ use crate::dict::store::verifier::Verifier;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 
-/// The blocks of one segment.
+/// The shared memory of one dict, with the values that every access to it needs.
 #[derive(Clone, Copy)]
 pub(in crate::dict) struct Storage<'a> {
     pub(in crate::dict) map: &'a Mapping,
     pub(in crate::dict) layout: &'a Layout,
-    /// What keys are hashed with.
+    /// The seed of key hashes and checksums: the first 8 bytes of the segment's id.
     pub(in crate::dict) seed: u64,
-    /// See [`Dict`](crate::dict::handle::Dict).
+    /// See the field of the same name in [`Dict`](crate::dict::handle::Dict).
     pub(in crate::dict) verify_up_to: u64,
 }
 
@@ -29,12 +33,13 @@ impl<'a> Storage<'a> {
         self.damaged("its index leads to what is no record")
     }
 
-    /// What differs after every change.
+    /// Returns COMMIT, FLOOR and BUCKETS: at least one of them differs after every change.
     pub(in crate::dict) fn commit_state(&self) -> Result<(u64, u64, u64)> {
         Ok((self.map.word(at::COMMIT)?, self.map.word(at::FLOOR)?, self.map.word(at::BUCKETS)?))
     }
 
-    /// Where there is no index, a repair may have taken it away to make it anew.
+    /// Returns an error if a repair or a rebuild is under way or was interrupted. A reader calls
+    /// this if the dict has no buckets, since a repair removes them before it builds a new index.
     #[cold]
     pub(in crate::dict) fn check_no_incomplete_repair(&self) -> Result<()> {
         if self.map.word(at::REDO_LEN)? == REPAIRING { Err(redo_log::repair_error(self.map)) } else { Ok(()) }
@@ -46,37 +51,37 @@ impl<'a> Storage<'a> {
         self.map.name_error(Error::new(ErrorKind::Damaged { reason: reason.into() }, "use"))
     }
 
-    /// The span table, and the lists of spans.
+    /// Returns the span table with its lists.
     #[inline(always)]
     pub(in crate::dict) fn spans(&self) -> Spans<'_> {
         Spans::new(self)
     }
 
-    /// The blocks of the spans.
+    /// Returns the block allocator.
     #[inline(always)]
     pub(in crate::dict) fn blocks(&self) -> Blocks<'_> {
         Blocks::new(self)
     }
 
-    /// The index.
+    /// Returns the index.
     #[inline(always)]
     pub(in crate::dict) fn index(&self) -> Index<'_> {
         Index::new(self)
     }
 
-    /// The records.
+    /// Returns the records.
     #[inline(always)]
     pub(in crate::dict) fn records(&self) -> Records<'_> {
         Records::new(self)
     }
 
-    /// The values of records.
+    /// Returns the values of records.
     #[inline(always)]
     pub(in crate::dict) fn values(&self) -> Values<'_> {
         Values::new(self)
     }
 
-    /// The records, checked against their checksums.
+    /// Returns the verifier, which checks records against their checksums.
     #[inline(always)]
     pub(in crate::dict) fn verifier(&self) -> Verifier<'_> {
         Verifier::new(self)

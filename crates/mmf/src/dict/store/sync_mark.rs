@@ -1,39 +1,44 @@
-//! The sync mark: a failed sync stays known, also after the death of the process that the system
-//! told of it.
+//! The sync mark: records in the file that a sync failed or was interrupted.
 //!
-//! The problem: Linux marks a page clean although its write failed, and tells each open file
-//! description once. From then on the page may go back to any older state that the disk has, at any
-//! moment, and a later sync succeeds without it.
+//! The problem: if the write of a page fails, Linux marks the page clean all the same, and reports
+//! the failure once to each open file description. From then on the page may go back to any older
+//! state that the disk has, at any moment. A later sync succeeds without the page. The mark makes
+//! the failure known after the process that received the error has died.
 //!
-//! The mark has two parts, both in the page of the dict's words:
+//! ```text
+//! DURABLE  bit 3, SYNCING: for writers. Set before each sync, cleared after its success
+//! SUSPECT  u64: for readers. Not 0 from the first writer that finds SYNCING, until a flush or a
+//!          repair has settled the failure
+//! ```
 //!
-//! - [`SYNCING`] in DURABLE, for writers. It stands from before each sync until after its success.
-//!   A writer that takes the lock and finds it knows that a sync failed, or that a process died in
-//!   one.
-//! - SUSPECT, for readers, which stands from the first writer's finding that until a flush or a
-//!   repair has settled it. While it is not 0, readers verify the checksum of each value, and
-//!   writers take no block that may be in use.
+//! Both words lie in the page of the dict's words. While SUSPECT is not 0, readers verify the
+//! checksum of each value, and writers take no block that may be in use.
 //!
-//! After a failed sync the process that was told of it, which holds the lock:
+//! The algorithm of the process whose sync failed, which holds the lock:
 //!
-//! 1. stores all words again from a copy that it took before the sync, since their page may have
-//!    gone back, too, and a redo log from the past would be carried out;
-//! 2. sets both parts of the mark;
-//! 3. makes each page dirty again: then the system keeps them, and tries to write them without
-//!    being asked.
+//! 1. Store all words again from a copy that it took before the sync. Their page may have gone
+//!    back, too, and an old redo log would be replayed.
+//! 2. Set both parts of the mark.
+//! 3. Make each page dirty again, so that the system keeps it and tries to write it.
 //!
-//! A flush that finds the mark, after it has done 3 once more:
+//! The algorithm of a flush that finds the mark:
 //!
-//! 4. looks through all of the dict as `check` does: each record that the index or a list leads to
-//!    must have its checksum, and index, table, lists and counts must agree. Where they do not, the
-//!    flush fails, and so does each later one until a repair;
-//! 5. syncs. Each page was dirty when it was looked at, so a page that has gone back since then is
-//!    a write that failed since then, which this sync reports;
-//! 6. clears the mark, and only then frees what the last flush has promised.
+//! 1. Set the mark and make each page dirty.
+//! 2. Verify the whole dict as `check` does. Each record that the index or a list leads to must
+//!    have its checksum, and index, table, lists and counts must agree. If they do not, this flush
+//!    and each later one fails until a repair.
+//! 3. Sync.
+//! 4. Clear the mark. Only then free what the previous flush has promised to keep.
 //!
-//! What remains: a page that goes back before any process has seen a sync fail goes back unseen.
-//! The look of step 4 finds it, unless all pages of a change, in a dict that was never flushed,
-//! have gone back together.
+//! Why it is correct: each page was dirty when it was verified. So a page that has gone back since
+//! then is a write that failed since then, and the sync of step 3 reports it.
+//!
+//! What remains: a page that goes back before any process has received an error does so unnoticed.
+//! The verification of step 2 finds it, with one exception: a dict that was never flushed, in which
+//! all pages of a change have gone back together.
+//!
+//! Cost: a copy of 4 KiB and two stores for each sync. After a failure, a write to each page and a
+//! scan of the dict.
 
 use std::mem::MaybeUninit;
 use std::ops::RangeBounds;
@@ -44,18 +49,18 @@ use crate::dict::format::slot::bucket_count;
 use crate::error::Result;
 use crate::mapping::Mapping;
 
-/// All words of a dict, before the redo log's pairs.
+/// The number of words of a dict before the redo log's pairs.
 const WORDS: usize = (at::REDO_LOG - at::COMMIT) / 8;
 
-/// Syncs a range of a dict's file. If the sync fails, the mark stands, beside what `durable` gives
-/// for DURABLE, and each word is what it was before. The caller holds the lock; a flush has asked
-/// for the signal handler.
+/// Syncs a range of a dict's file. If the sync fails, restores each word, sets the mark, and stores
+/// the bits of `durable` in DURABLE beside it. The caller holds the lock. A flush has called
+/// `rearm` for the signal handler.
 pub(in crate::dict) fn sync_or_mark(map: &Mapping, range: impl RangeBounds<usize>, durable: u64) -> Result<()> {
     let mut room = [const { MaybeUninit::uninit() }; WORDS];
     let words = map.read_words_uninit(at::COMMIT, &mut room)?;
     let synced = map.sync_armed(range);
     if synced.is_err() {
-        // The sync's error tells more than one of these.
+        // The caller gets the error of the sync, so errors of these steps are dropped.
         let _ = map.put_words(at::COMMIT, words);
         let _ = set(map, durable);
         let _ = map.make_dirty();
@@ -69,22 +74,24 @@ pub(in crate::dict) fn set(map: &Mapping, durable: u64) -> Result<()> {
     map.put_word(at::DURABLE, durable | SYNCING)
 }
 
-/// Whether the mark stands, or a sync through this handle has failed.
+/// Returns whether the mark stands, or a sync through this handle has failed.
 pub(in crate::dict) fn stands(map: &Mapping) -> Result<bool> {
     Ok(map.word(at::DURABLE)? & SYNCING != 0 || map.word(at::SUSPECT)? != 0 || map.has_failed_sync())
 }
 
-/// Has the disk get all that is in memory, for a repair, which alone uses the dict: also where the
-/// file system gives no data to what it could not write before. Readers without a lock take the
-/// dict for half repaired meanwhile.
+/// Writes all of memory to the disk, for a repair, which has the dict to itself.
+///
+/// If the file system keeps no data for a block whose first write failed, this writes the pages
+/// again in another way. Meanwhile a reader without a lock sees a repair under way.
 pub(in crate::dict) fn write_anew(map: &Mapping) -> Result<()> {
     let durable = map.word(at::DURABLE)?;
     set(map, durable)?;
-    // A page that the system takes for clean may go back at any moment, and would not be written.
+    // A sync does not write a page that the system considers clean, and such a page may go back at
+    // any moment.
     map.make_dirty()?;
     match sync_or_mark(map, .., durable).and_then(|()| map.check_extents()) {
         Ok(()) => return Ok(()),
-        // Another attempt of the disk would fail as this one did.
+        // No block lacks data, so to write the pages again would fail in the same way.
         Err(error) if !map.lacks_extents()? => return Err(error),
         Err(_) => {}
     }
@@ -93,7 +100,7 @@ pub(in crate::dict) fn write_anew(map: &Mapping) -> Result<()> {
     map.put_word(at::REDO_LEN, REPAIRING)?;
     map.put_word(at::BUCKETS, words[1].1 & !bucket_count(words[1].1))?;
     let written = map.write_anew(at::REDO_LOG);
-    // The redo log last: until then no process takes a dict without buckets for empty.
+    // REDO_LEN comes last: until then no process considers a dict without buckets empty.
     for (at, word) in words.into_iter().rev() {
         map.put_word(at, word)?;
     }

@@ -1,18 +1,27 @@
-//! Copying a value out of its record.
+//! [`Values`]: copies a value out of its record.
 //!
-//! Any process may have stored any length in a record, so a length is checked before memory is
-//! reserved for it:
+//! The problem: any peer process may have stored any length in a record. A copy must not reserve
+//! more memory than the dict can hold, and must end with the call's timeout.
 //!
-//! 1. A value in its block fits half a span, and where it has more than a page, the block's size
-//!    class.
-//! 2. A value in spans names as many spans as its length takes, and their numbers fit its block.
-//! 3. Each of these spans is there, is named once, and is marked as a part of a value in the table.
+//! A value lies after the key in its record's block, or in spans of its own, whose numbers (u32)
+//! follow the key at the next multiple of 4.
 //!
-//! So no value is longer than the spans that the object has. A sparse file may still have spans
-//! that take no disk; the capacity, read once when the file was opened, bounds those.
+//! The algorithm checks the length before it reserves memory:
 //!
-//! A copy of more than [`COPY_CHUNK`] bytes looks at the clock after each piece, so that it ends
-//! with the call's timeout.
+//! 1. A value in its block must fit half a span. If it has more than 4096 bytes, it must also fit
+//!    the block's size class.
+//! 2. A value in spans takes its length divided by the span's size, rounded up. That many numbers
+//!    must fit half a span.
+//! 3. Each of these spans must exist, must be named once, and must have the class of parts of
+//!    values.
+//! 4. The copy of more than [`COPY_CHUNK`] bytes reads the clock after each chunk, and ends with
+//!    `Timeout` once the limit is over.
+//!
+//! Why it is correct: no value is longer than all spans of the object together. A sparse file may
+//! have spans that take no disk space; the capacity, read once when the file was opened, bounds
+//! those.
+//!
+//! Cost: one comparison and one guarded copy for a value of up to 4096 bytes.
 
 use std::ops::Deref;
 
@@ -24,15 +33,15 @@ use crate::dict::store::work_limit::WorkLimit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::COPY_CHUNK;
 
-/// A value of more bytes is compared with the size class of its block; a smaller one takes no more
-/// than a page, and the table's entry may be in no cache.
+/// A value of more bytes than this is compared with the size class of its block. A shorter one
+/// takes at most a page, and the table's entry may be in no cache.
 const MIN_CLASS_CHECK: usize = 4096;
-/// As many spans are compared with each other; of more, each has a bit.
+/// Up to this many spans are compared in pairs; for more, a bitmap is used.
 const PAIRWISE_SPANS: usize = 16;
-/// No dict has more spans, see `Layout`.
+/// The largest number of spans that a dict can have, equal to `layout::MAX_SPANS`.
 const SPAN_LIMIT: usize = 1 << 14;
 
-/// Returns a span that is named more than once, if there is one. All of them are below
+/// Returns a span that `spans` names more than once, if there is one. All of `spans` are below
 /// [`SPAN_LIMIT`].
 pub(in crate::dict) fn named_twice(spans: &[usize]) -> Option<usize> {
     if spans.len() <= PAIRWISE_SPANS {
@@ -95,7 +104,7 @@ impl<'s> Values<'s> {
         self.map.append_to(offset, len, bytes)
     }
 
-    /// Refuses a value that does not fit the size class of its block.
+    /// Checks that a value fits the size class of its block.
     fn require_class(self, block: usize, head: &RecordHeader) -> Result<()> {
         let size = self.size_of_record(block)?;
         if head.block_len(self.layout) > size { Err(self.too_long(block, head)) } else { Ok(()) }
@@ -141,7 +150,7 @@ impl<'s> Values<'s> {
         Err(error.with_help("the value is large: give the handle a longer `timeout`"))
     }
 
-    /// The size of a record's block, by the table's entry for its span.
+    /// Returns the size of a record's block, from the table's entry of its span.
     fn size_of_record(self, block: usize) -> Result<usize> {
         if let Some(span) = self.layout.span_of(block) {
             let SpanState { class, .. } = SpanState::of(self.map.word(self.layout.entry(span) + SPAN_STATE)?);
@@ -152,7 +161,7 @@ impl<'s> Values<'s> {
         Err(self.records().no_record_error(block))
     }
 
-    /// The spans that a value lies in: each is there, and named once.
+    /// Returns the spans that a value lies in. Each of them exists and is named once.
     pub(in crate::dict) fn span_list(self, block: usize, head: &RecordHeader) -> Result<Vec<usize>> {
         let (layout, count) = (self.layout, head.span_count(self.layout));
         if count > layout.spans || head.block_len(layout) > layout.largest_block() {

@@ -1,4 +1,25 @@
-//! Verification of records.
+//! [`Verifier`]: checks whole records against their checksums.
+//!
+//! The problem: after a power cut or a failed sync, any page of the file may be from any time.
+//! Flush, `check`, repair and rebuild must decide for each block whether it holds a valid record.
+//!
+//! The algorithm for one block:
+//!
+//! 1. Load the stamp. 0 means an empty block.
+//! 2. Copy header and key. The lengths must fit the block. The stamp must be at most 2^62, and the
+//!    version neither 0 nor above the stamp.
+//! 3. Compute the checksum of key and value. For a value in spans, hash one span after the other.
+//! 4. The record is valid if the checksum, mixed with offset and stamp, is the stored one, and the
+//!    key is UTF-8.
+//!
+//! Why it is correct: the checksum covers key, value, version, kind and lengths, and is mixed with
+//! the block's offset and stamp. So a record of mixed age, and a copy of a record elsewhere, are
+//! invalid.
+//!
+//! Why it ends with a hostile peer: [`ScanBuffer`] counts the bytes against a deadline, and reads
+//! each span at most [`MAX_PART_READS`] times as a part of values.
+//!
+//! Cost: one read of each byte of the record, in buffers that are used again.
 
 use std::ops::Deref;
 
@@ -11,7 +32,7 @@ use crate::error::{ErrorKind, Result};
 use crate::segment::Deadline;
 use xxhash_rust::xxh3::Xxh3;
 
-/// A record that is whole.
+/// A record whose checksum is right.
 #[derive(Debug)]
 pub(in crate::dict) struct ValidRecord {
     pub(in crate::dict) head: RecordHeader,
@@ -19,20 +40,21 @@ pub(in crate::dict) struct ValidRecord {
     pub(in crate::dict) key: Vec<u8>,
 }
 
-/// What a block holds.
+/// The content of a block.
 #[derive(Debug)]
 pub(in crate::dict) enum Block {
-    /// Its stamp is 0.
+    /// The stamp is 0.
     Empty,
-    /// Something with a stamp whose checksum is wrong; its key, if that may be one.
+    /// The stamp is not 0, but the bytes are not a valid record. The field has the bytes at the
+    /// key's place if the lengths are plausible.
     Invalid(Option<Vec<u8>>),
     Valid(ValidRecord),
 }
 
-/// Copies that are used again, and how much was looked at.
+/// Buffers that are used again, and the work that was done.
 pub(in crate::dict) struct ScanBuffer {
     value: Vec<u8>,
-    /// How often each span was looked at as a part of a value.
+    /// How often each span was read as a part of a value.
     part_reads: Vec<u8>,
     limit: WorkLimit,
 }
@@ -42,12 +64,12 @@ impl ScanBuffer {
         ScanBuffer { value: Vec::new(), part_reads: Vec::new(), limit: WorkLimit::new(until) }
     }
 
-    /// Accounts for bytes that are looked at.
+    /// Counts `bytes` bytes as work. Returns an error if the time is over.
     pub(in crate::dict) fn spend(&self, storage: &Storage<'_>, bytes: usize) -> Result<()> {
         if self.limit.spend_bytes(bytes) { Err(too_slow(storage.map, "check")) } else { Ok(()) }
     }
 
-    /// Whether a span may be looked at once more.
+    /// Counts a read of a span. Returns whether it is within [`MAX_PART_READS`].
     fn may_read_part(&mut self, span: usize) -> bool {
         if self.part_reads.len() <= span {
             self.part_reads.resize(span + 1, 0);
@@ -76,8 +98,7 @@ impl<'s> Verifier<'s> {
         Verifier(storage)
     }
 
-    /// What is in a block, of which no more than `size` bytes are a record's. A page that is gone
-    /// has nothing whole.
+    /// Returns the content of a block of `size` bytes. A block on a page that is gone is invalid.
     pub(in crate::dict) fn block_at(self, block: usize, size: usize, buffer: &mut ScanBuffer) -> Result<Block> {
         match self.read_block(block, size, buffer) {
             Err(error) if matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::Timeout { .. }) => Err(error),
@@ -86,7 +107,8 @@ impl<'s> Verifier<'s> {
         }
     }
 
-    /// Whether a record is what was written, as far as that is in doubt.
+    /// Returns whether a record is valid. Verifies it only if
+    /// [`must_be_verified`](crate::dict::store::records::Records::must_be_verified) says so.
     pub(in crate::dict) fn is_whole(self, block: usize, size: usize, head: &RecordHeader) -> Result<bool> {
         if !self.records().must_be_verified(head.version, self.map.word(block + STAMP)?) {
             return Ok(true);
@@ -127,8 +149,8 @@ impl<'s> Verifier<'s> {
         Ok(Block::Valid(ValidRecord { head, stamp, key }))
     }
 
-    /// The checksum of a value in spans, taken a part at a time; `None` where they were looked at
-    /// too often.
+    /// Returns the checksum of a value in spans, hashed span by span. Returns `None` if a span was
+    /// read more than [`MAX_PART_READS`] times.
     fn sum_of_spans(
         self,
         block: usize,
@@ -152,7 +174,7 @@ impl<'s> Verifier<'s> {
         Ok(Some(hasher.digest()))
     }
 
-    /// A record's head, stamp and key, once it is known to be whole.
+    /// Returns header, stamp and key of a record that is known to be valid.
     pub(in crate::dict) fn read_valid(self, block: usize) -> Result<ValidRecord> {
         let stamp = self.map.word(block + STAMP)?;
         let (head, key) = self.records().key_at(block)?;
@@ -160,6 +182,6 @@ impl<'s> Verifier<'s> {
     }
 }
 
-/// Values lie in spans of their own, and each is looked at once or twice, as is one that was being
-/// moved. Many that share their spans were forged, to be looked at for ever.
+/// How often a scan reads one span as a part of values. A valid dict needs one read, or two if a
+/// record was being moved. More means forged records that share spans to make a scan endless.
 pub(in crate::dict) const MAX_PART_READS: u8 = 8;

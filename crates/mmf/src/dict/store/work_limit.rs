@@ -1,21 +1,21 @@
-//! [`WorkLimit`]: until when a call may work, beside waiting for its lock.
+//! [`WorkLimit`]: bounds the time that a call works after it has its lock.
 //!
-//! A process that may write to a dict can make it as large as its capacity, and forge an index that
-//! leads to the same records again and again. Two bounds end every scan:
+//! The problem: a peer with write access can make a dict as large as its capacity, and forge an
+//! index that leads to the same records many times. Two bounds end every scan:
 //!
-//! 1. Of what exists. An index has no more lines than the spans that were ever taken hold, and all
+//! 1. The size. An index has no more lines than the spans that were ever taken hold, and all
 //!    entries together have no more bytes. More is damage
 //!    ([`Index::most_lines`](crate::dict::store::index::Index::most_lines)).
-//! 2. Of time. A call waits for its lock for as long as the timeout says, and then works for as
-//!    long again, at least for the handle's work time, which is [`MIN_WORK_TIME`] unless the
-//!    options say more. Each step of a scan calls [`spend`](WorkLimit::spend).
+//! 2. The time. A call waits for its lock until its timeout is over, and then works for the same
+//!    time again. It works at least for the handle's work time, which is [`MIN_WORK_TIME`] unless
+//!    the options say more. Each step of a scan calls [`spend`](WorkLimit::spend).
 //!
 //! A call that has not changed anything yet ends with [`ErrorKind::Timeout`]. Maintenance
-//! (sweeping, splitting and shortening buckets, emptying spans) stops and is continued by a later
-//! call.
+//! (sweeping, splitting and shortening buckets, emptying spans) stops, and a later call continues
+//! it.
 //!
-//! The clock is read once for [`UNITS_PER_CLOCK_READ`] units of work, the first time when the first
-//! of these are done: a call that does less never reads it.
+//! Cost: one read of the clock for each [`UNITS_PER_CLOCK_READ`] units of work, after they are
+//! done. A call that does less never reads it.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -25,35 +25,36 @@ pub(in crate::dict) use crate::mapping::MIN_WORK_TIME;
 use crate::mapping::Mapping;
 use crate::segment::Deadline;
 
-/// Units of work between two looks at the clock: lines of the index, records, and each
-/// [`BYTES_PER_UNIT`] bytes of values.
+/// Units of work between two reads of the clock. A unit is a line of the index, a record, or
+/// [`BYTES_PER_UNIT`] bytes of a value.
 const UNITS_PER_CLOCK_READ: u32 = 64;
 
 /// Bytes of a value that are one unit of work.
 const BYTES_PER_UNIT: usize = 1024;
 
-/// Until when a call may work.
+/// The time until which a call may work.
 pub(in crate::dict) struct WorkLimit {
     until: Cell<Deadline>,
-    /// Units of work since the last look at the clock.
+    /// Units of work since the last read of the clock.
     spent: Cell<u32>,
     is_set: Cell<bool>,
 }
 
 impl WorkLimit {
-    /// Until then, or for so long from the first look at the clock on.
+    /// Returns a limit. A duration counts from the first read of the clock.
     #[inline]
     pub(in crate::dict) fn new(until: Deadline) -> WorkLimit {
         WorkLimit { until: Cell::new(until), spent: Cell::new(0), is_set: Cell::new(true) }
     }
 
-    /// None yet. The fast path of a change never needs one, and copies nothing for it.
+    /// Returns a limit without an end, which [`set`](WorkLimit::set) may replace. The fast path of
+    /// a change uses it, since it never needs an end.
     #[inline(always)]
     pub(in crate::dict) fn unset() -> WorkLimit {
         WorkLimit { until: Cell::new(Deadline::Never), spent: Cell::new(0), is_set: Cell::new(false) }
     }
 
-    /// Sets the limit, unless there is one.
+    /// Sets the end, unless the limit has one.
     #[inline]
     pub(in crate::dict) fn set(&self, until: Deadline) {
         if !self.is_set.replace(true) {
@@ -61,7 +62,7 @@ impl WorkLimit {
         }
     }
 
-    /// Adds a unit of work; whether the time is over.
+    /// Adds a unit of work. Returns whether the time is over.
     #[inline]
     pub(in crate::dict) fn spend(&self) -> bool {
         self.spend_more(1)
@@ -80,7 +81,7 @@ impl WorkLimit {
         spent >= UNITS_PER_CLOCK_READ && self.is_over()
     }
 
-    /// Reads the clock.
+    /// Reads the clock. Returns whether the time is over.
     #[cold]
     #[inline(never)]
     pub(in crate::dict) fn is_over(&self) -> bool {
@@ -93,13 +94,13 @@ impl WorkLimit {
         };
         self.until.set(deadline.map_or(Deadline::Never, Deadline::At));
         let is_over = deadline.is_some_and(|deadline| now >= deadline);
-        // Once it is over, each further unit says so.
+        // Once the time is over, each further unit reads the clock and returns `true`.
         self.spent.set(if is_over { UNITS_PER_CLOCK_READ } else { 0 });
         is_over
     }
 }
 
-/// A call that was to read all of a dict, or to change it, did not end in time.
+/// Returns the error for a scan or a change that did not end in time.
 #[cold]
 #[inline(never)]
 pub(in crate::dict) fn too_slow(map: &Mapping, doing: &'static str) -> Error {
@@ -120,7 +121,7 @@ mod tests {
     use crate::dict::{Dict, Watched};
     use crate::name::Name;
 
-    /// The time is over once some work is done.
+    /// Returns a limit that is over after [`UNITS_PER_CLOCK_READ`] units.
     fn over() -> WorkLimit {
         WorkLimit::new(Deadline::At(Instant::now()))
     }
@@ -132,7 +133,7 @@ mod tests {
         dict
     }
 
-    /// A writer whose time is over once some work is done.
+    /// Returns a writer whose limit is over after [`UNITS_PER_CLOCK_READ`] units.
     fn late<'a>(dict: &'a Dict, batch: &'a mut WriteBatch, doing: &'static str) -> WriteSession<'a> {
         let mut writer = dict.writer(batch, doing).unwrap();
         writer.limit = over();
@@ -144,7 +145,7 @@ mod tests {
         let mut dict = dict("late", 0);
         let fill = |dict: &Dict| (0..).find(|nth| dict.set_bytes(&format!("{nth}"), &[7; 1000]).is_err()).unwrap();
         fill(&dict);
-        // Its time is over before anything is swept.
+        // The limit is over before `clear` sweeps the buckets.
         dict.timeout = Some(Duration::ZERO);
         dict.clear().unwrap();
         assert_ne!(dict.segment.map.word(at::SWEEP).unwrap(), 0);
@@ -232,7 +233,7 @@ mod tests {
         let map = &dict.segment.map;
         let mut batch = WriteBatch::new();
         let floor = map.word(at::COMMIT).unwrap();
-        // As `clear` does it, which sweeps as well.
+        // These stores are those of `clear`, without its sweep.
         [(at::FLOOR, floor), (at::LEN, 0), (at::SWEEP, 1)]
             .iter()
             .for_each(|(at, value)| map.put_word(*at, *value).unwrap());
@@ -257,7 +258,7 @@ mod tests {
         dict.storage().index().split(&mut batch, &limit).unwrap();
         assert!(!dict.storage().index().shorten(&mut batch, 0, &mut 100, &limit).unwrap());
         assert_eq!(count(), before);
-        // A change is made all the same.
+        // The change is still made.
         let mut writer = late(&dict, &mut batch, "set");
         while !writer.limit.spend() {}
         Applier::new(&mut writer).make_room_in_index(1000).unwrap();

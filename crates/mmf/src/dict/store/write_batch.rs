@@ -1,17 +1,38 @@
-//! [`WriteBatch`]: a change as a list of words to store, and the redo log that completes it if the
-//! writer dies.
+//! [`WriteBatch`]: a change of shared memory as a list of stores, committed through the redo log.
 //!
-//! 1. The writer computes the change, and writes to free memory only.
-//! 2. It copies the stores to the redo log, and then stores their count. That is the commit point.
-//! 3. It performs the stores in their order, and stores a count of 0.
+//! The problem: a change takes several stores (slot, stamp, counts, lists). The writer can die
+//! between any two of them, and readers without a lock see each of them as it happens.
 //!
-//! A participant that takes the lock and finds a count performs the stores again. They are
-//! absolute, so repeating them changes nothing.
+//! The algorithm, under the write lock:
 //!
-//! One of the stores is that of the version (COMMIT), or that of the number of buckets. The stores
-//! before it are of words that readers do not follow yet; the stores after it free what no reader
-//! needs any more. A word that readers follow must not go back to what an earlier store of the
-//! batch made of it. So if that one store is done, a replay begins with it.
+//! 1. The writer computes the change as a list of pairs: an offset and the word to store there. It
+//!    writes directly to free memory only, to which no word leads yet.
+//! 2. It copies the pairs to the redo log.
+//! 3. It stores their count in REDO_LEN. This is the commit point.
+//! 4. It performs the stores in their order.
+//! 5. It stores 0 in REDO_LEN.
+//!
+//! ```text
+//! REDO_LEN      u64: the number of pairs, 0 without a change under way
+//! REDO_LOG + 0  u64 offset, u64 word      the first pair
+//! REDO_LOG + 16 u64 offset, u64 word      the second pair, and so on
+//! ```
+//!
+//! Why it is correct:
+//!
+//! - Before step 3 no word leads to anything that the writer has written. A death loses the change
+//!   and nothing else.
+//! - From step 3 on, the next holder of the lock replays the pairs
+//!   ([`redo_log`](crate::dict::store::redo_log)). They are absolute, so a repeated store stores
+//!   the same word.
+//! - One of the stores is that of COMMIT or that of BUCKETS. The stores before it are of words that
+//!   readers do not follow yet. The stores after it free what no reader needs any more.
+//! - A word that readers follow must not go back to what an earlier store of the batch made of it.
+//!   So if memory already has the word of that one store, a replay begins with that store.
+//!
+//! Cost: two copies of the pairs, each a guarded call, and no system call. A batch of up to 16
+//! stores lies on the stack and is searched linearly. A longer batch allocates a hash table
+//! ([`IndexedStores`]).
 
 mod indexed_stores;
 
@@ -27,31 +48,33 @@ use crate::mapping::Mapping;
 use crate::mem::Accessor;
 use crate::sys::fence;
 
-/// So many stores are kept in place and looked through one by one; more have a map.
+/// A batch of up to this many stores lies on the stack and is searched linearly.
 const INLINE_STORES: usize = 16;
 
-/// Stores to be made, in their order.
+/// The stores of one change, in their order.
 pub(in crate::dict) struct WriteBatch {
-    /// Between them, and one on either side for the redo log's count.
+    /// The stores, from index 1 on. Index 0 and the index after the last store are free for the
+    /// two stores of REDO_LEN, so that `commit` passes one slice.
     inline_stores: [MaybeUninit<[u64; 2]>; INLINE_STORES + 2],
-    /// Where in `inline_stores` the next one goes; behind its last place once there are `indexed`.
+    /// Index in `inline_stores` of the next store, or `INLINE_END` once `indexed` exists.
     next: usize,
-    /// A bit for each word that any of `inline_stores` is a store of, or for others.
+    /// A Bloom filter of the offsets in `inline_stores`: a clear bit means that no store has the
+    /// offset. [`bit_of`] chooses the bit. Stores of `push_blind` are not in it.
     words: u64,
-    /// All of them, once there are more than `inline_stores` holds.
+    /// All stores, once there are more than `INLINE_STORES`.
     indexed: Option<Box<IndexedStores>>,
-    /// The word that was [put anywhere](WriteBatch::push_or_replace) last, and where among the
-    /// stores it is: what is asked for next mostly is that.
+    /// Offset and index of the store that [`push_or_replace`](WriteBatch::push_or_replace) made
+    /// last. It is a cache of one entry: most lookups ask for that word.
     last_store: (u64, usize),
 }
 
-/// Behind the last place in `inline_stores`.
+/// The value of `next` that marks `inline_stores` as full.
 const INLINE_END: usize = INLINE_STORES + 1;
 
-/// No word's offset.
+/// The value of `last_store` that matches no offset.
 const NO_STORE: (u64, usize) = (u64::MAX, 0);
 
-/// One of 64 bits for the word at an offset.
+/// Returns the bit of the Bloom filter for the word at `offset`.
 #[inline(always)]
 fn bit_of(offset: u64) -> u64 {
     1 << ((offset >> 3 ^ offset >> 9) & 63)
@@ -69,7 +92,7 @@ impl WriteBatch {
         }
     }
 
-    /// Makes room for about so many stores, before the first of them.
+    /// Reserves room for about `stores` stores. The batch must be empty.
     #[inline]
     pub(in crate::dict) fn reserve(&mut self, stores: usize) {
         if stores > INLINE_STORES {
@@ -113,13 +136,13 @@ impl WriteBatch {
         self.stores().to_vec()
     }
 
-    /// Those of `inline_stores` from one to before the other. They were written.
+    /// Returns the stores `from..to` of `inline_stores`. The caller has written all of them.
     #[inline]
     fn written(&self, from: usize, to: usize) -> &[[u64; 2]] {
         let some = &self.inline_stores[from..to];
-        // SAFETY: `push_inline` has written each from 1 to before `next`, beyond which only
-        // `commit` asks, which writes the one before and the one behind; a `MaybeUninit` is laid
-        // out as what it holds.
+        // SAFETY: all elements of the range are initialized. `push_inline` has written each index
+        // from 1 to `next - 1`. Only `commit` asks for more: index 0 and index `next`, which it
+        // writes before it asks. `MaybeUninit<T>` has the layout of `T`.
         unsafe { std::slice::from_raw_parts(some.as_ptr().cast(), some.len()) }
     }
 
@@ -150,7 +173,8 @@ impl WriteBatch {
         }
     }
 
-    /// Whether any of the words of a line of 64 bytes, by its offset, may be among them.
+    /// Returns whether the batch may have a store to the 64-byte line at the offset `line`. A
+    /// batch on the stack answers exactly. An indexed batch may return `true` for another line.
     #[inline]
     pub(in crate::dict) fn may_have_in_line(&self, line: usize) -> bool {
         match &self.indexed {
@@ -162,9 +186,10 @@ impl WriteBatch {
         }
     }
 
+    /// Appends a store. Lookups of the word return its newest value.
     #[inline(always)]
     pub(in crate::dict) fn push(&mut self, offset: usize, value: u64) {
-        // A store behind that one counts.
+        // The new store is newer than the cached one.
         if offset as u64 == self.last_store.0 {
             self.last_store = NO_STORE;
         }
@@ -176,8 +201,9 @@ impl WriteBatch {
         }
     }
 
-    /// As `put`, for a word that readers do not follow: only the last of its stores is made, in the
-    /// place of an earlier one.
+    /// Appends a store, or replaces the value of the word's earlier store if that store is the
+    /// cached one or the batch is indexed. The word must be one that readers do not follow, since
+    /// the new value may take an earlier place in the order.
     #[inline(always)]
     pub(in crate::dict) fn push_or_replace(&mut self, offset: usize, value: u64) {
         if offset as u64 == self.last_store.0 {
@@ -203,7 +229,10 @@ impl WriteBatch {
     fn last_replaceable(&self) -> [u64; 2] {
         let place = self.last_store.1;
         match &self.indexed {
-            // SAFETY: it was written when it became the recent one.
+            // SAFETY: `push_or_replace_other` has written index `place` through `push_inline`
+            // before it stored `place` in `last_store`. `clear`, and a push of the same offset,
+            // reset `last_store` to `NO_STORE`. Every offset is a multiple of 8, so none is equal
+            // to that of `NO_STORE`, and no caller gets here with it.
             None => unsafe { self.inline_stores[place].assume_init() },
             Some(indexed) => indexed.stores[place],
         }
@@ -213,13 +242,14 @@ impl WriteBatch {
     fn last_replaceable_mut(&mut self) -> &mut [u64; 2] {
         let place = self.last_store.1;
         match &mut self.indexed {
-            // SAFETY: as above.
+            // SAFETY: see `last_replaceable`.
             None => unsafe { self.inline_stores[place].assume_init_mut() },
             Some(indexed) => &mut indexed.stores[place],
         }
     }
 
-    /// As `put`, for a word that this batch does not ask for.
+    /// Appends a store without making it known to lookups, which is faster. The batch must not
+    /// look the word up afterwards.
     #[inline(always)]
     pub(in crate::dict) fn push_blind(&mut self, offset: usize, value: u64) {
         if self.next <= INLINE_STORES {
@@ -255,21 +285,21 @@ impl WriteBatch {
         self.next = INLINE_END;
     }
 
-    /// Whether the redo log has room for it.
+    /// Checks that the redo log has room for the batch.
     #[inline]
     pub(in crate::dict) fn fits(&self, map: &Mapping, layout: &Layout) -> Result<()> {
         let len = self.len();
         if len > layout.log_entries { Err(WriteBatch::too_long(len, map, layout)) } else { Ok(()) }
     }
 
-    /// Commits the batch, and performs its stores. Once the count is stored, the change survives
-    /// the death of this process.
+    /// Commits the batch and performs its stores. Once the count is stored, the change survives the
+    /// death of this process.
     #[inline]
     pub(in crate::dict) fn commit(&mut self, map: &Mapping, layout: &Layout) -> Result<()> {
         let count = self.len();
         self.fits(map, layout)?;
         map.put_words(at::REDO_LOG, self.stores().as_flattened())?;
-        // A release: a process that loads the count also loads the pairs.
+        // The store of the count is a release: a process that loads the count also loads the pairs.
         let (begin, end) = ([at::REDO_LEN as u64, count as u64], [at::REDO_LEN as u64, 0]);
         match &mut self.indexed {
             None => {

@@ -1,4 +1,36 @@
-//! Space when there is none: what may be freed is freed, and spans that are almost empty are emptied.
+//! [`Compaction`]: frees space when a dict is full.
+//!
+//! The problem: the dict has no free span, but has cleared records, half-empty spans, surplus lines
+//! of the index, or records that are kept until the next flush.
+//!
+//! The algorithm ([`make_space`](Compaction::make_space)) tries these steps in order, and ends
+//! after the first that frees something. The caller tries its change again and calls it again if
+//! need be.
+//!
+//! 1. Sweep up to 4096 buckets for cleared records, and free them. SWEEP keeps the next bucket.
+//! 2. Put spans that have a free block but are in no list into their lists.
+//! 3. If the index has more further lines than its entries need, shorten buckets. This step waits
+//!    while records are pending, since a power cut may bring their entries back.
+//! 4. Empty a span: move its records into other spans of its class. Of the classes whose other
+//!    spans have room, it takes the span with the fewest bytes in use first.
+//! 5. Flush, if that frees pending records.
+//!
+//! To move a record (step 4), copy it to a new block with stamp COMMIT + 1 and a new checksum. Then
+//! a batch stores the previous record, the stamp, the slot, COMMIT, and frees the old block.
+//!
+//! Why it is correct: each step changes shared memory by batches of its own, so it can stop after
+//! any of them. A moved record keeps its version and takes a new stamp, so a reader sees an
+//! ordinary change. A damaged record is not moved, since its checksum would be computed anew. After
+//! a flush a record with a value in spans is not moved, since the old and the new record would
+//! share its spans until the next flush.
+//!
+//! Why it ends: each call frees something or returns `false`. [`WorkLimit`] stops it between two
+//! batches.
+//!
+//! Cost: proportional to the buckets, or to the spans and the records that are moved. It runs only
+//! when a change finds no space.
+//!
+//! [`WorkLimit`]: crate::dict::store::work_limit::WorkLimit
 
 use std::ops::{Deref, DerefMut};
 
@@ -17,10 +49,10 @@ use crate::dict::write::reclaim::Reclaimer;
 use crate::dict::write::session::WriteSession;
 use crate::error::Result;
 
-/// Buckets looked through in one go.
+/// The number of buckets that one call of `make_space` sweeps.
 const BUCKETS_PER_SWEEP: u64 = 4096;
 
-/// Makes space where there is none.
+/// Frees space in a full dict.
 pub(in crate::dict) struct Compaction<'w, 'a>(&'w mut WriteSession<'a>);
 
 impl<'a> Deref for Compaction<'_, 'a> {
@@ -45,7 +77,7 @@ impl<'w, 'a> Compaction<'w, 'a> {
         Compaction(writer)
     }
 
-    /// Frees something; whether there was anything.
+    /// Frees space by the first of the steps that can. Returns whether it freed any.
     #[cold]
     #[inline(never)]
     pub(in crate::dict) fn make_space(&mut self) -> Result<bool> {
@@ -63,7 +95,8 @@ impl<'w, 'a> Compaction<'w, 'a> {
         Ok(false)
     }
 
-    /// Frees what was cleared in the next `buckets` buckets, and tells whether there was anything left to look for.
+    /// Frees the cleared records of the next `buckets` buckets. Returns whether a sweep was still
+    /// due.
     pub(in crate::dict) fn sweep(&mut self, buckets: u64) -> Result<bool> {
         let (storage, map) = (self.storage, self.storage.map);
         let Some(first) = map.word(at::SWEEP)?.checked_sub(1) else { return Ok(false) };
@@ -86,7 +119,7 @@ impl<'w, 'a> Compaction<'w, 'a> {
                     if head.version <= floor {
                         self.batch.push(at + 8 * nth, 0);
                         Reclaimer::new(self).free(block, head.in_spans, false)?;
-                        // Freed from a file, a value may be looked at.
+                        // To free a value in spans may verify its checksum, which reads it.
                         self.limit.spend_bytes(if head.in_spans { head.value_len } else { 0 });
                     }
                 }
@@ -103,10 +136,10 @@ impl<'w, 'a> Compaction<'w, 'a> {
         Ok(true)
     }
 
-    /// Gives back lines that continue buckets where there are more than the entries need, however they are spread: else that is a
-    /// split's affair, and there may be none for long.
+    /// Frees further lines of buckets if there are more than one for each seven entries. Returns
+    /// whether it freed any. Splits shorten buckets too, but there may be no split for long.
     fn shorten_buckets(&mut self) -> Result<bool> {
-        // What a power cut brings back needs its places again.
+        // A record that a power cut brings back needs its place in the index again.
         if Flush::new(self).has_pending()? {
             return Ok(false);
         }
@@ -131,8 +164,9 @@ impl<'w, 'a> Compaction<'w, 'a> {
         Ok(any)
     }
 
-    /// Moves what is in a span to others of its class, so that it can be used for anything: of those whose blocks the others have
-    /// room for, the first that can be emptied, beginning with the one that has least in it.
+    /// Moves the records of a span to other spans of its class, so that the span is free for any
+    /// use. Takes the first span that can be emptied, in ascending order of the bytes in use, among
+    /// the spans whose records fit the other spans of their class. Returns whether space was freed.
     fn empty_a_span(&mut self) -> Result<bool> {
         let (storage, layout) = (self.storage, self.storage.layout);
         let mut room = [0_u64; class::COUNT];
@@ -155,12 +189,12 @@ impl<'w, 'a> Compaction<'w, 'a> {
             if !self.can_be_emptied(span, of as u64)? || !self.move_all(span, of as u64)? {
                 continue;
             }
-            // Kept as it is after a flush, what was moved frees nothing.
+            // In a file that was flushed, the moved records are pending until the next flush.
             let flushes = Flush::new(self).has_pending()?;
             if flushes {
                 Flush::new(self).flush()?;
             }
-            // Only what is gained is worth another try, or records would go to and fro.
+            // Without this condition records would be moved to and fro without a gain.
             if (flushes && had_pending) || storage.spans().state(&WriteBatch::new(), span)?.class != of as u64 {
                 return Ok(true);
             }
@@ -168,7 +202,7 @@ impl<'w, 'a> Compaction<'w, 'a> {
         Ok(false)
     }
 
-    /// The blocks of a span that have records.
+    /// Returns the blocks of a span that have a stamp.
     fn records_in(&self, span: usize, class: u64) -> Result<Vec<usize>> {
         let storage = self.storage;
         let size = class::size(class).unwrap_or(storage.layout.span_size());
@@ -184,8 +218,8 @@ impl<'w, 'a> Compaction<'w, 'a> {
         Ok(records)
     }
 
-    /// Whether all that is in a span may be moved. After a flush large values may not: two records would have the same spans until
-    /// the next.
+    /// Returns whether all records of a span may be moved. In a file that was flushed, a record
+    /// with a value in spans may not: two records would share the spans until the next flush.
     fn can_be_emptied(&mut self, span: usize, class: u64) -> Result<bool> {
         if !self.has_been_flushed() {
             return Ok(true);
@@ -203,7 +237,7 @@ impl<'w, 'a> Compaction<'w, 'a> {
         Ok(true)
     }
 
-    /// Moves the records of a span into others; whether any was.
+    /// Moves the records of a span into others. Returns whether it moved any.
     fn move_all(&mut self, span: usize, class: u64) -> Result<bool> {
         let mut moved = false;
         for block in self.records_in(span, class)? {
@@ -215,11 +249,12 @@ impl<'w, 'a> Compaction<'w, 'a> {
         Ok(moved)
     }
 
+    /// Moves one record out of `span`, in a batch of its own. Returns whether it did.
     fn move_one(&mut self, block: usize, class: u64, span: usize) -> Result<bool> {
         let storage = self.storage;
         let Some(size) = class::size(class) else { return Ok(false) };
         let (head, key) = storage.records().key_at(block)?;
-        // What is damaged stays where its checksum and its stamp tell so.
+        // A damaged record stays: at its place its checksum shows the damage.
         if !storage.verifier().is_whole(block, size, &head)? {
             return Ok(false);
         }
@@ -232,7 +267,7 @@ impl<'w, 'a> Compaction<'w, 'a> {
             Err(AllocError::Full(_)) => return Ok(false),
             Err(AllocError::Failed(error)) => return Err(error),
         };
-        // In place of the span that is to be emptied another would be taken.
+        // The block came from a new span, so the move would gain nothing.
         if [at::FREE, at::USED].iter().any(|word| self.batch.lookup(*word).is_some()) {
             return Ok(false);
         }
@@ -252,7 +287,7 @@ impl<'w, 'a> Compaction<'w, 'a> {
         if self.has_been_flushed() {
             Reclaimer::new(self).free(block, false, false)?;
         } else {
-            // The spans of its value are the new one's.
+            // The new record has taken over the spans of the value.
             self.batch.push(block + STAMP, 0);
             storage.blocks().give(self.batch, block)?;
         }
@@ -260,7 +295,7 @@ impl<'w, 'a> Compaction<'w, 'a> {
         Ok(true)
     }
 
-    /// The slot that leads to a block.
+    /// Returns the slot that leads to a block.
     fn slot_of(&self, hash: u64, block: usize) -> Result<Option<usize>> {
         match self.storage.index().find(self.batch, hash, |candidate| Ok(candidate == block))? {
             EntryPosition::Entry(at) => Ok(Some(at)),
@@ -279,7 +314,8 @@ mod tests {
     fn what_is_damaged_is_not_moved_to_where_nobody_looks() {
         let path = std::env::temp_dir().join(format!("mmf moved {}", std::process::id()));
         let dict = Dict::create_new(path.as_path(), 1 << 20).unwrap();
-        // Blocks of 64 bytes, as many as a span has and some more; then the first span has room for those.
+        // Blocks of 64 bytes: one span full, and some more. After the removals the first span has
+        // room for the latter.
         for nth in 0..84 {
             dict.set_bytes(&format!("{nth:04}"), &[1; 20]).unwrap();
         }

@@ -9,7 +9,7 @@ use crate::dict::write::session::KeyChange;
 use crate::error::ErrorKind;
 use crate::segment::layout::PAYLOAD;
 
-/// A dict in which values of several lengths came and went.
+/// Returns a dict in which values of several lengths were set and removed, and its keys.
 fn used(name: &str) -> (Dict, Vec<String>) {
     let name = crate::Name::local(format!("mmf-{name}-{}", std::process::id())).unwrap();
     let dict = Dict::create_new(&name, 4 << 20).unwrap();

@@ -1,14 +1,39 @@
-//! What a file holds after the power went: the flushed value of each key, or a newer one.
+//! [`Flush`]: makes all changes of a dict's file durable.
 //!
-//! Pages reach the disk when the system sees fit, so after a power cut any mixture of them may be there. Records are found by
-//! looking through all spans then, and by their checksums. For that, once a dict has been flushed:
+//! The problem: the system writes pages to the disk in any order and at any time. After a power cut
+//! the file may be any mixture of old and new pages. Each key must then have its flushed value or a
+//! newer one, and a key whose removal was flushed must stay absent.
 //!
-//! - What was freed since the last flush keeps its bytes until the next. A removal is a record as well.
-//! - Removals stay for one flush more, until what they removed is gone from the disk.
-//! - The first change after a flush says so on the disk before anything else is changed; a dict that was not changed since
-//!   needs no looking through.
+//! The rebuild after a power cut ([`recovery`](crate::dict::recovery)) scans all spans for records,
+//! and validates them by their checksums. So once a dict was flushed, writers keep these rules:
 //!
-//! Each sync here may fail; [`sync_mark`] tells what follows from that.
+//! - A replaced record keeps its bytes until the next flush (PENDING). A removal is a record as
+//!   well (REMOVED).
+//! - A record of a removal stays for one flush more (REMOVED_BEFORE), until the record that it
+//!   removed is gone from the disk.
+//! - The first change after a flush clears CLEAN on the disk before it changes anything else. A
+//!   dict with CLEAN needs no rebuild.
+//!
+//! The algorithm, under the write lock:
+//!
+//! 1. If CLEAN is set and the sync mark is not, return.
+//! 2. If the sync mark is set, make all pages dirty and verify the dict.
+//! 3. Sync the whole file. Then clear the sync mark if it was set.
+//! 4. Free the records of REMOVED_BEFORE and then those of PENDING, in batches of 64. Move REMOVED
+//!    to REMOVED_BEFORE, and store COMMIT in FLUSHED.
+//! 5. Sync the whole file.
+//! 6. Store CLEAN and FLUSHED_BEFORE in DURABLE, and sync that word.
+//!
+//! Why it is correct: records are freed in step 4 only after step 3 has brought their replacements
+//! to the disk. Removals are freed one flush later, after step 5 of the flush before has brought
+//! the freed stamps of the removed records there. Any sync may fail;
+//! [`sync_mark`](crate::dict::store::sync_mark) describes what follows.
+//!
+//! Why it ends with a hostile peer: a list has no more records than the object has room for, and a
+//! record without a stamp in a list is damage. At the deadline the flush returns `Timeout`, and the
+//! next one continues.
+//!
+//! Cost: three syncs, and a write batch for each 64 freed records.
 
 use std::ops::{Deref, DerefMut};
 
@@ -26,13 +51,13 @@ use crate::dict::write::session::WriteSession;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::Deadline;
 
-/// Records freed in one batch.
+/// The number of records that one batch frees.
 const FREES_PER_BATCH: usize = 64;
 
 /// The records that a batch frees.
 struct FreedRecords {
     records: Vec<usize>,
-    /// A bit for each hash of a record in it, so that few of them have to be searched for.
+    /// A Bloom filter of the records, so that most new ones need no search.
     hashes: [u64; 16],
 }
 
@@ -41,7 +66,7 @@ impl FreedRecords {
         FreedRecords { records: Vec::with_capacity(FREES_PER_BATCH), hashes: [0; 16] }
     }
 
-    /// Adds a record; `false` where it is in it.
+    /// Adds a record. Returns `false` if the batch has it already.
     fn add(&mut self, at: usize) -> bool {
         // Records that follow each other are at least 48 bytes apart.
         let hash = at / 32;
@@ -55,7 +80,7 @@ impl FreedRecords {
     }
 }
 
-/// How long a flush frees records at the least, however short the handle's timeout is.
+/// The least time for which a flush frees records, however short the handle's timeout is.
 const MIN_FREE_TIME: Duration = Duration::from_millis(100);
 
 /// Makes all changes durable.
@@ -83,13 +108,12 @@ impl<'w, 'a> Flush<'w, 'a> {
         Flush(writer)
     }
 
-    /// Brings everything to the disk, and frees what was kept for a power cut.
+    /// Flushes within the handle's working time.
     pub(in crate::dict) fn flush(&mut self) -> Result<()> {
         self.flush_until(self.dict.work_deadline())
     }
 
-    /// As `flush`. `until`: for how long it verifies the dict after a failed sync, and for how long
-    /// it frees.
+    /// Flushes. `until` limits the verification after a failed sync, and the freeing of records.
     pub(in crate::dict) fn flush_until(&mut self, until: Deadline) -> Result<()> {
         let map = self.storage.map;
         if !self.dict.is_file() {
@@ -102,7 +126,7 @@ impl<'w, 'a> Flush<'w, 'a> {
         map.rearm();
         let version = self.version()?;
         self.check_seen(version)?;
-        // All of it, also what others have made it longer by.
+        // Peer processes may have grown the file, and the sync must reach its end.
         map.refresh()?;
         if stands {
             self.verify(until)?;
@@ -112,7 +136,7 @@ impl<'w, 'a> Flush<'w, 'a> {
             map.check_extents()?;
             self.clear_mark()?;
             if self.is_clean() {
-                // Nothing is freed while the disk says that nothing changes.
+                // Nothing is freed while the disk has CLEAN.
                 return Ok(());
             }
         }
@@ -125,11 +149,12 @@ impl<'w, 'a> Flush<'w, 'a> {
         self.sync_durable(CLEAN | FLUSHED_BEFORE, FLUSHED_BEFORE)
     }
 
-    /// Frees what was kept for a power cut, and syncs that. The disk has all changes up to
-    /// `version`.
+    /// Frees the records that were kept for a power cut, and syncs the file. The disk has all
+    /// changes up to `version`.
     fn free_pending(&mut self, version: u64, until: Deadline) -> Result<()> {
         let map = self.storage.map;
-        // What was removed is gone from the disk since the flush before; what replaced it is there since this one.
+        // The disk has had the freed stamps of removed records since the previous flush, and has
+        // the replacements of pending records since the sync of this one.
         self.free_list(at::REMOVED_BEFORE, until)?;
         self.free_list(at::PENDING, until)?;
         self.batch.clear();
@@ -141,12 +166,12 @@ impl<'w, 'a> Flush<'w, 'a> {
         self.sync_marked(..)
     }
 
-    /// Frees the records of a list, in batches of some each. A peer may relink the list meanwhile:
-    /// it ends after as many records as there is room for, at a record that was freed already, and
-    /// at the deadline.
+    /// Frees the records of a list, in batches of [`FREES_PER_BATCH`]. A hostile peer may relink
+    /// the list meanwhile. So the loop ends after as many records as the object has room for, at a
+    /// record that was freed already, and at the deadline.
     fn free_list(&mut self, list: usize, until: Deadline) -> Result<()> {
         let deadline = until.instant().map(|deadline| deadline.max(Instant::now() + MIN_FREE_TIME));
-        // No record takes less.
+        // The smallest block has 48 bytes.
         let mut left = self.storage.map.len() / 48;
         loop {
             self.batch.clear();
@@ -172,14 +197,14 @@ impl<'w, 'a> Flush<'w, 'a> {
             self.batch.push(at::PENDING_BYTES, bytes);
             self.0.batch.commit(self.0.storage.map, self.0.storage.layout)?;
             if block != 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                // What was freed stays freed, and the next flush goes on.
+                // The committed batches stay, and the next flush continues.
                 let error = Error::new(ErrorKind::Timeout { holder: None }, "flush");
                 return Err(self.storage.map.name_error(error).with_help("flush it again, or with a longer timeout"));
             }
         }
     }
 
-    /// Whether a flush would free anything.
+    /// Returns whether a flush would free records.
     pub(in crate::dict) fn has_pending(&self) -> Result<bool> {
         for list in [at::PENDING, at::REMOVED, at::REMOVED_BEFORE] {
             if self.has_been_flushed() && self.storage.map.word(list)? != 0 {
@@ -189,8 +214,8 @@ impl<'w, 'a> Flush<'w, 'a> {
         Ok(false)
     }
 
-    /// Makes all pages dirty, and looks whether all of the dict is whole. Behind it a sync, and
-    /// then `clear_mark`.
+    /// Sets the sync mark, makes all pages dirty, and verifies the whole dict. The caller then
+    /// syncs the file, and calls [`clear_mark`](Flush::clear_mark).
     #[cold]
     #[inline(never)]
     pub(in crate::dict) fn verify(&mut self, until: Deadline) -> Result<()> {
@@ -211,7 +236,7 @@ impl<'w, 'a> Flush<'w, 'a> {
         }
     }
 
-    /// Takes the mark away, after a sync of all that was verified.
+    /// Clears the sync mark, after a sync of everything that was verified.
     pub(in crate::dict) fn clear_mark(&mut self) -> Result<()> {
         let map = self.storage.map;
         self.flush_state &= !SYNCING;
@@ -219,7 +244,7 @@ impl<'w, 'a> Flush<'w, 'a> {
         map.put_word(at::SUSPECT, 0)
     }
 
-    /// Refuses words that have gone back behind a version that this handle has seen.
+    /// Refuses a version below one that this handle has seen: the page of the words has gone back.
     pub(in crate::dict) fn check_seen(&self, version: u64) -> Result<()> {
         let seen = self.dict.seen.fetch_max(version, std::sync::atomic::Ordering::Relaxed);
         if seen <= version {
@@ -239,7 +264,7 @@ mod tests {
     use crate::dict::Dict;
     use crate::dict::format::span::SPAN_STATE;
 
-    /// A file whose next flush frees as many records, and the first of them.
+    /// Returns a file whose next flush frees `records` records, and the first of them.
     fn pending(what: &str, records: usize) -> (std::path::PathBuf, Dict, usize) {
         let path = std::env::temp_dir().join(format!("mmf pending {what} {}", std::process::id()));
         let dict = Dict::create_new(path.as_path(), 4 << 20).unwrap();
@@ -310,7 +335,7 @@ mod tests {
             for _ in 0..3 {
                 let since = Instant::now();
                 let _ = dict.flush();
-                // The disk takes its time, too.
+                // This includes the time of the disk.
                 assert!(since.elapsed() < Duration::from_secs(5));
             }
             ends.store(true, Ordering::Relaxed);

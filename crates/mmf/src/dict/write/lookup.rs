@@ -1,4 +1,24 @@
-//! Finds keys under the lock.
+//! [`Lookup`]: finds keys and their records under the write lock.
+//!
+//! The problem: a change needs the slot of its key and the record there, as they will be after the
+//! stores that the batch has planned so far. Most lookups find the key in the first line of its
+//! bucket, in memory that is not in the cache.
+//!
+//! The algorithm:
+//!
+//! 1. Fast path ([`find_fast`](Lookup::find_fast)): compare the slots of the bucket's first line
+//!    with the hash in one guarded operation, and validate and copy the matching record's header in
+//!    another. Any other case, a planned store to that line included, is a miss.
+//! 2. Slow path ([`find_slow`](Lookup::find_slow)): walk all lines with the batch's stores applied,
+//!    and compare the key of each record whose slot matches. Return the first empty slot if the key
+//!    is absent.
+//! 3. A transaction first prefetches the buckets of up to 64 keys, and then their records, so that
+//!    the cache misses overlap ([`prefetch`](Lookup::prefetch)).
+//!
+//! Why it is correct: the caller holds the lock, so no honest process changes the index meanwhile.
+//! Words that a hostile peer changes are checked as for a reader without a lock.
+//!
+//! Cost: two guarded operations on the fast path, two cache misses for a key that is not cached.
 
 use std::ops::{Deref, DerefMut};
 
@@ -38,7 +58,8 @@ impl<'w, 'a> Lookup<'w, 'a> {
         Lookup(writer)
     }
 
-    /// A key's value, in place of what is in `bytes`.
+    /// Replaces the contents of `bytes` with a key's value. Returns the value's encoding, or `None`
+    /// if the key is absent.
     pub(in crate::dict) fn read(&mut self, hash: u64, key: &str, bytes: &mut Vec<u8>) -> Result<Option<Encoding>> {
         let Some(stored) = self.find_record(hash, key.as_bytes())? else { return Ok(None) };
         bytes.clear();
@@ -55,7 +76,7 @@ impl<'w, 'a> Lookup<'w, 'a> {
         Ok(Some(Encoding::of(stored.head.kind)))
     }
 
-    /// Bytes that a record takes, its spans included.
+    /// Returns the bytes that a record takes: its block, and the spans of its value.
     pub(in crate::dict) fn size_of(&self, block: usize) -> Result<u64> {
         let head = self.head(block)?;
         let (_, _, size) = self.storage.blocks().block(self.batch, block)?;
@@ -67,6 +88,7 @@ impl<'w, 'a> Lookup<'w, 'a> {
         Ok(size.saturating_add(spans) as u64)
     }
 
+    /// Returns the header of the record in a block.
     pub(in crate::dict) fn head(&self, block: usize) -> Result<RecordHeader> {
         let mut copy = HeaderAndKey::new();
         match copy.copy(&self.storage, block, 0)? {
@@ -75,7 +97,7 @@ impl<'w, 'a> Lookup<'w, 'a> {
         }
     }
 
-    /// The place of a key, and its record if it has one.
+    /// Returns the place of a key's entry, and the record there if the key has an entry.
     #[inline(always)]
     pub(in crate::dict) fn find(
         &self,
@@ -90,6 +112,7 @@ impl<'w, 'a> Lookup<'w, 'a> {
         }
     }
 
+    /// Slow path of [`find`](Lookup::find).
     #[inline(never)]
     pub(in crate::dict) fn find_slow(
         &self,
@@ -110,7 +133,7 @@ impl<'w, 'a> Lookup<'w, 'a> {
         Ok((place, old))
     }
 
-    /// The record of a key that is there.
+    /// Returns the record of a key, or `None` if the key is absent. Clears the batch.
     pub(in crate::dict) fn find_record(&mut self, hash: u64, key: &[u8]) -> Result<Option<StoredRecord>> {
         self.batch.clear();
         let [_, floor, buckets, _] = self.storage.map.four_words(at::COMMIT)?;
@@ -122,7 +145,7 @@ impl<'w, 'a> Lookup<'w, 'a> {
         Ok(Some(StoredRecord { block: old.block, head: self.head(old.block)? }))
     }
 
-    /// Has what changes will look at fetched into the caches: all their buckets at once, and then all their records.
+    /// Prefetches the buckets of all `changes`, and then the records that their slots lead to.
     pub(in crate::dict) fn prefetch(&self, changes: &[KeyChange<'_>], buckets: u64) {
         let storage = self.storage;
         let Some(map) = storage.map.fast_access() else { return };
@@ -139,7 +162,8 @@ impl<'w, 'a> Lookup<'w, 'a> {
         }
     }
 
-    /// The same where the first line of the bucket leads to it; `None` is everything else.
+    /// Fast path of [`find`](Lookup::find): returns the slot and the record if the bucket's first
+    /// line leads to the key's record, and `None` otherwise.
     #[inline(always)]
     pub(in crate::dict) fn find_fast(
         &self,
@@ -152,7 +176,8 @@ impl<'w, 'a> Lookup<'w, 'a> {
         self.find_in_line(map, self.storage.index().line_fast(map, hash, buckets)?, hash, key, floor)
     }
 
-    /// The same, in the first line of the key's bucket.
+    /// Returns what [`find_fast`](Lookup::find_fast) returns, for a bucket whose first line the
+    /// caller has computed.
     #[inline(always)]
     pub(in crate::dict) fn find_in_line(
         &self,
@@ -166,7 +191,8 @@ impl<'w, 'a> Lookup<'w, 'a> {
             return None;
         }
         let slots = map.match_eight(line, !0xff, tag_in_upper_half(hash))?;
-        // Empty slots match the one tag of 0, and what they lead to may look like the empty key's record.
+        // An empty slot matches a hash whose high bits are 0, and the bytes at offset 0 may look
+        // like the record of the empty key.
         if slots.bits == 0 || slots.word == 0 {
             return None;
         }

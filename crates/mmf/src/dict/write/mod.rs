@@ -1,4 +1,4 @@
-//! Writing, with the lock.
+//! Changes of a dict under the write lock: sessions, lookups, the changes themselves, flushes.
 
 pub(in crate::dict) mod apply;
 pub(in crate::dict) mod compaction;

@@ -1,5 +1,23 @@
-//! Frees the records that a change replaces: at once, or at the next flush where a power cut must
-//! still find them.
+//! [`Reclaimer`]: frees the records that a change replaces.
+//!
+//! The problem: a record that is replaced has memory to free. But after a power cut the flushed
+//! value of its key must still be found, so its bytes must stay until the next flush.
+//!
+//! The algorithm, within the plan of a change, after the store of COMMIT:
+//!
+//! 1. In memory, and in a file that was never flushed: store 0 as the stamp, free the block, and
+//!    free the spans of the value.
+//! 2. In a file that was flushed: put the record at the front of a list for the next flush.
+//!    PENDING has replaced records, REMOVED has records of removals. The record's word at +8 leads
+//!    to the next; PENDING_BYTES counts the bytes. [`flush`](crate::dict::write::flush) frees them.
+//! 3. Before the spans of a value are freed, a record that may differ from what was written is
+//!    verified. The spans of a damaged one stay taken until a repair, since its numbers may name
+//!    the spans of other values.
+//!
+//! Why it is correct: the stores come after that of COMMIT, so no reader needs the old record any
+//! more. A reader that is still in it finds the slot changed, or the stamp 0.
+//!
+//! Cost: three planned stores in step 1 on the fast path, three in step 2.
 
 use std::ops::{Deref, DerefMut};
 
@@ -35,13 +53,14 @@ impl<'w, 'a> Reclaimer<'w, 'a> {
         Reclaimer(writer)
     }
 
-    /// Frees a record that no slot leads to any more; where a power cut must find it, at the next flush.
+    /// Frees a record that no slot leads to any more: at once, or at the next flush if a power cut
+    /// must still find it. `removal` says that it is the record of a removal.
     #[inline]
     pub(in crate::dict) fn free(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
         if self.has_been_flushed() { self.defer_free(block, removal) } else { self.free_now(block, in_spans) }
     }
 
-    /// As `free`, where the batch takes no block after that.
+    /// Frees a record like [`free`](Reclaimer::free). The batch must not take a block afterwards.
     #[inline(always)]
     pub(in crate::dict) fn free_last(&mut self, block: usize, in_spans: bool, removal: bool) -> Result<()> {
         if in_spans || self.has_been_flushed() {
@@ -55,7 +74,7 @@ impl<'w, 'a> Reclaimer<'w, 'a> {
         self.0.storage.blocks().give(self.0.batch, block)
     }
 
-    /// Keeps what was freed for the next flush.
+    /// Puts a record at the front of a list of records that the next flush frees.
     fn defer_free(&mut self, block: usize, removal: bool) -> Result<()> {
         let list = if removal { at::REMOVED } else { at::PENDING };
         let first = self.batch.get(self.storage.map, list)?;
@@ -74,7 +93,8 @@ impl<'w, 'a> Reclaimer<'w, 'a> {
         if in_spans {
             let head = Lookup::new(self).head(block)?;
             let (_, _, size) = self.storage.blocks().block(self.batch, block)?;
-            // A damaged one may name the spans of others; what is its own stays taken until a repair.
+            // A damaged record may name the spans of other values. Its own spans stay taken until a
+            // repair.
             if self.storage.verifier().is_whole(block, size, &head)? {
                 let spans = self.storage.values().span_list(block, &head)?;
                 if let (Some(first), Some(last)) = (spans.first(), spans.last()) {

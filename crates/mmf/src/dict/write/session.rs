@@ -1,4 +1,29 @@
-//! Writing: under the segment's lock, as batches that the redo log has done to the end.
+//! [`WriteSession`]: the write lock of a dict, with what a writer does right after it has taken it.
+//!
+//! The problem: a writer must find a dict without half-made changes, and must make the disk record
+//! that a flushed file has changes again before it changes anything.
+//!
+//! The algorithm:
+//!
+//! 1. Take the segment's write lock.
+//! 2. Replay the redo log. If it had stores, wake watchers when the lock is released, since the
+//!    dead writer may have woken none.
+//! 3. If a rebuild was interrupted, do it again.
+//! 4. Load DURABLE into `flush_state`.
+//! 5. Before the first store of a change, [`mark_unflushed`](WriteSession::mark_unflushed): if
+//!    SYNCING is set, set SUSPECT. If CLEAN or UNSURE is set, clear CLEAN, set UNSURE, sync that
+//!    word, and clear UNSURE.
+//! 6. Before the first change of a new dict, [`begin_boot`](WriteSession::begin_boot): store BOOT,
+//!    and sync everything before the redo log's pairs.
+//! 7. Prepare the change in `batch`, and commit it.
+//! 8. Release the lock when the session is dropped.
+//!
+//! Why it is correct: the redo log makes each batch complete or absent. If the process dies in
+//! step 5 before the disk has the word, UNSURE in memory makes the next writer sync it. So the disk
+//! never has a page of a change while it still has CLEAN.
+//!
+//! Cost: one load each of REDO_LEN and DURABLE. The syncs of steps 5 and 6 happen once per flush
+//! and once per dict, and only for files.
 
 use std::ops::RangeBounds;
 
@@ -16,43 +41,44 @@ use crate::dict::store::write_batch::WriteBatch;
 use crate::error::{Error, Result};
 use crate::segment::{Deadline, WriteLock};
 
-/// What is to be done with a key.
+/// A change of one key.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dict) struct KeyChange<'c> {
     pub(in crate::dict) key: &'c [u8],
     pub(in crate::dict) hash: u64,
-    /// The value with its kind; `None` removes.
+    /// The new value with its kind, or `None` to remove the key.
     pub(in crate::dict) value: Option<(RecordKind, &'c [u8])>,
 }
 
-/// The record that a slot leads to.
+/// The record that a slot leads to before a change.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dict) struct ReplacedRecord {
     pub(in crate::dict) block: usize,
     pub(in crate::dict) in_spans: bool,
-    /// It was cleared, and has not been freed yet.
+    /// Its version is at most FLOOR: the key is absent, but the record has not been freed yet.
     pub(in crate::dict) cleared: bool,
 }
 
-/// A record that is there.
+/// The record of a key that is present.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dict) struct StoredRecord {
     pub(in crate::dict) block: usize,
     pub(in crate::dict) head: RecordHeader,
 }
 
-/// The lock, and what was found when it was taken. Dropped, it is released.
+/// The write lock, with the batch and the state that a change needs. Dropping it releases the lock.
 pub(in crate::dict) struct WriteSession<'a> {
     pub(in crate::dict) dict: &'a Dict,
     pub(in crate::dict) storage: Storage<'a>,
     pub(in crate::dict) batch: &'a mut WriteBatch,
-    /// See `at::DURABLE`.
+    /// The bits of DURABLE, see [`marks`](crate::dict::format::marks).
     pub(in crate::dict) flush_state: u64,
     pub(in crate::dict) limit: WorkLimit,
     lock: WriteLock<'a, DictState>,
 }
 
 impl Dict {
+    /// Takes the write lock with the handle's timeout, and completes a dead writer's change.
     #[inline]
     pub(in crate::dict) fn writer<'a>(
         &'a self,
@@ -64,13 +90,14 @@ impl Dict {
 }
 
 impl<'a> WriteSession<'a> {
-    /// To be called before the first store of a change.
+    /// Makes the disk record that the file has unflushed changes, unless it has that already. A
+    /// writer calls it before the first store of a change.
     #[inline]
     pub(in crate::dict) fn mark_unflushed(&mut self) -> Result<()> {
         if self.flush_state & (CLEAN | UNSURE | SYNCING) == 0 { Ok(()) } else { self.mark_unflushed_slow() }
     }
 
-    /// Whether nothing has changed since the last flush.
+    /// Returns whether nothing has changed since the last flush.
     #[inline]
     pub(in crate::dict) fn is_clean(&self) -> bool {
         self.flush_state & CLEAN != 0
@@ -92,20 +119,21 @@ impl<'a> WriteSession<'a> {
         self.storage.map.put_word(at::DURABLE, self.flush_state)
     }
 
-    /// Before the first change of all: the disk must not have anything of what is changed without the boot.
+    /// Stores BOOT before the first change of a new dict. The disk must not have any page of the
+    /// change without BOOT.
     pub(in crate::dict) fn begin_boot(&mut self) -> Result<()> {
         let map = self.storage.map;
         map.put_word(at::BOOT, open_after_crash::boot_to_store(self.dict)?)?;
         if !self.dict.is_file() {
             return Ok(());
         }
-        // What every process uses at any moment must not be written around memory later, see
-        // `Mapping::write_anew`: the disk has each page of it from now on.
+        // The disk gets each page of the words now, so that `Mapping::write_anew` never has to
+        // write these pages around memory, while other processes use them.
         map.make_range_dirty(0..at::REDO_LOG)?;
         self.sync_marked(..at::REDO_LOG)
     }
 
-    /// Syncs a range of the file, with the mark set until the sync has succeeded.
+    /// Syncs a range of the file. SYNCING is set until the sync has succeeded.
     pub(in crate::dict) fn sync_marked(&mut self, range: impl RangeBounds<usize>) -> Result<()> {
         let map = self.storage.map;
         map.put_word(at::DURABLE, self.flush_state | SYNCING)?;
@@ -118,8 +146,8 @@ impl<'a> WriteSession<'a> {
         }
     }
 
-    /// Stores DURABLE and syncs it. If the sync fails, it is not known whether the disk has it, and
-    /// the mark stands.
+    /// Stores DURABLE and syncs it. If the sync fails, sets the sync mark and stores `if_failed`
+    /// and UNSURE, since the disk may or may not have the word.
     pub(in crate::dict) fn sync_durable(&mut self, durable: u64, if_failed: u64) -> Result<()> {
         let map = self.storage.map;
         self.flush_state = durable;
@@ -131,14 +159,14 @@ impl<'a> WriteSession<'a> {
         synced
     }
 
-    /// Tells readers of a mark that a sync which was cut off has left.
+    /// Sets SUSPECT if SYNCING was found without it: a process died during a sync.
     #[cold]
     pub(in crate::dict) fn suspect(&self) -> Result<()> {
         let map = self.storage.map;
         if map.word(at::SUSPECT)? == 0 { map.put_word(at::SUSPECT, 1) } else { Ok(()) }
     }
 
-    /// Takes the lock, and brings what a dead writer left half done to its end.
+    /// Takes the lock, and completes a dead writer's change.
     #[inline]
     pub(in crate::dict) fn lock(
         dict: &'a Dict,
@@ -148,13 +176,13 @@ impl<'a> WriteSession<'a> {
     ) -> Result<Self> {
         let lock = WriteSession::acquire(dict, until, doing)?;
         let mut writer = WriteSession::from_lock(lock, dict, batch);
-        // The wait may have taken all of `until`. The work has as much time again.
+        // The wait may have used all of `until`. The work has the timeout again.
         writer.limit.set(dict.work_deadline());
         writer.recover()?;
         Ok(writer)
     }
 
-    /// Takes the lock, and leaves everything as it is.
+    /// Takes the lock without a replay of the redo log.
     #[inline]
     pub(in crate::dict) fn lock_without_recovery(
         dict: &'a Dict,
@@ -165,7 +193,7 @@ impl<'a> WriteSession<'a> {
         Ok(WriteSession::from_lock(WriteSession::acquire(dict, until, doing)?, dict, batch))
     }
 
-    /// Takes the lock. What follows is that it is [held](WriteSession::from_lock).
+    /// Takes the lock. The caller passes it to [`from_lock`](WriteSession::from_lock).
     #[inline(always)]
     pub(in crate::dict) fn acquire(
         dict: &'a Dict,
@@ -175,9 +203,8 @@ impl<'a> WriteSession<'a> {
         WriteLock::lock(&dict.segment, || until, doing, |outcome| outcome.map(|(lock, _)| lock))
     }
 
-    /// The holder of the lock, which it releases when it is dropped. It has no [limit](WorkLimit)
-    /// yet. A call of its own, since moving the session out of [`lock`](WriteSession::lock) costs
-    /// time.
+    /// Returns a session without a [limit](WorkLimit), which owns the lock. It is separate from
+    /// [`lock`](WriteSession::lock) because a move of the session out of that function costs time.
     #[inline(always)]
     pub(in crate::dict) fn from_lock(
         lock: WriteLock<'a, DictState>,
@@ -187,11 +214,11 @@ impl<'a> WriteSession<'a> {
         WriteSession { dict, storage: dict.storage(), batch, flush_state: 0, limit: WorkLimit::unset(), lock }
     }
 
-    /// Brings what a dead writer left half done to its end.
+    /// Completes a dead writer's change, and loads DURABLE.
     #[inline(always)]
     pub(in crate::dict) fn recover(&mut self) -> Result<()> {
         match redo_log::replay(self.storage.map, self.storage.layout) {
-            // The dead writer may have woken no process that waits for changes.
+            // The dead writer may have died before it woke the watchers.
             Ok(true) => self.set_changed(),
             Ok(false) => {}
             Err(error) => self.rebuild_if_cut_off(error)?,
@@ -200,7 +227,7 @@ impl<'a> WriteSession<'a> {
         Ok(())
     }
 
-    /// Does a rebuild again that was cut off, or gives the error back.
+    /// Does an interrupted rebuild again, or returns `error` if there was none.
     #[cold]
     #[inline(never)]
     fn rebuild_if_cut_off(&mut self, error: Error) -> Result<()> {
@@ -212,7 +239,7 @@ impl<'a> WriteSession<'a> {
         Ok(())
     }
 
-    /// The version of the last change.
+    /// Returns the version of the last change.
     #[inline]
     pub(in crate::dict) fn version(&self) -> Result<u64> {
         let version = self.storage.map.word(at::COMMIT)?;
@@ -220,7 +247,8 @@ impl<'a> WriteSession<'a> {
         Ok(version)
     }
 
-    /// No dict lives to see so many, and what is added to them must not pass the end.
+    /// Refuses a version above 2^63 - 1 as damage. No dict reaches it by changes, and additions to
+    /// a version must not overflow.
     #[inline(always)]
     pub(in crate::dict) fn check_version(&self, version: u64) -> Result<()> {
         if version > MAX_COMMIT { Err(self.too_late(version)) } else { Ok(()) }
@@ -232,7 +260,7 @@ impl<'a> WriteSession<'a> {
         self.storage.damaged(format!("its last change has the version {version}"))
     }
 
-    /// Commits the batch, and has the release of the lock wake watchers.
+    /// Commits the batch, and makes the release of the lock wake watchers.
     #[inline]
     pub(in crate::dict) fn commit_batch(&mut self) -> Result<()> {
         self.batch.commit(self.storage.map, self.storage.layout)?;
@@ -240,12 +268,13 @@ impl<'a> WriteSession<'a> {
         Ok(())
     }
 
-    /// Has the release of the lock wake those that wait for changes.
+    /// Makes the release of the lock wake watchers.
     #[inline]
     pub(in crate::dict) fn set_changed(&self) {
         self.lock.segment().set_changed();
     }
 
+    /// Returns whether the file was flushed at least once.
     #[inline]
     pub(in crate::dict) fn has_been_flushed(&self) -> bool {
         self.flush_state & crate::dict::format::marks::FLUSHED_BEFORE != 0

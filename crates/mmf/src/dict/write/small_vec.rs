@@ -1,4 +1,4 @@
-//! [`SmallVec`]: a list without an allocation for its first item.
+//! [`SmallVec`]: a list whose first item needs no allocation, since most changes have one key.
 
 /// A vector whose first item needs no allocation.
 pub(in crate::dict) struct SmallVec<T> {

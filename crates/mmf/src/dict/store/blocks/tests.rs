@@ -4,10 +4,10 @@ use crate::dict::format::span::{SPAN_LINKS, encode_span};
 use crate::error::ErrorKind;
 use crate::name::Name;
 
-/// Bytes of a span of the smallest dict.
+/// The size of a span of the smallest dict, in bytes.
 const SPAN: usize = 4096;
 
-/// A dict whose list of free spans has `count` spans, and these in the list's order.
+/// Returns a dict whose list of free spans has `count` spans, with these spans in the list's order.
 fn with_free_spans(name: &str, count: usize) -> (Dict, Vec<usize>) {
     let name = Name::local(format!("heap {name} {}", std::process::id())).unwrap();
     let dict = Dict::create_new(name, 1 << 20).unwrap();
@@ -37,14 +37,14 @@ fn assert_damaged<T: std::fmt::Debug>(result: Result<T>) {
 
 #[test]
 fn a_cycle_in_the_list_of_free_spans_is_damage_and_no_value_takes_a_span_twice() {
-    // More than are compared one by one, and fewer.
+    // More spans than `named_twice` compares in pairs, and fewer.
     for count in [5, 40] {
-        // Where in the list the cycle begins and how long it is.
+        // The position at which the cycle begins, and its length.
         for (begin, length) in [(0, 1), (0, 2), (2, 1), (1, 3), (0, count)] {
             let (dict, spans) = with_free_spans(&format!("cycle {count} {begin} {length}"), count);
             link(&dict, spans[begin + length - 1], spans[begin]);
             let used = dict.storage().map.word(at::USED).unwrap();
-            // Two that fit into the list if it had no cycle, and one larger than all spans.
+            // Two counts that the list would satisfy without the cycle, and one above all spans.
             for parts in [begin + length + 1, spans.len() + 1, dict.storage().layout.spans / 4] {
                 assert_damaged(dict.set_bytes("new", &vec![9; parts * SPAN]));
                 assert_eq!(dict.get_bytes("new").unwrap(), None);

@@ -1,4 +1,5 @@
-//! [`IndexedStores`]: the stores of a batch that has more than a few, with a hash table of their words.
+//! [`IndexedStores`]: the stores of a batch that has more than 16, with a hash table of their
+//! offsets.
 
 #[cfg(test)]
 use std::cell::Cell;
@@ -8,23 +9,24 @@ use std::hash::BuildHasher;
 use crate::dict::format::layout::number;
 use crate::once::ProcessOnce;
 
-/// More stores than a batch keeps in place.
+/// The stores of a batch in the order of their execution, with a hash table from offset to store.
 pub(super) struct IndexedStores {
-    /// The first is left free for the redo log's count; the stores follow in their order.
+    /// The stores, from index 1 on. Index 0 is free for the store of the redo log's count.
     pub(super) stores: Vec<[u64; 2]>,
-    /// By offset: where in `stores` the newest of a word is; 0 is none. At most half of it is used.
+    /// The hash table, with linear probing: the index in `stores` of a word's newest store, or 0.
+    /// At most half of its places are used.
     newest: Vec<u32>,
     used: usize,
-    /// A bit for each line of 64 bytes that has any of them, or for others.
+    /// A Bloom filter of 4096 bits for the 64-byte lines that have a store.
     pub(super) lines: [u64; 64],
-    /// Places a word in `newest`.
+    /// Chooses a word's place in `newest`.
     key: Key,
-    /// Places of `newest` that `find` has read.
+    /// The number of places of `newest` that `find` has read.
     #[cfg(test)]
     pub(super) probes: Cell<u64>,
 }
 
-/// The secret key of the table of a batch's words.
+/// The secret key of the hash table.
 ///
 /// A peer with write access chooses the offsets that a change stores to. If it knew where in the
 /// table each of them goes, it could choose offsets that all go to the same place, and a change of
@@ -50,20 +52,21 @@ impl Key {
     #[inline]
     pub(super) fn home(self, offset: u64, mask: usize) -> usize {
         let product = u128::from(offset >> 3 ^ self.0[0]) * u128::from(self.0[1]);
-        // Both halves have 64 bits; no process counts with fewer than the 32 that are taken.
+        // `usize` has at least 32 bits, so no bit of the masked result is lost.
         number(((product ^ product >> 64) & 0xffff_ffff) as u64) & mask
     }
 }
 
-/// Draws the key of this process, so that no later change asks the system for random numbers:
-/// a sandbox may forbid that by then.
+/// Draws the key of this process when a dict is opened. No later change then asks the system for
+/// random numbers, which a sandbox may forbid by that time.
 pub(in crate::dict) fn prepare() {
     let _ = Key::get();
 }
 
 impl IndexedStores {
+    /// Copies `stores`, and reserves memory for `room` stores.
     pub(super) fn new(stores: &[[u64; 2]], room: usize) -> Box<IndexedStores> {
-        // About half of them are asked for.
+        // About half of the stores are pushed blindly, and are not in the table.
         let len = room.max(2 * stores.len()).next_power_of_two();
         let mut indexed = Box::new(IndexedStores {
             stores: Vec::with_capacity(room + 2),
@@ -84,7 +87,7 @@ impl IndexedStores {
     #[inline]
     pub(super) fn push(&mut self, offset: u64, value: u64) {
         let (at, place) = self.find(offset);
-        // More than that no redo log has room for.
+        // The redo log has room for 65536 stores at most, so the index fits 32 bits.
         self.newest[at] = u32::try_from(self.stores.len()).unwrap_or(u32::MAX);
         self.stores.push([offset, value]);
         let (word, bit) = IndexedStores::bit(offset);
@@ -97,7 +100,7 @@ impl IndexedStores {
         }
     }
 
-    /// Gives its place.
+    /// Replaces the value of the word's newest store, or appends a store. Returns its index.
     #[inline(never)]
     pub(super) fn push_or_replace(&mut self, offset: u64, value: u64) -> usize {
         match self.find(offset) {
@@ -112,7 +115,7 @@ impl IndexedStores {
         }
     }
 
-    /// The value of a word's newest store.
+    /// Returns the value of a word's newest store.
     #[inline]
     pub(super) fn newest(&self, offset: u64) -> Option<u64> {
         match self.find(offset) {
@@ -149,6 +152,7 @@ impl IndexedStores {
         }
     }
 
+    /// Returns the word of `lines` and the bit in it for the line that has `offset`.
     #[inline]
     pub(super) fn bit(offset: u64) -> (usize, u64) {
         let bit = number(mixed(offset >> 6) & 4095);
@@ -156,6 +160,7 @@ impl IndexedStores {
     }
 }
 
+/// Mixes the bits of a word: a multiplication whose high half is folded into the low half.
 #[inline]
 pub(super) fn mixed(word: u64) -> u64 {
     let product = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -9,7 +9,7 @@ fn segment() -> (Mapping, Layout) {
     (Mapping::anonymous(layout.first_span as u64).unwrap(), layout)
 }
 
-/// Stores the batch in the redo log and carries out the first `done` of its stores.
+/// Stores the batch in the redo log, and performs the first `done` of its stores.
 fn begin(map: &Mapping, stores: &[(usize, u64)], done: usize) {
     for (nth, (offset, value)) in stores.iter().enumerate() {
         map.put_word(at::REDO_LOG + 16 * nth, *offset as u64).unwrap();
@@ -27,11 +27,11 @@ fn of_many_stores_the_newest_of_each_word_is_what_it_will_be() {
         batch.reserve(expected);
         for nth in 0..3000_usize {
             batch.push(at::REDO_LOG + 8 * (nth % 700), nth as u64 + 1);
-            // A word that the batch does not store is not found, or has its present value.
+            // A lookup does not see a blind store.
             batch.push_blind(at::CLASSES + 8 * (nth % 3), nth as u64);
         }
         for word in 0..800 {
-            // The last of those with this remainder.
+            // The last of the 3000 numbers with this remainder.
             let newest = (word < 700).then(|| (2999 - (2999 - word) % 700 + 1) as u64);
             assert_eq!(batch.lookup(at::REDO_LOG + 8 * word), newest, "{word}");
             assert_eq!(batch.get(&map, at::REDO_LOG + 8 * word).unwrap(), newest.unwrap_or(0));
@@ -49,8 +49,8 @@ fn words_have_places_of_their_own_however_few_bits_a_process_counts_with() {
     assert!(homes.len() > 700, "{}", homes.len());
 }
 
-/// A peer knows how offsets are mixed, but not the key of this process. These offsets all go to one
-/// place where they are mixed without it.
+/// A peer knows how offsets are mixed, but not the key of this process. All of these offsets would
+/// go to one place if they were mixed without the key.
 #[test]
 fn offsets_that_a_peer_chooses_take_no_more_probes_than_others() {
     const STORES: usize = 1000;
@@ -64,7 +64,7 @@ fn offsets_that_a_peer_chooses_take_no_more_probes_than_others() {
             batch.push_or_replace(*offset, 2);
             assert_eq!(batch.lookup(*offset), Some(2));
         }
-        // Three for each offset, and those of the table's growth.
+        // Three probes for each offset, and those of the table's growth.
         let probes = batch.indexed.as_ref().unwrap().probes.get();
         assert!(probes < 20 * STORES as u64, "{probes} probes for {STORES} offsets");
     }
@@ -87,8 +87,8 @@ fn what_a_dead_writer_began_is_done_to_the_end_from_wherever_it_died() {
 fn what_readers_follow_does_not_go_back_when_a_redo_log_is_replayed_again() {
     for point in [at::COMMIT, at::BUCKETS] {
         let (map, layout) = segment();
-        // What the store before the point made, a store after it has replaced; the rest is left to
-        // be done.
+        // The writer died after three stores. A store after the point has since replaced the word
+        // that the store before the point made.
         begin(&map, &[(at::CLASSES, 1), (point, 7), (at::LEN, 2), (at::CLASSES + 8, 3)], 3);
         map.put_word(at::CLASSES, 9).unwrap();
         assert!(replay(&map, &layout).unwrap());
