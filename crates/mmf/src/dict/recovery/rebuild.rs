@@ -18,7 +18,7 @@
 //! 6. Store 0 in the stamps of all records that do not count, and fill spans without a record that
 //!    counts with zeros. Sync.
 //! 7. Store 0 in the stamps of removals.
-//! 8. Write table, index, lists and words; BUCKETS comes last. Sync.
+//! 8. Write table, index, lists and words. Readers see the index with the store of BUCKETS. Sync.
 //! 9. Store REDO_LEN, SUSPECT, DURABLE and BOOT. Sync.
 //!
 //! Why it is correct:
@@ -29,8 +29,8 @@
 //!   on the disk.
 //! - The mark of step 5 stays until step 9, so no other process uses a half-built dict.
 //!
-//! Cost: reads each record once or twice, and each span without records once; three syncs. Private
-//! memory grows with the number of records.
+//! Cost: reads each record once or twice, and each span without records once; three syncs of the
+//! file and one of a word. Private memory grows with the number of records.
 
 #[cfg(all(test, not(loom)))]
 mod golden;
