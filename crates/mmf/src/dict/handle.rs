@@ -15,14 +15,15 @@ use crate::segment::{Container, Deadline, Segment};
 
 /// Keys and values that processes share, by name or by file.
 ///
-/// Keys are UTF-8 of up to [1 KiB](Dict::KEY_MAX). Values are whatever [`serde`](https://serde.rs) knows, kept as `MessagePack` so
-/// that every language reads them, or bytes as they are. What one process [sets](Dict::set), every other
-/// [gets](Dict::get) from then on.
+/// Keys are UTF-8 of up to [1 KiB](Dict::KEY_MAX). Values are any type that
+/// [`serde`](https://serde.rs) serializes, stored as `MessagePack` so that every language reads
+/// them, or raw bytes. Once a call of [`set`](Dict::set) has returned, every process
+/// [gets](Dict::get) the new value.
 ///
-/// Reading takes no lock and no place among the participants, works on a read-only handle, and cannot be held up by a
-/// writer that is slow, stopped or dead: it gives the value before a change or the one after it, never a part of either. Writing takes
-/// the segment's lock. Whatever a process that dies has half done is brought to its end by whoever writes next, so a dict
-/// is never poisoned and nothing is lost.
+/// A reader of a key takes no lock and no participant's slot, and may use a read-only handle. A
+/// slow, stopped or dead writer does not delay it. It returns the value before a change or the
+/// value after it, never a mixture. A writer takes the segment's lock. If a writer dies, the next
+/// writer completes its committed change, so a dict is never poisoned.
 ///
 /// # Examples
 ///
@@ -43,22 +44,22 @@ use crate::segment::{Container, Deadline, Segment};
 pub struct Dict {
     pub(in crate::dict) segment: Segment<DictState>,
     pub(in crate::dict) layout: Layout,
-    /// What keys are hashed with.
+    /// The seed of key hashes and checksums: the first 8 bytes of the segment's id.
     pub(in crate::dict) seed: u64,
-    /// Of a file: records up to this version are from before it was opened, and are verified whenever their values are read. Those
-    /// that came since never left memory.
+    /// For a file: COMMIT when it was opened. Records up to this version were on the disk, so each
+    /// read verifies their checksums. Newer records have been in memory since they were written.
     pub(in crate::dict) verify_up_to: u64,
-    /// The largest version that a flush of this handle has found. A smaller one tells that the
-    /// words have gone back.
+    /// The largest version that a flush of this handle has found. A smaller one means that the page
+    /// of the words has gone back to an older state.
     pub(in crate::dict) seen: AtomicU64,
     pub(in crate::dict) timeout: Option<Duration>,
-    /// Nanoseconds that a call works at least, however short the timeout is. Handles are shared
-    /// between threads, so a change of it is atomic.
+    /// The least time in nanoseconds that a call may work, however short the timeout is. It is
+    /// atomic because threads share a handle.
     pub(in crate::dict) work_time: AtomicU64,
 }
 
-/// What a dict keeps beside its segment: nothing, since the redo log completes the change of a
-/// writer that died.
+/// The state that a dict keeps beside its segment: none, since the redo log completes the change of
+/// a writer that died.
 pub(crate) struct DictState;
 
 impl Container for DictState {
@@ -70,7 +71,7 @@ impl Container for DictState {
 }
 
 impl Dict {
-    /// Takes up a segment of this kind.
+    /// Builds the handle of an open segment of this kind.
     pub(in crate::dict) fn of(
         mut segment: Segment<DictState>,
         timeout: Option<Duration>,
@@ -93,12 +94,13 @@ impl Dict {
         Storage { map: &self.segment.map, layout: &self.layout, seed: self.seed, verify_up_to: self.verify_up_to }
     }
 
+    /// Returns the deadline for a wait for the lock.
     #[inline]
     pub(in crate::dict) fn lock_deadline(&self) -> Deadline {
         self.timeout.map_or(Deadline::Never, Deadline::After)
     }
 
-    /// Until when a call works that has its lock, or needs none.
+    /// Returns the deadline for the work of a call that has its lock, or needs none.
     #[inline]
     pub(in crate::dict) fn work_deadline(&self) -> Deadline {
         self.timeout.map_or(Deadline::Never, |timeout| Deadline::After(timeout.max(self.work_time())))
@@ -108,8 +110,8 @@ impl Dict {
         self.segment.is_file()
     }
 
-    /// A key's hash, if it is one.
-    // Always: a call would take longer than the hash of a short key.
+    /// Returns a key's hash, or an error if the key is too long.
+    // Always inlined: a call would take longer than the hash of a short key.
     #[inline(always)]
     pub(in crate::dict) fn hash(&self, key: &str, doing: &'static str) -> Result<u64> {
         if key.len() > KEY_MAX {
@@ -124,7 +126,7 @@ impl Dict {
     }
 }
 
-/// The nanoseconds of a time, or 584 years if it is longer.
+/// Returns a duration in nanoseconds, or `u64::MAX` (584 years) if it is longer.
 pub(in crate::dict) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

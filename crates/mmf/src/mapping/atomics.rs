@@ -1,4 +1,4 @@
-//! Atomic operations on shared words, guarded.
+//! Methods of [`Mapping`] for atomic operations on shared words, guarded.
 
 use std::sync::atomic::Ordering;
 
@@ -64,20 +64,23 @@ atoms!(u8 as u8, u16 as u16, u32 as u32, u64 as u64, i8 as u8, i16 as u16, i32 a
 
 /// Atomic operations, as those of [`std::sync::atomic`], on aligned words of the mapping.
 ///
-/// They are as strong as the ordering asked for, or stronger. Every process that uses atomic operations on the same word
-/// takes part, whatever its language. Alignment counts from the object's start, as seen in memory.
+/// They have the requested ordering or a stronger one. They are atomic with respect to every
+/// process that uses atomic operations on the same word, in any language. An offset must be a
+/// multiple of the word's size, counted in memory from the object's start.
 ///
 /// # Errors
 ///
-/// All of them: [`ErrorKind::OutOfBounds`]; [`ErrorKind::Misaligned`]; [`ErrorKind::Fault`], and then nothing was changed;
-/// [`ErrorKind::ReadOnly`], except for `load`; [`ErrorKind::InvalidInput`] for an ordering that the operation
-/// cannot have; [`ErrorKind::Unsupported`] under [`FaultPolicy::SystemCalls`].
+/// Each of them: [`ErrorKind::OutOfBounds`]; [`ErrorKind::Misaligned`]; [`ErrorKind::Fault`], and
+/// then nothing was changed; [`ErrorKind::ReadOnly`], except for `load`;
+/// [`ErrorKind::InvalidInput`] for an ordering that the operation cannot have;
+/// [`ErrorKind::Unsupported`] under [`FaultPolicy::SystemCalls`].
 impl Mapping {
     /// Loads a word.
     ///
     /// # Errors
     ///
-    /// See [above](#impl-Mapping-1). `ordering` is not `Release` and not `AcqRel`.
+    /// See [the errors of atomic operations](#impl-Mapping-1). `ordering` is not `Release` and not
+    /// `AcqRel`.
     ///
     /// # Examples
     ///
@@ -104,7 +107,8 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// As [`load`](Mapping::load), and [`ErrorKind::ReadOnly`]. `ordering` is not `Acquire` and not `AcqRel`.
+    /// Those of [`load`](Mapping::load), and [`ErrorKind::ReadOnly`]. `ordering` is not `Acquire`
+    /// and not `AcqRel`.
     #[inline]
     pub fn store<T: Atom>(&self, offset: usize, value: T, ordering: Ordering) -> Result<()> {
         let word = self.writable_atom::<T>(offset, "store")?;
@@ -116,22 +120,23 @@ impl Mapping {
         stored.map_err(|Fault| self.fault("store", offset, 0))
     }
 
-    /// Stores a word and gives the one that was there.
+    /// Stores a word and returns the previous one.
     ///
     /// # Errors
     ///
-    /// As [`store`](Mapping::store); every ordering will do.
+    /// Those of [`store`](Mapping::store). Every ordering is valid.
     #[inline]
     pub fn swap<T: Atom>(&self, offset: usize, value: T, _ordering: Ordering) -> Result<T> {
         let word = self.writable_atom::<T>(offset, "swap")?;
         self.seen(word.swap(value.to_word()), offset, "swap")
     }
 
-    /// Stores `new` if the word is `current`. `Ok(Ok(previous))` if it was, `Ok(Err(previous))` if not.
+    /// Stores `new` if the word is `current`. Returns `Ok(Ok(previous))` if it was, and
+    /// `Ok(Err(previous))` if not.
     ///
     /// # Errors
     ///
-    /// As [`swap`](Mapping::swap). `failure` is not `Release` and not `AcqRel`.
+    /// Those of [`swap`](Mapping::swap). `failure` is not `Release` and not `AcqRel`.
     #[inline]
     pub fn compare_exchange<T: Atom>(
         &self,
@@ -150,22 +155,22 @@ impl Mapping {
         Ok(if previous == current { Ok(previous) } else { Err(previous) })
     }
 
-    /// Adds to the word, wrapping, and gives what was there.
+    /// Adds to the word, wrapping, and returns the previous one.
     ///
     /// # Errors
     ///
-    /// As [`swap`](Mapping::swap).
+    /// Those of [`swap`](Mapping::swap).
     #[inline]
     pub fn fetch_add<T: Atom>(&self, offset: usize, value: T, _ordering: Ordering) -> Result<T> {
         let word = self.writable_atom::<T>(offset, "add to")?;
         self.seen(word.add(value.to_word()), offset, "add to")
     }
 
-    /// Subtracts from the word, wrapping, and gives what was there.
+    /// Subtracts from the word, wrapping, and returns the previous one.
     ///
     /// # Errors
     ///
-    /// As [`swap`](Mapping::swap).
+    /// Those of [`swap`](Mapping::swap).
     #[inline]
     pub fn fetch_sub<T: Atom>(&self, offset: usize, value: T, ordering: Ordering) -> Result<T> {
         self.fetch_add(offset, value.negated(), ordering)
@@ -183,16 +188,16 @@ impl Mapping {
         self.atom::<T>(offset, doing)
     }
 
-    /// The word at `offset`, to be used while `self` is borrowed, and stored to if the mapping is
-    /// not read-only.
+    /// Returns the word at `offset`. The caller uses it while `self` is borrowed, and stores to it
+    /// only if the mapping is not read-only.
     #[inline(always)]
     fn atom<T: Atom>(&self, offset: usize, doing: &'static str) -> Result<SharedWord<T::Word>> {
         let at = self.locate(offset, size_of::<T>(), doing)?;
         if at.addr() % size_of::<T>() != 0 || self.policy == FaultPolicy::SystemCalls {
             return Err(self.refused_atom(at, offset, size_of::<T>(), doing));
         }
-        // SAFETY: `locate` has checked that the word lies in the view, and the alignment was checked
-        // here; the callers use it while `self` is borrowed, and store to it only from
+        // SAFETY: `locate` has checked that the word lies in the view, and the alignment was
+        // checked here; the callers use it while `self` is borrowed, and store to it only from
         // `writable_atom`; the trap was armed before the first view was made.
         Ok(unsafe { SharedWord::new(at) })
     }
@@ -236,16 +241,16 @@ macro_rules! fetches {
     };
 }
 fetches! {
-    /// Keeps the bits that are set in `value` too, and gives what was there.
+    /// Clears the bits that are not set in `value`, and returns the previous word.
     fetch_and: bit_and;
-    /// Sets the bits of `value`, and gives what was there.
+    /// Sets the bits of `value`, and returns the previous word.
     fetch_or: bit_or;
-    /// Flips the bits of `value`, and gives what was there.
+    /// Flips the bits of `value`, and returns the previous word.
     fetch_xor: bit_xor;
-    /// Stores the complement of the bits that are set in both, and gives what was there.
+    /// Stores the complement of the bits that are set in both, and returns the previous word.
     fetch_nand: bit_nand;
-    /// Stores the larger of the word and `value`, and gives what was there.
+    /// Stores the larger of the word and `value`, and returns the previous word.
     fetch_max: larger;
-    /// Stores the smaller of the word and `value`, and gives what was there.
+    /// Stores the smaller of the word and `value`, and returns the previous word.
     fetch_min: smaller;
 }

@@ -1,4 +1,4 @@
-//! Copies: bytes in, bytes out, guarded.
+//! Methods of [`Mapping`] that copy bytes, guarded.
 
 use std::mem::MaybeUninit;
 use std::ops::RangeBounds;
@@ -12,8 +12,10 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfBounds`]; [`ErrorKind::Fault`], and then `buf` holds the bytes before the page that is gone.
-    // Always: what is around a small copy costs more than the copy, and the compiler finds it too long to inline.
+    /// [`ErrorKind::OutOfBounds`]; [`ErrorKind::Fault`], and then `buf` holds the bytes before the
+    /// page that is gone.
+    // Always inlined: a call would cost more than a small copy, and the compiler considers the
+    // function too long.
     #[inline(always)]
     pub fn read_at(&self, offset: usize, buf: &mut [u8]) -> Result<()> {
         // SAFETY: `buf` is a slice of that many bytes.
@@ -24,7 +26,8 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// As [`read_at`](Mapping::read_at); [`ErrorKind::NoSpace`] where this process has no memory for the copy.
+    /// Those of [`read_at`](Mapping::read_at); [`ErrorKind::NoSpace`] if this process has no memory
+    /// for the copy.
     pub fn read_to_vec(&self, offset: usize, len: usize) -> Result<Vec<u8>> {
         // The length is checked against the mapping before anything is allocated.
         self.locate(offset, len, "read")?;
@@ -35,7 +38,7 @@ impl Mapping {
         let room: &mut [MaybeUninit<u8>] = bytes.spare_capacity_mut();
         // SAFETY: `len` bytes were reserved.
         unsafe { self.read_to(offset, room.as_mut_ptr().cast(), len) }?;
-        // SAFETY: as above, and `read_to` has filled all of them.
+        // SAFETY: `len` bytes were reserved, and `read_to` has initialized all of them.
         unsafe { bytes.set_len(len) };
         Ok(bytes)
     }
@@ -44,8 +47,8 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfBounds`]; [`ErrorKind::ReadOnly`]; [`ErrorKind::Fault`], and then the bytes before the page that is
-    /// gone were written.
+    /// [`ErrorKind::OutOfBounds`]; [`ErrorKind::ReadOnly`]; [`ErrorKind::Fault`], and then the
+    /// bytes before the page that is gone were written.
     #[inline(always)]
     pub fn write_at(&self, offset: usize, data: &[u8]) -> Result<()> {
         self.write(offset, data)
@@ -55,20 +58,21 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Mapping::write_at).
+    /// Those of [`write_at`](Mapping::write_at).
     pub fn fill(&self, range: impl RangeBounds<usize>, value: u8) -> Result<()> {
         let (offset, len) = self.resolve(range, "fill")?;
         AccessorMut::fill(self, offset, len, value)
     }
 
-    /// Copies the range to `offset` of another mapping, without a stop in this process's memory.
+    /// Copies the range to `offset` of another mapping, without an intermediate buffer.
     ///
-    /// Where both are views of the same bytes and the ranges overlap, the target's may end as any of the bytes that either
-    /// range held.
+    /// If both are views of the same bytes and the ranges overlap, each byte of the target may end
+    /// as any byte that either range held.
     ///
     /// # Errors
     ///
-    /// As [`read_at`](Mapping::read_at) and [`write_at`](Mapping::write_at); the error names the mapping whose page is gone.
+    /// Those of [`read_at`](Mapping::read_at) and [`write_at`](Mapping::write_at). The error names
+    /// the mapping whose page is gone.
     ///
     /// # Examples
     ///
@@ -85,7 +89,7 @@ impl Mapping {
         let (from, len) = self.resolve(range, "copy")?;
         let src = self.locate(from, len, "copy")?;
         let dst = target.locate_writable(offset, len, "copy")?;
-        // One policy must guard both sides: the stricter.
+        // The stricter of the two policies guards both sides.
         let policy = self.policy.stricter(target.policy);
         // SAFETY: both ranges were checked to lie in their views, the target's may be written, and
         // the policy guards both. If they overlap, the mixture is what this function promises.

@@ -1,5 +1,4 @@
-//! The names of the objects of this machine: which the system allows, which live, and removing
-//! them.
+//! Construction and removal of names, and the named objects of this machine.
 
 use crate::error::Result;
 use crate::name::{Name, Scope};
@@ -7,7 +6,7 @@ use crate::sys;
 use crate::types::{Listed, Swept};
 
 impl Name {
-    /// A name in the given scope.
+    /// Returns a name in a scope.
     ///
     /// # Errors
     ///
@@ -16,29 +15,29 @@ impl Name {
         Name::checked(scope, text.into(), sys::check_exact)
     }
 
-    /// A name that this user's programs see.
+    /// Returns a name that the programs of this user see.
     ///
     /// # Errors
     ///
-    /// As [`Name::new`].
+    /// Those of [`Name::new`].
     pub fn local(text: impl Into<String>) -> Result<Self> {
         Name::new(Scope::Local, text)
     }
 
-    /// A name that every user's programs see.
+    /// Returns a name that the programs of every user see.
     ///
     /// # Errors
     ///
-    /// As [`Name::new`].
+    /// Those of [`Name::new`].
     pub fn global(text: impl Into<String>) -> Result<Self> {
         Name::new(Scope::Global, text)
     }
 
-    /// A name in the system's own spelling.
+    /// Returns a name in the system's own spelling.
     ///
     /// # Errors
     ///
-    /// As [`Name::new`].
+    /// Those of [`Name::new`].
     pub fn exact(text: impl Into<String>) -> Result<Self> {
         Name::new(Scope::Exact, text)
     }
@@ -46,18 +45,18 @@ impl Name {
     /// Removes the name of an [`Exact`](Scope::Exact) object; processes that hold it open keep
     /// their memory (`shm_unlink`).
     ///
-    /// In the other scopes an object's name goes with its last holder. There this function is the
-    /// way out for the owner of an object that another user has given a second name
-    /// ([`HardLinked`](crate::ErrorKind::HardLinked), Unix): it removes this name, and gives the
-    /// object up for ever. No process opens it any more, under whatever name; processes that hold
-    /// it keep their memory; the next creation makes a new object. To keep the object instead,
-    /// remove the other names.
+    /// In the other scopes an object's name ends with its last holder. There this function serves
+    /// the owner of an object to which another user has given a second name
+    /// ([`HardLinked`](crate::ErrorKind::HardLinked), Unix). It removes this name, and gives the
+    /// object up for ever: no process opens it under any name. Processes that have it open keep
+    /// their memory, and the next creation makes a new object. To keep the object instead, remove
+    /// the other names.
     ///
     /// # Errors
     ///
     /// - [`InvalidInput`](crate::ErrorKind::InvalidInput) in the other scopes for an object without
     ///   hard links.
-    /// - [`Unsupported`](crate::ErrorKind::Unsupported) on Windows, where every name goes with its
+    /// - [`Unsupported`](crate::ErrorKind::Unsupported) on Windows, where every name ends with its
     ///   last holder.
     /// - [`NotFound`](crate::ErrorKind::NotFound).
     /// - [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for another user's object.
@@ -70,12 +69,12 @@ impl Name {
     }
 }
 
-/// The named objects that live now, in [`Scope::Local`] and
-/// [`Scope::Global`], sorted by scope and name. What dead processes left is removed on the way.
+/// Returns the living named objects in [`Scope::Local`] and [`Scope::Global`], sorted by scope and
+/// name. Removes the objects of dead processes that it meets.
 ///
 /// # Errors
 ///
-/// What the system reports.
+/// The system's errors.
 ///
 /// # Examples
 ///
@@ -91,13 +90,13 @@ pub fn list() -> Result<Vec<Listed>> {
     sys::list()
 }
 
-/// Removes what dead processes left, and tells what it met. There is no need to call it: every
-/// creation removes some of it in the scope that it creates in, and all of it in both scopes where
-/// memory is short. On Windows the system leaves nothing.
+/// Removes the objects that dead processes left, and returns what it found. A program need not call
+/// it: every creation removes a bounded number of them in its scope, and all of them in both scopes
+/// if memory is short. On Windows the system removes them.
 ///
 /// # Errors
 ///
-/// What the system reports.
+/// The system's errors.
 pub fn sweep() -> Result<Vec<Swept>> {
     sys::sweep()
 }

@@ -1,4 +1,4 @@
-//! [`Cursor`]: a mapping as a stream.
+//! [`Cursor`]: reads and writes a mapping as a stream.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -7,9 +7,9 @@ use crate::error::{ErrorKind, Result};
 
 /// A position in a [`Mapping`], to read, write and seek with as in a file.
 ///
-/// Reading ends at the mapping's end; writing there writes nothing, so that `write_all` fails: a mapping grows only
-/// by [`grow`](Mapping::grow). Where a page is gone, the bytes before it are read or written, and
-/// the next call fails.
+/// A read ends at the mapping's end. A write there writes nothing, so `write_all` fails: a mapping
+/// grows only by [`grow`](Mapping::grow). If a page is gone, a call reads or writes the bytes
+/// before it, and the next call fails.
 ///
 /// # Examples
 ///
@@ -33,7 +33,7 @@ pub struct Cursor<'a> {
 }
 
 impl Mapping {
-    /// A cursor at the first byte.
+    /// Returns a cursor at the first byte.
     #[must_use]
     pub fn cursor(&self) -> Cursor<'_> {
         Cursor { mapping: self, position: 0 }
@@ -41,26 +41,25 @@ impl Mapping {
 }
 
 impl Cursor<'_> {
-    /// Bytes from the start of the mapping.
+    /// Returns the position in bytes from the start of the mapping.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Where it stands, and how many bytes of `wanted` there are from here.
+    /// Returns the position, and the number of bytes, up to `wanted`, that follow it.
     fn here(&self, wanted: usize) -> (usize, usize) {
         let mut len = self.mapping.len();
         let at = usize::try_from(self.position).unwrap_or(usize::MAX);
         if at.saturating_add(wanted) > len {
-            // Another process may have made it longer; if the system cannot say, the known end
-            // holds.
+            // Another process may have grown it. If the query fails, the known end counts.
             len = self.mapping.length_now().unwrap_or(len);
         }
         let at = at.min(len);
         (at, wanted.min(len - at))
     }
 
-    /// Advances by what was done; an error is one only when nothing was.
+    /// Advances by the bytes that were read or written. Returns the error only if there were none.
     fn advance(&mut self, result: Result<()>, n: usize) -> io::Result<usize> {
         let done = match result {
             Ok(()) => n,
@@ -89,7 +88,7 @@ impl Write for Cursor<'_> {
         self.advance(result, n)
     }
 
-    /// Hands the whole mapping to the system, as [`Mapping::flush`].
+    /// Hands the whole mapping to the system like [`Mapping::flush`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(self.mapping.flush(..)?)
     }

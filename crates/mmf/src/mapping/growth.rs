@@ -1,14 +1,14 @@
-//! How long the object is, and how much of it is mapped.
+//! The length of the object, and the views that map it.
 //!
-//! Any process that may write the object may make it longer at any moment. An access past the known
-//! end asks the system for the present length. Then:
+//! Any process with write access may grow the object at any moment. An access past the known end
+//! asks the system for the present length. Then:
 //!
-//! 1. An access that passes that length too is refused, and maps nothing.
-//! 2. Any other is served by a view that reaches its end, or twice as far as the newest view, so
-//!    that views are few; how much a peer added beyond that does not matter.
+//! 1. An access that passes that length as well is refused, and maps nothing.
+//! 2. Any other access gets a view that reaches its end, or twice as far as the newest view, so
+//!    that views are few. It does not map what a peer has added beyond that.
 //! 3. No view of a segment passes the capacity that its header had when it was opened.
 //!
-//! So what is mapped is bounded by what this process asks for, and in a segment by its capacity.
+//! So this process bounds what is mapped by its own accesses, and in a segment by its capacity.
 
 use std::sync::atomic::Ordering;
 
@@ -18,13 +18,13 @@ use crate::sys::{self, View, ViewRequest};
 use crate::types::Access;
 
 impl Mapping {
-    /// Makes the object at least `len` bytes long, zeros behind its old end. A shorter `len`
+    /// Grows the object to at least `len` bytes, with zeros after its old end. A shorter `len`
     /// changes nothing.
     ///
-    /// Named and anonymous memory grows up to what [`reserve`](super::MappingOptions::reserve) set
-    /// aside, a file as far as its disk. Every other process can reach the new bytes at once: an
-    /// access past the length that it knows asks the system for the present one. Pointers taken
-    /// before stay good for the bytes they had.
+    /// Named and anonymous memory grows up to its [`reserve`](super::MappingOptions::reserve), a
+    /// file as far as its disk. Every other process can access the new bytes at once: an access
+    /// past the length that it knows asks the system for the present one. Pointers that were taken
+    /// before stay valid for the bytes that they had.
     ///
     /// # Errors
     ///
@@ -46,26 +46,26 @@ impl Mapping {
         self.try_grow(len).map_err(|error| self.name_error(error))
     }
 
-    /// Lets this handle grow the object to `capacity` bytes, as the segment's header says, and map
+    /// Sets the segment's capacity: this handle grows the object up to `capacity` bytes, and maps
     /// no more than those, however long a peer makes the object.
     pub(crate) fn set_capacity(&mut self, capacity: usize) {
         self.growth = Growth::UpTo(capacity);
         self.limit = capacity;
     }
 
-    /// Asks the system how long the object is now, and gives the length that can be reached.
+    /// Asks the system for the present length of the object, maps all of it, and returns the
+    /// length.
     ///
-    /// Needed only for the length itself: an access past the known length asks by itself, and maps
-    /// no more than it needs or twice what was mapped. This maps all of the object, so a peer
-    /// decides how much of the address space it takes; where that matters, map a
+    /// It is needed only for the length itself: an access past the known length asks the system,
+    /// and maps what it needs or twice what was mapped. This call maps all of the object, so a peer
+    /// decides how much address space it takes. If that matters, map a
     /// [part](super::MappingOptions::part). An object that became shorter keeps its known length;
-    /// what is gone is an [`ErrorKind::Fault`]. A copy-on-write mapping follows as far as its
-    /// [`reserve`](super::MappingOptions::reserve), since farther on it would have to be mapped
-    /// anew, without its changes.
+    /// an access to a missing page returns [`ErrorKind::Fault`]. A copy-on-write mapping follows up
+    /// to its [`reserve`](super::MappingOptions::reserve), since a new view would lose its changes.
     ///
     /// # Errors
     ///
-    /// What the system reports.
+    /// The system's errors.
     pub fn refresh(&self) -> Result<usize> {
         if self.growth != Growth::Fixed {
             let mut views = self.views();
@@ -75,7 +75,8 @@ impl Mapping {
         Ok(self.len())
     }
 
-    /// The length of the object now, as far as an access can follow it. Maps nothing.
+    /// Returns the present length of the object, limited to the part that an access may reach. Maps
+    /// nothing.
     pub(crate) fn length_now(&self) -> Result<usize> {
         let followed = match (self.growth, self.access) {
             (Growth::Fixed, _) => return Ok(self.len()),
@@ -86,19 +87,18 @@ impl Mapping {
         Ok(usize::try_from(now).unwrap_or(usize::MAX).min(followed).max(self.len()))
     }
 
-    /// How far to map for an access that ends at `end`: twice as far as the newest view at the
-    /// most, or to `end`. All views are kept, so they must not be many; and a peer that extends the
-    /// object must not choose their length.
+    /// Returns the end of the view for an access that ends at `end`: `end`, or twice as far as the
+    /// newest view. All views are kept, so they must be few, and a peer that grows the object must
+    /// not choose their length.
     ///
-    /// In whole pages, as the system maps: where it sizes objects in pages (Windows), an access to
-    /// the last page then finds all of the object.
+    /// It is rounded up to whole pages, as the system maps. On Windows, which sizes objects in
+    /// pages, an access to the last page then finds all of the object.
     fn step(&self, end: usize, views: &[View]) -> usize {
         let least = views.last().map_or(0, View::address_len).saturating_mul(2).max(end);
         least.checked_next_multiple_of(sys::page_size()).unwrap_or(least)
     }
 
-    /// Takes up a length that the object has by now, with a new view where the last does not reach
-    /// it.
+    /// Raises the known length to `now`, with a new view if the last one does not reach it.
     fn adopt(&self, now: u64, views: &mut Vec<View>) -> Result<()> {
         // No slice may be longer.
         let now = usize::try_from(now).unwrap_or(usize::MAX).min(isize::MAX as usize).min(self.limit);
@@ -114,8 +114,8 @@ impl Mapping {
             let view = self.farther(now, address_len)?;
             end = end.min(view.address_len());
             if end <= self.len() {
-                // It became shorter meanwhile, and others may be about to use the length that is
-                // known.
+                // The object became shorter meanwhile. The known length stays, since other threads
+                // may have loaded it.
                 return Ok(());
             }
             self.base.store(view.base(), Ordering::Relaxed);
@@ -125,8 +125,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// A view that reaches `now`; twice as far as the last where that can be had, since each is
-    /// kept to the end, and the system limits their number (`vm.max_map_count`).
+    /// Maps a view that reaches `now`, or twice as far as the last one if the system allows that.
+    /// Each view is kept until the drop, and the system limits their number (`vm.max_map_count`).
     fn farther(&self, now: usize, address_len: usize) -> Result<View> {
         self.rearm();
         let map =
@@ -149,28 +149,29 @@ impl Mapping {
         }
         match self.growth {
             Growth::Fixed => return Err(Error::unsupported("grow", "growing a part; grow the whole")),
-            // What a peer has made already is no question of this mapping's reserve.
+            // The local reserve does not limit growth by a peer.
             Growth::UpTo(most) if len > most.max(self.len()) => {
                 let reason = format!("{len} bytes pass the {most} that were reserved");
                 return Err(Error::invalid("grow", reason).with_help("reserve more when it is created"));
             }
             Growth::UpTo(_) | Growth::Unlimited => {}
         }
-        // Before the object has grown to what only others can reach.
+        // This comes before the object grows to a length that only other processes could map.
         options::address_space(len as u64)?;
         let mut views = self.views();
-        // The known length may be more than there is: a process may have made the file shorter.
+        // The object may be shorter than the known length: a process may have truncated the file.
         if len > self.len() || len as u64 > self.object.len()? {
             self.object.grow(len as u64)?;
             let now = options::known_or_asked_len(&self.object)?;
-            // A peer may have made it longer than that.
+            // A peer may have grown it farther.
             self.adopt(now.min(self.step(len, &views) as u64), &mut views)?;
         }
         Ok(())
     }
 
-    /// Asks the system, since another process may have made the object longer. A refused access
-    /// maps nothing; any other maps what it needs, not all that a peer may have added.
+    /// Locates a range past the known length: asks the system for the present one, since another
+    /// process may have grown the object. A refused access maps nothing; any other one maps what
+    /// [`step`](Mapping::step) says.
     #[cold]
     #[inline(never)]
     pub(super) fn locate_beyond(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
@@ -179,7 +180,7 @@ impl Mapping {
             let mut views = self.views();
             let end = self.step(offset + len, &views).min(size);
             self.adopt(end as u64, &mut views).map_err(|error| self.name_error(error))?;
-            // It may have become shorter meanwhile.
+            // The object may have become shorter meanwhile.
             if offset + len <= self.len() {
                 return Ok(self.base.load(Ordering::Relaxed).wrapping_add(offset));
             }

@@ -35,19 +35,21 @@ use sync::SyncState;
 
 /// A view of bytes that the operating system shares between processes.
 ///
-/// The bytes have a [name](Name), lie in a file, or have neither and are passed on as a handle. There is no header and
-/// no format: a mapping opens what any other program made, and any other program opens what it made.
+/// The bytes have a [name](Name), lie in a file, or have neither and are passed on as a handle. A
+/// mapping has no header and no format: it opens an object of any other program, and any other
+/// program opens its object.
 ///
-/// Every other process that has the object open may change the bytes at any moment, so this interface hands out
-/// copies and atomic operations, never references. All of them are guarded: where a page is gone (its file was
-/// truncated, the memory for it is exhausted, its disk fails) the call returns [`ErrorKind::Fault`] and the process
-/// lives. Offsets are in bytes from the start of the mapping; what passes its end is [`ErrorKind::OutOfBounds`],
-/// and then nothing was done.
+/// Every other process that has the object open may change the bytes at any moment. So this
+/// interface offers copies and atomic operations, never references. All of them are guarded: if a
+/// page is gone (its file was truncated, its memory is exhausted, its disk fails), the call returns
+/// [`ErrorKind::Fault`] and the process lives. Offsets are in bytes from the start of the mapping.
+/// An access past the end returns [`ErrorKind::OutOfBounds`] and does nothing.
 ///
-/// A copy is not atomic as a whole: a reader may meet a writer's bytes in any mixture. Coordinate with the
-/// [atomic operations](#method.load), whose effects order the copies around them.
+/// A copy is not atomic as a whole: a reader may get any mixture of a writer's old and new bytes.
+/// Coordinate with the [atomic operations](#method.load), whose effects order the copies around
+/// them.
 ///
-/// What has a name lives as long as some process holds it open, on every system; what has a file lives in the file.
+/// A named object lives as long as a process has it open, on every system. A file lives on.
 ///
 /// # Examples
 ///
@@ -67,107 +69,113 @@ use sync::SyncState;
 /// # Ok::<(), mmf::Error>(())
 /// ```
 pub struct Mapping {
-    /// The first byte. It moves only to views that reach farther, which old pointers need not follow: every view stays until
-    /// the drop. Stored before `len`, so that who sees a length also sees a base that reaches it.
+    /// The address of the first byte. It moves only to a view that reaches farther. Old pointers
+    /// stay valid, since every view stays until the drop. It is stored before `len`, so a thread
+    /// that loads a length also loads a base that reaches it.
     base: AtomicPtr<u8>,
-    /// Bytes known to exist. Stored with `Release` in `adopt`, loaded with `Acquire` in `locate` and `len`.
+    /// The number of bytes known to exist. Stored with `Release` in `adopt`, loaded with `Acquire`
+    /// in `locate` and `len`.
     len: AtomicUsize,
     access: Access,
     policy: FaultPolicy,
     source: Option<Source>,
-    /// How it may grow.
+    /// The limit of growth through this handle.
     growth: Growth,
-    /// No view reaches farther, however long a peer makes the object: the capacity of a segment.
+    /// The end of the farthest view, however long a peer makes the object: the capacity of a
+    /// segment.
     limit: usize,
-    /// Offsets come from what lies in it: one that leads nowhere is damage.
+    /// Whether offsets come from structures in the object, so that an invalid one is damage.
     structured: bool,
-    /// Where the views are; `address_len` is that of the newest.
+    /// The request for the first view, from which later ones are derived.
     request: ViewRequest,
-    /// Whether a sync through this handle has failed, and which thread's turn it is to sync.
+    /// Whether a sync through this handle has failed, and the turn of the thread that syncs.
     syncs: SyncState,
-    /// The newest view is the last. Dropped before the object, whose name must outlive them.
+    /// All views, the newest last. They are dropped before the object, whose name must outlive
+    /// them.
     views: Mutex<Vec<View>>,
     object: Object,
 }
 
-/// How far a mapping may grow.
+/// The limit of a mapping's growth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Growth {
-    /// A part stays as it is.
+    /// None: the mapping is a part of an object.
     Fixed,
-    /// Memory grows to what was reserved.
+    /// Memory grows up to its reserve.
     UpTo(usize),
     /// A file grows as far as its disk.
     Unlimited,
 }
 
 impl Mapping {
-    /// Options for everything that the functions below choose for you.
+    /// Returns options for creating or opening a mapping, with their defaults.
     pub fn options() -> MappingOptions {
         MappingOptions::new()
     }
 
-    /// Creates an object of `size` zero bytes and maps it for reading and writing. This user alone may open it.
+    /// Creates an object of `size` zero bytes and maps it for reading and writing. Only this user
+    /// may open it.
     ///
     /// # Errors
     ///
-    /// As [`MappingOptions::create_new`].
+    /// Those of [`MappingOptions::create_new`].
     pub fn create_new(source: impl Into<Source>, size: u64) -> Result<Mapping> {
         Mapping::options().size(size).create_new(source)
     }
 
-    /// Opens what exists, as large as it is, for reading and writing.
+    /// Opens an object that exists for reading and writing, with its present length.
     ///
     /// # Errors
     ///
-    /// As [`MappingOptions::open`].
+    /// Those of [`MappingOptions::open`].
     pub fn open(source: impl Into<Source>) -> Result<Mapping> {
         Mapping::options().open(source)
     }
 
-    /// Opens what exists, which must have `size` bytes at least, or creates it with that size.
+    /// Opens an object that exists and has at least `size` bytes, or creates it with that size.
     ///
     /// # Errors
     ///
-    /// As [`MappingOptions::open_or_create`].
+    /// Those of [`MappingOptions::open_or_create`].
     pub fn open_or_create(source: impl Into<Source>, size: u64) -> Result<Mapping> {
         Mapping::options().size(size).open_or_create(source)
     }
 
-    /// Creates memory of `size` zero bytes that has no name. Another process gets it by inheritance, or
-    /// is passed the [handle](Mapping::handle).
+    /// Creates memory of `size` zero bytes without a name. Another process inherits it, or gets its
+    /// [handle](Mapping::handle).
     ///
     /// # Errors
     ///
-    /// As [`MappingOptions::anonymous`].
+    /// Those of [`MappingOptions::anonymous`].
     pub fn anonymous(size: u64) -> Result<Mapping> {
         Mapping::options().size(size).anonymous()
     }
 
-    /// How many bytes there are, as far as this mapping knows: what it was opened with, what it has
-    /// [grown](Mapping::grow) to, or what [`refresh`](Mapping::refresh) found.
+    /// Returns the length that this mapping knows: the one at opening, the one that it has
+    /// [grown](Mapping::grow) to, or the one that [`refresh`](Mapping::refresh) found.
     ///
-    /// The system may round sizes up: on Windows memory comes in whole pages. Every process sees the same length.
+    /// The system may round sizes up: on Windows memory comes in whole pages. Every process sees
+    /// the same length.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Whether there are no bytes, as in an empty file.
+    /// Returns whether the mapping has no bytes, as for an empty file.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What it was opened by; `None` for memory without a name.
+    /// Returns the name or path by which it was opened, or `None` for memory without a name.
     #[must_use]
     pub fn source(&self) -> Option<&Source> {
         self.source.as_ref()
     }
 
-    /// Its name, where it has one.
+    /// Returns the object's name, or `None` if it has none.
     #[must_use]
     pub fn name(&self) -> Option<&Name> {
         match &self.source {
@@ -176,28 +184,28 @@ impl Mapping {
         }
     }
 
-    /// What this mapping may do with the bytes.
+    /// Returns how this mapping may access the bytes.
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// How this mapping survives a page that is gone.
+    /// Returns how this mapping survives a page that is gone.
     #[must_use]
     pub fn fault_policy(&self) -> FaultPolicy {
         self.policy
     }
 
-    /// Who owns the object and who may open it, as the system tells it.
+    /// Returns the owner of the object, and the users that may open it.
     ///
     /// # Errors
     ///
-    /// What the system reports.
+    /// The system's errors.
     pub fn info(&self) -> Result<ObjectInfo> {
         self.object.info().map_err(|error| self.name_error(error))
     }
 
-    /// From now on offsets come from what lies in it, not from a caller.
+    /// Declares that offsets come from structures in the object, so that an invalid one is damage.
     pub(crate) fn set_structured(&mut self) {
         self.structured = true;
     }
@@ -206,24 +214,24 @@ impl Mapping {
         &self.object
     }
 
-    /// Takes up the trap for faults again if a handler that was installed since has replaced it. To
-    /// ask costs one system call, so this stands where others are made anyway. A failure leaves the
-    /// handler that is there; the next opening reports it.
+    /// Installs the trap for faults again if another handler has replaced it. The query costs one
+    /// system call, so callers use this beside other system calls. A failure leaves the other
+    /// handler; the next opening reports it.
     pub(crate) fn rearm(&self) {
         if self.policy == FaultPolicy::Trap {
             let _ = sys::guard::arm();
         }
     }
 
-    /// What can be passed to another process, which gives it to
-    /// [`MappingOptions::from_handle`]: a file descriptor, or on Windows the handle of a section.
+    /// Returns the handle that another process can pass to [`MappingOptions::from_handle`]: a file
+    /// descriptor, or on Windows the handle of a section.
     #[must_use]
     pub fn handle(&self) -> sys::BorrowedHandle<'_> {
         self.object.handle()
     }
 
-    /// Gives up the mapping and keeps what can be passed on. A name goes with its last mapping, so
-    /// this is for memory without one.
+    /// Drops the mapping and returns its handle. A name ends with its last mapping, so this is for
+    /// memory without a name.
     #[must_use]
     pub fn into_handle(self) -> sys::OwnedHandle {
         drop(self.views);
@@ -231,11 +239,11 @@ impl Mapping {
     }
 
     fn views(&self) -> MutexGuard<'_, Vec<View>> {
-        // A panic cannot leave the list half changed: it is only pushed to.
+        // A panic cannot leave the list half changed, since its only change is `push`.
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The address of `len` bytes at `offset`, checked once, here.
+    /// Returns the address of `len` bytes at `offset`. This is the one place that checks a range.
     #[inline(always)]
     fn locate(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
         let size = self.len.load(Ordering::Acquire);
@@ -255,26 +263,26 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// As [`read_at`](Mapping::read_at).
+    /// Those of [`read_at`](Mapping::read_at).
     pub(crate) fn require(&self, offset: usize, len: usize) -> Result<()> {
         self.locate(offset, len, "read").map(drop)
     }
 
-    /// As `locate`, for those who will write.
+    /// Returns the address of `len` bytes at `offset` to be written.
     #[inline(always)]
     fn locate_writable(&self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8> {
         self.require_writable(doing)?;
         self.locate(offset, len, doing)
     }
 
-    /// Apart, so that the way past it stays short enough to be inlined.
+    /// Returns the error for a read-only mapping. It is not inlined, so that its callers can be.
     #[cold]
     #[inline(never)]
     fn read_only(&self, doing: &'static str) -> Error {
         self.name_error(Error::new(ErrorKind::ReadOnly, doing))
     }
 
-    /// A range as offset and length, within the mapping.
+    /// Converts a range to an offset and a length, and checks that it lies in the mapping.
     fn resolve(&self, range: impl RangeBounds<usize>, doing: &'static str) -> Result<(usize, usize)> {
         let from = match range.start_bound() {
             Bound::Included(&from) => from,

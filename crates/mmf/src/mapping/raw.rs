@@ -1,20 +1,23 @@
-//! Pointers and slices, for those who own both ends.
+//! Methods of [`Mapping`] that give pointers and slices, for a program that controls every process
+//! with access to the object.
 
 use super::Mapping;
 use crate::error::Result;
 
 impl Mapping {
-    /// The address of the first byte. It is good, until the mapping is dropped, for as many bytes as [`len`](Mapping::len)
-    /// gave *before* it was asked for; where there are none, it is dangling. After a [`grow`](Mapping::grow), by any
-    /// thread, the mapping may begin elsewhere, while this address stays good for the bytes it had.
+    /// Returns the address of the first byte. Until the mapping is dropped, it is valid for the
+    /// number of bytes that [`len`](Mapping::len) returned *before* this call. If that is 0, it is
+    /// dangling. After a [`grow`](Mapping::grow) by any thread the mapping may begin at another
+    /// address; this one stays valid for the bytes that it had.
     ///
-    /// What is reached through it is not guarded, and any process may change it at any moment.
+    /// Accesses through it are not guarded, and any process may change the bytes at any moment.
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
         self.base.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    /// As [`as_ptr`](Mapping::as_ptr), for writing.
+    /// Returns the address of the first byte for writing, as [`as_ptr`](Mapping::as_ptr) does for
+    /// reading.
     ///
     /// # Errors
     ///
@@ -23,22 +26,24 @@ impl Mapping {
         self.locate_writable(0, 0, "write")
     }
 
-    /// The bytes in place, without a copy.
+    /// Returns the bytes in place, without a copy.
     ///
     /// # Safety
     ///
     /// While the slice lives:
     /// - no process, this one included, writes to these bytes;
-    /// - no process makes the object shorter, and its memory or disk does not fail: a page that is gone kills the process.
+    /// - no process makes the object shorter, and its memory or disk does not fail: an access to a
+    ///   page that is gone kills the process.
     #[must_use]
     pub unsafe fn as_slice(&self) -> &[u8] {
         let len = self.len();
-        // SAFETY: the view is mapped for `len` bytes and lives as long as `self`; that nobody writes to it or takes
-        // its pages away is the caller's promise.
+        // SAFETY: `len` was loaded before the base (`Acquire`), so the view at the base is mapped
+        // for `len` bytes; it stays mapped as long as `self`. The caller promises that no process
+        // writes to it or takes its pages away.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), len) }
     }
 
-    /// The bytes in place, for writing without a copy.
+    /// Returns the bytes in place, for writing without a copy.
     ///
     /// # Errors
     ///
@@ -47,13 +52,16 @@ impl Mapping {
     /// # Safety
     ///
     /// While the slice lives:
-    /// - no other process reads or writes these bytes, and neither does this one by another mapping or pointer;
-    /// - no process makes the object shorter, and its memory or disk does not fail: a page that is gone kills the process.
+    /// - no other process reads or writes these bytes, and neither does this process through
+    ///   another mapping or pointer;
+    /// - no process makes the object shorter, and its memory or disk does not fail: an access to a
+    ///   page that is gone kills the process.
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8]> {
         let len = self.len();
         let base = self.as_mut_ptr()?;
-        // SAFETY: the view is mapped for `len` writable bytes and lives as long as `self`, which is borrowed mutably; that
-        // nobody else touches the bytes or takes their pages away is the caller's promise.
+        // SAFETY: the view is mapped for `len` writable bytes and lives as long as `self`, which is
+        // borrowed mutably. The caller promises that nothing else accesses the bytes, and that no
+        // process takes their pages away.
         Ok(unsafe { std::slice::from_raw_parts_mut(base, len) })
     }
 }

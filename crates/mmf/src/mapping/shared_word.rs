@@ -1,4 +1,5 @@
-//! Words of a mapping whose place is checked once, when a structure in it is opened.
+//! Methods of [`Mapping`] that return words at places that are checked once, when a structure is
+//! opened.
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
@@ -6,7 +7,7 @@ use crate::mem::{SharedWord, SharedWords, Word};
 use crate::types::{Access, FaultPolicy};
 
 impl Mapping {
-    /// The word at `offset`, for as long as this mapping lives.
+    /// Returns the word at `offset`, for as long as this mapping lives.
     ///
     /// # Safety
     ///
@@ -17,12 +18,12 @@ impl Mapping {
         Ok(unsafe { self.shared_words(offset, size_of::<W>(), 1) }?.nth(0))
     }
 
-    /// As many words as `count`, at least one, of which the first is at `offset` and each next one
-    /// begins `stride` bytes farther.
+    /// Returns `count` words, at least one. The first is at `offset`; each next one begins `stride`
+    /// bytes after the one before.
     ///
     /// # Safety
     ///
-    /// As [`shared_word`](Mapping::shared_word), for each of them.
+    /// The conditions of [`shared_word`](Mapping::shared_word) hold for each of them.
     pub(crate) unsafe fn shared_words<W: Word>(
         &self,
         offset: usize,
@@ -30,7 +31,7 @@ impl Mapping {
         count: usize,
     ) -> Result<SharedWords<W>> {
         let count = count.max(1);
-        // A length that overflows is longer than all that can be mapped.
+        // A length that saturates is longer than any mapping.
         let len = stride.saturating_mul(count - 1).saturating_add(size_of::<W>());
         let at = self.locate(offset, len, "open")?;
         if at.addr() % size_of::<W>() != 0 || stride % size_of::<W>() != 0 {
@@ -41,9 +42,9 @@ impl Mapping {
             let what = "structures under the fault policy of system calls, or in a copy-on-write mapping";
             return Err(Error::unsupported("open", what));
         }
-        // SAFETY: `locate` has checked that all of them lie in the view, and the alignment was
-        // checked here; that the view outlives them, and the right to write, are the caller's
-        // promise; the trap was armed before the first view was made.
+        // SAFETY: `locate` has checked that all words lie in the view, and the alignment was
+        // checked here. The caller promises that the view outlives them, and stores only with the
+        // right to write. The trap was armed before the first view was made.
         Ok(unsafe { SharedWords::new(at, stride, count) })
     }
 }

@@ -1,4 +1,4 @@
-//! Words and bytes at offsets that structures in a segment lead to.
+//! Methods of [`Mapping`] that access words and bytes at offsets from structures in a segment.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
@@ -10,23 +10,24 @@ use crate::mem::{self, Accessor, AccessorMut, FastAccess, FastAccessMut};
 use crate::sys::{self, guard::Fault};
 use crate::types::{Access, FaultPolicy};
 
-/// Bytes that are copied between two looks at the clock: about a millisecond's worth where they are
-/// in memory.
+/// The number of bytes that are copied between two reads of the clock: about 1 ms if they are in
+/// memory.
 pub(crate) const COPY_CHUNK: usize = 4 << 20;
 
-/// How long a call may work once it has its lock, however short its timeout is.
-/// In the models 0: a reader without time reads once there, and the clock decides nothing.
+/// The least time that a call may work once it has its lock, however short its timeout is. It is 0
+/// in the models, where a reader reads once and the clock decides nothing.
 pub(crate) const MIN_WORK_TIME: Duration = Duration::from_millis(if sys::IS_MODEL { 0 } else { 50 });
 
-/// An offset that this process cannot address becomes the largest, which no mapping reaches.
+/// Converts an offset. One that this process cannot address becomes the largest, which no mapping
+/// reaches.
 fn to_usize(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
-// SAFETY: `locate` returns an address in a view, of a length that was checked; the alignment of words
-// is checked here. All views stay mapped while the mapping is borrowed. The trap was armed before
-// the first was made. No words are accessed under the policy of system calls: structures refuse such
-// mappings, and so does `make_range_dirty`.
+// SAFETY: `locate` returns an address in a view, of a length that was checked; the alignment of
+// words is checked here. All views stay mapped while the mapping is borrowed. The trap was armed
+// before the first was made. No words are accessed under the policy of system calls: structures
+// refuse such mappings, and so does `make_range_dirty`.
 unsafe impl Accessor for &Mapping {
     type Error = Error;
 
@@ -52,7 +53,8 @@ unsafe impl Accessor for &Mapping {
     }
 }
 
-// SAFETY: as above; what is not read-only may be written.
+// SAFETY: the conditions of `Accessor` hold, see its implementation. A view of a mapping that is
+// not read-only may be written.
 unsafe impl AccessorMut for &Mapping {
     #[inline(always)]
     fn require_writable(self, doing: &'static str) -> Result<()> {
@@ -60,8 +62,8 @@ unsafe impl AccessorMut for &Mapping {
     }
 }
 
-/// For structures: each has taken a `SharedWord` before, which fails for mappings whose words cannot
-/// be accessed.
+/// Operations for structures. Each structure has taken a `SharedWord` before, which fails for a
+/// mapping whose words cannot be accessed.
 impl Mapping {
     /// Loads the word at `offset`, sequentially consistent.
     ///
@@ -84,11 +86,11 @@ impl Mapping {
         Accessor::four_words(self, offset)
     }
 
-    /// Stores the word at `offset`: a release.
+    /// Stores the word at `offset`, with release ordering.
     ///
     /// # Errors
     ///
-    /// As [`word`](Mapping::word), and `ReadOnly`.
+    /// Those of [`word`](Mapping::word), and `ReadOnly`.
     #[inline(always)]
     pub(crate) fn put_word(&self, offset: usize, value: u64) -> Result<()> {
         AccessorMut::put_word(self, offset, value)
@@ -104,11 +106,12 @@ impl Mapping {
         AccessorMut::put_words(self, offset, words)
     }
 
-    /// Stores pairs of an offset and a word as [`put_word`](Mapping::put_word) does, in their order.
+    /// Stores pairs of an offset and a word as [`put_word`](Mapping::put_word) does, in their
+    /// order.
     ///
     /// # Errors
     ///
-    /// As [`put_word`](Mapping::put_word), and then those before it are stored.
+    /// Those of [`put_word`](Mapping::put_word). The pairs before the failed one are stored then.
     #[inline]
     pub(crate) fn put_pairs(&self, pairs: &[[u64; 2]]) -> Result<()> {
         let len = self.len();
@@ -118,7 +121,7 @@ impl Mapping {
         // while `self` is borrowed, may be written and is aligned, as checked.
         match unsafe { mem::put_pairs(base, last as u64, pairs) } {
             Ok(done) if done == pairs.len() => Ok(()),
-            // A peer may have made the mapping longer. Otherwise the pair's own error follows.
+            // A peer may have grown the object. Otherwise `put_others` returns the pair's error.
             Ok(done) => self.put_others(&pairs[done..]),
             Err(Fault) => Err(self.lost(pairs)),
         }
@@ -130,7 +133,8 @@ impl Mapping {
         pairs.iter().try_for_each(|[offset, value]| self.put_word(to_usize(*offset), *value))
     }
 
-    /// Finds the page that is gone. Nothing is stored again: peers may already use the last store.
+    /// Returns the error for the page that is gone. It stores nothing again, since peers may have
+    /// seen the last store already.
     #[cold]
     #[inline(never)]
     fn lost(&self, pairs: &[[u64; 2]]) -> Error {
@@ -138,37 +142,41 @@ impl Mapping {
         self.fault("write", gone.unwrap_or(0), 0)
     }
 
-    /// For several accesses in a row; `None` for what has no words at all.
+    /// Returns access for a fast path, with bounds that are read once. Returns `None` for a mapping
+    /// without a line of 64 bytes.
     #[inline(always)]
     pub(crate) fn fast_access(&self) -> Option<FastAccess<'_>> {
-        // In this order: the base is that of a view of this length at least.
+        // The length is loaded first, so the base is that of a view of at least this length.
         let len = self.len.load(Ordering::Acquire);
         let base = self.base.load(Ordering::Relaxed);
         // SAFETY: the views stay mapped while `self` is borrowed, and the trap was armed before the
-        // first was made; structures alone use this, which refuse the policy of system calls.
+        // first view was made. Only structures use this, and they refuse the policy of system
+        // calls.
         unsafe { FastAccess::new(base, len, &self.policy) }
     }
 
-    /// As `fast_access`, to store as well; `None` for what may not be written.
+    /// Returns [`fast_access`](Mapping::fast_access) for loads and stores, or `None` for a mapping
+    /// that may not be written.
     #[inline(always)]
     pub(crate) fn fast_access_mut(&self) -> Option<FastAccessMut<'_>> {
         let access = self.fast_access()?;
-        // SAFETY: what is not read-only may be written.
+        // SAFETY: a view of a mapping that is not read-only may be written.
         (self.access != Access::ReadOnly).then(|| unsafe { FastAccessMut::new(access) })
     }
 
-    /// Copies words, little-endian, from `offset`; each of them may be half of what others are writing.
+    /// Copies words from `offset` on. Each of them may be torn if another process stores it
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// As [`read_at`](Mapping::read_at).
+    /// Those of [`read_at`](Mapping::read_at).
     #[inline(always)]
     pub(crate) fn read_words(&self, offset: usize, words: &mut [u64]) -> Result<()> {
         // SAFETY: `words` is a slice of that many bytes, and any bytes are words.
         unsafe { self.read_to(offset, words.as_mut_ptr().cast(), size_of_val(words)) }
     }
 
-    /// As [`read_words`](Mapping::read_words), for words that need not be cleared first.
+    /// Copies words like [`read_words`](Mapping::read_words), into memory that is not initialized.
     pub(crate) fn read_words_uninit<'b>(&self, offset: usize, room: &'b mut [MaybeUninit<u64>]) -> Result<&'b [u64]> {
         // SAFETY: `room` is a slice of that many bytes.
         unsafe { self.read_to(offset, room.as_mut_ptr().cast(), size_of_val(room)) }?;
@@ -176,12 +184,12 @@ impl Mapping {
         Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) })
     }
 
-    /// Copies as many bytes at `offset` as `room` has, and gives them. For memory that need not be cleared first: another
-    /// language's string, say.
+    /// Copies `room.len()` bytes at `offset` into memory that is not initialized, and returns them.
+    /// It serves for a string of another language, for example.
     ///
     /// # Errors
     ///
-    /// As [`read_at`](Mapping::read_at).
+    /// Those of [`read_at`](Mapping::read_at).
     ///
     /// # Examples
     ///
@@ -202,11 +210,11 @@ impl Mapping {
         Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), room.len()) })
     }
 
-    /// Copies `len` bytes at `offset` behind what is in `bytes`.
+    /// Appends `len` bytes at `offset` to `bytes`.
     ///
     /// # Errors
     ///
-    /// As [`read_to_vec`](Mapping::read_to_vec); `bytes` is then as it was.
+    /// Those of [`read_to_vec`](Mapping::read_to_vec). The contents of `bytes` are unchanged then.
     #[inline]
     pub(crate) fn append_to(&self, offset: usize, len: usize, bytes: &mut Vec<u8>) -> Result<()> {
         // Checked before anything is allocated.
@@ -217,17 +225,17 @@ impl Mapping {
         let room: &mut [MaybeUninit<u8>] = bytes.spare_capacity_mut();
         // SAFETY: there is room for `len` more.
         unsafe { self.read_to(offset, room.as_mut_ptr().cast(), len) }?;
-        // SAFETY: as above, and `read_to` has filled all of them.
+        // SAFETY: there was room for `len` more bytes, and `read_to` has initialized all of them.
         unsafe { bytes.set_len(bytes.len() + len) };
         Ok(())
     }
 
-    /// As `append_to`; before each [`COPY_CHUNK`] of a copy that has more than one it calls
-    /// `on_time`, whose error ends the copy.
+    /// Appends `len` bytes at `offset` to `bytes`, in chunks of [`COPY_CHUNK`]. If there is more
+    /// than one chunk, it calls `on_time` before each. An error of `on_time` ends the copy.
     ///
     /// # Errors
     ///
-    /// As `append_to`, and those of `on_time`; `bytes` may then have some more bytes than before.
+    /// Those of `append_to` and of `on_time`. `bytes` may then have got a part of the copy.
     pub(crate) fn append_pieces(
         &self,
         offset: usize,

@@ -11,19 +11,19 @@ use crate::segment::retry::Attempts;
 use crate::types::Access;
 
 impl Dict {
-    /// Looks through all of it: every value's checksum, and whether index, records and space agree with each other. Writers
-    /// wait meanwhile; a read-only handle looks again if somebody wrote meanwhile.
+    /// Verifies every value's checksum, and compares index, records and spans with each other.
+    /// Writers wait meanwhile. A read-only handle starts again if a writer changed something.
     ///
-    /// It waits for the lock up to the handle's timeout, and then looks for as long again, 50 ms at
-    /// least. It reads each byte a few times at the most.
+    /// It waits for the lock up to the handle's timeout, and then works for the same time again, at
+    /// least 50 ms. It reads each byte at most 8 times.
     ///
-    /// What is damaged is in the report. That it is damaged too much to be opened is an error of whoever opens it;
-    /// [`repair`](Dict::repair) tells then.
+    /// The report names all damage that it finds. A dict that is too damaged to open is an error of
+    /// the call that opens it; [`repair`](Dict::repair) reports its damage.
     ///
     /// # Errors
     ///
-    /// As [`entries`](Dict::entries), but not [`ErrorKind::Damaged`]; [`ErrorKind::Timeout`] also
-    /// where looking takes longer than the timeout.
+    /// Those of [`entries`](Dict::entries), but not [`ErrorKind::Damaged`];
+    /// [`ErrorKind::Timeout`] also if the check takes longer than allowed.
     ///
     /// # Examples
     ///
@@ -64,14 +64,14 @@ impl Dict {
                 return Ok(report);
             }
             if before.is_changing() {
-                // Looked at before it is seen whether all is as it was.
+                // The writer's liveness is checked before the generation is compared.
                 abandoned = self.has_no_writer()?;
                 report.add(None, Some(at::REDO_LEN), "a change was interrupted; the next writer completes it");
             } else {
                 outcome = self.check_now(&mut report, until);
             }
             crate::sys::fence(std::sync::atomic::Ordering::Acquire);
-            // Also before an error is believed.
+            // This comes before an error is reported, too.
             let still = Scanner::new(&self.storage()).generation()? == before;
             if still && (abandoned || !before.is_changing()) {
                 return outcome.map(|()| report);
@@ -85,7 +85,8 @@ impl Dict {
         }
     }
 
-    /// Whether nobody lives who could finish a change that is half made.
+    /// Returns whether no living process holds the write lock, so that a half-made change stays
+    /// until the next writer.
     fn has_no_writer(&self) -> Result<bool> {
         let writer = self.segment.or_fault(self.segment.lock.writer(), "check")?;
         writer.map_or(Ok(true), |slot| Ok(!self.segment.is_alive(slot)?))

@@ -1,4 +1,4 @@
-//! Opening a [`Dict`], reading single keys, and making changes durable.
+//! Methods of [`Dict`] that open it, read single keys, and make changes durable.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -17,33 +17,33 @@ use crate::segment;
 use crate::segment::layout::PAYLOAD;
 
 impl Dict {
-    /// How long a lock is waited for unless the options say otherwise.
+    /// The default timeout of a wait for the lock.
     pub const DEFAULT_TIMEOUT: Duration = segment::DEFAULT_TIMEOUT;
 
     /// The longest key, in bytes.
     pub const KEY_MAX: usize = KEY_MAX;
 
-    /// How many arrays and maps of a value may be in each other: what is deeper is neither encoded
+    /// The greatest nesting depth of arrays and maps in a value. A deeper value is neither encoded
     /// nor decoded.
     ///
-    /// Decoding takes stack for each level, up to 640 bytes with optimizations, and any process
-    /// that may write the dict chooses the levels. With this many, `get` fits a stack of 64 KiB
+    /// The decoder takes up to 640 bytes of stack for each level with optimizations, and any
+    /// process with write access chooses the depth. Up to this depth, `get` fits a stack of 64 KiB
     /// with optimizations, and one of 2 MiB without.
     pub const MAX_DEPTH: usize = crate::dict::format::encoding::MAX_DEPTH;
 
-    /// The least capacity; less is made this.
+    /// The least capacity. A smaller one is raised to this.
     pub const MIN_CAPACITY: u64 = crate::dict::format::layout::MIN_CAPACITY;
 
-    /// Options for everything that the functions below choose for you.
+    /// Returns options for creating or opening a dict, with their defaults.
     pub fn options() -> DictOptions {
         DictOptions::new()
     }
 
-    /// Creates an empty dict that may grow to `capacity` bytes, what it needs for itself included.
+    /// Creates an empty dict that may grow to `capacity` bytes, its own structures included.
     ///
     /// # Errors
     ///
-    /// As [`DictOptions::create_new`].
+    /// Those of [`DictOptions::create_new`].
     pub fn create_new(source: impl Into<Source>, capacity: u64) -> Result<Dict> {
         Dict::options().capacity(capacity).create_new(source)
     }
@@ -52,32 +52,32 @@ impl Dict {
     ///
     /// # Errors
     ///
-    /// As [`DictOptions::open`].
+    /// Those of [`DictOptions::open`].
     pub fn open(source: impl Into<Source>) -> Result<Dict> {
         Dict::options().open(source)
     }
 
-    /// Opens a dict that exists, or creates it with that capacity.
+    /// Opens a dict that exists, or creates it with `capacity`.
     ///
     /// # Errors
     ///
-    /// As [`DictOptions::open_or_create`].
+    /// Those of [`DictOptions::open_or_create`].
     pub fn open_or_create(source: impl Into<Source>, capacity: u64) -> Result<Dict> {
         Dict::options().capacity(capacity).open_or_create(source)
     }
 
-    /// Returns how long a call of this handle may work at least, whatever its timeout is.
+    /// Returns the least time that a call of this handle may work, whatever its timeout is.
     #[must_use]
     #[inline]
     pub fn work_time(&self) -> Duration {
-        // No memory is published through it.
+        // Relaxed: no other memory is published through this word.
         Duration::from_nanos(self.work_time.load(Relaxed))
     }
 
-    /// Changes how long a call of this handle may work at least, as
-    /// [`DictOptions::work_time`] chose it when the handle was opened. Calls that begin later keep
-    /// to it; a call that runs in another thread may or may not. Less than 50 ms becomes 50 ms, and
-    /// more than 584 years becomes 584 years.
+    /// Changes the least time that a call of this handle may work, which [`DictOptions::work_time`]
+    /// chose when the handle was opened. Calls that begin later use it; a call that runs in another
+    /// thread may or may not. Less than 50 ms becomes 50 ms, and more than 584 years becomes 584
+    /// years.
     ///
     /// # Examples
     ///
@@ -86,29 +86,31 @@ impl Dict {
     ///
     /// use mmf::{Dict, Name};
     ///
-    /// let dict = Dict::create_new(Name::local(format!("long-work-{}", std::process::id()))?, 1 <<
-    /// 20)?; dict.set_work_time(Duration::from_secs(60)); assert_eq!(dict.work_time(),
-    /// Duration::from_secs(60));
+    /// let name = Name::local(format!("long-work-{}", std::process::id()))?;
+    /// let dict = Dict::create_new(name, 1 << 20)?;
+    /// dict.set_work_time(Duration::from_secs(60));
+    /// assert_eq!(dict.work_time(), Duration::from_secs(60));
     /// # Ok::<(), mmf::Error>(())
     /// ```
     pub fn set_work_time(&self, time: Duration) {
         self.work_time.store(nanos(time.max(MIN_WORK_TIME)), Relaxed);
     }
 
-    /// What it was opened by.
+    /// Returns the name or the path by which the dict was opened.
     #[must_use]
     pub fn source(&self) -> Option<&Source> {
         self.segment.map.source()
     }
 
-    /// Bytes that it may grow to.
+    /// Returns the number of bytes that the dict may grow to.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.segment.header.capacity - PAYLOAD as u64
     }
 
-    /// Whether this process is a child that was forked since this handle was opened. The handle is its parent's then: it
-    /// reads, and everything that would change the dict fails. Who goes on in the child opens the dict again.
+    /// Returns whether this process was forked after the handle was opened. In the child the handle
+    /// only reads, and calls that would change the dict fail. A child that needs to write opens the
+    /// dict again.
     ///
     /// # Examples
     ///
@@ -125,52 +127,54 @@ impl Dict {
         !self.segment.is_current_process()
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     pub fn len(&self) -> Result<usize> {
-        // As many as anybody claims, which may be more than this process can count.
+        // A peer process may have stored a number that does not fit `usize`.
         Ok(usize::try_from(self.segment.map.word(at::LEN)?).unwrap_or(usize::MAX))
     }
 
-    /// Whether there are no keys.
+    /// Returns whether there are no keys.
     ///
     /// # Errors
     ///
-    /// As [`len`](Dict::len).
+    /// Those of [`len`](Dict::len).
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
     }
 
-    /// Whether there is such a key.
+    /// Returns whether `key` is present.
     ///
     /// # Errors
     ///
-    /// As [`get_into`](Dict::get_into).
+    /// Those of [`get_into`](Dict::get_into).
     pub fn contains_key(&self, key: &str) -> Result<bool> {
         Ok(self.read(key, &mut DiscardValue)?.is_some())
     }
 
-    /// The version that a key's value came with; `None` if there is no such key. Versions are numbers that only grow, over
-    /// all keys.
+    /// Returns the version of the change that gave a key its value, or `None` if the key is absent.
+    /// Versions only grow, over all keys of the dict.
     ///
     /// # Errors
     ///
-    /// As [`get_into`](Dict::get_into).
+    /// Those of [`get_into`](Dict::get_into).
     pub fn version(&self, key: &str) -> Result<Option<u64>> {
         Ok(self.read(key, &mut DiscardValue)?.map(|found| found.version))
     }
 
-    /// Copies the bytes of a key's value into a buffer, whose memory is used again, and tells how they are encoded; `None` if
-    /// there is no such key, and the buffer is then whatever it is.
+    /// Replaces the contents of a buffer with the bytes of a key's value, and returns their
+    /// encoding. Returns `None` if the key is absent; the contents of the buffer are then
+    /// unspecified. The buffer's memory is used again.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a key that is too long;
-    /// [`ErrorKind::Contended`](crate::ErrorKind::Contended) where writers came between until the timeout;
-    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged); [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace) in this process;
+    /// [`ErrorKind::Contended`](crate::ErrorKind::Contended) if writers interrupted each attempt
+    /// until the timeout; [`ErrorKind::Damaged`](crate::ErrorKind::Damaged);
+    /// [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace) in this process;
     /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     ///
     /// # Examples
@@ -192,21 +196,21 @@ impl Dict {
         Ok(self.read(key, &mut sink)?.map(|found| Encoding::of(found.kind)))
     }
 
-    /// Brings every change to the disk. Until then a power cut may take back what was changed since the last flush, never
-    /// more. A process that dies takes nothing back. A dict in memory has no disk and is done at once; so is a read-only handle, which
-    /// brings nothing to the disk.
+    /// Writes every change to the disk. A power cut may undo changes since the last flush, never
+    /// older ones. The death of a process undoes none. For a dict in memory, and for a read-only
+    /// handle, this does nothing.
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes), and what the system reports. After an error nothing is
-    /// confirmed. The next flush, of any process, writes all pages again and verifies the whole
-    /// dict before it succeeds; that takes as long as [`check`](Dict::check), and other writers
-    /// wait meanwhile. Until then each read verifies its value.
+    /// Those of [`set_bytes`](Dict::set_bytes), and the system's. After an error no change since
+    /// the last flush is confirmed. The next flush, of any process, writes all pages again and
+    /// verifies the whole dict before it succeeds. That takes as long as [`check`](Dict::check),
+    /// and other writers wait meanwhile. Until then each read verifies its value.
     ///
-    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) where not all is there that was written
-    /// since the last flush: then every flush fails until a [`repair`](Dict::repair).
-    /// [`ErrorKind::Other`](crate::ErrorKind::Other) with the help to repair where the file system
-    /// keeps some of it in memory alone.
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) if data written since the last flush is
+    /// lost: then every flush fails until a [`repair`](Dict::repair).
+    /// [`ErrorKind::Other`](crate::ErrorKind::Other), with the advice to repair, if the file system
+    /// keeps some of the data only in memory.
     pub fn flush(&self) -> Result<()> {
         if self.segment.map.access() != crate::types::Access::ReadWrite {
             return Ok(());

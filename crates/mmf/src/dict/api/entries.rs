@@ -1,4 +1,8 @@
-//! All entries of a moment.
+//! Methods of [`Dict`] that copy all keys or entries of one moment.
+//!
+//! A handle for reading and writing copies them under the read lock. A read-only handle cannot
+//! lock. It compares the generation before and after the copy, and copies again if a writer came
+//! between ([`Scanner`]).
 
 use std::sync::atomic::Ordering;
 use std::vec;
@@ -33,29 +37,29 @@ impl Iterator for Entries {
 impl ExactSizeIterator for Entries {}
 
 impl Dict {
-    /// All keys as they are at one moment, in no particular order. It is one call, with the bounds
-    /// of [`entries`](Dict::entries); what it returns is a copy.
+    /// Copies all keys of one moment, in no particular order, with the time limits of
+    /// [`entries`](Dict::entries).
     ///
     /// # Errors
     ///
-    /// As [`entries`](Dict::entries).
+    /// Those of [`entries`](Dict::entries).
     pub fn keys(&self) -> Result<Vec<String>> {
         Ok(self.collect(false)?.into_iter().map(|entry| entry.key).collect())
     }
 
-    /// All entries as they are at one moment, copied. Writers wait while a handle for reading and writing copies them; a read-only
-    /// one copies again if somebody wrote meanwhile.
+    /// Copies all entries of one moment. Writers wait while a handle for reading and writing copies
+    /// them. A read-only handle copies again if a writer changed something meanwhile.
     ///
-    /// All of it is done before this returns: iterating over what it returned waits for nothing and
-    /// has no deadline. It waits for the lock up to the handle's timeout, and then copies for as
-    /// long again, and at least for the handle's [`work_time`](crate::dict::api::options::DictOptions::work_time) of
-    /// 50 ms. A dict that takes longer needs more of either.
+    /// The copy is complete when this returns, so the iterator waits for nothing. The call waits
+    /// for the lock up to the handle's timeout. It then copies for the same time again, and at
+    /// least for the handle's [`work_time`](crate::dict::api::options::DictOptions::work_time) of
+    /// 50 ms. A dict that takes longer needs a longer timeout or work time.
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes), the lock being that of readers; [`ErrorKind::Timeout`]
-    /// also where copying takes longer than the timeout; for a read-only handle
-    /// [`ErrorKind::Contended`] where somebody wrote meanwhile until the timeout.
+    /// Those of [`set_bytes`](Dict::set_bytes), for the read lock; [`ErrorKind::Timeout`] also if
+    /// the copy takes longer than allowed; for a read-only handle [`ErrorKind::Contended`] if
+    /// writers interrupted each attempt until the timeout.
     ///
     /// # Examples
     ///
@@ -76,7 +80,8 @@ impl Dict {
         Ok(Entries(self.collect(true)?.into_iter()))
     }
 
-    /// As `entries`, for those who have the lock, or who look themselves whether anybody wrote.
+    /// Copies all entries within a snapshot, which holds the lock, or compares the generation for a
+    /// read-only handle.
     pub(in crate::dict) fn entries_in_snapshot(&self) -> Result<Entries> {
         match self.segment.map.access() {
             Access::ReadWrite => Ok(Entries(
@@ -86,6 +91,7 @@ impl Dict {
         }
     }
 
+    /// Copies all entries of one moment, with or without their values.
     fn collect(&self, values: bool) -> Result<Vec<Entry>> {
         if self.segment.map.access() == Access::ReadWrite {
             let _reader = ReadSession::lock(self, self.lock_deadline())?;
@@ -98,7 +104,7 @@ impl Dict {
             let before = Scanner::new(&self.storage()).generation()?;
             let entries = Scanner::new(&self.storage()).scan(values, &limit);
             fence(Ordering::Acquire);
-            // Also before an error is believed.
+            // This comes before an error is reported, too.
             let changed = Scanner::new(&self.storage()).generation()? != before;
             if !changed {
                 in_vain += 1;

@@ -13,7 +13,7 @@ use crate::segment::layout::PAYLOAD;
 use crate::segment::{Segment, SegmentOptions, common_setters};
 use crate::types::{Access, Permissions};
 
-/// How a [`Dict`] is created or opened.
+/// Options for creating or opening a [`Dict`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DictOptions {
@@ -28,14 +28,15 @@ impl Default for DictOptions {
 }
 
 impl DictOptions {
-    /// Read-write, for this user alone, locks waited for 10 seconds.
+    /// Returns the defaults: read-write access, permissions for this user alone, a timeout of 10
+    /// seconds.
     pub fn new() -> Self {
         DictOptions { segment: SegmentOptions::new(), work_time: MIN_WORK_TIME }
     }
 
-    /// Bytes that a created dict may grow to, what it needs for itself included; [1
-    /// MiB](Dict::MIN_CAPACITY) at the least. They cost address space only until they are used. Of
-    /// a dict that exists it is the least.
+    /// Sets the number of bytes that a created dict may grow to, its own structures included; at
+    /// least [1 MiB](Dict::MIN_CAPACITY). Unused bytes cost only address space. A dict that exists
+    /// must have at least this capacity.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.segment.capacity = if bytes == 0 { 0 } else { bytes.max(MIN_CAPACITY) };
         self
@@ -43,12 +44,12 @@ impl DictOptions {
 
     common_setters!("Dict", "dict", "bounded-dict", MIN_CAPACITY);
 
-    /// How long a call may work at least, once it has its lock or needs none: copying a long value
-    /// or all entries, looking for space, verifying. 50 ms unless said; a longer
-    /// [timeout](Self::timeout) counts in its place.
+    /// Sets the least time that a call may work once it has its lock, or needs none: to copy a long
+    /// value or all entries, to find space, to verify. The default is 50 ms. A longer
+    /// [timeout](Self::timeout) replaces it.
     ///
-    /// For a program that has to notice something else while it waits for a lock, as the runtimes
-    /// of many languages have: it gives a short timeout and calls again after each
+    /// It is for a program that must notice other events while it waits for a lock, such as a
+    /// language runtime. Such a program sets a short timeout, and calls again after each
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). [`Dict::set_work_time`] changes it later.
     ///
     /// # Examples
@@ -69,11 +70,11 @@ impl DictOptions {
         self
     }
 
-    /// Creates a dict that does not exist yet, empty.
+    /// Creates an empty dict. Nothing of that name may exist yet.
     ///
     /// # Errors
     ///
-    /// As [`MappingOptions::create_new`](crate::MappingOptions::create_new);
+    /// Those of [`MappingOptions::create_new`](crate::MappingOptions::create_new);
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) without a
     /// [`capacity`](Self::capacity), and for one of more than 8 TiB.
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Dict> {
@@ -86,50 +87,51 @@ impl DictOptions {
     ///
     /// # Errors
     ///
-    /// As [`MappingOptions::open`](crate::MappingOptions::open);
-    /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of
-    /// another format; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of
-    /// segment, a smaller capacity, or a larger one than [`max_capacity`](Self::max_capacity);
-    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) read-only for a file whose last changes a
-    /// power cut kept from the disk, which the next open for writing recovers, and for a file whose
-    /// repair a power cut ended; [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) while another
-    /// process recovers it.
+    /// - Those of [`MappingOptions::open`](crate::MappingOptions::open).
+    /// - [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for an object that is foreign,
+    ///   damaged or of another format.
+    /// - [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of segment, a smaller
+    ///   capacity, or a larger one than [`max_capacity`](Self::max_capacity).
+    /// - [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) for a read-only handle, if a power cut
+    ///   has interrupted changes; the next open for writing recovers the file. Also for a file
+    ///   whose repair was interrupted.
+    /// - [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) while another process recovers it.
     pub fn open(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         self.dict(self.segment.open(&source)?, &source)
     }
 
-    /// Opens a dict that exists, or creates it. However many processes do so at once, one creates
-    /// it.
+    /// Opens a dict that exists, or creates it. If several processes do so at once, one of them
+    /// creates it, and all get the same dict.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open) and [`create_new`](Self::create_new).
+    /// Those of [`open`](Self::open) and [`create_new`](Self::create_new).
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Dict> {
         let source = source.into();
         let size = self.first_size().map_err(|error| error.on(&source))?;
         self.dict(self.segment.open_or_create(&source, size)?, &source)
     }
 
-    /// Repairs a dict as [`Dict::repair`] does, within these options: a dict of a larger capacity
-    /// than [`max_capacity`](Self::max_capacity) is refused, and the lock is waited for up to the
+    /// Repairs a dict as [`Dict::repair`] does, within these options: refuses a dict of a larger
+    /// capacity than [`max_capacity`](Self::max_capacity), and waits for the lock up to the
     /// [`timeout`](Self::timeout).
     ///
     /// # Errors
     ///
-    /// As [`Dict::repair`]; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another
-    /// capacity than the options allow.
+    /// Those of [`Dict::repair`]; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for a
+    /// capacity that the options do not allow.
     pub fn repair(&self, source: impl Into<Source>) -> Result<Report> {
         let source = source.into();
         self.open_as_it_is(&source).and_then(|dict| dict.repair_in_place()).map_err(|error| error.on(&source))
     }
 
-    /// Opens a dict that exists, however damaged.
+    /// Opens a dict that exists, without a rebuild, even if it is damaged.
     pub(in crate::dict) fn open_as_it_is(&self, source: &Source) -> Result<Dict> {
         Dict::of(self.segment.open(source)?, self.segment.timeout, self.work_time)
     }
 
-    /// Bytes of payload that a dict begins with: everything before the first span.
+    /// Returns the payload's first length: everything before the first span.
     fn first_size(&self) -> Result<u64> {
         if self.segment.capacity == 0 {
             return Ok(0);

@@ -15,17 +15,17 @@ use crate::name::Source;
 use crate::segment::Deadline;
 
 impl Dict {
-    /// Opens a dict that is damaged, and makes it anew from all that is whole: values whose checksums are right. What was
-    /// removed stays removed as far as anything left tells so; the report names the keys of which nothing does. A dict
-    /// without damage is left as it is.
+    /// Opens a damaged dict, and rebuilds it from all values whose checksums are right. Removed
+    /// keys stay removed if a record shows that they were; the report names the keys for which none
+    /// does. A dict without damage is not changed.
     ///
-    /// It waits for its lock up to 10 seconds, and takes as long as it takes to read the file a few
-    /// times and to write it: it has no deadline.
+    /// It waits up to 10 seconds for its lock. The repair itself has no deadline; its time is
+    /// proportional to the length of the file.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Busy`] while other handles for writing have it open;
-    /// [`ErrorKind::NotASegment`] where the header is damaged, without which nothing can be made of the rest; otherwise as
+    /// [`ErrorKind::Busy`] while other handles for writing have it open; [`ErrorKind::NotASegment`]
+    /// if the header is damaged, which a repair cannot rebuild; otherwise those of
     /// [`DictOptions::open`] and [`check`](Dict::check).
     ///
     /// # Examples
@@ -48,6 +48,7 @@ impl Dict {
         DictOptions::new().repair(source)
     }
 
+    /// Repairs the dict of this handle.
     pub(in crate::dict) fn repair_in_place(&self) -> Result<Report> {
         let mut batch = WriteBatch::new();
         let mut writer = WriteSession::lock_without_recovery(self, &mut batch, self.lock_deadline(), "repair")?;
@@ -71,7 +72,7 @@ impl Dict {
             if let Err(error) = redo_log::replay(map, &self.layout) {
                 report.add(None, Some(at::REDO_LEN), error.kind().to_string());
             }
-            // However long it takes: others have it not open.
+            // No deadline: no other handle for writing has the dict open.
             self.check_now(&mut report, Deadline::Never)?;
             if report.is_whole() {
                 if stands {
@@ -83,17 +84,17 @@ impl Dict {
             retired = self.retired(&mut report);
         }
         if self.segment.map.word(at::BOOT)? == RECOVERING {
-            // A repair that is cut off must not be taken for a rebuild that was. No boot has this
-            // number.
+            // An interrupted repair must not be taken for an interrupted rebuild. No boot's hash
+            // has this value.
             self.segment.map.put_word(at::BOOT, NO_BOOT)?;
         }
-        // If the repair is cut off, the dict must not be taken for whole. No redo log has this
-        // length, so the next holder of the lock refuses the dict until a repair has finished.
+        // No redo log has this length. So if the repair is interrupted, the next holder of the lock
+        // refuses the dict until a repair has finished.
         self.segment.map.put_word(at::REDO_LEN, REPAIRING)?;
         if self.is_file() {
             sync_mark::sync_or_mark(map, at::REDO_LEN..at::REDO_LEN + 8, map.word(at::DURABLE)?)?;
         }
-        // What is whole in a span that the end cuts through is kept.
+        // If the file ends within a span, the valid records of that span are kept.
         let spans =
             map.len().saturating_sub(self.layout.first_span).div_ceil(self.layout.span_size()).min(self.layout.spans);
         if map.len() < self.layout.span(spans) {
@@ -104,10 +105,10 @@ impl Dict {
         Ok(report)
     }
 
-    /// Records that are kept though something newer has taken their place, by the lists of them.
+    /// Returns the pending records: a newer change has replaced them, but they are still valid.
     fn retired(&self, report: &mut Report) -> Superseded {
         let storage = self.storage();
-        // More do not fit.
+        // The smallest block has 48 bytes.
         let most = self.segment.map.len() / 48;
         let mut blocks = Vec::new();
         let mut walk = || {

@@ -1,4 +1,4 @@
-//! What changes a [`Dict`], one key at a time.
+//! Methods of [`Dict`] that read or change one key.
 
 use crate::dict::format::record::RecordKind;
 use crate::dict::read::fast_path::FastKeyReader;
@@ -21,27 +21,28 @@ use {
 };
 
 impl Dict {
-    /// Sets a key to bytes as they are, and gives the change's version.
+    /// Sets a key to raw bytes, and returns the version of the change.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Full`] where there is no room, and then the old value stays; [`ErrorKind::InvalidInput`] for a key or a value that
-    /// is too long; [`ErrorKind::Timeout`] where somebody else writes for as long as the handle waits; [`ErrorKind::Deadlock`] in a
-    /// [transaction](Dict::transaction) of this thread; [`ErrorKind::ReadOnly`]; [`ErrorKind::NoSpace`];
-    /// [`ErrorKind::Damaged`]; [`ErrorKind::Fault`].
+    /// [`ErrorKind::Full`] if there is no room; the old value then stays.
+    /// [`ErrorKind::InvalidInput`] for a key or a value that is too long. [`ErrorKind::Timeout`] if
+    /// the lock was not free within the handle's timeout. [`ErrorKind::Deadlock`] in a
+    /// [transaction](Dict::transaction) of this thread. [`ErrorKind::ReadOnly`],
+    /// [`ErrorKind::NoSpace`], [`ErrorKind::Damaged`], [`ErrorKind::Fault`].
     #[inline]
     pub fn set_bytes(&self, key: &str, value: &[u8]) -> Result<u64> {
         self.put(key, RecordKind::Bytes, value)
     }
 
-    /// Sets a key to bytes that are encoded already, and gives the change's version: what
-    /// [`get_into`](Dict::get_into) gave, or what another encoder made. They are not looked at:
-    /// what is no `MessagePack`, or is deeper than [`MAX_DEPTH`](Dict::MAX_DEPTH), is refused when
-    /// it is decoded.
+    /// Sets a key to bytes that are encoded already, and returns the version of the change. The
+    /// bytes are those of [`get_into`](Dict::get_into), or of another encoder. They are not
+    /// checked: a decoder refuses bytes that are not `MessagePack`, or are nested deeper than
+    /// [`MAX_DEPTH`](Dict::MAX_DEPTH).
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes).
+    /// Those of [`set_bytes`](Dict::set_bytes).
     ///
     /// # Examples
     ///
@@ -68,21 +69,22 @@ impl Dict {
         Applier::new(&mut writer).put(hash, key, kind, value)
     }
 
-    /// The bytes of a key's value as they are, whatever their [encoding](Encoding); `None` if there is no such key.
+    /// Returns the bytes of a key's value, whatever their [encoding](Encoding), or `None` if the
+    /// key is absent.
     ///
     /// # Errors
     ///
-    /// As [`get_into`](Dict::get_into).
+    /// Those of [`get_into`](Dict::get_into).
     pub fn get_bytes(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         Ok(self.get_into(key, &mut bytes)?.map(|_| bytes))
     }
 
-    /// Removes a key, and tells whether it was there.
+    /// Removes a key, and returns whether it was present.
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes).
+    /// Those of [`set_bytes`](Dict::set_bytes).
     pub fn remove(&self, key: &str) -> Result<bool> {
         let hash = self.hash(key, "remove")?;
         let mut batch = WriteBatch::new();
@@ -91,22 +93,22 @@ impl Dict {
         Ok(removed.is_some())
     }
 
-    /// Removes all keys at once, and gives the change's version.
+    /// Removes all keys at once, and returns the version of the change.
     ///
-    /// Afterwards it frees their space for as long as the timeout lets it; what is left is freed by
-    /// those changes that need space. Once the keys are removed it does not fail.
+    /// Afterwards it frees their space until its time is over. Later changes that need space free
+    /// the rest. Once the keys are removed, the call does not fail.
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes).
+    /// Those of [`set_bytes`](Dict::set_bytes).
     pub fn clear(&self) -> Result<u64> {
         let mut batch = WriteBatch::new();
         let until = self.lock_deadline().resolve();
         let mut writer = WriteSession::lock(self, &mut batch, until, "clear")?;
         let version = Applier::new(&mut writer).clear()?;
         drop(writer);
-        // Others may come in between, and keep this out for longer than it waits: what was cleared is no longer seen, and its space
-        // is for whoever needs it.
+        // Another writer may hold the lock until the timeout. The keys are removed already, and a
+        // change that needs space frees it.
         let sweep = |mut writer: WriteSession<'_>| Compaction::new(&mut writer).sweep(1024);
         while !until.is_over() && WriteSession::lock(self, &mut batch, until, "clear").and_then(sweep).unwrap_or(false)
         {
@@ -114,23 +116,23 @@ impl Dict {
         Ok(version)
     }
 
-    /// Sets a key to bytes if it is not there, and tells whether it was set.
+    /// Sets a key to raw bytes if it is absent, and returns whether it did.
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes).
+    /// Those of [`set_bytes`](Dict::set_bytes).
     pub fn insert_bytes_if_absent(&self, key: &str, value: &[u8]) -> Result<bool> {
         self.put_if_absent(key, RecordKind::Bytes, value)
     }
 
     fn put_if_absent(&self, key: &str, kind: RecordKind, value: &[u8]) -> Result<bool> {
         let hash = self.hash(key, "set")?;
-        // Mostly it is there, and then no lock is needed.
+        // If the key is present, no lock is needed.
         let mut until = self.lock_deadline();
         let found = match FastKeyReader::new(&self.storage()).get_fast(hash, key.as_bytes(), &mut DiscardValue) {
             Some(found) => found,
             None => {
-                // What this takes is not there for the lock.
+                // The wait for the lock has the rest of the timeout.
                 until = until.resolve();
                 KeyReader::new(&self.storage()).get(hash, key.as_bytes(), &mut DiscardValue, until, until)?
             }
@@ -148,15 +150,15 @@ impl Dict {
     }
 }
 
-/// With values that `serde` knows.
+/// Methods for values that `serde` serializes.
 #[cfg(feature = "serde")]
 impl Dict {
-    /// The value of a key; `None` if there is no such key.
+    /// Returns the value of a key, or `None` if the key is absent.
     ///
     /// # Errors
     ///
-    /// As [`get_into`](Dict::get_into); [`ErrorKind::Mismatch`] for a value of another type, and
-    /// for one that is deeper than [`MAX_DEPTH`](Dict::MAX_DEPTH).
+    /// Those of [`get_into`](Dict::get_into); [`ErrorKind::Mismatch`] for a value of another type,
+    /// and for one that is nested deeper than [`MAX_DEPTH`](Dict::MAX_DEPTH).
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let mut bytes = Vec::new();
         match self.get_into(key, &mut bytes)? {
@@ -165,32 +167,34 @@ impl Dict {
         }
     }
 
-    /// Sets a key to a value, and gives the change's version.
+    /// Sets a key to a value, and returns the version of the change.
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Dict::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded:
-    /// integers of 128 bits, and what is deeper than [`MAX_DEPTH`](Dict::MAX_DEPTH).
+    /// Those of [`set_bytes`](Dict::set_bytes); [`ErrorKind::InvalidInput`] for a value that cannot
+    /// be encoded: an integer of 128 bits, or one that is nested deeper than
+    /// [`MAX_DEPTH`](Dict::MAX_DEPTH).
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<u64> {
         let bytes = self.encoded(key, value)?;
         self.put(key, RecordKind::Encoded, &bytes)
     }
 
-    /// Sets a key to a value if it is not there, and tells whether it was set.
+    /// Sets a key to a value if it is absent, and returns whether it did.
     ///
     /// # Errors
     ///
-    /// As [`set`](Dict::set).
+    /// Those of [`set`](Dict::set).
     pub fn insert_if_absent<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<bool> {
         let bytes = self.encoded(key, value)?;
         self.put_if_absent(key, RecordKind::Encoded, &bytes)
     }
 
-    /// Sets a key to `new` if its value is `old`, and tells whether it was. Values are the same if their encoded bytes are.
+    /// Sets a key to `new` if its value is `old`, and returns whether it did. Values are equal if
+    /// their encoded bytes are equal.
     ///
     /// # Errors
     ///
-    /// As [`set`](Dict::set).
+    /// Those of [`set`](Dict::set).
     pub fn compare_and_set<T: Serialize + ?Sized>(&self, key: &str, old: &T, new: &T) -> Result<bool> {
         let (old, new) = (self.encoded(key, old)?, self.encoded(key, new)?);
         let hash = self.hash(key, "set")?;
@@ -204,12 +208,12 @@ impl Dict {
         Ok(true)
     }
 
-    /// Adds to a key's number, which is 0 if there is no such key, and gives the sum.
+    /// Adds `by` to a key's number, and returns the sum. An absent key counts as 0.
     ///
     /// # Errors
     ///
-    /// As [`set`](Dict::set); [`ErrorKind::Mismatch`] for a value that is no whole number; [`ErrorKind::InvalidInput`] where the sum
-    /// passes what 64 bits with a sign hold.
+    /// Those of [`set`](Dict::set); [`ErrorKind::Mismatch`] for a value that is no integer;
+    /// [`ErrorKind::InvalidInput`] if the sum does not fit an `i64`.
     pub fn increment(&self, key: &str, by: i64) -> Result<i64> {
         let hash = self.hash(key, "increment")?;
         let mut batch = WriteBatch::new();
@@ -228,12 +232,14 @@ impl Dict {
         Ok(sum)
     }
 
-    /// Replaces a key's value by what `change` makes of it, `None` for no such key, and gives that. It runs without the lock, and
-    /// again if somebody else changed the key meanwhile.
+    /// Replaces a key's value with the result of `change`, and returns the result. `None` stands
+    /// for an absent key, as argument and as result. `change` runs without the lock, and again if
+    /// another writer has changed the key meanwhile.
     ///
     /// # Errors
     ///
-    /// As [`get`](Dict::get) and [`set`](Dict::set); [`ErrorKind::Contended`] where others came between until the timeout.
+    /// Those of [`get`](Dict::get) and [`set`](Dict::set); [`ErrorKind::Contended`] if other
+    /// writers changed the key in each attempt until the timeout.
     ///
     /// # Examples
     ///
@@ -258,7 +264,7 @@ impl Dict {
         mut change: impl FnMut(Option<T>) -> Option<T>,
     ) -> Result<Option<T>> {
         let hash = self.hash(key, "update")?;
-        // Reading and the lock together take no longer.
+        // The read and the wait for the lock share the timeout.
         let until = self.lock_deadline().resolve();
         let reading =
             if self.timeout.is_some_and(|timeout| timeout < MIN_WORK_TIME) { self.lock_deadline() } else { until };

@@ -1,4 +1,4 @@
-//! Figures of a dict.
+//! [`Dict::stats`]: the figures of a dict.
 
 use crate::dict::format::layout::{at, class, number};
 use crate::dict::format::slot::bucket_count;
@@ -8,7 +8,7 @@ use crate::dict::{Dict, Stats};
 use crate::error::Result;
 
 impl Dict {
-    /// How many keys, how much space, how many handles.
+    /// Returns the number of keys, the use of space, and the number of participants.
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl Dict {
         let (map, layout) = (&self.segment.map, &self.layout);
         let storage = self.storage();
         let size = layout.span_size() as u64;
-        // Others may have made it longer.
+        // Peer processes may have grown the object.
         map.refresh()?;
         let taken = number(map.word(at::USED)?).min(storage.spans().mapped_spans());
         let (mut records, mut in_records, mut parts, mut index) = (0_u64, 0_u64, 0_u64, 0_u64);
@@ -46,7 +46,7 @@ impl Dict {
                 _ => {}
             }
         }
-        // Parts that were given back still say what they were; those on the list are free.
+        // A freed part keeps its class; the parts in the list of free spans are free.
         let free_parts = storage.spans().free_parts()?.min(parts);
         let spans_taken = records + index + parts - free_parts;
         let durable = map.word(at::DURABLE)?;
@@ -71,7 +71,8 @@ impl Dict {
         })
     }
 
-    /// How many there are that live: the dead stay where they are until somebody waits for what they had.
+    /// Returns the number of living participants. A dead one keeps its slot until a waiter clears
+    /// it.
     fn participants(&self) -> Result<u64> {
         let segment = &self.segment;
         let mut living = 0;

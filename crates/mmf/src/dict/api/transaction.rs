@@ -1,4 +1,4 @@
-//! Several changes as one.
+//! [`Transaction`] and [`Snapshot`]: several changes as one, and several reads of one moment.
 
 use crate::dict::api::write_set::WriteSet;
 use crate::dict::format::record::RecordKind;
@@ -17,16 +17,18 @@ use crate::types::Access;
 use {crate::dict::format::encoding::decode, serde::Serialize, serde::de::DeserializeOwned};
 
 impl Dict {
-    /// Runs `body` with the lock held, and then makes all its changes at once: every reader sees all of them or none, whatever dies.
-    /// If `body` fails, panics or [aborts](Transaction::abort), nothing is changed.
+    /// Runs `body` with the lock held, and then makes all its changes at once. Every reader sees
+    /// all of them or none, also if a process dies. If `body` fails, panics or
+    /// [aborts](Transaction::abort), nothing is changed.
     ///
-    /// Others who write wait meanwhile, readers do not. This handle's own methods that write, or lock to read, are
-    /// [`ErrorKind::Deadlock`] within `body`, a transaction included.
+    /// Other writers wait meanwhile, readers do not. Within `body`, methods of this handle that
+    /// write, or lock to read, return [`ErrorKind::Deadlock`]. That includes a further transaction.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Deadlock`] within a transaction or a snapshot of this thread; otherwise as [`set_bytes`](Dict::set_bytes), and those
-    /// of `body`. Of removals alone, one needs no room; several are [`ErrorKind::Full`] where none is left.
+    /// [`ErrorKind::Deadlock`] within a transaction or a snapshot of this thread; otherwise those
+    /// of [`set_bytes`](Dict::set_bytes) and of `body`. A single removal needs no room. Several
+    /// removals return [`ErrorKind::Full`] if the dict is full.
     ///
     /// # Examples
     ///
@@ -55,12 +57,13 @@ impl Dict {
         Ok(result)
     }
 
-    /// Runs `body` on the dict as it is at one moment. A read-only handle has no lock to keep it so; there `body` runs
-    /// again if somebody wrote meanwhile.
+    /// Runs `body` on the dict's state of one moment. A read-only handle cannot lock: it runs
+    /// `body` again if a writer changed something meanwhile.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Deadlock`] within a transaction of this thread; otherwise as [`entries`](Dict::entries), and those of `body`.
+    /// [`ErrorKind::Deadlock`] within a transaction of this thread; otherwise those of
+    /// [`entries`](Dict::entries) and of `body`.
     ///
     /// # Examples
     ///
@@ -95,51 +98,51 @@ impl Dict {
     }
 }
 
-/// A dict as it is at one moment.
+/// The state of a dict at one moment. See [`Dict::snapshot`].
 pub struct Snapshot<'a> {
     dict: &'a Dict,
 }
 
 impl Snapshot<'_> {
-    /// As [`Dict::get_bytes`].
+    /// Returns the bytes of a key's value, or `None` if the key is absent.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`Dict::get_bytes`].
     pub fn get_bytes(&self, key: &str) -> Result<Option<Vec<u8>>> {
         self.dict.get_bytes(key)
     }
 
-    /// As [`Dict::get`].
+    /// Returns the value of a key, or `None` if the key is absent.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`Dict::get`].
     #[cfg(feature = "serde")]
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         self.dict.get(key)
     }
 
-    /// As [`Dict::contains_key`].
+    /// Returns whether `key` is present.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`Dict::contains_key`].
     pub fn contains_key(&self, key: &str) -> Result<bool> {
         self.dict.contains_key(key)
     }
 
-    /// All entries.
+    /// Copies all entries.
     ///
     /// # Errors
     ///
-    /// As [`Dict::entries`].
+    /// Those of [`Dict::entries`].
     pub fn entries(&self) -> Result<Entries> {
         self.dict.entries_in_snapshot()
     }
 }
 
-/// Changes that are made together. See [`Dict::transaction`].
+/// Changes that become visible at once. See [`Dict::transaction`].
 pub struct Transaction<'a> {
     writer: WriteSession<'a>,
     changes: WriteSet,
@@ -147,11 +150,11 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// The bytes of a key's value, as this transaction has left it so far.
+    /// Returns the bytes of a key's value, with the transaction's changes so far.
     ///
     /// # Errors
     ///
-    /// As [`Dict::get_bytes`].
+    /// Those of [`Dict::get_bytes`].
     pub fn get_bytes(&mut self, key: &str) -> Result<Option<Vec<u8>>> {
         Ok(self.value(key)?.map(|(_, bytes)| bytes))
     }
@@ -165,11 +168,11 @@ impl Transaction<'_> {
         Ok(Lookup::new(&mut self.writer).read(hash, key, &mut bytes)?.map(|encoding| (encoding, bytes)))
     }
 
-    /// Whether there is such a key, as this transaction has left it so far.
+    /// Returns whether `key` is present, with the transaction's changes so far.
     ///
     /// # Errors
     ///
-    /// As [`Dict::contains_key`].
+    /// Those of [`Dict::contains_key`].
     pub fn contains_key(&mut self, key: &str) -> Result<bool> {
         let hash = self.writer.dict.hash(key, "read")?;
         if let Some(change) = self.changes.get(hash, key) {
@@ -178,20 +181,20 @@ impl Transaction<'_> {
         Ok(Lookup::new(&mut self.writer).find_record(hash, key.as_bytes())?.is_some())
     }
 
-    /// Sets a key to bytes as they are.
+    /// Sets a key to raw bytes.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] for a key that is too long; all else shows when the transaction ends.
+    /// [`ErrorKind::InvalidInput`] for a key that is too long. The commit reports all other errors.
     pub fn set_bytes(&mut self, key: &str, value: &[u8]) -> Result<()> {
         self.change(key, Some((RecordKind::Bytes, value)))
     }
 
-    /// Sets a key to bytes that are encoded already, as [`Dict::set_encoded`].
+    /// Sets a key to bytes that are encoded already, like [`Dict::set_encoded`].
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Transaction::set_bytes).
+    /// Those of [`set_bytes`](Transaction::set_bytes).
     ///
     /// # Examples
     ///
@@ -207,11 +210,12 @@ impl Transaction<'_> {
         self.change(key, Some((encoding.kind(), bytes)))
     }
 
-    /// Removes a key, and tells whether it was there.
+    /// Removes a key, and returns whether it was present.
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Transaction::set_bytes) and [`contains_key`](Transaction::contains_key).
+    /// Those of [`set_bytes`](Transaction::set_bytes) and
+    /// [`contains_key`](Transaction::contains_key).
     pub fn remove(&mut self, key: &str) -> Result<bool> {
         let there = self.contains_key(key)?;
         if there {
@@ -226,7 +230,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Gives up all changes, those that come yet included. `body` goes on, and its result is given.
+    /// Discards all changes, later ones of this transaction included. `body` continues, and
+    /// [`Dict::transaction`] returns its result.
     pub fn abort(&mut self) {
         self.aborted = true;
     }
@@ -245,14 +250,14 @@ impl Transaction<'_> {
     }
 }
 
-/// With values that `serde` knows.
+/// Methods for values that `serde` serializes.
 #[cfg(feature = "serde")]
 impl Transaction<'_> {
-    /// The value of a key, as this transaction has left it so far.
+    /// Returns the value of a key, with the transaction's changes so far.
     ///
     /// # Errors
     ///
-    /// As [`Dict::get`].
+    /// Those of [`Dict::get`].
     pub fn get<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
         match self.value(key)? {
             Some((encoding, bytes)) => {
@@ -266,7 +271,8 @@ impl Transaction<'_> {
     ///
     /// # Errors
     ///
-    /// As [`set_bytes`](Transaction::set_bytes); [`ErrorKind::InvalidInput`] for what cannot be encoded.
+    /// Those of [`set_bytes`](Transaction::set_bytes); [`ErrorKind::InvalidInput`] for a value that
+    /// cannot be encoded.
     pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<()> {
         let bytes = self.writer.dict.encoded(key, value)?;
         self.change(key, Some((RecordKind::Encoded, &bytes)))
@@ -296,7 +302,7 @@ mod tests {
             peer.set_bytes("key", b"value")
         });
         assert_eq!(*seen.unwrap_err().kind(), ErrorKind::Contended);
-        // 200 short pauses, and then sleeps of at least 50 us.
+        // The first 200 pauses are short; the others sleep for at least 50 us.
         assert!((2..20_300).contains(&attempts), "{attempts} attempts");
         attempts = 0;
         peer.set("number", &attempts).unwrap();
@@ -321,7 +327,8 @@ mod tests {
         };
         let reader = Dict::options().access(Access::ReadOnly).open(&name).unwrap();
         let map = &dict.segment.map;
-        // In the first round its writer comes to its first store, in the second it is slow; after that it is as good as dead.
+        // In the first round the writer reaches its first store, in the second it is slow. After
+        // that it makes no progress.
         let mut rounds = 0;
         let seen = reader.snapshot(|all| {
             rounds += 1;
@@ -339,7 +346,7 @@ mod tests {
             Ok((first, all.contains_key("key")?, all.entries()?.len()))
         });
         assert_eq!((rounds, seen.unwrap()), (3, (false, false, 0)));
-        // Whoever writes next finishes it.
+        // The next writer completes the change.
         assert_eq!(dict.set_bytes("other", b"value").unwrap(), 3);
     }
 }

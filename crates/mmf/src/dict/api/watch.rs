@@ -1,4 +1,4 @@
-//! Watching: the changes of keys as they come.
+//! [`Changes`]: an iterator over the changes of keys, which a watcher reads from the change log.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,14 @@ use crate::error::Result;
 use crate::segment::Deadline;
 use crate::types::Access;
 
-/// Which keys are watched.
+/// The keys that a watcher reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Watched {
-    /// All of them.
+    /// All keys.
     All,
-    /// One.
+    /// One key.
     Key(String),
-    /// Those that begin with this.
+    /// All keys with this prefix.
     Prefix(String),
 }
 
@@ -33,11 +33,11 @@ impl Watched {
     }
 }
 
-/// What happened.
+/// A change that a watcher reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// A key was set; its value may have been changed again since.
+    /// A key was set. A later change may have replaced the value already.
     Set {
         /// The key.
         key: String,
@@ -56,20 +56,21 @@ pub enum Change {
         /// The change's version.
         version: u64,
     },
-    /// More has changed than was kept for those who watch: look at the keys themselves.
+    /// The watcher was too slow, and the change log has overwritten changes. The watcher reads the
+    /// keys themselves.
     Missed,
 }
 
 impl Dict {
     /// Watches for changes from now on.
     ///
-    /// The changes of a transaction come one after the other once it is complete. A handle for reading and writing sleeps
-    /// until a writer wakes it; a read-only one looks every 5 milliseconds.
+    /// The changes of a transaction come one after the other once it is committed. A handle for
+    /// reading and writing sleeps until a writer wakes it. A read-only handle polls every 5 ms.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for what is longer than any key;
-    /// [`ErrorKind::Full`](crate::ErrorKind::Full) where too many handles take part;
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a key or prefix that is too
+    /// long; [`ErrorKind::Full`](crate::ErrorKind::Full) if all participants' slots are taken;
     /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     ///
     /// # Examples
@@ -99,7 +100,7 @@ impl Dict {
     }
 }
 
-/// Changes as they come, without an end. As an iterator it waits for ever.
+/// An endless iterator over the changes of watched keys. `next` waits without a deadline.
 pub struct Changes<'a> {
     dict: &'a Dict,
     watched: Watched,
@@ -107,20 +108,21 @@ pub struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// The next change, waited for as long as `timeout`; `None` if none came.
+    /// Waits up to `timeout` for the next change. Returns `None` if none came.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged); [`ErrorKind::Fault`](crate::ErrorKind::Fault).
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged);
+    /// [`ErrorKind::Fault`](crate::ErrorKind::Fault).
     pub fn next_for(&mut self, timeout: Duration) -> Result<Option<Change>> {
         self.next_before(Instant::now().checked_add(timeout))
     }
 
-    /// The next change, waited for until `deadline`; `None` if none came.
+    /// Waits until `deadline` for the next change. Returns `None` if none came.
     ///
     /// # Errors
     ///
-    /// As [`next_for`](Changes::next_for).
+    /// Those of [`next_for`](Changes::next_for).
     pub fn next_until(&mut self, deadline: Instant) -> Result<Option<Change>> {
         self.next_before(Some(deadline))
     }
@@ -133,8 +135,8 @@ impl Changes<'_> {
         segment.wait_for_change(deadline, "watch", || self.next_there(&limit))
     }
 
-    /// The next change that is there already, looked for among those of other keys until the time
-    /// is over.
+    /// Returns the next change of a watched key that is already in the log. Returns `None` at its
+    /// end, or if the time is over; the next call continues there.
     pub(in crate::dict) fn next_there(&mut self, limit: &WorkLimit) -> Result<Option<Change>> {
         loop {
             match change_log::next(&self.dict.storage(), self.position)? {

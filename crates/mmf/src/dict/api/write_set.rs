@@ -1,30 +1,32 @@
-//! What a transaction is to change, by key, until it is committed.
+//! [`WriteSet`]: the changes of a transaction, by key, until it commits. It lies in private memory:
+//! a list in the order of the keys' first changes, a hash table of the keys, and one buffer.
 
 use crate::dict::format::layout::number;
 use crate::dict::format::record::RecordKind;
 use crate::dict::write::session::KeyChange;
 
-/// One key's change.
+/// The change of one key.
 struct PendingWrite {
     hash: u64,
-    /// Where in `bytes` it begins, and how long it is.
+    /// Offset in `bytes` and length of the key.
     key: (usize, usize),
-    /// `None` removes.
+    /// The kind of the new value, or `None` for a removal.
     value: Option<RecordKind>,
-    /// Where in `bytes` the value begins, how long it is, and how long it may become there.
+    /// Offset in `bytes` and length of the value, and the room that it has there.
     at: (usize, usize, usize),
 }
 
-/// Changes in the order in which their keys came first.
+/// The changes of a transaction, in the order in which their keys were changed first.
 pub(in crate::dict) struct WriteSet {
     list: Vec<PendingWrite>,
-    /// All keys and values, one behind the other.
+    /// All keys and values, one after the other.
     bytes: Vec<u8>,
-    /// By hash: places in the list, + 1; 0 is empty. At most half of it is used.
+    /// A hash table with linear probing: indexes in `list`, + 1; 0 is empty. At most half of it is
+    /// used.
     table: Vec<u32>,
 }
 
-/// Bytes that room is made for at first.
+/// The number of bytes that `bytes` reserves at first.
 const INITIAL_BYTES: usize = 4096;
 
 impl WriteSet {
@@ -42,7 +44,7 @@ impl WriteSet {
         Some((pending.value?, &self.bytes[from..from + len]))
     }
 
-    /// Where in the table a key is, or may go, and its place in the list.
+    /// Returns a key's place in the table, or the place for it, and its index in the list.
     #[inline]
     fn find(&self, hash: u64, key: &[u8]) -> (usize, Option<usize>) {
         let mask = self.table.len().wrapping_sub(1);
@@ -57,13 +59,14 @@ impl WriteSet {
         (at, None)
     }
 
-    /// What a key is to have, if it is to be changed; `Some(None)` is a removal.
+    /// Returns the planned change of a key: `Some(None)` for a removal, `None` if it has none.
     #[allow(clippy::option_option, reason = "the two say different things, as told above")]
     pub(in crate::dict) fn get(&self, hash: u64, key: &str) -> Option<Option<(RecordKind, &[u8])>> {
         let (_, place) = self.find(hash, key.as_bytes());
         Some(self.value(&self.list[place?]))
     }
 
+    /// Plans the change of a key, in place of an earlier one. `None` removes the key.
     #[inline]
     pub(in crate::dict) fn put(&mut self, hash: u64, key: &str, value: Option<(RecordKind, &[u8])>) {
         if self.table.len() < 2 * (self.list.len() + 1) {
@@ -80,12 +83,13 @@ impl WriteSet {
         self.bytes.extend_from_slice(value);
         let at_value = (to, value.len(), value.len());
         self.list.push(PendingWrite { hash, key: (from, to - from), value: kind, at: at_value });
-        // More than that no redo log has room for.
+        // The redo log has room for fewer changes than 32 bits count.
         self.table[at] = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
     }
 
-    /// Where the old value lies if that is enough; else farther on, with twice the room, so that a key that is set again and again
-    /// takes little more than its largest value.
+    /// Replaces the planned value of a key: in place if it fits the room, otherwise at the end of
+    /// `bytes` with at least twice the room. So the values of a key that is set many times take at
+    /// most about four times the largest.
     fn replace(&mut self, place: usize, kind: Option<RecordKind>, value: &[u8]) {
         let (mut from, _, mut room) = self.list[place].at;
         if value.len() > room {
@@ -115,6 +119,7 @@ impl WriteSet {
         }
     }
 
+    /// Returns all changes, in the order in which their keys were changed first.
     pub(in crate::dict) fn key_changes<'a>(&'a self) -> Vec<KeyChange<'a>> {
         let step = |pending: &'a PendingWrite| KeyChange {
             key: self.key(pending),
@@ -129,7 +134,7 @@ impl WriteSet {
 mod tests {
     use super::*;
 
-    /// Some of them grow, and some shrink, from round to round.
+    /// Returns a value: half of them grow from round to round, the others shrink.
     fn value(round: u8, nth: u64) -> Option<Vec<u8>> {
         let len = usize::from(if nth % 2 == 0 { round } else { 2 - round });
         (nth % 5 != u64::from(round)).then(|| vec![round ^ nth.to_le_bytes()[0]; 3 * len])
@@ -147,7 +152,7 @@ mod tests {
     #[test]
     fn the_last_change_of_each_key_counts_in_the_order_of_the_first() {
         let mut changes = WriteSet::new();
-        // Hashes that meet in the table, some of them the same.
+        // The hashes collide in the table, and each is that of two keys.
         for round in 0..3_u8 {
             for nth in 0..1000_u64 {
                 let value = value(round, nth);

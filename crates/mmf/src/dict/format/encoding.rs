@@ -1,4 +1,4 @@
-//! How values become bytes.
+//! [`Encoding`]: converts values to bytes and back.
 
 #[cfg(feature = "serde")]
 mod checked_serializer;
@@ -7,15 +7,16 @@ mod msgpack;
 
 use crate::dict::format::record::RecordKind;
 
-/// Arrays and maps in each other that a value may have; see [`Dict::MAX_DEPTH`](crate::Dict::MAX_DEPTH).
+/// The greatest nesting depth of arrays and maps in a value, see
+/// [`Dict::MAX_DEPTH`](crate::Dict::MAX_DEPTH).
 pub(in crate::dict) const MAX_DEPTH: usize = 64;
 
-/// How a value's bytes are to be read.
+/// The encoding of a value's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// As they are.
+    /// Raw bytes.
     Bytes,
-    /// `MessagePack`, structures as maps with the names of their fields.
+    /// `MessagePack`. Structures are maps with the names of their fields.
     MessagePack,
 }
 
@@ -51,7 +52,7 @@ mod encoded {
     use crate::dict::format::encoding::{MAX_DEPTH, msgpack};
     use crate::error::{Error, ErrorKind, Result};
 
-    /// A value as `MessagePack`, in place of what is in `bytes`.
+    /// Replaces the contents of `bytes` with a value as `MessagePack`.
     pub(in crate::dict) fn encode(value: &(impl Serialize + ?Sized), bytes: &mut Vec<u8>) -> Result<()> {
         bytes.clear();
         let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map();
@@ -60,14 +61,15 @@ mod encoded {
             .map_err(|error| Error::invalid("encode", error.to_string()))
     }
 
+    /// Decodes a value.
     pub(in crate::dict) fn decode<T: DeserializeOwned>(encoding: Encoding, bytes: &[u8]) -> Result<T> {
         match encoding {
             Encoding::MessagePack => {
-                // Before anything recurses, or reserves memory for as many items as the bytes
-                // announce.
+                // The check comes before any code recurses, or reserves memory for the number of
+                // items that the bytes announce.
                 msgpack::check(bytes).map_err(|flaw| wrong::<T>(flaw.text().to_owned()))?;
                 let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-                // It counts extensions, too, and refuses the last level that it is told.
+                // The decoder also counts extensions, and refuses the last level that it is given.
                 deserializer.set_max_depth(MAX_DEPTH + 2);
                 T::deserialize(&mut deserializer).map_err(|error| wrong::<T>(is(&error)))
             }
@@ -78,11 +80,11 @@ mod encoded {
         }
     }
 
-    /// What a value is, by the decoder's reason not to take it.
+    /// Describes the type of a value, from the decoder's error.
     #[cold]
     fn is(error: &rmp_serde::decode::Error) -> String {
         let rmp_serde::decode::Error::TypeMismatch(marker) = error else { return other(error) };
-        // The type of the marker has no name here, but its variants tell all.
+        // The marker's type is private, but its debug output names the variant.
         let marker = format!("{marker:?}");
         let types = [
             ("Str", "a text"),

@@ -1,6 +1,6 @@
-//! Where everything in a dict is. `docs/format.md` tells the same in words.
+//! [`Layout`]: the places and sizes of a dict's parts. `docs/format.md` specifies them.
 //!
-//! All of it follows from the segment's capacity, so nothing of it has to be read, and trusted, from shared memory.
+//! All of them follow from the segment's capacity, so none is read from shared memory.
 
 use crate::segment::layout::PAYLOAD;
 
@@ -8,44 +8,48 @@ use crate::segment::layout::PAYLOAD;
 pub(in crate::dict) mod at {
     use super::PAYLOAD;
 
-    /// The version of the last committed change. Whatever has a larger stamp is not there yet.
+    /// The version of the last committed change. A record with a larger stamp is not committed.
     pub(crate) const COMMIT: usize = PAYLOAD;
-    /// Whatever has a version up to this was cleared.
+    /// Records with a version up to this are cleared.
     pub(crate) const FLOOR: usize = PAYLOAD + 8;
-    /// How many buckets the index has; 0 before the first change.
+    /// The number of buckets of the index (bits 0 to 39), 0 before the first change and during a
+    /// repair. Bits 40 to 63 count how often lines were taken out of a bucket.
     pub(crate) const BUCKETS: usize = PAYLOAD + 16;
-    /// Not 0: a sync failed, so that any page may have gone back to an older state. Readers verify
-    /// each value. Beside COMMIT, which they load anyway.
+    /// Not 0 after a failed sync: any page may have gone back to an older state, and readers verify
+    /// each value. It lies beside COMMIT, which they load anyway.
     pub(crate) const SUSPECT: usize = PAYLOAD + 24;
-    /// How many entries there are.
+    /// The number of keys.
     pub(crate) const LEN: usize = PAYLOAD + 64;
-    /// How many spans have ever been taken.
+    /// The number of spans, from the first on, that were ever taken.
     pub(crate) const USED: usize = PAYLOAD + 72;
-    /// The first span that is free, + 1; the others follow by their links.
+    /// The first free span, stored + 1. Its link leads to the next.
     pub(crate) const FREE: usize = PAYLOAD + 80;
-    /// The next bucket that is looked through for what was cleared, + 1; 0 if nothing is left to look for.
+    /// The next bucket to be swept for cleared records, stored + 1; 0 if no sweep is due.
     pub(crate) const SWEEP: usize = PAYLOAD + 88;
-    /// How many pairs of the redo log are to be carried out; 0 mostly.
+    /// The number of pairs of the redo log that are to be performed; 0 without a change under way.
     pub(crate) const REDO_LEN: usize = PAYLOAD + 128;
-    /// Up to where in the change log something is written, or soon will be; and up to where it is
-    /// there.
+    /// The position up to which the change log is written, or may be being written.
     pub(crate) const LOG_CLAIMED: usize = PAYLOAD + 192;
+    /// The position up to which the change log's entries are complete.
     pub(crate) const LOG_HEAD: usize = PAYLOAD + 200;
-    /// Bit 0: nothing has changed since the last flush. Bit 1: it was flushed before. Bit 2: whether the disk knows that bit
-    /// 0 is off is not known. Bit 3: a sync is under way, has failed or was cut off.
+    /// The bits CLEAN, `FLUSHED_BEFORE`, UNSURE and SYNCING, see
+    /// [`marks`](crate::dict::format::marks).
     pub(crate) const DURABLE: usize = PAYLOAD + 256;
-    /// The version of the last flush.
+    /// COMMIT as of the last flush.
     pub(crate) const FLUSHED: usize = PAYLOAD + 264;
-    /// Records that were freed since the last flush: the first; the others follow by their links.
+    /// The first record that the next flush frees. Its word at +8 leads to the next.
     pub(crate) const PENDING: usize = PAYLOAD + 272;
-    /// Removals since the last flush, and before it, which keep what they removed from coming back.
+    /// The first record of a removal since the last flush. Such records keep removed keys absent
+    /// after a power cut.
     pub(crate) const REMOVED: usize = PAYLOAD + 280;
+    /// The first record of a removal from before the last flush, which the next flush frees.
     pub(crate) const REMOVED_BEFORE: usize = PAYLOAD + 288;
-    /// How many bytes the three lists have.
+    /// The number of bytes of the records in these three lists.
     pub(crate) const PENDING_BYTES: usize = PAYLOAD + 296;
-    /// A hash of the machine's boot in which it was opened for writing last; 0 before the first change.
+    /// The hash of the boot in which the dict was last opened for writing; 0 before the first
+    /// change.
     pub(crate) const BOOT: usize = PAYLOAD + 304;
-    /// A word per class: the first span with room, + 1; the others follow by their links.
+    /// A word per class: the first span with room, stored + 1. Its links lead to the others.
     pub(crate) const CLASSES: usize = PAYLOAD + 1024;
     /// The redo log: pairs of an offset and a word.
     pub(crate) const REDO_LOG: usize = PAYLOAD + 4096;
@@ -53,56 +57,59 @@ pub(in crate::dict) mod at {
 
 /// The least capacity of a dict.
 pub(in crate::dict) const MIN_CAPACITY: u64 = 1 << 20;
-/// No record lies farther on: slots have 40 bits for eighths of an offset.
+/// The largest capacity: slots have 40 bits for an eighth of a record's offset.
 pub(in crate::dict) const MAX_CAPACITY: u64 = 1 << 43;
 /// The least size of the change log.
 pub(in crate::dict) const MIN_CHANGE_LOG_SIZE: usize = 16 << 10;
-/// No capacity has room for more spans.
+/// The largest number of spans of any capacity.
 pub(in crate::dict) const MAX_SPANS: usize = 16384;
-/// Bytes of a bucket and of a span's entry in the table.
+/// The size of a line of the index, in bytes.
 pub(in crate::dict) const LINE: usize = 64;
+/// The size of a span's entry in the table, in bytes.
 pub(in crate::dict) const ENTRY: usize = 32;
 
-/// A number from shared memory; what this process cannot count to leads nowhere.
+/// Converts a number from shared memory. One that does not fit `usize` becomes the largest, which
+/// every check of a bound refuses.
 #[inline]
 pub(in crate::dict) fn number(word: u64) -> usize {
     usize::try_from(word).unwrap_or(usize::MAX)
 }
 
-/// Sizes and places that follow from a capacity.
+/// The sizes and places that follow from a capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dict) struct Layout {
     /// A span has `1 << span_shift` bytes.
     pub(in crate::dict) span_shift: u32,
-    /// Spans that the capacity has room for.
+    /// The number of spans that the capacity has room for.
     pub(in crate::dict) spans: usize,
-    /// Pairs that the redo log has room for.
+    /// The number of pairs that the redo log has room for.
     pub(in crate::dict) log_entries: usize,
+    /// The offset of the change log.
     pub(in crate::dict) change_log: usize,
     pub(in crate::dict) change_log_size: usize,
-    /// A word per span of the index: its number + 1.
+    /// The offset of the directory: a word per span of buckets, the span's number + 1.
     pub(in crate::dict) directory: usize,
-    /// An entry per span.
+    /// The offset of the span table: an entry per span.
     pub(in crate::dict) table: usize,
-    /// The first span.
+    /// The offset of the first span.
     pub(in crate::dict) first_span: usize,
 }
 
 impl Layout {
-    /// Of a segment with `capacity` bytes in all; `None` if it is out of bounds.
+    /// Returns the layout of a segment of `capacity` bytes, or `None` if that is out of bounds.
     pub(in crate::dict) fn of(capacity: u64) -> Option<Layout> {
         let payload = capacity.checked_sub(PAYLOAD as u64)?;
         if !(MIN_CAPACITY..=MAX_CAPACITY - PAYLOAD as u64).contains(&payload) {
             return None;
         }
-        // No view is longer than that, and so no sum below passes what can be counted.
+        // No view is longer than `isize::MAX`, so no sum below overflows.
         let payload = usize::try_from(payload).ok().filter(|payload| *payload <= isize::MAX as usize - PAYLOAD)?;
         let wide = (payload / 512).next_power_of_two().clamp(4096, 1 << 20);
         let span = wide.max((payload / MAX_SPANS).next_power_of_two());
         let side = (payload / 64).clamp(MIN_CHANGE_LOG_SIZE, 1 << 20) & !4095;
         let change_log = at::REDO_LOG + side;
         let directory = change_log + side;
-        // More entries than spans at the most, since the tables take room of their own.
+        // An upper bound of the spans: directory and table take room of their own.
         let most = payload / span;
         let table = (directory + 8 * most).next_multiple_of(ENTRY);
         let first_span = (table + ENTRY * most).next_multiple_of(4096);
@@ -124,56 +131,56 @@ impl Layout {
         1 << self.span_shift
     }
 
-    /// Where a span begins.
+    /// Returns the offset of a span.
     #[inline]
     pub(in crate::dict) fn span(&self, span: usize) -> usize {
         self.first_span + (span << self.span_shift)
     }
 
-    /// The span that an offset lies in, if it lies in one.
+    /// Returns the span that an offset lies in.
     #[inline]
     pub(in crate::dict) fn span_of(&self, offset: usize) -> Option<usize> {
         let span = offset.checked_sub(self.first_span)? >> self.span_shift;
         (span < self.spans).then_some(span)
     }
 
-    /// A span's entry in the table.
+    /// Returns the offset of a span's entry in the table.
     #[inline]
     pub(in crate::dict) fn entry(&self, span: usize) -> usize {
         self.table + ENTRY * span
     }
 
-    /// The largest block that is cut out of a span.
+    /// Returns the size of the largest block: half a span.
     #[inline]
     pub(in crate::dict) fn largest_block(&self) -> usize {
         1 << (self.span_shift - 1)
     }
 
-    /// Buckets in a span of the index, as a shift.
+    /// Returns the binary logarithm of the number of buckets in a span.
     #[inline]
     pub(in crate::dict) fn lines_shift(&self) -> u32 {
         self.span_shift - LINE.trailing_zeros()
     }
 }
 
-/// Sizes of blocks: every 8 bytes up to 128, then eight to each doubling.
+/// Size classes of blocks: each multiple of 8 bytes up to 128, then eight to each doubling.
 pub(in crate::dict) mod class {
-    /// A span that nothing is in.
+    /// A free span.
     pub(crate) const FREE: u64 = 0;
-    /// Buckets that continue others.
+    /// Further lines of buckets.
     pub(crate) const LINES: u64 = 251;
-    /// Buckets.
+    /// The first lines of buckets.
     pub(crate) const INDEX: u64 = 252;
-    /// A part of a value.
+    /// A part of a large value.
     pub(crate) const PART: u64 = 253;
-    /// The largest that has a size.
+    /// The largest class of records.
     pub(crate) const LAST: u64 = 187;
-    /// Classes up to that.
+    /// The number of classes up to [`LAST`].
     pub(crate) const COUNT: usize = 188;
-    /// Bytes of the smallest block.
+    /// The size of the smallest block, in bytes.
     pub(crate) const SMALLEST: usize = 48;
 
-    /// The class whose blocks have `size` bytes at least.
+    /// Returns the smallest class whose blocks have at least `size` bytes.
     #[inline]
     pub(crate) fn of(size: usize) -> u64 {
         if size <= 128 {
@@ -185,7 +192,7 @@ pub(in crate::dict) mod class {
         11 + u64::from(doubling - 7) * 8 + nth as u64
     }
 
-    /// Bytes of a block of the class; `None` for what has no blocks.
+    /// Returns the size of a class's blocks, or `None` for a class without blocks.
     #[inline]
     pub(crate) fn size(class: u64) -> Option<usize> {
         match class {
@@ -236,7 +243,7 @@ mod tests {
             assert!(layout.span(layout.spans) as u64 <= payload + PAYLOAD as u64);
             assert!(layout.spans >= 200 && layout.spans <= MAX_SPANS, "{payload}: {layout:?}");
             assert!(layout.largest_block() >= 2048);
-            // A key of 1 KiB beside the numbers of the parts of the largest value.
+            // A key of 1 KiB and the numbers of the spans of a value of a quarter of the capacity.
             let parts = usize::try_from(payload / 4).unwrap() / layout.span_size() + 1;
             assert!(40 + 1028 + 4 * parts <= layout.largest_block(), "{payload}: {layout:?}");
         }

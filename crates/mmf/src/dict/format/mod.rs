@@ -1,6 +1,6 @@
-//! The format of a dict in shared memory: where each word and byte is, and what it means.
+//! The format of a dict in shared memory: the place and the meaning of each word and byte.
 //!
-//! `docs/format.md` specifies it. Nothing here loads or stores shared memory.
+//! `docs/format.md` specifies it. These modules do not load or store shared memory.
 
 pub(in crate::dict) mod encoding;
 pub(in crate::dict) mod layout;

@@ -6,52 +6,58 @@
 
 use crate::dict::format::layout::number;
 
-/// Slots of a line.
+/// The number of slots of a line.
 pub(in crate::dict) const LINE_SLOTS: usize = 7;
 
-/// The word of a line that leads to the next.
+/// The place of the word that leads to the next line, relative to the line.
 pub(in crate::dict) const NEXT_LINE: usize = 8 * LINE_SLOTS;
 
+/// The words of a line.
 pub(in crate::dict) type Line = [u64; 8];
 
+/// Returns the tag of a hash: its upper 24 bits.
 #[inline]
 pub(in crate::dict) fn tag(hash: u64) -> u64 {
     hash >> 40
 }
 
-/// The same where a slot has it: in the upper half of a word.
+/// Returns the tag at its place in the upper half of a slot's word.
 #[inline]
 pub(in crate::dict) fn tag_in_upper_half(hash: u64) -> u32 {
     (hash >> 32) as u32 & !0xff
 }
 
+/// Encodes a slot.
 #[inline]
 pub(in crate::dict) fn slot_for(hash: u64, block: usize) -> u64 {
     tag(hash) << 40 | (block as u64) >> 3
 }
 
+/// Returns the offset of the block that a slot leads to.
 #[inline]
 pub(in crate::dict) fn block_of(slot: u64) -> usize {
     number((slot & ((1 << 40) - 1)) << 3)
 }
 
-/// The bucket of a hash among `count`.
+/// Returns the bucket of a hash among `count` buckets.
 #[inline]
 pub(in crate::dict) fn bucket(hash: u64, count: u64) -> u64 {
     let low = hash & 0xffff_ffff;
-    // One less than a power of two, as large as the count at least; of a single bucket, 1 does as well as 0.
+    // The least power of two that is not below the count, less 1. For one bucket it is 1, which
+    // gives the right result as well.
     let mask = u64::MAX >> (count.wrapping_sub(1) | 1).leading_zeros();
     let bucket = low & mask;
     if bucket < count { bucket } else { bucket & (mask >> 1) }
 }
 
-/// The count of buckets in its word.
+/// Returns the number of buckets in the word BUCKETS.
 #[inline]
 pub(in crate::dict) fn bucket_count(word: u64) -> u64 {
     word & ((1 << 40) - 1)
 }
 
-/// A bit for each slot of a line that bears a hash's tag. Which it is, no processor foresees, so nothing branches on it.
+/// Returns a bit for each slot of a line that has a hash's tag. It has no branch on a slot, since
+/// the processor could not predict it.
 #[inline(always)]
 pub(in crate::dict) fn matching_slots(words: &Line, hash: u64) -> u32 {
     let mut bits = 0;

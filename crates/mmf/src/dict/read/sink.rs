@@ -1,5 +1,5 @@
-//! [`Sink`]: the destination of a value that is read. A vector takes the bytes; [`DiscardValue`] takes
-//! none, for a caller that needs only the version or the existence of a key.
+//! [`Sink`]: the destination of a value that is read. A vector takes the bytes. [`DiscardValue`]
+//! takes none, for a caller that needs only the version or the existence of a key.
 
 use std::mem::MaybeUninit;
 

@@ -1,4 +1,27 @@
-//! Looking whether a dict is as it should be: records, index, spans and lists, each against the others.
+//! [`Dict::check`](crate::dict::handle::Dict::check): compares records, index, spans and lists with
+//! each other.
+//!
+//! The problem: a check must find each fault in a dict that any process may have damaged, report
+//! it, and continue. A flush after a failed sync relies on it.
+//!
+//! The algorithm, while no process writes:
+//!
+//! 1. Walk all buckets. Each slot must lead to a valid record, from the bucket of its key, with a
+//!    stamp up to COMMIT, and no other slot leads there.
+//! 2. Of each key only one record may be in the index. Each span of a large value belongs to one
+//!    value. The number of keys must be LEN.
+//! 3. Compare COMMIT, FLOOR and USED with what was found.
+//! 4. Walk the three lists of the next flush. Each record must be valid, in one list only, and not
+//!    in the index. Their bytes must be PENDING_BYTES.
+//! 5. Walk the list of free spans.
+//! 6. Compare each span's entry with its blocks: counts, free blocks, stamps, and that each record
+//!    is in the index or in a list.
+//! 7. Walk the lists of spans with room, and compare them with the entries.
+//!
+//! Why it ends: the lines of all buckets, and the spans of each list, are bounded by the spans that
+//! exist. Each block is verified once, and a deadline bounds the time.
+//!
+//! Cost: reads each record once or twice. Private memory grows with the number of records.
 
 use std::collections::HashSet;
 
@@ -16,10 +39,11 @@ use crate::error::{ErrorKind, Result};
 use crate::segment::Deadline;
 
 impl Dict {
-    /// As `check`, for those who see to it that nobody writes.
+    /// Checks the dict. The caller ensures that no process writes, or compares the generation
+    /// before and after.
     pub(in crate::dict) fn check_now(&self, report: &mut Report, until: Deadline) -> Result<()> {
         let storage = self.storage();
-        // Others may have made it longer.
+        // Peer processes may have grown the object.
         storage.map.refresh()?;
         let check = Check {
             storage,
@@ -31,7 +55,7 @@ impl Dict {
             last_line: None,
         };
         match check.run() {
-            // It ends where something leads to, say.
+            // The check cannot continue after this damage, so the error becomes its last finding.
             Err(error) if matches!(error.kind(), ErrorKind::Damaged { .. }) => {
                 report.add(None, None, error.kind().to_string());
                 Ok(())
@@ -41,7 +65,7 @@ impl Dict {
     }
 }
 
-/// What a span turned out to be.
+/// The use of a span according to what leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Unknown,
@@ -49,15 +73,16 @@ enum Role {
     Part,
 }
 
+/// A check in progress.
 struct Check<'a> {
     storage: Storage<'a>,
     report: &'a mut Report,
     buffer: ScanBuffer,
-    /// Blocks that slots lead to, and then those of the lists: each is looked at once.
+    /// The blocks that slots lead to, and then those of the lists. Each is verified once.
     seen: HashSet<usize>,
-    /// Hash and block of every record that a slot leads to.
+    /// The key's hash and the block of each valid record that a slot leads to.
     led: Vec<(u64, usize)>,
-    /// Lines looked at, and the farthest of them.
+    /// The number of visited lines, and the largest offset of one.
     lines: usize,
     last_line: Option<usize>,
 }
@@ -93,7 +118,7 @@ impl Check<'_> {
         self.lists_with_room(&listing)
     }
 
-    /// Looks at words that nothing else depends on, and whether all that is in use lies in spans that are.
+    /// Compares COMMIT with FLOOR, and USED with the last span that something leads to.
     fn words(&mut self, used: u64) -> Result<()> {
         let map = self.storage.map;
         let commit = map.word(at::COMMIT)?;
@@ -111,7 +136,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Goes through the lists of spans with room.
+    /// Walks the lists of spans with room, and compares them with `listing`, the spans whose
+    /// entries say that they are listed.
     fn lists_with_room(&mut self, listing: &[(u64, usize)]) -> Result<()> {
         let (storage, map) = (self.storage, self.storage.map);
         let mut listed = Vec::with_capacity(listing.len());
@@ -138,7 +164,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Goes through all buckets.
+    /// Walks all buckets.
     fn index(&mut self) -> Result<()> {
         let (storage, map) = (self.storage, self.storage.map);
         let count = bucket_count(map.word(at::BUCKETS)?);
@@ -180,6 +206,7 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Checks a slot of bucket `nth`, and the record that it leads to.
     fn slot(&mut self, slot: usize, word: u64, nth: u64, count: u64) -> Result<()> {
         let block = block_of(word);
         let Ok((_, _, size)) = self.storage.blocks().block(&WriteBatch::new(), block) else {
@@ -207,7 +234,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Looks at records that slots lead to, all of them whole, and gives how many count.
+    /// Checks the valid records that slots lead to against each other. Returns how many count.
     fn records(&mut self, roles: &mut [Role]) -> Result<u64> {
         let floor = self.storage.map.word(at::FLOOR)?;
         let mut entries = 0;
@@ -215,7 +242,8 @@ impl Check<'_> {
             let mut known = Vec::with_capacity(same.len());
             self.buffer.spend(&self.storage, 0)?;
             for (_, block) in same {
-                // Whole just now; who writes beside a check without a lock is noticed in the end.
+                // The record was valid when its slot was checked. A check without a lock notices a
+                // writer when it compares the generation.
                 known.extend(self.storage.verifier().read_valid(*block).ok().map(|whole| (whole, *block)));
             }
             known.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
@@ -234,7 +262,7 @@ impl Check<'_> {
         Ok(entries)
     }
 
-    /// Goes through what the next flush frees, and gives its blocks.
+    /// Walks the lists of records that the next flush frees, and returns their blocks.
     fn lists(&mut self, roles: &mut [Role]) -> Result<Vec<usize>> {
         let (storage, map) = (self.storage, self.storage.map);
         let (mut blocks, mut bytes) = (Vec::new(), 0);
@@ -277,6 +305,7 @@ impl Check<'_> {
         Ok(blocks)
     }
 
+    /// Walks the list of free spans.
     fn free_spans(&mut self, roles: &mut [Role]) -> Result<()> {
         let map = self.storage.map;
         let mut next = map.word(at::FREE)?;
@@ -299,7 +328,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Looks at a span that is taken, and gives its class if it says that it is listed. `led`: every block that something leads to, sorted.
+    /// Checks a span below USED against its entry. Returns its class if the entry says that it is
+    /// listed. `led` has the sorted blocks that slots and lists lead to.
     fn span(&mut self, span: usize, role: Role, led: &[usize]) -> Result<Option<u64>> {
         let (storage, map, layout) = (self.storage, self.storage.map, self.storage.layout);
         let entry = layout.entry(span);
@@ -366,8 +396,8 @@ impl Check<'_> {
                 self.report.add(key.map(Vec::as_slice), Some(block), "nothing leads to this record");
             }
         }
-        // A page of the table that has gone back may end before records that the index leads to:
-        // their blocks would be taken for others.
+        // After a failed sync an old page of the table may count fewer blocks than the index leads
+        // to. The allocator would take those blocks for other records.
         let before = |offset: usize| led.partition_point(|block| *block < offset);
         let led_here = before(layout.span(span + 1)) - before(layout.span(span));
         if led_here as u64 != stamped {
@@ -382,7 +412,7 @@ impl Check<'_> {
     }
 }
 
-/// Spans that a value lies in are its alone.
+/// Marks the spans of a value as used by it. Reports a span that something else uses.
 fn claim(roles: &mut [Role], spans: &[usize], key: &[u8], block: usize, report: &mut Report) {
     for span in spans {
         match roles.get_mut(*span) {

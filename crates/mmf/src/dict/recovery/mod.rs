@@ -1,4 +1,4 @@
-//! Damage and power cuts: finding what is whole, and making the dict anew from it.
+//! Recovery after damage and power cuts: `check`, the record scan, and the rebuild of a dict.
 
 pub(in crate::dict) mod check;
 pub(in crate::dict) mod open_after_crash;

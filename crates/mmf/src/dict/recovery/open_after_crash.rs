@@ -1,31 +1,36 @@
-//! After a power cut, and after damage: the dict is made anew from those records that are whole.
+//! Decides, when a file is opened, whether a power cut has left it, and rebuilds it then.
+//!
+//! The problem: after a power cut a file may be any mixture of pages
+//! ([`flush`](crate::dict::write::flush)). Exactly then, and once, a process must rebuild the dict,
+//! while other processes open it, wait for its lock, or read it without a lock.
 //!
 //! # When a dict is rebuilt
 //!
-//! See [`flush`](crate::dict::write::flush) for what a power cut leaves. A handle for writing decides it
-//! when it opens a file, before anything else, by BOOT, the boot in which the dict was opened for
-//! writing last:
+//! BOOT is a hash of the id of the boot in which the dict was last opened for writing. A handle for
+//! writing decides when it opens the file, before anything else:
 //!
-//! 1. BOOT is 0 (no change yet) or this boot: there is nothing to do. No lock is taken.
-//! 2. Else it attaches as a participant that has not been checked, takes the lock for writing, and
-//!    reads BOOT again. This boot: another process has rebuilt it meanwhile, and there is nothing
-//!    to do.
-//! 3. REDO_LEN is [`REPAIRING`], and BOOT is [`RECOVERING`]: a rebuild was cut
-//!    off. It is done again, whatever participants live: they can do nothing until it is. With
-//!    another BOOT a repair was cut off. It has to be done again by hand, and the handle is
+//! 1. If BOOT is 0 (no change yet) or this boot, there is nothing to do. It takes no lock.
+//! 2. It attaches as an unchecked participant, takes the write lock, and loads BOOT again. If BOOT
+//!    is this boot now, another process has rebuilt the dict, and there is nothing to do.
+//! 3. If REDO_LEN is [`REPAIRING`] and BOOT is [`RECOVERING`], a rebuild was interrupted. The
+//!    handle does it again, whatever participants live: they can do nothing before it is complete.
+//!    With another BOOT a repair was interrupted. A user must run it again, and the handle is
 //!    refused.
-//! 4. A checked participant lives (see `segment/boot.rs`): the machine has not stopped since that
-//!    participant's checks, and BOOT is the id of another container. There is nothing to do, and
-//!    BOOT stays, so that containers do not take it from each other. (RECOVERING becomes this boot:
-//!    the rebuild was cut off before its first store or after its last.)
-//! 5. CLEAN: the disk has all of it. BOOT becomes this boot.
-//! 6. Else the dict is rebuilt.
+//! 4. If a checked participant lives (see `segment/boot.rs`), the machine has not stopped since
+//!    that participant's checks, and BOOT is the id of another container. There is nothing to do.
+//!    BOOT stays, so that containers do not replace each other's. (RECOVERING becomes this boot:
+//!    the rebuild was interrupted before its first store or after its last.)
+//! 5. If CLEAN is set, the disk has all changes. BOOT becomes this boot.
+//! 6. Otherwise the handle rebuilds the dict ([`Rebuild`]).
 //!
-//! In all cases but a refusal the handle then takes its second token, still under the lock: it is a
-//! checked participant from then on. A handle that ended at 1 takes both tokens when it attaches.
-//! Its check stays right, since the machine does not stop while the handle's process lives.
+//! In all cases except a refusal the handle then takes its second token, still under the lock. From
+//! then on it is a checked participant. A handle that ended at step 1 takes both tokens when it
+//! attaches. Its check stays valid, since the machine does not stop while the handle's process
+//! lives.
 //!
-//! # Why that is safe
+//! Cost: one load and one comparison of the boot's hash if there is nothing to do.
+//!
+//! # Why it is correct
 //!
 //! *Two processes open the file at the same time after a power cut.* Both may be attached, so the
 //! first token says nothing. The one that gets the lock rebuilds; the other waits for the lock and
@@ -45,18 +50,19 @@
 //! and REDO_LEN is REPAIRING until after the last store. The upper bits of BUCKETS end larger than
 //! they began. A reader returns "absent" in three cases:
 //!
-//! - A slot leads to a record that says so, whose stamp and slot did not change: a removal, a
-//!   version up to FLOOR, or a change that is not committed and has no record before. The rebuild
-//!   makes no removal and does not raise FLOOR. So that record is from before.
-//! - No slot of the bucket leads to the key. Behind that, with an acquire fence, the reader reads
-//!   BUCKETS again, on the fast path too. If any word that it read was stored by the rebuild,
-//!   BUCKETS is not what it was, and it reads everything again.
-//! - BUCKETS has no buckets. Then it reads REDO_LEN: REPAIRING is an error. If that is not there
-//!   any more, the rebuild has stored BUCKETS before, and the second look at BUCKETS shows it.
+//! - A slot leads to a record that says so, and its stamp and slot did not change: a removal, a
+//!   version up to FLOOR, or an uncommitted change without a previous record. The rebuild makes no
+//!   removal and does not raise FLOOR. So that record is from before the rebuild.
+//! - No slot of the bucket leads to the key. After that, and after an acquire fence, the reader
+//!   loads BUCKETS again, on the fast path too. If the rebuild stored any word that the reader has
+//!   loaded, BUCKETS has changed, and the reader starts again.
+//! - BUCKETS has no buckets. Then the reader loads REDO_LEN: REPAIRING is an error. If REDO_LEN is
+//!   something else, the rebuild has stored BUCKETS before, and the reader's second load of BUCKETS
+//!   shows it.
 //!
-//! *The disk.* RECOVERING is synced before anything else is stored. After a second power cut in the
-//! middle BOOT is neither 0 nor a boot, and step 3 or 6 does it again. Older releases take
-//! RECOVERING for another boot, find REPAIRING in REDO_LEN and refuse the file.
+//! *The disk.* RECOVERING is synced before anything else is stored. After a second power cut during
+//! the rebuild, BOOT is neither 0 nor a boot, and step 3 or 6 does the rebuild again. Older
+//! releases take RECOVERING for another boot, find REPAIRING in REDO_LEN and refuse the file.
 
 use std::sync::atomic::Ordering;
 
@@ -75,8 +81,8 @@ use crate::segment::{self, WriteLock};
 use crate::sys::fence;
 use crate::types::Access;
 
-/// What tells this boot from others; neither 0 nor [`RECOVERING`]. The machine is left out, since
-/// containers that share one boot, and a file, may each have an id of their own for it.
+/// Returns the hash of this boot's id, which is neither 0 nor [`RECOVERING`]. It does not include
+/// the machine's id, since containers on one machine may each have another one.
 pub(in crate::dict) fn this_boot_word() -> Result<u64> {
     Ok(boot_of(&segment::this_boot()?.boot))
 }
@@ -85,19 +91,19 @@ fn boot_of(id: &[u8; 16]) -> u64 {
     xxh3_64(id).clamp(1, NO_BOOT - 1)
 }
 
-/// What a change stores in BOOT. A dict in memory does not outlive the machine, so a process
-/// without a boot id can use it.
+/// Returns the word that a change stores in BOOT. A dict in memory does not outlive the machine, so
+/// a process without a boot id can use it.
 pub(in crate::dict) fn boot_to_store(dict: &Dict) -> Result<u64> {
     let boot = this_boot_word();
     if dict.is_file() { boot } else { Ok(boot.unwrap_or(NO_BOOT)) }
 }
 
-/// Says that the dict is being rebuilt, to readers and on the disk. The caller has the lock and has
+/// Marks the dict as being rebuilt, for readers and on the disk. The caller holds the lock and has
 /// stored nothing yet.
 pub(in crate::dict) fn begin_rebuild(dict: &Dict, scope: ScanScope) -> Result<()> {
     let map = &dict.segment.map;
-    // A repair has done its part already; it looks at more than a rebuild does, which must not take
-    // its place.
+    // A repair has stored its own mark already. It scans more than a rebuild does, so if it is
+    // interrupted, a rebuild must not take its place.
     if scope == ScanScope::UsedBlocks {
         map.put_word(at::BOOT, RECOVERING)?;
         if dict.is_file() {
@@ -107,12 +113,12 @@ pub(in crate::dict) fn begin_rebuild(dict: &Dict, scope: ScanScope) -> Result<()
     }
     let count = map.word(at::BUCKETS)?;
     map.put_word(at::BUCKETS, count & !bucket_count(count))?;
-    // Stores of whole spans are not releases.
+    // Fills of whole spans are not release stores.
     fence(Ordering::Release);
     Ok(())
 }
 
-/// Rebuilds the dict. The caller has the lock.
+/// Rebuilds the dict. The caller holds the lock.
 #[cold]
 #[inline(never)]
 pub(in crate::dict) fn rebuild(dict: &Dict) -> Result<()> {
@@ -120,7 +126,8 @@ pub(in crate::dict) fn rebuild(dict: &Dict) -> Result<()> {
 }
 
 impl Dict {
-    /// Whether what is there can be gone by: it was written in this boot, or nothing had changed since it was flushed.
+    /// Returns whether the file's contents are consistent: they were written in this boot, no
+    /// change followed the last flush, or a checked participant lives.
     pub(in crate::dict) fn is_trusted(&self) -> Result<bool> {
         if !self.is_file() {
             return Ok(true);
@@ -133,7 +140,8 @@ impl Dict {
     }
 }
 
-/// Checks a dict that was just opened, and rebuilds it after a power cut; see the top of this file.
+/// Checks a dict that was just opened, and rebuilds it after a power cut. See the start of this
+/// file.
 pub(in crate::dict) fn open_after_power_cut(dict: &Dict) -> Result<()> {
     if dict.is_file() {
         let boot = dict.segment.map.word(at::BOOT)?;
@@ -148,7 +156,7 @@ pub(in crate::dict) fn open_after_power_cut(dict: &Dict) -> Result<()> {
     dict.segment.end_checks()
 }
 
-/// Steps 2 to 6.
+/// Performs steps 2 to 6 of the start of this file.
 #[cold]
 fn check(dict: &Dict) -> Result<()> {
     let map = &dict.segment.map;
@@ -178,13 +186,13 @@ fn check(dict: &Dict) -> Result<()> {
 #[cold]
 fn check_to_read(dict: &Dict, mut boot: u64) -> Result<()> {
     let map = &dict.segment.map;
-    // A rebuild takes longer than a look, so more of them during one opening are no honest peer's.
+    // A rebuild takes longer than one iteration, so only a hostile peer makes 100 of them.
     for _ in 0..100 {
         let refused = dict.storage().check_no_incomplete_repair();
         if refused.is_ok() && dict.is_trusted()? {
             return Ok(());
         }
-        // Another process may have rebuilt it between the looks at one word and the next.
+        // Another process may have completed a rebuild between two of these loads.
         let now = map.word(at::BOOT)?;
         if now == boot {
             refused?;
@@ -234,7 +242,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("mmf first change {}", std::process::id()));
         let dict = Dict::options().timeout(Some(timeout)).capacity(1 << 20).create_new(path.as_path()).unwrap();
         let map = &dict.segment.map;
-        // A participant that lives, has not finished its checks, and holds the lock.
+        // A living participant that has not finished its checks, and holds the lock.
         let (slot, id) = (5, dict.segment.header.id);
         let tokens = LivenessTokens::new(map.object(), &id).unwrap();
         assert!(tokens.take(slot).unwrap());
@@ -251,7 +259,7 @@ mod tests {
             });
             dict.set_bytes("key", b"value").unwrap_err()
         });
-        // Of its time only a quarter was left for the lock.
+        // A quarter of the timeout was left for the lock.
         let ErrorKind::Timeout { holder: Some(holder) } = error.kind() else { panic!("{error}") };
         assert!(holder.held_for < timeout, "{:?}", holder.held_for);
         tokens.give(slot);

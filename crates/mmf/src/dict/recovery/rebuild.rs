@@ -1,7 +1,36 @@
-//! A dict made anew from its records.
+//! [`Rebuild`]: builds a dict anew from its valid records, after a power cut or for a repair.
 //!
-//! It may be cut off at any moment, by a death or by another power cut, and is then done again: those records that count
-//! keep their bytes, and so do removals until what they removed is gone from the disk. That it is done is said last.
+//! The problem: pages of the file are from different times, so table, lists and index are
+//! worthless. Only records have checksums. A death or another power cut may interrupt the rebuild
+//! anywhere.
+//!
+//! The algorithm, under the write lock:
+//!
+//! 1. Scan all spans for valid records ([`RecordScan`]).
+//! 2. Of each key, select the record with the highest version, then the highest stamp. A version up
+//!    to FLOOR does not count. If a removal wins, the key is absent.
+//! 3. Assign spans to large values, in descending order of their stamps. A value whose span another
+//!    one has is dropped.
+//! 4. If the remaining spans have no room for an index, select again with a limit on stamps: at
+//!    7/8, 6/8 and 4/8 between FLUSHED and the newest stamp, and at FLUSHED. All flushed records
+//!    had an index before, and none of them has been overwritten.
+//! 5. Mark the dict as being rebuilt ([`begin_rebuild`]).
+//! 6. Store 0 in the stamps of all records that do not count, and fill spans without a record that
+//!    counts with zeros. Sync.
+//! 7. Store 0 in the stamps of removals.
+//! 8. Write table, index, lists and words. Readers see the index with the store of BUCKETS. Sync.
+//! 9. Store REDO_LEN, SUSPECT, DURABLE and BOOT. Sync.
+//!
+//! Why it is correct:
+//!
+//! - Until step 6 nothing that counts is written. Steps 6 to 8 keep the bytes of each record that
+//!   counts, so an interrupted rebuild finds and selects the same records again.
+//! - The sync between steps 6 and 7 keeps a removal until the record that it removed has no stamp
+//!   on the disk.
+//! - The mark of step 5 stays until step 9, so no other process uses a half-built dict.
+//!
+//! Cost: reads each record once or twice, and each span without records once; three syncs of the
+//! file and one of a word. Private memory grows with the number of records.
 
 #[cfg(all(test, not(loom)))]
 mod golden;
@@ -26,45 +55,46 @@ use crate::dict::{Dict, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapping;
 
-/// Bytes that are looked at in one go.
+/// The number of bytes that one copy compares with zeros.
 const CHUNK: usize = 64 << 10;
 
-/// Records that something newer has taken the place of.
+/// Records that a newer change has replaced.
 pub(in crate::dict) enum Superseded {
-    /// Nothing that could tell is to be trusted.
+    /// The lists and the index are not to be trusted.
     Unknown,
-    /// These blocks, sorted; and the index tells which records counted.
+    /// The sorted blocks of the replaced records. The index says which records counted.
     Known(Vec<usize>),
 }
 
-/// Records that count, and what must outlive those that do not.
+/// The records that count, and the removals that must stay until the others are cleared.
 #[derive(Default)]
 struct SelectedRecords {
-    /// The hash of its key and the block.
+    /// The key's hash and the block of each record that counts.
     entries: Vec<(u64, usize)>,
     removals: Vec<usize>,
-    /// Those of the entries whose values lie in spans: stamp and block.
+    /// Stamp and block of the entries whose values lie in spans.
     large: Vec<(u64, usize)>,
-    /// The largest stamp or version of all.
+    /// The largest stamp or version of all records.
     newest: u64,
 }
 
-/// What the lists and the index say of records, in a dict that was not cut off.
+/// The state of the lists and the index before a repair, in a dict that no power cut has left.
 struct PriorState<'a> {
-    /// Blocks whose records something newer has taken the place of, sorted.
+    /// The sorted blocks of records that a newer change has replaced.
     retired: &'a [usize],
-    /// Blocks that the index leads to, sorted.
+    /// The sorted blocks that the index leads to.
     indexed: Vec<usize>,
 }
 
-/// A choice with the spans of its large values and the count of its buckets.
+/// A selection for which there is room, with the spans of its large values and the number of its
+/// buckets.
 struct FittedSelection {
     selection: SelectedRecords,
     parts: Vec<Vec<usize>>,
     buckets: u64,
 }
 
-/// What a span is for.
+/// The use of a span in the rebuilt dict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpanUse {
     Free,
@@ -74,6 +104,7 @@ enum SpanUse {
     Lines,
 }
 
+/// A rebuild in progress.
 pub(in crate::dict) struct Rebuild<'a> {
     dict: &'a Dict,
     storage: Storage<'a>,
@@ -81,25 +112,25 @@ pub(in crate::dict) struct Rebuild<'a> {
     layout: &'a Layout,
     scope: ScanScope,
     uses: Vec<SpanUse>,
-    /// A sync may have failed before.
+    /// Whether a sync may have failed before this rebuild.
     is_suspect: bool,
 }
 
 impl<'a> Rebuild<'a> {
-    /// The caller has the lock.
+    /// Prepares a rebuild. The caller holds the lock.
     pub(in crate::dict) fn new(dict: &'a Dict, scope: ScanScope) -> Result<Rebuild<'a>> {
         let storage = dict.storage();
-        // Whoever had the lock before may have made it longer.
+        // An earlier holder of the lock may have grown the file.
         storage.map.refresh()?;
         let uses = vec![SpanUse::Free; storage.spans().mapped_spans()];
         Ok(Rebuild { dict, storage, map: storage.map, layout: storage.layout, scope, uses, is_suspect: false })
     }
 
-    /// Does it, and gives how many entries there are.
+    /// Performs the rebuild, and returns the number of entries.
     pub(in crate::dict) fn run(mut self, retired: &Superseded, report: &mut Report) -> Result<u64> {
         if self.dict.is_file() {
-            // Pages that an attempt before this one has changed are not changed again, and are to
-            // be written all the same.
+            // This rebuild does not store again what an interrupted one has stored, but those pages
+            // must reach the disk, too.
             self.is_suspect = self.map.word(at::SUSPECT)? != 0;
             if self.is_suspect {
                 self.map.make_dirty()?;
@@ -108,7 +139,7 @@ impl<'a> Rebuild<'a> {
         }
         let ScanResult { classes, mut records, broken } = RecordScan::new(&self.storage).scan_records(self.scope)?;
         if matches!(retired, Superseded::Unknown) {
-            // No check has told of them.
+            // No check has reported these records before.
             for (block, key) in broken {
                 report.add(
                     key.as_deref(),
@@ -124,15 +155,15 @@ impl<'a> Rebuild<'a> {
         };
         let FittedSelection { mut selection, parts, buckets } =
             self.select_fitting(&mut records, &classes, floor, past.as_ref(), report)?;
-        // As large as the dict's keys are many.
+        // Their size is proportional to the number of keys.
         drop((records, past));
         selection.newest = selection.newest.max(floor);
         for word in [at::COMMIT, at::FLUSHED] {
             selection.newest =
                 selection.newest.max(Some(self.map.word(word)?).filter(|it| *it < MAX_VERSION).unwrap_or(0));
         }
-        // Readers without the lock must not take a key that the index does not lead to for one that
-        // is absent.
+        // From here on a reader without a lock must not report a key as absent only because the
+        // index does not lead to it.
         begin_rebuild(self.dict, self.scope)?;
         self.clear_unselected(&selection, &classes)?;
         self.sync()?;
@@ -146,7 +177,7 @@ impl<'a> Rebuild<'a> {
         Ok(entries)
     }
 
-    /// Up to where versions were cleared. A number that passes all others is damage.
+    /// Returns FLOOR. In a repair, a FLOOR above all records and COMMIT is damage, and counts as 0.
     fn floor(&self, records: &[(u64, usize)], report: &mut Report) -> Result<u64> {
         let floor = self.map.word(at::FLOOR)?;
         if self.scope == ScanScope::UsedBlocks || floor == 0 {
@@ -164,8 +195,8 @@ impl<'a> Rebuild<'a> {
         Ok(0)
     }
 
-    /// Finds the newest record of each key, and if there is no room for an index of them all, of those that are older: what was there
-    /// when it was flushed had one, and nothing of it has been overwritten since.
+    /// Selects the newest record of each key. If there is no room for an index of them all, selects
+    /// among older records, at the worst those up to FLUSHED (step 4 of the start of this file).
     fn select_fitting(
         &mut self,
         records: &mut [(u64, usize)],
@@ -197,12 +228,13 @@ impl<'a> Rebuild<'a> {
         Err(self.no_room())
     }
 
+    /// Returns the error for a dict without room for an index.
     fn no_room(&self) -> Error {
         let error = self.map.name_error(Error::new(ErrorKind::Full, "recover"));
         error.with_help("there is no room for an index of what is in it")
     }
 
-    /// Finds the newest record of each key that bears no larger stamp than `limit`.
+    /// Selects the newest record of each key among those with a stamp up to `limit`.
     fn select(
         &self,
         records: &mut [(u64, usize)],
@@ -222,7 +254,7 @@ impl<'a> Rebuild<'a> {
                     known.push((whole, *block));
                 }
             }
-            // A record that was moved has its version twice.
+            // A moved record may be there twice with one version; the higher stamp wins.
             known.sort_by(|(a, _), (b, _)| {
                 let rank = |it: &ValidRecord| Reverse((it.head.version, it.stamp));
                 a.key.cmp(&b.key).then(rank(a).cmp(&rank(b)))
@@ -243,7 +275,8 @@ impl<'a> Rebuild<'a> {
         Ok(selection)
     }
 
-    /// Finds the spans in which large values lie, in the order of each value. What two lay claim to has the newer.
+    /// Returns the spans of each large value, in the order of the value. If two values claim a
+    /// span, drops the one with the lower stamp.
     fn claim(
         &mut self,
         selection: &mut SelectedRecords,
@@ -280,8 +313,9 @@ impl<'a> Rebuild<'a> {
         Ok(parts)
     }
 
-    /// Takes the stamps of all records that do not count, and empties the spans that hold none which do: what is left
-    /// there from before must not be found again once the span is used.
+    /// Stores 0 in the stamps of all records that do not count, and fills spans without a record
+    /// that counts with zeros. Otherwise a later scan could find old records in a span that was
+    /// used again.
     fn clear_unselected(&mut self, selection: &SelectedRecords, classes: &[u64]) -> Result<()> {
         let mut kept: Vec<usize> = selection.entries.iter().map(|(_, block)| *block).collect();
         kept.extend(&selection.removals);
@@ -309,7 +343,8 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    /// Once what they removed is gone, removals may go. Spans that held nothing else are emptied.
+    /// Stores 0 in the stamps of removals, after the removed records are gone from the disk. Fills
+    /// spans that held nothing else with zeros.
     fn clear_removals(&mut self, selection: &SelectedRecords) -> Result<()> {
         let mut kept = vec![false; self.uses.len()];
         for (_, block) in &selection.entries {
@@ -329,7 +364,7 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    /// Fills a span with zeros where it has anything else.
+    /// Fills those parts of a span with zeros that have other bytes.
     fn clear_span(&self, span: usize) -> Result<()> {
         let (mut from, end) = (self.layout.span(span), self.layout.span(span + 1));
         let mut bytes = Vec::new();
@@ -345,6 +380,7 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
+    /// Stores the three words of a span's entry.
     fn put_entry(&self, span: usize, state: SpanState, ever: u64, links: u64) -> Result<()> {
         let entry = self.layout.entry(span);
         self.map.put_word(entry + BLOCKS_USED, ever)?;
@@ -352,7 +388,7 @@ impl<'a> Rebuild<'a> {
         self.map.put_word(entry + SPAN_STATE, state.word())
     }
 
-    /// The entries of spans with records and parts. `selection` is sorted by blocks.
+    /// Writes the entries of spans with records or parts. `selection` is sorted by blocks.
     fn rebuild_table(&self, selection: &SelectedRecords, classes: &[u64], parts: &[Vec<usize>]) -> Result<()> {
         for entries in selection.entries.chunk_by(|(_, a), (_, b)| self.layout.span_of(*a) == self.layout.span_of(*b)) {
             let Some(span) = entries.first().and_then(|(_, block)| self.layout.span_of(*block)) else { continue };
@@ -380,7 +416,7 @@ impl<'a> Rebuild<'a> {
         self.uses.get(span).is_none_or(|used| *used == SpanUse::Free)
     }
 
-    /// Has the segment grow up to a span's end.
+    /// Grows the object to a span's end.
     fn grow_to_span(&mut self, span: usize) -> Result<()> {
         if span >= self.uses.len() {
             self.map.grow(self.layout.span(span + 1))?;
@@ -389,7 +425,7 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    /// The lists of free spans, and for each class of those with room.
+    /// Writes the list of free spans, and for each class the list of spans with room.
     fn rebuild_lists(&self) -> Result<()> {
         let used = self.uses.iter().rposition(|used| *used != SpanUse::Free).map_or(0, |last| last + 1);
         let mut heads = vec![None; 256];
@@ -428,15 +464,17 @@ impl<'a> Rebuild<'a> {
         self.map.put_word(at::USED, used as u64)
     }
 
+    /// Writes the words, and completes the rebuild.
     fn rebuild_words(&self, entries: u64, buckets: u64, newest: u64, floor: u64) -> Result<()> {
         let map = self.map;
         for word in [at::SWEEP, at::PENDING, at::REMOVED, at::REMOVED_BEFORE, at::PENDING_BYTES] {
             map.put_word(word, 0)?;
         }
-        // Farther than anybody's position, so that all who watched know that they missed something.
+        // Beyond each watcher's position by more than the log's size, so that all of them report
+        // missed changes.
         let head = map.word(at::LOG_HEAD)?.max(map.word(at::LOG_CLAIMED)?);
         let head = (head & !7).wrapping_add(2 * self.layout.change_log_size as u64);
-        // In this order: who looks in between is told so once.
+        // In this order, a watcher that reads between the two stores reports missed changes once.
         map.put_word(at::LOG_HEAD, head)?;
         map.put_word(at::LOG_CLAIMED, head)?;
         map.put_word(at::LEN, entries)?;
@@ -449,7 +487,8 @@ impl<'a> Rebuild<'a> {
             map.put_word(at::FLUSHED, newest)?;
         }
         if self.is_suspect {
-            // Also what the file has grown by: none of it may stay allocated and unwritten.
+            // This includes the pages that the file has grown by: none of them may stay allocated
+            // and unwritten.
             map.make_dirty()?;
         }
         self.sync()?;
@@ -460,16 +499,18 @@ impl<'a> Rebuild<'a> {
         map.put_word(at::SUSPECT, 0)?;
         map.put_word(at::DURABLE, if is_file { CLEAN | FLUSHED_BEFORE } else { 0 })?;
         map.put_word(at::BOOT, boot_to_store(self.dict)?)?;
-        // All else is on the disk.
+        // Everything else is on the disk.
         if is_file { sync_or_mark(map, .., FLUSHED_BEFORE | UNSURE) } else { Ok(()) }
     }
 
+    /// Syncs the whole file.
     fn sync(&self) -> Result<()> {
         if self.dict.is_file() { sync_or_mark(self.map, .., self.map.word(at::DURABLE)?) } else { Ok(()) }
     }
 }
 
-/// Whether a key's newest record that is whole is what the key had.
+/// Returns whether a key's newest valid record is the key's value before the repair. Reports a
+/// record that a newer, damaged one had replaced, and one that the index does not lead to.
 fn is_current(whole: &ValidRecord, block: usize, past: Option<&PriorState<'_>>, report: &mut Report) -> bool {
     let Some(past) = past else { return true };
     if past.retired.binary_search(&block).is_ok() {

@@ -1,4 +1,23 @@
-//! Looking through all spans for records, by nothing but what the records say of themselves.
+//! [`RecordScan`]: finds all valid records in the spans, from the records' own bytes.
+//!
+//! The problem: after a power cut or damage neither the index nor the table is to be trusted. A
+//! record must be found although nothing leads to it.
+//!
+//! The algorithm for each span:
+//!
+//! 1. Take the size class of the span's entry. Verify each block of that size
+//!    ([`Verifier`](crate::dict::store::verifier::Verifier)). A rebuild after a power cut scans the
+//!    blocks that were ever in use; a repair scans all.
+//! 2. In a repair, if no valid record belongs to that class, the entry may be damaged. Look at each
+//!    multiple of 8 for a plausible header whose record is valid and whose class fits its offset.
+//!    Scan the span again with that class.
+//!
+//! Why it is correct: a valid checksum includes the block's offset and the stamp, so bytes that
+//! only look like a record are not taken for one. A flush syncs the entry of each span with flushed
+//! records, and the entry keeps its class until the next flush, so step 1 finds all of them.
+//!
+//! Cost: one read of each used block. It has no deadline, since a damaged dict must be recovered
+//! however long that takes; [`ScanBuffer`] bounds the reads of shared spans.
 
 use std::ops::{Deref, Range};
 
@@ -11,30 +30,31 @@ use crate::dict::store::write_batch::WriteBatch;
 use crate::error::Result;
 use crate::segment::Deadline;
 
-/// Where records are.
+/// The result of a scan.
 #[derive(Debug, Default)]
 pub(in crate::dict) struct ScanResult {
-    /// The class that each span's blocks have.
+    /// The size class of each span's blocks.
     pub(in crate::dict) classes: Vec<u64>,
-    /// The hash of its key and the block of each whole record.
+    /// The key's hash and the block of each valid record.
     pub(in crate::dict) records: Vec<(u64, usize)>,
-    /// Blocks with something else.
+    /// Blocks with a stamp but without a valid record, and the key if it is plausible.
     pub(in crate::dict) broken: Vec<(usize, Option<Vec<u8>>)>,
 }
 
-/// Which blocks of a span are looked at.
+/// The blocks of a span that a scan verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dict) enum ScanScope {
-    /// Those that the span's entry says have ever been in use: what was flushed is among them.
+    /// The blocks that were ever in use according to the span's entry. They include all flushed
+    /// records.
     UsedBlocks,
-    /// All of them, and where none is found any place at which a record may begin.
+    /// All blocks, and if none of them is valid, each place at which a record may begin.
     AllBlocks,
 }
 
-/// Damage that is kept; there may be more.
+/// The number of invalid blocks that a scan keeps. There may be more.
 pub(in crate::dict) const MAX_INVALID: usize = 1000;
 
-/// Looks through all spans for records.
+/// Finds records in all spans.
 #[derive(Clone, Copy)]
 pub(in crate::dict) struct RecordScan<'s>(&'s Storage<'s>);
 
@@ -53,10 +73,10 @@ impl<'s> RecordScan<'s> {
         RecordScan(storage)
     }
 
-    /// Looks through all spans.
+    /// Scans all spans.
     pub(in crate::dict) fn scan_records(self, scope: ScanScope) -> Result<ScanResult> {
         let mut scan = ScanResult::default();
-        // What is damaged is made whole however long it takes.
+        // A recovery has no deadline.
         let mut buffer = ScanBuffer::new(Deadline::Never);
         for span in 0..self.spans().mapped_spans() {
             let class = self.spans().state(&WriteBatch::new(), span).map_or(class::FREE, |state| state.class);
@@ -75,7 +95,7 @@ impl<'s> RecordScan<'s> {
             }
             if scope == ScanScope::AllBlocks && !self.any_belongs(&scan.records[before..], class) {
                 if let Some(class) = self.class_by_records(span, &mut buffer)? {
-                    // What was taken for damage was looked for in the wrong places.
+                    // The scan with the wrong class has reported damage at places without blocks.
                     scan.broken.retain(|(block, _)| self.layout.span_of(*block) != Some(span));
                     scan.records.truncate(before);
                     scan.classes[span] = class;
@@ -88,13 +108,14 @@ impl<'s> RecordScan<'s> {
         Ok(scan)
     }
 
-    /// Whether one of these records has the size that belongs to a class. The first of a span is
-    /// found whatever its class is taken for, if only it is large enough.
+    /// Returns whether one of these records has the size of the class `to`. A record in a span's
+    /// first block is found with every class that is large enough, so it proves nothing.
     fn any_belongs(self, records: &[(u64, usize)], to: u64) -> bool {
         let mut heads = records.iter().filter_map(|(_, block)| self.verifier().read_valid(*block).ok());
         heads.any(|whole| class::of(whole.head.block_len(self.layout)) == to)
     }
 
+    /// Verifies the blocks `blocks` of a span.
     fn scan_span(
         self,
         span: usize,
@@ -118,11 +139,11 @@ impl<'s> RecordScan<'s> {
         Ok(())
     }
 
-    /// The class of a span whose entry says something else, or nothing: the one that a record in it
-    /// belongs to.
+    /// Returns the class of the first valid record in a span, for a span whose entry has another
+    /// class or none.
     fn class_by_records(self, span: usize, buffer: &mut ScanBuffer) -> Result<Option<u64>> {
         let (from, len) = (self.layout.span(span), self.layout.span_size());
-        // All at once, since most of it is looked at to no avail.
+        // One copy of the span, since most offsets are rejected after two loads.
         let Ok(bytes) = self.map.read_to_vec(from, len) else { return Ok(None) };
         let word =
             |at: usize| bytes.get(at..at + 8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()));
@@ -170,7 +191,7 @@ mod tests {
         let (mut head, _) = storage.records().key_at(original).unwrap();
         let numbers = storage.map.read_to_vec(original + head.spans_at(), 4 * head.span_count(storage.layout)).unwrap();
         let size = storage.blocks().block(&WriteBatch::new(), original).unwrap().2;
-        // Records of the same class, each of which says that its value is that one.
+        // Records of the same class that claim the spans of that value.
         for nth in 0..30_u8 {
             dict.set_bytes(&format!("forged{nth:02}"), &vec![1; size - HEADER_LEN - 8]).unwrap();
         }

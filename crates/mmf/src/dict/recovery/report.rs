@@ -1,19 +1,20 @@
-//! What [`Dict::check`](crate::dict::handle::Dict::check) and [`Dict::repair`](crate::dict::handle::Dict::repair) tell.
+//! [`Report`]: the result of [`Dict::check`](crate::dict::handle::Dict::check) and
+//! [`Dict::repair`](crate::dict::handle::Dict::repair); [`Stats`]: the figures of a dict.
 
 use std::fmt;
 
-/// Problems and keys that a report names; the rest is counted.
+/// The number of problems, and of keys, that a report names; it counts the rest.
 const NAMED: usize = 1000;
 
-/// Something that is not as it should be.
+/// A fault that a check or a repair has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
-    /// Whose value it is about, where that is known.
+    /// The key whose value is affected, if it is known.
     pub key: Option<String>,
-    /// Where it is, in bytes from the start of the file or memory.
+    /// The place of the fault, in bytes from the start of the file or memory.
     pub offset: Option<u64>,
-    /// What is wrong.
+    /// A description of the fault.
     pub what: String,
 }
 
@@ -30,25 +31,25 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What was found, and after a repair what was kept.
+/// The result of a check or a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Keys whose values are whole.
+    /// The number of keys whose values are whole.
     pub entries: u64,
-    /// What is damaged, or was before it was repaired: up to a thousand of them.
+    /// The faults that are present, or were before the repair: up to 1000 of them.
     pub problems: Vec<Problem>,
-    /// How many more there are.
+    /// The number of further faults.
     pub more_problems: u64,
-    /// Keys that a repair kept though nothing proves that they had not been removed before it was damaged: up to a
-    /// thousand of them.
+    /// Keys that a repair kept, although they may have been removed before the damage: up to 1000
+    /// of them.
     pub undated: Vec<String>,
-    /// How many more there are.
+    /// The number of further such keys.
     pub more_undated: u64,
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Returns whether the report names neither a fault nor an undated key.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.problems.is_empty() && self.undated.is_empty()
@@ -72,40 +73,42 @@ impl Report {
     }
 }
 
-/// Figures of a dict. They are read one after the other while others may write.
+/// The figures of a dict. They are read one after the other, while other processes may write.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// How many keys there are.
+    /// The number of keys.
     pub entries: u64,
-    /// Bytes that it may grow to, what it needs for itself included.
+    /// The number of bytes that the dict may grow to, its own structures included.
     pub capacity: u64,
-    /// Bytes of keys' records and the spans that large values lie in, those that are pending included.
+    /// The bytes of all records and of the spans of large values, pending ones included.
     pub used: u64,
-    /// Bytes that values of any size can still be put into: free spans, those not grown to yet included.
+    /// The bytes of free spans, which values of any size can use. Includes the spans that the dict
+    /// has not grown to yet.
     pub free: u64,
-    /// Bytes that the next [flush](crate::Dict::flush) gives back.
+    /// The bytes that the next [flush](crate::Dict::flush) frees.
     pub pending: u64,
-    /// Bytes in spans begun for records of one size that none of them uses yet, or any more. Records of those sizes fill them, and
-    /// before it is full a dict puts what is in them together.
+    /// The unused bytes in spans that hold records of one size class. Only records of that class
+    /// use them. When the dict is full, compaction moves records together and frees whole spans.
     pub idle: u64,
-    /// The share of the space for values that is idle: 0 to 1.
+    /// The share of all spans' bytes that is idle: 0 to 1.
     pub fragmentation: f64,
-    /// Bytes of a span, the unit in which space is taken.
+    /// The size of a span in bytes. A span is the unit in which a dict takes space.
     pub span_size: u64,
-    /// How many spans the capacity has room for, and how many are taken.
+    /// The number of spans that the capacity has room for.
     pub spans: u64,
-    /// See `spans`.
+    /// The number of spans in use.
     pub spans_taken: u64,
-    /// Buckets of the index.
+    /// The number of buckets of the index.
     pub buckets: u64,
-    /// The version of the last change, and of the last flush; 0 for none.
+    /// The version of the last change, or 0 if there was none.
     pub version: u64,
-    /// See `version`.
+    /// The version of the last change as of the last flush, or 0 if there was no flush.
     pub flushed: u64,
-    /// Whether anything has changed since the last flush.
+    /// Whether the dict has changed since the last flush.
     pub unflushed: bool,
-    /// Handles for reading and writing, of processes that live, that have locked or watched: those that have written, or read all
-    /// of one moment; this one among them if it has. Who gets alone, or holds the dict open, is none.
+    /// The number of participants: handles for reading and writing, of living processes, that have
+    /// written, watched, or read all entries of one moment. A handle that has only called `get`, or
+    /// was only opened, is not a participant.
     pub participants: u64,
 }

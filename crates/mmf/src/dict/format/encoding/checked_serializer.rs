@@ -1,12 +1,12 @@
-//! [`CheckedSerializer`]: any serializer, without integers of 128 bits and without values that are too deep to
-//! be read.
+//! [`CheckedSerializer`]: wraps a serializer, and refuses integers of 128 bits and values that are
+//! nested too deep to be decoded.
 //!
-//! `MessagePack` has no such integers. The encoder would write them as bytes, and every other
-//! language would take them for bytes.
+//! `MessagePack` has no integers of 128 bits. The encoder would write them as bytes, and other
+//! languages would read bytes.
 //!
-//! The decoder refuses arrays and maps that are in each other more than [`MAX_DEPTH`] deep, so the
-//! encoder refuses them too. It counts levels on the way down: a serializer of an array's or a
-//! map's items has one level less than the array or map.
+//! The decoder refuses arrays and maps that are nested more than [`MAX_DEPTH`] deep, so the encoder
+//! refuses them, too. The serializer for the items of an array or map has one level less than that
+//! of the array or map.
 
 use crate::dict::format::encoding::MAX_DEPTH;
 use std::fmt::Display;
@@ -17,10 +17,10 @@ use serde::ser::{
     SerializeTupleVariant, Serializer,
 };
 
-/// A serializer, or what it makes of a value with parts, that refuses such integers at any depth.
+/// A serializer, or its state for a value with parts, that refuses such values.
 pub(in crate::dict) struct CheckedSerializer<S> {
     inner: S,
-    /// How many arrays and maps may be in each other in what comes.
+    /// The number of nested arrays and maps that may follow.
     levels: usize,
 }
 
@@ -30,7 +30,7 @@ impl<S> CheckedSerializer<S> {
     }
 }
 
-/// A part of a value, which is serialized in the same way.
+/// A part of a value, which is serialized through a [`CheckedSerializer`] as well.
 struct CheckedItem<'a, T: ?Sized> {
     value: &'a T,
     levels: usize,
@@ -48,7 +48,7 @@ fn too_wide<T, E: Error>() -> Result<T, E> {
     Err(E::custom("it has an integer type of 128 bits, which no other language would read as one"))
 }
 
-/// The levels that are left in `taken` more arrays or maps.
+/// Returns the levels that are left within `taken` more arrays or maps.
 #[inline]
 fn levels_left<E: Error>(levels: usize, taken: usize) -> Result<usize, E> {
     levels.checked_sub(taken).ok_or_else(too_deep)
@@ -59,7 +59,7 @@ fn too_deep<E: Error>() -> E {
     E::custom("its arrays and maps are in each other more than 64 deep")
 }
 
-/// What is passed on as it is.
+/// Defines methods that pass their value to the inner serializer.
 macro_rules! forward {
     ($($name:ident: $type:ty),* $(,)?) => {
         $(
@@ -112,7 +112,7 @@ impl<S: Serializer> Serializer for CheckedSerializer<S> {
         self.inner.serialize_unit()
     }
 
-    /// It is an empty array.
+    /// Serializes it as an empty array.
     #[inline]
     fn serialize_unit_struct(self, name: &'static str) -> Result<S::Ok, S::Error> {
         levels_left::<S::Error>(self.levels, 1)?;
@@ -137,7 +137,7 @@ impl<S: Serializer> Serializer for CheckedSerializer<S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        // A map of the name to the value.
+        // The variant is a map of the name to the value.
         let levels = levels_left(self.levels, 1)?;
         self.inner.serialize_newtype_variant(name, nth, variant, &CheckedItem { value, levels })
     }
@@ -207,7 +207,7 @@ impl<S: Serializer> Serializer for CheckedSerializer<S> {
     }
 }
 
-/// The parts of values whose parts have no names.
+/// Implements the traits for values whose parts have no names.
 macro_rules! sequence_serializer {
     ($($of:ident: $name:ident),* $(,)?) => {
         $(
@@ -234,7 +234,7 @@ sequence_serializer! {
     SerializeTupleVariant: serialize_field,
 }
 
-/// And of those whose parts have.
+/// Implements the traits for values whose parts have names.
 macro_rules! fields {
     ($($of:ident),*) => {
         $(

@@ -1,28 +1,28 @@
-//! Checks one value in `MessagePack` without decoding it: that it is whole, how deep it is, and
-//! where it ends.
+//! Checks that bytes are one complete `MessagePack` value of a bounded depth, without decoding it.
 //!
-//! Decoders recurse: each array or map in another takes some stack, so bytes that any process may
-//! have written must not choose how deep that goes. The check walks the bytes with a counter for
-//! each open array or map, without recursion, and refuses more than [`MAX_DEPTH`] of them:
+//! The problem: a decoder recurses for each array or map in another one, and takes stack for it.
+//! Any process may have written the bytes, so they must not choose the depth.
 //!
-//! 1. A number, a text, bytes or an extension is skipped by its length.
-//! 2. An array or a map announces a count of items; each takes a byte at least, so a larger count
-//!    is refused before anything reserves memory for it.
-//! 3. The value ends where the last item of the outermost array or map does. What follows is not
-//!    part of it.
+//! The algorithm keeps a counter for each open array or map, without recursion, and refuses more
+//! than [`MAX_DEPTH`] of them:
 //!
-//! It takes one step for each item, and none for what is neither an array nor a map.
+//! 1. Skip a number, a text, bytes or an extension by its length.
+//! 2. An array or a map announces a count of items. Each takes at least a byte, so a count above
+//!    the rest of the bytes is refused before any code reserves memory for it.
+//! 3. The value ends with the last item of the outermost array or map. Further bytes are an error.
+//!
+//! Cost: one step for each item.
 
 use crate::dict::format::encoding::MAX_DEPTH;
 
-/// What is wrong with the bytes.
+/// The reason why bytes are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dict) enum Flaw {
     Truncated,
     /// The code that `MessagePack` reserves.
     Reserved,
     TooDeep,
-    /// Something follows the value.
+    /// Bytes follow the value.
     Trailing,
 }
 
@@ -39,13 +39,13 @@ impl Flaw {
 
 const _: () = assert!(MAX_DEPTH == 64, "the texts say so");
 
-/// Checks that `bytes` are one value, and nothing else.
+/// Checks that `bytes` are exactly one value.
 #[inline]
 pub(in crate::dict) fn check(bytes: &[u8]) -> Result<(), Flaw> {
     if end_of(bytes)? == bytes.len() { Ok(()) } else { Err(Flaw::Trailing) }
 }
 
-/// Returns the position behind the value that `bytes` begin with.
+/// Returns the position after the value that `bytes` begin with.
 #[inline]
 fn end_of(bytes: &[u8]) -> Result<usize, Flaw> {
     match item(bytes, 0)? {
@@ -58,14 +58,14 @@ fn end_of(bytes: &[u8]) -> Result<usize, Flaw> {
 fn walk_flat(bytes: &[u8], mut at: usize, items: u64) -> Result<usize, Flaw> {
     for _ in 0..items {
         let code = *bytes.get(at).ok_or(Flaw::Truncated)?;
-        // A branch of its own: the processor foresees it, and need not wait for the code to find
-        // the next item.
+        // A separate branch: the processor predicts it, and does not wait for the load of the
+        // code to find the next item.
         if code <= 0x7f {
             at += 1;
             continue;
         }
-        // Most items tell their length by their code alone. Where one passes the end, the next look
-        // finds nothing.
+        // For most items the code determines the length. If an item passes the end, the next
+        // `get` or the last comparison finds that.
         at = match FIXED[usize::from(code)] {
             0 => match item(bytes, at)? {
                 (next, None) => next,
@@ -77,7 +77,7 @@ fn walk_flat(bytes: &[u8], mut at: usize, items: u64) -> Result<usize, Flaw> {
     if at <= bytes.len() { Ok(at) } else { Err(Flaw::Truncated) }
 }
 
-/// For each code of an item whose length follows from it, that length; 0 for all others.
+/// The length of an item for each code that determines it, and 0 for the other codes.
 static FIXED: [u8; 256] = {
     let mut lengths = [0; 256];
     let mut code = 0_u8;
@@ -98,10 +98,10 @@ static FIXED: [u8; 256] = {
     }
 };
 
-/// Walks the items of an array or map in the outermost one, and all that is in them.
+/// Walks the items of an array or map in the outermost one, and everything nested in them.
 fn walk_nested(bytes: &[u8], mut at: usize, items: u64) -> Result<usize, Flaw> {
-    // How many items are left of each array or map around the present one; the outermost has no
-    // counter here.
+    // The number of items left in each array or map around the present one. The outermost has
+    // no counter here.
     let mut around = [0_u64; MAX_DEPTH - 2];
     let (mut depth, mut left) = (0, items);
     loop {
@@ -123,8 +123,8 @@ fn walk_nested(bytes: &[u8], mut at: usize, items: u64) -> Result<usize, Flaw> {
     }
 }
 
-/// Returns the position behind one item, and how many items follow that are in it: `None` for all
-/// but arrays and maps.
+/// Returns the position after one item, or, for an array or map, after its header. Returns the
+/// number of its items then, and `None` for other items.
 #[inline]
 fn item(bytes: &[u8], at: usize) -> Result<(usize, Option<u64>), Flaw> {
     let code = *bytes.get(at).ok_or(Flaw::Truncated)?;
@@ -139,7 +139,7 @@ fn item(bytes: &[u8], at: usize) -> Result<(usize, Option<u64>), Flaw> {
         0xc4..=0xc6 => length(bytes, at, 1 << (code - 0xc4)).map(|len| (len + (1 << (code - 0xc4)), None))?,
         0xd9..=0xdb => length(bytes, at, 1 << (code - 0xd9)).map(|len| (len + (1 << (code - 0xd9)), None))?,
         0xd4..=0xd8 => (1 + (1 << (code - 0xd4)), None),
-        // With a byte for the type.
+        // An extension also has a byte for its type.
         0xc7..=0xc9 => length(bytes, at, 1 << (code - 0xc7)).map(|len| (len + (1 << (code - 0xc7)) + 1, None))?,
         0x90..=0x9f => (0, Some(u64::from(code & 0x0f))),
         0x80..=0x8f => (0, Some(2 * u64::from(code & 0x0f))),
@@ -147,7 +147,7 @@ fn item(bytes: &[u8], at: usize) -> Result<(usize, Option<u64>), Flaw> {
         0xde | 0xdf => (2 << (code - 0xde), Some(2 * length(bytes, at, 2 << (code - 0xde))?)),
         0xc1 => return Err(Flaw::Reserved),
     };
-    // No sum passes 64 bits: a length has 32.
+    // A length has 32 bits, so no sum overflows 64 bits.
     let end = at as u64 + skipped;
     if end + items.unwrap_or(0) > bytes.len() as u64 {
         return Err(Flaw::Truncated);
@@ -155,7 +155,7 @@ fn item(bytes: &[u8], at: usize) -> Result<(usize, Option<u64>), Flaw> {
     Ok((usize::try_from(end).map_err(|_| Flaw::Truncated)?, items))
 }
 
-/// A length of 1, 2 or 4 bytes.
+/// Reads a length of 1, 2 or 4 bytes.
 #[inline]
 fn length(bytes: &[u8], at: usize, size: usize) -> Result<u64, Flaw> {
     let bytes = bytes.get(at..at + size).ok_or(Flaw::Truncated)?;
@@ -195,7 +195,7 @@ mod tests {
             assert_eq!((check(&more), end_of(&more)), (Err(Flaw::Trailing), Ok(whole.len())), "{whole:x?}");
         }
         assert_eq!(check(&[0x91, 0xc1]), Err(Flaw::Reserved));
-        // More items than there are bytes, which nothing may reserve memory for.
+        // These values announce more items than there are bytes.
         for code in [0xdd, 0xdf] {
             assert_eq!(check(&[code, 0xff, 0xff, 0xff, 0xff, 0]), Err(Flaw::Truncated));
         }

@@ -1,6 +1,6 @@
-//! Makes the golden file of a rebuild that was cut off half-way (`tests/format/dicts/rebuild.rs`
-//! reads it): replays the first half of what a rebuild of another golden file stores.
-//! `MMF_GOLDEN=write` keeps it.
+//! Makes the golden file of an interrupted rebuild, which `tests/format/dicts/rebuild.rs` reads:
+//! replays the first half of the stores of a rebuild of another golden file. `MMF_GOLDEN=write`
+//! keeps it.
 
 #![allow(clippy::unwrap_used, reason = "a failed check is a failed test")]
 

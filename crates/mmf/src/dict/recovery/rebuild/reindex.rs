@@ -1,4 +1,4 @@
-//! The index of a dict that is made anew.
+//! The index of a rebuilt dict, and the records that the index led to before a repair.
 
 use super::{Rebuild, SelectedRecords, SpanUse};
 use crate::dict::format::layout::{LINE, at, class, number};
@@ -9,19 +9,20 @@ use crate::dict::store::index::{INITIAL_BUCKETS, MAX_BUCKET_LINES, buckets_for};
 use crate::error::Result;
 
 impl Rebuild<'_> {
-    /// The blocks that the index leads to, each from where its key is looked for, sorted.
+    /// Returns the sorted blocks of `records` that the index leads to, each from the bucket of its
+    /// key.
     pub(super) fn indexed_blocks(&self, records: &mut [(u64, usize)]) -> Vec<usize> {
         records.sort_unstable_by_key(|(_, block)| *block);
         let mut led = vec![false; records.len()];
         let Ok(count) = self.map.word(at::BUCKETS).map(bucket_count) else { return Vec::new() };
         let most = self.uses.len() << self.layout.lines_shift();
-        // Some circles more than there are lines.
+        // Room for 16 cycles of the largest length beyond the valid lines.
         let mut left = most + 16 * MAX_BUCKET_LINES;
         for nth in 0..if number(count) > most { 0 } else { count } {
             let Ok(walk) = BucketWalk::new(&self.storage, nth) else { continue };
             let mut words = [0; 8];
             let mut walk = walk.with_budget(&mut left);
-            // Damage ends the walk of its bucket alone.
+            // Damage ends the walk of this bucket only.
             while let Ok(Some(_)) = walk.advance(&mut words) {
                 for slot in words[..LINE_SLOTS].iter().filter(|slot| **slot != 0) {
                     let Ok(place) = records.binary_search_by_key(&block_of(*slot), |(_, block)| *block) else {
@@ -35,7 +36,8 @@ impl Rebuild<'_> {
         records.iter().zip(led).filter(|(_, led)| *led).map(|((_, block), _)| *block).collect()
     }
 
-    /// How many buckets there is room for, once nothing but these entries and the parts of their values is left.
+    /// Returns the number of buckets for an index of these entries, in the spans that neither they
+    /// nor the parts of their values use. Returns `None` if there is no room.
     pub(super) fn buckets_for(&self, selection: &SelectedRecords, parts: &[Vec<usize>]) -> Option<u64> {
         let mut has_records = vec![false; self.layout.spans];
         for span in selection.entries.iter().filter_map(|(_, block)| self.layout.span_of(*block)) {
@@ -44,7 +46,7 @@ impl Rebuild<'_> {
         let taken = has_records.iter().filter(|has| **has).count() + parts.iter().map(Vec::len).sum::<usize>();
         let free = self.layout.spans.saturating_sub(taken) as u64;
         let a_span = 1 << self.layout.lines_shift();
-        // As many as so many entries would have had by being set one by one.
+        // The number that the entries would have caused if they had been set one by one.
         let wanted = buckets_for(selection.entries.len()).max(INITIAL_BUCKETS.min(a_span));
         let mut here = Vec::new();
         (1..=wanted.div_ceil(a_span)).rev().find_map(|spans| {
@@ -59,7 +61,7 @@ impl Rebuild<'_> {
         })
     }
 
-    /// Makes an index of these entries in spans that are free.
+    /// Writes an index of these entries to free spans.
     pub(super) fn rebuild_index(&mut self, entries: &mut [(u64, usize)], count: u64) -> Result<()> {
         let free: Vec<usize> = (0..self.layout.spans).filter(|span| self.is_free(*span)).collect();
         let a_span = 1_u64 << self.layout.lines_shift();

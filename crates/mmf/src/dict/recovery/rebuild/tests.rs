@@ -1,4 +1,4 @@
-//! Repairs beside others, and repairs that end too early.
+//! Repairs beside other processes, and repairs that are interrupted.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed check is a failed test")]
 
@@ -13,7 +13,7 @@ use crate::mapping::trace::{self, TraceEvent};
 use crate::name::Source;
 use crate::types::Access;
 
-/// A file that is removed in the end.
+/// The path of a file that is removed when it is dropped.
 pub(super) struct File(pub(super) PathBuf);
 
 impl File {
@@ -40,7 +40,7 @@ fn read_all(dict: &Dict) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(dict.entries()?.map(|entry| (entry.key, entry.value)).collect())
 }
 
-/// Replaces what a file holds. In place: Windows refuses to truncate a file that is mapped.
+/// Replaces the contents of a file in place, since Windows refuses to truncate a mapped file.
 fn replace(path: &Path, bytes: &[u8]) {
     let mut file = fs::File::options().write(true).open(path).unwrap();
     file.write_all(bytes).unwrap();
@@ -108,7 +108,7 @@ fn wherever_a_repair_ends_nobody_reads_the_half_of_it() {
     }
 }
 
-/// A file of another boot, with these entries and changes that were not flushed.
+/// Returns a file of another boot, with these entries and with changes that were not flushed.
 fn left(file: &File) -> BTreeMap<String, Vec<u8>> {
     let dict = Dict::create_new(file.0.as_path(), 1 << 20).unwrap();
     let entries = fill(&dict, 0..100);
@@ -143,7 +143,7 @@ fn wherever_a_rebuild_ends_no_reader_misses_a_key_and_the_next_writer_does_it_ag
             replace(path, &bytes);
         };
         put();
-        // As handles that were opened before.
+        // These handles stand for handles that were opened before the rebuild.
         let options = DictOptions::new();
         let writable = options.open_as_it_is(&Source::from(path)).unwrap();
         let reader = options.access(Access::ReadOnly).open_as_it_is(&Source::from(path)).unwrap();
@@ -157,7 +157,7 @@ fn wherever_a_rebuild_ends_no_reader_misses_a_key_and_the_next_writer_does_it_ag
             cut_off += 1;
             let error = Dict::options().access(Access::ReadOnly).open(path).err().unwrap();
             assert!(error.help().unwrap().contains("for writing"), "{error}");
-            // Such a handle does the rest when it locks.
+            // Such a handle completes the rebuild when it locks.
             all(&writable);
             writable.set_bytes("key 7", &entries["key 7"]).unwrap();
             assert!(writable.check().unwrap().is_whole());
@@ -186,7 +186,7 @@ fn a_participant_counts_once_it_has_checked_the_file() {
         u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
     };
     let boot = word(at::BOOT);
-    // It is attached, as is a process that waits for the lock to rebuild the dict or to repair it.
+    // The handle is attached, like a process that waits for the lock to rebuild or repair.
     let unchecked = DictOptions::new().open_as_it_is(&Source::from(path)).unwrap();
     unchecked.segment.participant("test").unwrap();
     let first = Dict::open(path).unwrap();
@@ -194,13 +194,14 @@ fn a_participant_counts_once_it_has_checked_the_file() {
     assert_ne!(word(at::BOOT), boot);
     first.set_bytes("key 7", &entries["key 7"]).unwrap();
     first.segment.map.put_word(at::BOOT, boot).unwrap();
-    // That one has checked it, and so has each that is opened while another lives that has.
+    // This handle has checked the file, and so has each handle that is opened while a checked
+    // participant lives.
     let second = Dict::open(path).unwrap();
     drop(first);
     let third = Dict::open(path).unwrap();
     assert_eq!((word(at::DURABLE) & CLEAN, word(at::BOOT)), (0, boot));
     drop((second, third));
-    // The one that is left has not.
+    // The remaining handle has not checked it.
     let last = Dict::open(path).unwrap();
     assert!(word(at::DURABLE) & CLEAN != 0, "it was rebuilt");
     assert!(read_all(&last).unwrap() == entries);
