@@ -21,7 +21,7 @@ use crate::segment::{self, Container};
 use crate::sys;
 use crate::sys::guard::Fault;
 
-/// What a region keeps beside its segment.
+/// The state that a region keeps beside its segment.
 pub(crate) struct RegionState {
     /// `LEN`: bytes of contents.
     pub(super) len: SharedWord<u64>,
@@ -115,7 +115,7 @@ impl Segment {
         self.container.torn.store(torn, Ordering::Relaxed);
     }
 
-    /// Whether a change was left half made.
+    /// Returns whether a change was left half made.
     pub(super) fn is_poisoned(&self) -> Result<bool> {
         let doing = "examine";
         let version = self.or_fault(self.container.version.load(), doing)?;

@@ -110,7 +110,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Self::write_at).
+    /// Those of [`write_at`](Self::write_at).
     pub fn set(&mut self, data: &[u8]) -> Result<()> {
         let segment = self.lock.segment();
         contents::make_room(segment, data.len())?;
@@ -126,7 +126,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Self::write_at).
+    /// Those of [`write_at`](Self::write_at).
     pub fn resize(&mut self, len: usize) -> Result<()> {
         let segment = self.lock.segment();
         let now = contents::len(segment, "resize")?;
@@ -143,7 +143,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Self::write_at).
+    /// Those of [`write_at`](Self::write_at).
     pub fn put<T: Plain>(&mut self, offset: usize, value: T) -> Result<()> {
         // SAFETY: `Plain` has no padding, so all its bytes are initialised; they live in `value`
         // until the end.
@@ -198,7 +198,7 @@ macro_rules! reading {
             ///
             /// # Errors
             ///
-            /// As [`len`](Self::len).
+            /// Those of [`len`](Self::len).
             pub fn is_empty(&self) -> Result<bool> {
                 Ok(self.len()? == 0)
             }
@@ -234,7 +234,7 @@ macro_rules! reading {
             ///
             /// # Errors
             ///
-            /// As [`to_vec`](Self::to_vec).
+            /// Those of [`to_vec`](Self::to_vec).
             pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
                 contents::copy(self.segment(), bytes, None)
             }
@@ -243,7 +243,7 @@ macro_rules! reading {
             ///
             /// # Errors
             ///
-            /// As [`read_at`](Self::read_at).
+            /// Those of [`read_at`](Self::read_at).
             pub fn get<T: Plain>(&self, offset: usize) -> Result<T> {
                 let mut value = std::mem::MaybeUninit::<T>::zeroed();
                 // SAFETY: all bytes are zero, so they are initialised, and they are this value's
@@ -264,7 +264,7 @@ macro_rules! reading {
             ///
             /// # Errors
             ///
-            /// As [`len`](Self::len).
+            /// Those of [`len`](Self::len).
             ///
             /// # Safety
             ///

@@ -55,7 +55,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// How long a lock is waited for unless the options or the call say otherwise.
+    /// The default timeout of a wait for the lock.
     pub const DEFAULT_TIMEOUT: Duration = segment::DEFAULT_TIMEOUT;
 
     /// Options for everything that the functions below choose for you.
@@ -67,7 +67,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`RegionOptions::create_new`].
+    /// Those of [`RegionOptions::create_new`].
     pub fn create_new(source: impl Into<Source>, capacity: u64) -> Result<Region> {
         Region::options().capacity(capacity).create_new(source)
     }
@@ -76,7 +76,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`RegionOptions::open`].
+    /// Those of [`RegionOptions::open`].
     pub fn open(source: impl Into<Source>) -> Result<Region> {
         Region::options().open(source)
     }
@@ -85,7 +85,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`RegionOptions::open_or_create`].
+    /// Those of [`RegionOptions::open_or_create`].
     pub fn open_or_create(source: impl Into<Source>, capacity: u64) -> Result<Region> {
         Region::options().capacity(capacity).open_or_create(source)
     }
@@ -110,7 +110,7 @@ impl Region {
         ReadGuard::lock(&self.segment, || self.lock_deadline())
     }
 
-    /// As [`read`](Region::read), without waiting.
+    /// Locks for reading without waiting.
     ///
     /// A failure does not always mean that another handle has the lock for writing. It also fails:
     ///
@@ -121,27 +121,27 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    /// Those of [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
     #[inline]
     pub fn try_read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         ReadGuard::lock(&self.segment, || Deadline::Now)
     }
 
-    /// As [`read`](Region::read), waiting for as long as `timeout`.
+    /// Locks for reading, and waits up to `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn read_for(&self, timeout: Duration) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         ReadGuard::lock(&self.segment, || Deadline::After(timeout))
     }
 
-    /// As [`read`](Region::read), waiting until `deadline`.
+    /// Locks for reading, and waits until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         ReadGuard::lock(&self.segment, || Deadline::At(deadline))
@@ -151,44 +151,44 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
         WriteGuard::lock(&self.segment, || self.lock_deadline())
     }
 
-    /// As [`write`](Region::write), without waiting. As [`try_read`](Region::try_read), it may fail
-    /// although no handle has the lock; also while a reader undoes an attempt that failed.
+    /// Locks for writing without waiting. Like [`try_read`](Region::try_read), it may fail although
+    /// no handle has the lock. It also fails while a reader undoes a failed attempt.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    /// Those of [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
     #[inline]
     pub fn try_write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
         WriteGuard::lock(&self.segment, || Deadline::Now)
     }
 
-    /// As [`write`](Region::write), waiting for as long as `timeout`.
+    /// Locks for writing, and waits up to `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn write_for(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
         WriteGuard::lock(&self.segment, || Deadline::After(timeout))
     }
 
-    /// As [`write`](Region::write), waiting until `deadline`.
+    /// Locks for writing, and waits until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn write_until(&self, deadline: Instant) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
         WriteGuard::lock(&self.segment, || Deadline::At(deadline))
     }
 
-    /// Whether a writer died or panicked with a change half made, and the poison was not
+    /// Returns whether a writer died or panicked with a change half made, and the poison was not
     /// [cleared](Region::clear_poison) since.
     ///
     /// # Errors
@@ -257,15 +257,14 @@ impl Region {
     /// The time between two polls of a read-only handle for a change.
     pub const POLL: Duration = notify::POLL;
 
-    /// Bytes that the contents may grow to.
+    /// Returns the number of bytes that the contents may grow to.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.segment.header.capacity - PAYLOAD as u64
     }
 
-    /// Whether this process is a child that was forked after this handle was opened. The handle is
-    /// the parent's then, and every call that takes the lock fails. The child opens the region
-    /// again.
+    /// Returns whether this process was forked after the handle was opened. In the child every call
+    /// that takes the lock fails. The child opens the region again.
     ///
     /// # Examples
     ///
@@ -287,7 +286,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read); [`ErrorKind::Poisoned`]; [`ErrorKind::Damaged`];
+    /// Those of [`read`](Region::read); [`ErrorKind::Poisoned`]; [`ErrorKind::Damaged`];
     /// [`ErrorKind::NoSpace`] in this process; for a read-only handle [`ErrorKind::Contended`]
     /// where writers came between until the timeout.
     pub fn to_vec(&self) -> Result<Vec<u8>> {
@@ -296,11 +295,12 @@ impl Region {
         Ok(bytes)
     }
 
-    /// As [`to_vec`](Region::to_vec), into a buffer whose memory is used again.
+    /// Copies the contents like [`to_vec`](Region::to_vec), into a buffer whose memory is used
+    /// again.
     ///
     /// # Errors
     ///
-    /// As [`to_vec`](Region::to_vec).
+    /// Those of [`to_vec`](Region::to_vec).
     pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
         if self.segment.map.access() == Access::ReadWrite {
             let _guard = self.read()?;
@@ -357,7 +357,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`to_vec`](Region::to_vec), and those of the writer.
+    /// Those of [`to_vec`](Region::to_vec), and those of the writer.
     pub fn snapshot(&self, mut writer: impl io::Write) -> io::Result<()> {
         writer.write_all(&self.to_vec()?)
     }
@@ -367,7 +367,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`write`](Region::write) and [`WriteGuard::set`], and those of the reader.
+    /// Those of [`write`](Region::write) and [`WriteGuard::set`], and those of the reader.
     pub fn restore(&self, mut reader: impl Read) -> io::Result<()> {
         let mut bytes = Vec::new();
         // One byte more than fits is enough to know.
