@@ -127,7 +127,7 @@ impl Segment {
         Ok(version % 2 == 1 && (self.is_abandoned(version)? || self.or_fault(self.lock.is_poisoned(), doing)?))
     }
 
-    /// Whether no participant lives that could end the change under way, which has this odd
+    /// Returns whether no living participant can end the change under way, which has this odd
     /// version.
     pub(super) fn is_abandoned(&self, version: u64) -> Result<bool> {
         let doing = "examine";

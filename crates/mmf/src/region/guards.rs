@@ -185,16 +185,16 @@ macro_rules! reading {
                 self.lock.segment()
             }
 
-            /// How long the contents are: the length of what was written.
+            /// Returns the length of the contents in bytes.
             ///
             /// # Errors
             ///
-            /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`] where a peer wrote nonsense.
+            /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`] if a peer has stored an invalid length.
             pub fn len(&self) -> Result<usize> {
                 contents::len(self.segment(), "measure")
             }
 
-            /// Whether nothing was written, or nothing is left.
+            /// Returns whether the contents have no bytes.
             ///
             /// # Errors
             ///
@@ -218,7 +218,7 @@ macro_rules! reading {
                 self.segment().map.read_at(PAYLOAD + offset, buf)
             }
 
-            /// A copy of the contents.
+            /// Returns a copy of the contents.
             ///
             /// # Errors
             ///
@@ -230,7 +230,8 @@ macro_rules! reading {
                 Ok(bytes)
             }
 
-            /// As [`to_vec`](Self::to_vec), into a buffer whose memory is used again.
+            /// Copies the contents like [`to_vec`](Self::to_vec), into a buffer whose memory is
+            /// used again.
             ///
             /// # Errors
             ///
@@ -239,7 +240,7 @@ macro_rules! reading {
                 contents::copy(self.segment(), bytes, None)
             }
 
-            /// A value of plain data at `offset`.
+            /// Returns a copy of a value of plain data at `offset`.
             ///
             /// # Errors
             ///
