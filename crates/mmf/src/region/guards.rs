@@ -27,13 +27,13 @@ plain!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64)
 // SAFETY: elements stand side by side without padding.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
-/// The lock for reading. Dropped, it is released.
+/// The lock for reading. Dropping it releases the lock.
 pub struct ReadGuard<'a> {
     lock: ReadLock<'a, RegionState>,
 }
 
-/// The lock for writing. Dropped, it is released, and peers see the change. Dropped by a panic
-/// after a change, it leaves poison.
+/// The lock for writing. Dropping it releases the lock, and peers see the change. If a panic drops
+/// it after a change, it leaves poison.
 pub struct WriteGuard<'a> {
     lock: WriteLock<'a, RegionState>,
 }

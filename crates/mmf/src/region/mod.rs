@@ -25,13 +25,13 @@ use change::Segment;
 
 /// A run of bytes that processes share behind a reader-writer lock, by name or by file.
 ///
-/// [`read`](Region::read) and [`write`](Region::write) give guards. The region remembers how long
-/// its contents are, so that `"hi"` after `"hello"` reads `"hi"`, and counts its
+/// [`read`](Region::read) and [`write`](Region::write) return guards. The region stores the length
+/// of its contents, so that `"hi"` after `"hello"` reads `"hi"`. It counts its
 /// [versions](Region::version), so that peers can [wait for a change](Region::wait_changed).
 ///
-/// When a holder dies, the next process gets the lock within milliseconds after the system released
-/// the dead one. If it died while it changed the bytes, the next ones get [`LockError::Poisoned`]
-/// with the guard, as with [`std::sync::RwLock`].
+/// When a holder dies, the next process gets the lock within milliseconds after the system has
+/// released the dead holder's token. If the holder died while it changed the bytes, the next
+/// holders get [`LockError::Poisoned`] with the guard, as with [`std::sync::RwLock`].
 ///
 /// A handle may be shared by threads. Taking the lock twice in one thread is an error and never a
 /// deadlock.
@@ -315,14 +315,14 @@ impl Region {
         contents::read_unlocked(&self.segment, bytes, self.lock_deadline())
     }
 
-    /// Returns once the disk has what was written through this handle under guards that were
-    /// dropped before. Processes share contents without it: it is for the power cut. Memory has no
-    /// disk and is done at once.
+    /// Returns once the disk has the bytes that were written through this handle under guards that
+    /// were dropped before. Processes share contents without it; it is for power cuts. For memory
+    /// it does nothing.
     ///
-    /// It takes no lock. A change that is under way meanwhile may reach the disk in part, also
-    /// after this, whenever the system sees fit, and no order is promised; after a power cut it is
-    /// poison only if the header's mark of it has reached the disk too. So a file that must always
-    /// be whole after a power cut is written anew and renamed instead.
+    /// It takes no lock. A change that is under way meanwhile may reach the disk in part, at any
+    /// time and in any order, also after this call. After a power cut it is poison only if the
+    /// header's mark of it has reached the disk as well. So a file that must be whole after a
+    /// power cut is written anew and renamed instead.
     ///
     /// # Examples
     ///
@@ -340,14 +340,15 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::ReadOnly`]; what the system reports, after which it is not known what the disk
-    /// has. The next sync through this handle writes all pages again; see
-    /// [`Mapping::sync`](crate::Mapping::sync) for what no later handle is told.
+    /// [`ErrorKind::ReadOnly`]; the system's errors, after which the disk may lack any of the
+    /// bytes. The next sync through this handle writes all pages again. See
+    /// [`Mapping::sync`](crate::Mapping::sync) for failures that the system does not report to
+    /// later handles.
     pub fn sync(&self) -> Result<()> {
         if self.segment.map.access() != Access::ReadWrite {
             return Err(self.segment.name_error(Error::new(ErrorKind::ReadOnly, "sync")));
         }
-        // A peer may have made it longer, and this handle may have written there since.
+        // A peer may have grown the object, and this handle may have written there since then.
         self.segment.map.refresh()?;
         self.segment.map.sync(..)
     }
@@ -362,8 +363,8 @@ impl Region {
         writer.write_all(&self.to_vec()?)
     }
 
-    /// Replaces the contents by all that a stream gives. The stream is read before the lock is
-    /// taken.
+    /// Replaces the contents with all bytes of a stream. It reads the stream before it takes the
+    /// lock.
     ///
     /// # Errors
     ///

@@ -191,7 +191,7 @@ fn live_and_fail(
     outcomes.failed += counts.borrow().1;
     let (events, len) = (trace::stop(), dict.segment.map.len());
     drop(dict);
-    // The power-cut test continues from the file before the repair.
+    // This repair is not part of the recorded run, so the file is restored after it.
     if in_doubt {
         let memory = fs::read(path).unwrap();
         let report = Dict::repair(path).unwrap_or_else(|error| panic!("{seed}: {error}"));

@@ -2,7 +2,7 @@
 //! hashing).
 //!
 //! The problem: readers without a lock search the index while a writer inserts entries, splits
-//! buckets and removes lines. A reader must not miss a key that is there.
+//! buckets and removes lines. A reader must not miss a key that is present.
 //!
 //! The layout: a bucket is a chain of lines of 64 bytes.
 //!
