@@ -194,12 +194,16 @@ impl MappingOptions {
     /// Opens the object, or creates it if there is none. If several processes do so at once, one of
     /// them creates it, and all get the same object.
     ///
-    /// A caller that expects to create a file must not be given another user's. So on Unix a file
-    /// in a directory that every user may write to, or that is sticky and that a group may write to
-    /// (`/tmp`), must belong to this user, to root or to the owner of the directory, and have no
-    /// hard links; and a symbolic link there must belong to one of these. Elsewhere, and with
-    /// [`allow_other_owners`](Self::allow_other_owners), the rights of the file system decide
-    /// alone, as they do in [`open`](Self::open).
+    /// A caller that expects to create a file must not get another user's. So on Unix additional
+    /// conditions hold in a directory that every user may write to, or that is sticky and that a
+    /// group may write to (`/tmp`):
+    ///
+    /// - The file must belong to this user, to root or to the owner of the directory.
+    /// - It must have no hard links.
+    /// - A symbolic link there must belong to one of these users.
+    ///
+    /// Elsewhere, and with [`allow_other_owners`](Self::allow_other_owners), only the permissions
+    /// of the file system decide, as in [`open`](Self::open).
     ///
     /// # Errors
     ///
