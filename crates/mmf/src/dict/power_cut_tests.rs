@@ -1,8 +1,9 @@
-//! Power cuts, replayed: every store and every sync of a run is recorded, and files are made of it as a power cut at any
-//! moment may leave them: what was synced, and of each page or half-written page any later state. In some runs the process
-//! dies first, and another goes on in the same boot.
+//! Replays of power cuts: records every store and every sync of a run, and builds files as a power
+//! cut at any moment may leave them. Such a file has the synced bytes, and for each page or half
+//! page any later state. In some runs the process dies first, and another one continues in the same
+//! boot.
 //!
-//! `MMF_REPLAYS` says how many lives there are, `MMF_REPLAY` which one alone.
+//! `MMF_REPLAYS` sets the number of lives, `MMF_REPLAY` selects a single one.
 
 #![allow(
     clippy::panic,
@@ -27,7 +28,7 @@ use crate::error::{ErrorKind, Result};
 use crate::mapping::trace::{self, TraceEvent};
 use crate::segment::layout::{Header, at as header};
 
-/// Numbers that look random and are the same in every run.
+/// A generator of pseudo-random numbers, which are equal in every run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -49,7 +50,7 @@ impl Numbers {
 
 type Value = Option<Vec<u8>>;
 type Contents = BTreeMap<String, Vec<u8>>;
-/// What each key may have; others have nothing.
+/// The values that each key may have. Other keys are absent.
 type AllowedValues = BTreeMap<String, BTreeSet<Value>>;
 
 fn may_of(state: &Contents) -> AllowedValues {
@@ -60,7 +61,7 @@ fn add(may: &mut AllowedValues, key: &str, value: Value) {
     may.entry(key.to_owned()).or_insert_with(|| BTreeSet::from([None])).insert(value);
 }
 
-/// What was done to which keys, and when.
+/// A change of keys, and the numbers of the events between which it was made.
 struct RecordedChange {
     begun: usize,
     ended: usize,
@@ -80,16 +81,17 @@ impl RecordedChange {
 
 /// A run from one power cut to the next.
 struct RunLog {
-    /// What the disk had when it began.
+    /// The bytes of the disk at the start of the run.
     disk: Vec<u8>,
-    /// How long the file was in the end.
+    /// The length of the file at the end.
     len: usize,
     events: Vec<TraceEvent>,
-    /// What it could have before it was open, and when it was, with what; again whenever a process had died.
+    /// The values that the dict may have before it is open.
     before: AllowedValues,
+    /// The moments at which it was open, with its contents; one more after each death of a process.
     opened: Vec<(usize, Contents)>,
     changes: Vec<RecordedChange>,
-    /// When a flush was done, and what there was.
+    /// The moments at which flushes were complete, with the contents.
     flushes: Vec<(usize, Contents)>,
 }
 
@@ -167,7 +169,7 @@ fn change_several(
     })
 }
 
-/// Opens the file, sees whether all is as it may be, and uses the dict for a while.
+/// Opens the file, compares the contents with the allowed values, and changes the dict.
 fn live(
     path: &Path,
     before: AllowedValues,
@@ -186,10 +188,10 @@ fn live(
     let report = dict.check().unwrap();
     assert!(report.is_whole() && report.entries == state.len() as u64, "{seed}: {report:#?}");
     let first = state.clone();
-    // Enough for the index to grow in some lives.
+    // In some lives there are enough keys to make the index grow.
     let keys = [40, 400, 2000][seed as usize % 3];
     let (mut changes, mut flushes) = (Vec::new(), Vec::new());
-    // Sizes of what it is filled with, until nothing fits.
+    // The lengths of the values that fill the dict until none fits.
     let mut fillers: &[usize] = &[];
     for _ in 0..rounds {
         let begun = trace::len();
@@ -241,13 +243,13 @@ fn live(
 
 impl RunLog {
     fn commit_state(&self, numbers: &mut Numbers) -> usize {
-        // Where it is said whether anything has changed.
+        // The stores to DURABLE.
         let is_said = |event: &TraceEvent| matches!(event, TraceEvent::Stored { offset: at::DURABLE, .. });
         let said: Vec<usize> = (0..self.events.len()).filter(|nth| is_said(&self.events[*nth])).collect();
         match numbers.below(5) {
             0 => numbers.below(self.opened[0].0 + 1),
             2 if !said.is_empty() => said[numbers.below(said.len())] + 1,
-            // In a flush, or shortly after.
+            // A moment during a flush, or shortly after it.
             1 if !self.flushes.is_empty() => {
                 let done = self.flushes[numbers.below(self.flushes.len())].0;
                 (done + 20).saturating_sub(numbers.below(100)).min(self.events.len())
@@ -256,7 +258,7 @@ impl RunLog {
         }
     }
 
-    /// What a dict may hold after a power cut at that moment.
+    /// Returns the values that each key may have after a power cut at `moment`.
     fn may_have(&self, moment: usize) -> AllowedValues {
         let Some((opened, state)) = self.opened.first().filter(|(opened, _)| *opened <= moment) else {
             return self.before.clone();
@@ -272,7 +274,7 @@ impl RunLog {
         may
     }
 
-    /// The process has died at that moment, and another goes on with what is in memory, all of which is there.
+    /// Lets the process die at `moment`, and another one continue with memory as it was then.
     fn go_on(mut self, moment: usize, path: &Path, numbers: &mut Numbers, count: &mut u64, seed: u64) -> RunLog {
         self.events.truncate(moment);
         let mut disk = Disk::new(self.disk.clone());
@@ -283,7 +285,7 @@ impl RunLog {
         fs::write(path, &memory).unwrap();
         self.changes.retain(|change| change.begun <= moment);
         for change in self.changes.iter_mut().filter(|change| change.ended > moment) {
-            // What it did shows once somebody goes on.
+            // The next process completes the change when it takes the lock.
             change.ended = usize::MAX;
         }
         self.flushes.retain(|(done, _)| *done <= moment);
@@ -316,7 +318,7 @@ impl RunLog {
         self
     }
 
-    /// A file as a power cut at that moment may leave it.
+    /// Returns a file as a power cut at `moment` may leave it.
     fn cut(&self, moment: usize, numbers: &mut Numbers) -> Vec<u8> {
         let mut disk = Disk::new(self.disk.clone());
         disk.extend(self.len);
@@ -325,17 +327,17 @@ impl RunLog {
     }
 }
 
-/// The machine has started again: another boot.
+/// Simulates a restart of the machine: stores another boot.
 fn start_again(disk: &mut [u8], numbers: &mut Numbers) {
     let boot = &mut disk[at::BOOT..at::BOOT + 8];
-    // A rebuild that was cut off has said so in place of a boot.
+    // An interrupted rebuild has stored its mark in place of a boot.
     if *boot != [0; 8] && *boot != RECOVERING.to_le_bytes() {
         boot.copy_from_slice(&(1 + numbers.below(1000) as u64).to_le_bytes());
     }
     kill(disk, numbers);
 }
 
-/// Whoever had the lock is dead.
+/// Makes a dead participant the holder of the lock.
 fn kill(disk: &mut [u8], numbers: &mut Numbers) {
     let slot = numbers.below(256);
     disk[header::LOCK..header::LOCK + 8].copy_from_slice(&(slot as u64 + 1).to_le_bytes());

@@ -65,8 +65,8 @@ atoms!(u8 as u8, u16 as u16, u32 as u32, u64 as u64, i8 as u8, i16 as u16, i32 a
 /// Atomic operations, as those of [`std::sync::atomic`], on aligned words of the mapping.
 ///
 /// They have the requested ordering or a stronger one. They are atomic with respect to every
-/// process that uses atomic operations on the same word, in any language. An offset must be a
-/// multiple of the word's size, counted in memory from the object's start.
+/// process that uses atomic operations on the same word, in any language. The word's address must
+/// be a multiple of its size. The object's first byte lies at the start of a page.
 ///
 /// # Errors
 ///
@@ -233,7 +233,7 @@ macro_rules! fetches {
             ///
             /// # Errors
             ///
-            /// As [`swap`](Mapping::swap).
+            /// Those of [`swap`](Mapping::swap).
             pub fn $name<T: Atom>(&self, offset: usize, value: T, _ordering: Ordering) -> Result<T> {
                 self.fetch_with(offset, |current: T| current.$change(value))
             }

@@ -1,4 +1,4 @@
-//! [`MappingOptions`]: what is asked of a mapping before it exists.
+//! [`MappingOptions`]: options for creating or opening a mapping.
 
 use std::ops::{Bound, RangeBounds};
 use std::sync::Mutex;
@@ -10,9 +10,9 @@ use crate::name::{Scope, Source};
 use crate::sys::{self, Object, View, ViewRequest};
 use crate::types::{Access, FaultPolicy, LargePages, Spec};
 
-/// How a [`Mapping`] is created or opened.
+/// Options for creating or opening a [`Mapping`].
 ///
-/// On opening what exists, the options are demands: what it does not meet is
+/// For an object that exists, the options are demands. If it does not meet one, the call returns
 /// [`ErrorKind::Mismatch`] with both values.
 ///
 /// # Examples
@@ -37,81 +37,83 @@ pub struct MappingOptions {
 }
 
 impl MappingOptions {
-    /// Read-write, as large as the object, ordinary pages, for this user alone.
+    /// Returns the defaults: read-write access, the object's length, ordinary pages, permissions
+    /// for this user alone.
     pub fn new() -> Self {
         MappingOptions::default()
     }
 
-    /// What the mapping may do with the bytes; [`Access::ReadWrite`] unless said.
+    /// Sets how the mapping may access the bytes. The default is [`Access::ReadWrite`].
     pub fn access(mut self, access: Access) -> Self {
         self.spec.access = access;
         self
     }
 
-    /// Bytes that a created object shall have, zeroed and with memory or disk allocated. Of an
-    /// object that exists it is the least.
+    /// Sets the length of a created object in bytes. They are zero, and their memory or disk space
+    /// is allocated. An object that exists must have at least this length.
     pub fn size(mut self, bytes: u64) -> Self {
         self.spec.size = Some(bytes);
         self
     }
 
-    /// Bytes that memory may [grow](Mapping::grow) to. They cost address space only until they are
-    /// grown into.
+    /// Sets the number of bytes that memory may [grow](Mapping::grow) to. Until then they cost only
+    /// address space.
     pub fn reserve(mut self, bytes: u64) -> Self {
         self.spec.reserve = Some(bytes);
         self
     }
 
-    /// Sets which users may open an object that is created; [`Permissions::User`] unless set.
+    /// Sets which users may open a created object. The default is [`Permissions::User`].
     pub fn permissions(mut self, permissions: Permissions) -> Self {
         self.spec.permissions = Some(permissions);
         self
     }
 
-    /// Whether the object is made of large pages; [`LargePages::Never`] unless said. Sizes are
-    /// rounded up to whole ones under [`LargePages::Require`].
+    /// Sets whether the object consists of large pages. The default is [`LargePages::Never`]. With
+    /// [`LargePages::Require`], sizes are rounded up to whole large pages.
     pub fn large_pages(mut self, large_pages: LargePages) -> Self {
         self.spec.large_pages = large_pages;
         self
     }
 
-    /// Whether all pages are brought in before the mapping is handed out, so that the first access
+    /// Sets whether all pages are loaded before the mapping is returned, so that the first access
     /// to each is as fast as the next.
     pub fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
         self
     }
 
-    /// Whether child processes inherit the [handle](Mapping::handle).
+    /// Sets whether child processes inherit the [handle](Mapping::handle).
     pub fn inheritable(mut self, inheritable: bool) -> Self {
         self.spec.inheritable = inheritable;
         self
     }
 
-    /// The address that the first byte must have. It is honoured or refused.
+    /// Sets the address of the first byte. If it is not available, the call fails.
     pub fn base_address(mut self, address: usize) -> Self {
         self.base_address = Some(address);
         self
     }
 
-    /// Whether what belongs to another user may be opened. Unless it is, named memory must belong
-    /// to this user or to the system itself (root; SYSTEM and Administrators), so that a stranger's
-    /// cannot pass for it. For files it counts in [`open_or_create`](Self::open_or_create) alone.
+    /// Sets whether an object of another user may be opened. By default named memory must belong to
+    /// this user or to the system (root; SYSTEM and Administrators), so that another user cannot
+    /// substitute an object. For files it applies only to [`open_or_create`](Self::open_or_create).
     ///
-    /// On Unix it also allows global names where the directory of all users (`/dev/shm`) lacks the
-    /// sticky bit, so that other users can rename what is in it.
+    /// On Unix it also allows global names if the directory of all users (`/dev/shm`) lacks the
+    /// sticky bit, so that other users can rename its files.
     pub fn allow_other_owners(mut self, allow: bool) -> Self {
         self.spec.allow_other_owners = allow;
         self
     }
 
-    /// How the mapping survives a page that is gone; [`FaultPolicy::Trap`] unless said.
+    /// Sets how the mapping survives a page that is gone. The default is [`FaultPolicy::Trap`].
     pub fn fault_policy(mut self, policy: FaultPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Maps a part of the object only: any range of bytes, beyond 4 GiB too. A part does not grow.
+    /// Maps only a part of the object: any range of bytes, beyond 4 GiB as well. A part does not
+    /// grow.
     pub fn part(mut self, range: impl RangeBounds<u64>) -> Self {
         let from = match range.start_bound() {
             Bound::Included(&from) => from,
@@ -127,7 +129,7 @@ impl MappingOptions {
         self
     }
 
-    /// Sets the first bytes of a created object, which it has before any process can open it.
+    /// Sets the first bytes of a created object. They are written before any process can open it.
     pub(crate) fn first_bytes(mut self, bytes: Vec<u8>) -> Self {
         self.spec.first_bytes = bytes;
         self
@@ -145,8 +147,8 @@ impl MappingOptions {
     /// [`ErrorKind::AlreadyExists`]; [`ErrorKind::InvalidInput`] for memory without a
     /// [`size`](Self::size) or [`reserve`](Self::reserve), and for options that contradict each
     /// other; [`ErrorKind::NoSpace`]; [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]
-    /// where a dead object of another user cannot be removed; [`ErrorKind::Busy`] where a process
-    /// that makes or removes one of that name does not finish; [`ErrorKind::Unsupported`] for
+    /// if a dead object of another user cannot be removed; [`ErrorKind::Busy`] if a process that
+    /// creates or removes an object of that name does not finish; [`ErrorKind::Unsupported`] for
     /// options that this system does not have.
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
@@ -161,10 +163,10 @@ impl MappingOptions {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Mismatch`] where it is not what the options demand;
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Mismatch`] if it does not meet the options;
     /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::ForeignOwner`]; [`ErrorKind::HardLinked`] for
     /// memory that has a second name, which another user may have given it;
-    /// [`ErrorKind::InvalidInput`]; [`ErrorKind::Busy`] where a process that makes or removes it
+    /// [`ErrorKind::InvalidInput`]; [`ErrorKind::Busy`] if a process that creates or removes it
     /// does not finish; [`ErrorKind::Unsupported`] for a directory or a device.
     pub fn open(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
@@ -174,8 +176,8 @@ impl MappingOptions {
             .map_err(|error| error.on(&source))
     }
 
-    /// Opens an object by `open`: [`Object::open`], or [`Object::find`] for a caller that creates
-    /// what is missing. `examine` sees the object and its length before any of it is mapped.
+    /// Opens an object with `open`: [`Object::open`], or [`Object::find`] for a caller that creates
+    /// a missing object. `examine` gets the object and its length before any of it is mapped.
     pub(crate) fn open_examined<T>(
         &self,
         source: &Source,
@@ -189,20 +191,24 @@ impl MappingOptions {
         Ok((self.map_len(object, Some(source.clone()), len)?, found))
     }
 
-    /// Opens the object, or creates it where there is none. However many processes do so at once,
-    /// one creates it.
+    /// Opens the object, or creates it if there is none. If several processes do so at once, one of
+    /// them creates it, and all get the same object.
     ///
-    /// A caller that expects to create a file must not be given another user's. So on Unix a file
-    /// in a directory that every user may write to, or that is sticky and that a group may write to
-    /// (`/tmp`), must belong to this user, to root or to the owner of the directory, and have no
-    /// hard links; and a symbolic link there must belong to one of these. Elsewhere, and with
-    /// [`allow_other_owners`](Self::allow_other_owners), the rights of the file system decide
-    /// alone, as they do in [`open`](Self::open).
+    /// A caller that expects to create a file must not get another user's. So on Unix additional
+    /// conditions hold in a directory that every user may write to, or that is sticky and that a
+    /// group may write to (`/tmp`):
+    ///
+    /// - The file must belong to this user, to root or to the owner of the directory.
+    /// - It must have no hard links.
+    /// - A symbolic link there must belong to one of these users.
+    ///
+    /// Elsewhere, and with [`allow_other_owners`](Self::allow_other_owners), only the permissions
+    /// of the file system decide, as in [`open`](Self::open).
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open) and [`create_new`](Self::create_new); [`ErrorKind::ForeignOwner`]
-    /// and [`ErrorKind::HardLinked`] for files as told above.
+    /// Those of [`open`](Self::open) and [`create_new`](Self::create_new);
+    /// [`ErrorKind::ForeignOwner`] and [`ErrorKind::HardLinked`] for files under these conditions.
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Mapping> {
         let source = source.into();
         self.check_creation(Some(&source))
@@ -225,7 +231,7 @@ impl MappingOptions {
     ///
     /// # Errors
     ///
-    /// As [`create_new`](Self::create_new).
+    /// Those of [`create_new`](Self::create_new).
     pub fn anonymous(&self) -> Result<Mapping> {
         self.check_creation(None)
             .and_then(|()| Object::anonymous(&self.spec))
@@ -233,12 +239,12 @@ impl MappingOptions {
             .map_err(|error| error.on("anonymous memory"))
     }
 
-    /// Maps what another process passed on: a file descriptor of memory or of a file, on Windows a
-    /// section's handle.
+    /// Maps the object of a handle that another process passed on: a file descriptor of memory or
+    /// of a file, on Windows the handle of a section.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     ///
     /// # Examples
     ///
@@ -272,7 +278,7 @@ impl MappingOptions {
                 ));
             }
         }
-        // Before anything is created that a failure would leave behind.
+        // This comes before the creation of an object, which a failure would leave behind.
         match self.policy {
             FaultPolicy::Trap => sys::guard::arm(),
             FaultPolicy::SystemCalls => sys::guard::probe_system_calls(),
@@ -298,15 +304,15 @@ impl MappingOptions {
         Ok(())
     }
 
-    /// Tries to map a view like that of the object to be created, of memory without a name. After
-    /// the object has its name, a failure would leave it behind.
+    /// Maps a view of memory without a name, like that of the object to be created, to test whether
+    /// the system can. A failure after the object has its name would leave it behind.
     fn rehearse(&self, is_file: bool) -> Result<()> {
         let large = self.spec.reserve.is_some_and(|reserve| reserve >= MIN_TRIED_RESERVE);
         if self.part.is_none() && self.base_address.is_none() && !large {
             return Ok(());
         }
         let request = self.geometry(self.spec.size.unwrap_or(0), None, is_file)?.request;
-        // Any view that lies like this one in the system's granules.
+        // The view has the same offset within the system's allocation granule.
         let request = ViewRequest { offset: request.offset % GRANULE, large_pages: LargePages::Never, ..request };
         let reserve = Some((request.address_len as u64).saturating_add(GRANULE));
         let stand_in = Object::anonymous(&Spec { access: self.spec.access, reserve, ..Spec::default() })?;
@@ -317,7 +323,7 @@ impl MappingOptions {
         }
     }
 
-    /// Where the view of an object of this size lies, and how it may grow.
+    /// Returns the place of the view of an object of this size, and the limit of its growth.
     fn geometry(&self, size: u64, max_len: Option<u64>, is_file: bool) -> Result<ViewGeometry> {
         let (offset, len, growth) = match self.part {
             Some((from, to)) => {
@@ -354,7 +360,7 @@ impl MappingOptions {
         self.map_len(object, source, len)
     }
 
-    /// Maps an object that has `len` bytes.
+    /// Maps an object of `len` bytes.
     fn map_len(&self, object: Object, source: Option<Source>, len: u64) -> Result<Mapping> {
         let is_file = matches!(source, Some(Source::File(_)));
         let ViewGeometry { len, growth, request } = self.geometry(len, object.max_len(), is_file)?;
@@ -379,11 +385,13 @@ impl MappingOptions {
     }
 }
 
-/// How often an object may vanish and appear again while [`open_or_create`] tries.
+/// The number of times that an object may disappear and appear again while [`open_or_create`]
+/// tries.
 const MAX_ROUNDS: u32 = 1000;
 
-/// Opens what exists or creates what does not, until one of them succeeds or fails otherwise. Each
-/// further round means that another process has created the object and removed it in between.
+/// Tries to open the object, and to create it if it is absent, until one of them succeeds or fails
+/// with another error. Each further round means that another process has created and removed the
+/// object between the two calls.
 pub(crate) fn open_or_create<T>(open: impl Fn() -> Result<T>, create: impl Fn() -> Result<T>) -> Result<T> {
     let mut lost = None;
     for _ in 0..MAX_ROUNDS {
@@ -400,10 +408,10 @@ pub(crate) fn open_or_create<T>(open: impl Fn() -> Result<T>, create: impl Fn() 
     Err(lost.unwrap_or_else(|| Error::new(ErrorKind::Busy, "open")))
 }
 
-/// What a view begins at a multiple of, on every system here.
+/// The allocation granule: on every supported system a view may begin at a multiple of it.
 const GRANULE: u64 = 64 << 10;
-/// Reserves from here on are tried before an object is created with them: smaller ones fail only
-/// where nothing works, and a size is allocated, which tells more.
+/// The smallest reserve that is tried before an object is created with it. A smaller one fails only
+/// if every mapping fails.
 const MIN_TRIED_RESERVE: u64 = 1 << 30;
 
 struct ViewGeometry {
@@ -412,7 +420,7 @@ struct ViewGeometry {
     request: ViewRequest,
 }
 
-/// Bytes that are there at least; asked for only where none are known.
+/// Returns the known length, or asks the system if it is not known.
 pub(super) fn known_or_asked_len(object: &Object) -> Result<u64> {
     match object.known_len() {
         0 => object.len(),
@@ -420,7 +428,7 @@ pub(super) fn known_or_asked_len(object: &Object) -> Result<u64> {
     }
 }
 
-/// A length that this process can address.
+/// Converts a length, or returns an error if this process cannot address it.
 pub(super) fn address_space(bytes: u64) -> Result<usize> {
     usize::try_from(bytes).ok().filter(|bytes| *bytes <= isize::MAX as usize).ok_or_else(|| {
         let reason = format!("{bytes} bytes are more than this process can address");

@@ -1,17 +1,18 @@
-//! Bringing bytes to the disk, also after the disk has failed for a time.
+//! Flush and sync of a mapping, also after the disk has failed for a time.
 //!
-//! A failed sync is more than a delay. Linux marks a page clean although its write failed, and
-//! reports that once for each open file description. The next `fsync` finds nothing to write and
-//! succeeds. Later the system may drop the page and read its old bytes from the disk. Other systems
-//! promise no more. So after a failed sync the next one through the same handle:
+//! The problem: Linux marks a page clean although its write failed, and reports that once for each
+//! open file description. The next `fsync` finds nothing to write and succeeds. Later the system
+//! may drop the page and read its old bytes from the disk. Other systems promise no more.
 //!
-//! 1. makes each page of the mapping dirty again, by an atomic addition of 0 to its first byte,
-//!    which changes no byte, whatever peers store meanwhile;
-//! 2. hands all of them to the system and waits for the disk.
+//! The algorithm of a sync after a failed one through the same handle:
 //!
-//! All of them, since the system does not tell which page it could not write: `fsync` reports
-//! failures anywhere in the file. One thread of a handle syncs at a time: of two that overlap the
-//! system tells one alone of a failure, and the other would confirm bytes that were lost.
+//! 1. Make each page of the mapping dirty again, by an atomic addition of 0 to its first byte. It
+//!    changes no byte, whatever peers store meanwhile.
+//! 2. Hand all of them to the system, and wait for the disk.
+//!
+//! It writes all pages, since `fsync` does not say which page failed. One thread of a handle syncs
+//! at a time: if two syncs overlap, the system reports a failure to one of them only, and the other
+//! would confirm lost bytes.
 
 use std::io;
 use std::ops::{Range, RangeBounds};
@@ -24,22 +25,22 @@ use crate::mem::{self, AccessorMut};
 use crate::sys;
 use crate::types::{Access, FaultPolicy};
 
-/// No system has smaller pages.
+/// The smallest page size of any supported system.
 const PAGE: usize = 4096;
 
-/// Bytes that are written anew at once, from a multiple of it on: no system keeps larger units of a
+/// The unit in which bytes are written anew, aligned to its size. No system keeps larger units of a
 /// file in memory.
 const REWRITE_CHUNK: usize = 16 << 20;
 
-/// How long a thread sleeps between two looks at whether another thread's sync has ended.
+/// The time between two polls for the end of another thread's sync.
 const TURN_POLL: Duration = Duration::from_micros(200);
 
-/// What a handle knows of its syncs.
+/// The state of a handle's syncs.
 pub(super) struct SyncState {
-    /// The last sync or flush through this handle failed.
+    /// Whether the last sync or flush through this handle failed.
     failed: AtomicBool,
-    /// 0, or the number of forks before this process plus 1 while one of its threads syncs. A
-    /// thread that syncs in the parent does not exist in a forked child, which has another number.
+    /// 0, or, while a thread syncs, 1 plus the number of forks before this process. A forked child
+    /// has another number, so it does not wait for a thread of the parent.
     turn: AtomicU64,
 }
 
@@ -73,12 +74,12 @@ impl SyncState {
 }
 
 impl Mapping {
-    /// Hands changed bytes to the system, which writes them to the file when it sees fit. Other
-    /// processes see changes without it.
+    /// Hands changed bytes to the system, which writes them to the file at a time of its choice.
+    /// Other processes see changes without it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OutOfBounds`]; what the system reports.
+    /// [`ErrorKind::OutOfBounds`]; the system's errors.
     pub fn flush(&self, range: impl RangeBounds<usize>) -> Result<()> {
         let (offset, len) = self.resolve(range, "flush")?;
         let flushed = self.flush_view(offset, len);
@@ -89,38 +90,38 @@ impl Mapping {
     }
 
     fn flush_view(&self, offset: usize, len: usize) -> Result<()> {
-        // The older ones too: pointers into them stay in use, and on Windows each view knows its
-        // own changes alone.
+        // This includes older views: pointers into them stay in use, and on Windows a flush of a
+        // view covers only changes through that view.
         self.views().iter().try_for_each(|view| {
             let end = view.address_len().min(offset + len);
             if offset < end { view.flush(offset, end - offset) } else { Ok(()) }
         })
     }
 
-    /// As [`flush`](Mapping::flush), and returns once the file is on its disk: `msync` and `fsync`,
-    /// `FlushViewOfFile` and `FlushFileBuffers`. Memory has no disk and is done at once.
+    /// Hands changed bytes to the system, and returns once the file is on its disk: `msync` and
+    /// `fsync`, `FlushViewOfFile` and `FlushFileBuffers`. For memory it does nothing.
     ///
     /// After an error the disk may lack any byte written since the last sync that succeeded, and
     /// the system may read such bytes back as they were before. The next sync through this handle,
-    /// of whichever range, writes every page of the mapping again; in the holes of a file those
-    /// alone whose bytes are not all zero. It succeeds only once the disk has what the mapping
-    /// holds then; compare what matters, or write it again first.
+    /// of any range, writes every page of the mapping again. In the holes of a file it writes only
+    /// pages whose bytes are not all zero. It succeeds only once the disk has the mapping's bytes
+    /// of that moment. So compare the bytes that matter, or write them again first.
     ///
-    /// The system tells each handle of a failure once. A handle that was opened after another
-    /// program's sync has failed, and a forked child of a process whose sync has failed, are told
-    /// of nothing: their syncs may succeed without the bytes whose write failed before.
+    /// The system reports a failure to each handle once. It does not report it to a handle that was
+    /// opened after another program's sync has failed, or to a forked child of a process whose sync
+    /// has failed. Their syncs may succeed without the bytes whose write failed before.
     ///
     /// # Errors
     ///
-    /// As [`flush`](Mapping::flush). After a failed sync also [`ErrorKind::Fault`], and
-    /// [`ErrorKind::Unsupported`] under [`FaultPolicy::SystemCalls`], which
-    /// has no way to write a page again without a change.
+    /// Those of [`flush`](Mapping::flush). After a failed sync also [`ErrorKind::Fault`], and
+    /// [`ErrorKind::Unsupported`] under [`FaultPolicy::SystemCalls`], which cannot write a page
+    /// again without a change.
     pub fn sync(&self, range: impl RangeBounds<usize>) -> Result<()> {
         self.rearm();
         self.sync_armed(range)
     }
 
-    /// As [`sync`](Mapping::sync), for a caller that syncs several times and calls
+    /// Syncs like [`sync`](Mapping::sync), for a caller that syncs several times and calls
     /// [`rearm`](Mapping::rearm) once.
     pub(crate) fn sync_armed(&self, range: impl RangeBounds<usize>) -> Result<()> {
         let (offset, len) = self.resolve(range, "sync")?;
@@ -146,17 +147,17 @@ impl Mapping {
         })
     }
 
-    /// Whether the last sync or flush through this handle failed.
+    /// Returns whether the last sync or flush through this handle failed.
     pub(crate) fn has_failed_sync(&self) -> bool {
         self.syncs.failed.load(Ordering::Acquire)
     }
 
-    /// Has the system take each page for changed, and changes none. A page in a hole of the file
-    /// whose bytes are all zero stays as it is, where the system tells of holes: to write it would
-    /// allocate it, and the file reads as zeros there without it.
+    /// Makes each page dirty without changing its bytes. If the system reports holes, a page in a
+    /// hole of the file whose bytes are all zero stays clean: to write it would allocate it, and
+    /// the file reads as zeros there without it.
     ///
-    /// A page in a hole can have other bytes. A file system that gives a file its space only after
-    /// the write (btrfs), or that could not allocate it (ext4, XFS), leaves a hole where a write
+    /// A page in a hole can have other bytes. A file system that allocates space only after the
+    /// write (btrfs), or that could not allocate it (ext4, XFS), leaves a hole where a write
     /// failed.
     pub(crate) fn make_dirty(&self) -> Result<()> {
         let allocated = self.object.allocated(self.end_in_object()).map_err(|error| self.name_error(error))?;
@@ -169,7 +170,7 @@ impl Mapping {
         self.make_hole_dirty(end..self.len())
     }
 
-    /// As [`make_dirty`](Mapping::make_dirty), for pages that the file has no space for.
+    /// Makes pages in holes of the file dirty, if their bytes are not all zero.
     fn make_hole_dirty(&self, hole: Range<usize>) -> Result<()> {
         let mut start = hole.start;
         while start < hole.end {
@@ -199,31 +200,32 @@ impl Mapping {
         Ok(())
     }
 
-    /// Where this mapping ends in its object, of which it may be a part.
+    /// Returns the end of this mapping in its object, of which it may be a part.
     fn end_in_object(&self) -> u64 {
         self.request.offset.saturating_add(self.len() as u64)
     }
 
-    /// What lies in this mapping of some ranges of its object.
+    /// Returns the parts of some ranges of the object that lie in this mapping.
     fn of_this(&self, ranges: Vec<Range<u64>>) -> impl Iterator<Item = Range<usize>> {
         let (first, len) = (self.request.offset, self.len());
         let here = move |at: u64| usize::try_from(at.saturating_sub(first)).unwrap_or(usize::MAX).min(len);
         ranges.into_iter().map(move |range| here(range.start)..here(range.end)).filter(|range| !range.is_empty())
     }
 
-    /// Parts that read as zeros once their pages have left memory, although a sync has succeeded.
+    /// Returns the parts that will read as zeros once their pages have left memory, although a sync
+    /// has succeeded.
     fn unwritten(&self) -> Result<Vec<Range<usize>>> {
         Ok(self.of_this(self.object.unwritten(self.end_in_object())?).collect())
     }
 
-    /// As [`make_dirty`](Mapping::make_dirty), for the pages of a range.
+    /// Makes the pages of a range dirty without changing their bytes.
     pub(crate) fn make_range_dirty(&self, range: Range<usize>) -> Result<()> {
         if self.policy == FaultPolicy::SystemCalls {
             let what = "a sync after a failed one, under the fault policy of system calls";
             let error = self.name_error(Error::unsupported("sync", what));
             return Err(error.with_help("open it again with another fault policy, write the bytes again and sync them"));
         }
-        // Pages begin at multiples of their size in memory; a part of an object may begin anywhere
+        // A page begins at a multiple of its size in memory. A part of an object may begin anywhere
         // in its first page.
         let before = self.locate_writable(0, 0, "sync")?.addr() % PAGE;
         let mut offset = range.start;
@@ -234,8 +236,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Fails where a sync of all pages has succeeded, and the file system would read some back as
-    /// zeros all the same.
+    /// Returns an error if the file system would read some pages back as zeros, although a sync of
+    /// all pages has succeeded.
     pub(crate) fn check_extents(&self) -> Result<()> {
         let Some(first) = self.unwritten()?.into_iter().next() else { return Ok(()) };
         let reason = format!(
@@ -246,17 +248,17 @@ impl Mapping {
         Err(error.with_help("copy the file while it is open; of a dict, `mmf repair` writes them anew"))
     }
 
-    /// Whether [`check_extents`](Mapping::check_extents) fails for the reason that it tells of.
+    /// Returns whether [`check_extents`](Mapping::check_extents) would find such pages.
     pub(crate) fn lacks_extents(&self) -> Result<bool> {
         Ok(!self.unwritten()?.is_empty())
     }
 
-    /// Has the file system give data to all parts that it would read back as zeros, beginning at
-    /// `from` or behind it. For a moment each of them reads as zeros: no process may use them then.
+    /// Makes the file system store data for all parts from `from` on that it would read back as
+    /// zeros. Each of them reads as zeros for a moment, so no process may use them meanwhile.
     ///
     /// # Errors
     ///
-    /// What the system reports; all bytes are in memory then. `Unsupported` where a part begins
+    /// The system's errors; all bytes are in memory then. `Unsupported` if such a part begins
     /// before `from`.
     pub(crate) fn write_anew(&self, from: usize) -> Result<()> {
         for Range { mut start, end } in self.unwritten()? {
@@ -274,7 +276,7 @@ impl Mapping {
     }
 
     fn write_part_anew(&self, offset: usize, len: usize) -> Result<()> {
-        // Such writes take whole pages from whole pages.
+        // Such a write takes whole pages of memory, at multiples of the page size.
         let mut room = Vec::new();
         if room.try_reserve_exact(len + PAGE).is_err() {
             return Err(self.name_error(Error::new(ErrorKind::NoSpace, "copy")));
@@ -287,7 +289,7 @@ impl Mapping {
             .object
             .write_around(self.request.offset + offset as u64, bytes)
             .map_err(|error| self.name_error(error));
-        // The system drops pages in larger units than it writes.
+        // The system may drop pages in larger units than it writes.
         for (nth, page) in bytes.chunks(PAGE).enumerate() {
             let mut there = [0; PAGE];
             let there = &mut there[..page.len()];

@@ -80,7 +80,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// As [`word`](Mapping::word).
+    /// Those of [`word`](Mapping::word).
     #[inline(always)]
     pub(crate) fn four_words(&self, offset: usize) -> Result<[u64; 4]> {
         Accessor::four_words(self, offset)
@@ -100,7 +100,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// As [`put_word`](Mapping::put_word).
+    /// Those of [`put_word`](Mapping::put_word).
     #[inline]
     pub(crate) fn put_words(&self, offset: usize, words: &[u64]) -> Result<()> {
         AccessorMut::put_words(self, offset, words)

@@ -1,4 +1,4 @@
-//! [`FastAccess`]: access by offset for fast paths, to a mapping as long as it was at one moment.
+//! [`FastAccess`]: access by offset for fast paths, with the bounds of a mapping read once.
 
 use std::mem::MaybeUninit;
 use std::ops::Deref;
@@ -8,26 +8,27 @@ use crate::sys::guard::Matches;
 use crate::sys::memory;
 use crate::types::FaultPolicy;
 
-/// A fast path cannot do it: the slow path finds out whether it can be done, and why not.
+/// The outcome of a fast path that cannot handle a case. The caller takes the slow path, which
+/// handles it or returns the error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Miss;
 
-/// Bytes of a line, the unit in which bounds are checked.
+/// The length of a line, the unit in which bounds are checked, in bytes.
 const LINE_LEN: usize = 64;
 
-/// A mapping as it is now, for fast paths whose slow path reports errors: everything else is
-/// `None`.
+/// Access to a mapping's bytes up to its length of one moment. Each failure is a [`Miss`] or
+/// `None`; the slow path reports the error.
 ///
-/// Up to eight words are there if a line of 64 bytes is there from their beginning on, and a longer
-/// range if a line is there behind its end: one comparison, for which some ranges near the end of
-/// the mapping are missed.
+/// Each check is one comparison. Up to eight words are within bounds if a line of 64 bytes fits
+/// at their start. A longer range is within bounds if a line fits after its end. So valid ranges
+/// in the last 64 bytes of the mapping are missed.
 #[derive(Clone, Copy)]
 pub(crate) struct FastAccess<'a> {
-    /// At a multiple of 8.
+    /// The address of the first byte, a multiple of 8.
     base: *mut u8,
-    /// The last offset at which a line is there.
+    /// The last offset at which a line fits.
     last_line: usize,
-    /// Borrowed from the mapping, which keeps its views while it is.
+    /// The mapping's policy. The borrow keeps the mapping and its views.
     policy: &'a FaultPolicy,
 }
 
@@ -47,7 +48,8 @@ unsafe impl Accessor for FastAccess<'_> {
         if self.has(offset, len) { Ok(self.base.wrapping_add(offset)) } else { Err(Miss) }
     }
 
-    /// The words that `offset` lies in: fast paths use words at multiples of 8 alone.
+    /// Returns the address of the words from the one that `offset` lies in. Fast paths use only
+    /// words at multiples of 8.
     #[inline(always)]
     fn words(self, offset: usize, count: usize, _doing: &'static str) -> Result<*mut u8, Miss> {
         let len = size_of::<u64>() * count;
@@ -62,7 +64,7 @@ unsafe impl Accessor for FastAccess<'_> {
 }
 
 impl<'a> FastAccess<'a> {
-    /// `None` where there is no line, or where words are not at multiples of 8.
+    /// Returns `None` if the view is shorter than a line, or `base` is not a multiple of 8.
     ///
     /// # Safety
     ///
@@ -74,31 +76,31 @@ impl<'a> FastAccess<'a> {
         (base.addr() % 8 == 0).then_some(FastAccess { base, last_line, policy })
     }
 
-    /// Whether the `len` bytes from `offset` on, and a line behind them, are there.
+    /// Returns whether the `len` bytes from `offset` on, and a line after them, are within bounds.
     #[inline(always)]
     pub(crate) fn has(self, offset: usize, len: usize) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.last_line)
     }
 
-    /// As [`Accessor::word`].
+    /// Loads a word like [`Accessor::word`].
     #[inline(always)]
     pub(crate) fn word(self, offset: usize) -> Option<u64> {
         Accessor::word(self, offset).ok()
     }
 
-    /// As [`Accessor::four_words`].
+    /// Loads four words like [`Accessor::four_words`].
     #[inline(always)]
     pub(crate) fn four_words(self, offset: usize) -> Option<[u64; 4]> {
         Accessor::four_words(self, offset).ok()
     }
 
-    /// Has the line of an offset fetched into the caches.
+    /// Prefetches the line of an offset into the caches.
     #[inline(always)]
     pub(crate) fn prefetch(self, offset: usize) {
         memory::prefetch(self.base.wrapping_add(offset));
     }
 
-    /// See [`match_eight`](crate::sys::guard::match_eight).
+    /// Compares eight words, see [`match_eight`](crate::sys::guard::match_eight).
     #[inline(always)]
     pub(crate) fn match_eight(self, offset: usize, mask: u32, wanted: u32) -> Option<Matches> {
         let at = self.words(offset, 8, "read").ok()?;
@@ -106,9 +108,12 @@ impl<'a> FastAccess<'a> {
         unsafe { memory::match_eight(at, mask, wanted) }.ok()
     }
 
-    /// The word at `second`, and the three from `offset` on, if behind these there is `key`; `to`
-    /// is filled with what is behind that. The word is the same before and after, and that at
-    /// `first` is then the one that is expected. `to` has at least 16 bytes, or none.
+    /// Performs a validated read, see [`copy_validated`](crate::sys::guard::copy_validated).
+    ///
+    /// Returns the word at `second` and the three words from `offset` on, and fills `to` with the
+    /// bytes after `key`. Returns `None` if other bytes than `key` follow the three words, if the
+    /// word at `second` differs after the copy, or if the word at `first` is not `expected` then.
+    /// `to` has at least 16 bytes, or none.
     #[inline(always)]
     pub(crate) fn read_validated(
         self,
@@ -120,23 +125,25 @@ impl<'a> FastAccess<'a> {
     ) -> Option<[u64; 4]> {
         let first = self.words(first, 1, "read").ok()?.cast_const().cast();
         let second = self.words(second, 1, "read").ok()?.cast_const().cast();
-        // Neither is longer than memory, so the sum of these does not pass the end.
+        // Both are slices, so the sum of their lengths does not overflow.
         if !self.has(offset, key.len() + to.len()) {
             return None;
         }
         let src = self.base.wrapping_add(offset & !7).cast_const().cast();
         let to = &raw mut *to as *mut [u8];
-        // SAFETY: the places and the alignment were checked, and a line that is there behind the
-        // last of them has the three words; the view is mapped; `to` is the caller's.
+        // SAFETY: `words` has checked the two words. `has` has checked `key.len() + to.len()` bytes
+        // and a line after them, which has room for the three words as well. Rounding down to a
+        // multiple of 8 keeps all of them in bounds and aligned. The view is mapped; `to` is a
+        // slice of the caller.
         unsafe { memory::copy_validated((first, expected), second, src, key, to) }.ok()?
     }
 }
 
-/// A [`FastAccess`] that stores, too.
+/// A [`FastAccess`] that may store as well.
 #[derive(Clone, Copy)]
 pub(crate) struct FastAccessMut<'a>(FastAccess<'a>);
 
-// SAFETY: as of the access within.
+// SAFETY: all methods call those of the `FastAccess` within, which fulfils the conditions.
 unsafe impl Accessor for FastAccessMut<'_> {
     type Error = Miss;
 
@@ -161,7 +168,8 @@ unsafe impl Accessor for FastAccessMut<'_> {
     }
 }
 
-// SAFETY: as of the access within; `new` was promised that the view may be written.
+// SAFETY: the `FastAccess` within fulfils the conditions of `Accessor`. The caller of `new` has
+// promised that the view may be written.
 unsafe impl AccessorMut for FastAccessMut<'_> {
     #[inline(always)]
     fn require_writable(self, _doing: &'static str) -> Result<(), Miss> {
@@ -179,6 +187,8 @@ impl<'a> Deref for FastAccessMut<'a> {
 }
 
 impl<'a> FastAccessMut<'a> {
+    /// Returns access for loads and stores.
+    ///
     /// # Safety
     ///
     /// The view may be written.

@@ -50,19 +50,19 @@ use crate::types::FaultPolicy;
 /// - A fault in it is caught under `policy`, or no page of it can go. No words are accessed under
 ///   [`FaultPolicy::SystemCalls`].
 pub(crate) unsafe trait Accessor: Copy {
-    /// Why there is no such place, or what is told of a page that is gone.
+    /// The failure of an operation: the range is invalid, or a page of it is gone.
     type Error;
 
-    /// How the view survives a page that is gone.
+    /// Returns how the view survives a page that is gone.
     fn policy(self) -> FaultPolicy;
 
-    /// The address of `len` bytes at `offset`.
+    /// Returns the address of `len` bytes at `offset`.
     fn bytes(self, offset: usize, len: usize, doing: &'static str) -> Result<*mut u8, Self::Error>;
 
-    /// The address of `count` words at `offset`.
+    /// Returns the address of `count` words at `offset`.
     fn words(self, offset: usize, count: usize, doing: &'static str) -> Result<*mut u8, Self::Error>;
 
-    /// The error of an operation at `offset` that met a page that is gone after `done` bytes.
+    /// Returns the error of an operation at `offset` that met a missing page after `done` bytes.
     fn fault(self, doing: &'static str, offset: usize, done: usize) -> Self::Error;
 
     /// Loads the word at `offset`, sequentially consistent.
@@ -79,7 +79,7 @@ pub(crate) unsafe trait Accessor: Copy {
     #[inline(always)]
     fn four_words(self, offset: usize) -> Result<[u64; 4], Self::Error> {
         let at = self.words(offset, 4, "read")?;
-        // SAFETY: as in `word`, for each of the four.
+        // SAFETY: `words` has checked the place and the alignment of all four; the view is mapped.
         let loaded = unsafe { memory::load_four(at) };
         loaded.map_err(|Fault| self.fault("read", offset, 0))
     }
@@ -103,12 +103,13 @@ pub(crate) unsafe trait Accessor: Copy {
 ///
 /// # Safety
 ///
-/// As for [`Accessor`]; and where `require_writable` returns `Ok`, the view may be written.
+/// The conditions of [`Accessor`] hold. If `require_writable` returns `Ok`, the view may be
+/// written.
 pub(crate) unsafe trait AccessorMut: Accessor {
-    /// Fails where the view may only be read.
+    /// Returns an error if the view may only be read.
     fn require_writable(self, doing: &'static str) -> Result<(), Self::Error>;
 
-    /// Stores the word at `offset`: a release.
+    /// Stores the word at `offset`, with release ordering.
     #[inline(always)]
     fn put_word(self, offset: usize, value: u64) -> Result<(), Self::Error> {
         self.require_writable("write")?;
@@ -121,13 +122,14 @@ pub(crate) unsafe trait AccessorMut: Accessor {
     }
 
     /// Stores words from `offset` on, one after the other and each as
-    /// [`put_word`](AccessorMut::put_word) does. A copy would load them in larger pieces, which is
-    /// slow where they have just been stored.
+    /// [`put_word`](AccessorMut::put_word) does. A copy would load `words` in larger pieces, which
+    /// stalls if they have just been stored one by one.
     #[inline(always)]
     fn put_words(self, offset: usize, words: &[u64]) -> Result<(), Self::Error> {
         self.require_writable("write")?;
         let at = self.words(offset, words.len(), "write")?;
-        // SAFETY: as in `put_word`, for each of the words.
+        // SAFETY: `words` has checked the place and the alignment of all words; the view is mapped
+        // and may be written.
         let stored = unsafe { memory::store_words(at, words) };
         trace::words(offset, words);
         stored.map_err(|Fault| self.fault("write", offset, 0))
@@ -139,8 +141,8 @@ pub(crate) unsafe trait AccessorMut: Accessor {
         let (src, len) = (bytes.as_ptr(), bytes.len());
         self.require_writable("write")?;
         let dst = self.bytes(offset, len, "write")?;
-        // SAFETY: `bytes` has checked the place; the view is mapped and may be written; the source is
-        // a slice.
+        // SAFETY: `bytes` has checked the place; the view is mapped and may be written; the source
+        // is a slice.
         let left = unsafe { memory::copy(self.policy(), dst, src, len, dst.addr(), dst.addr() + len) };
         trace::bytes(offset, || bytes.to_vec());
         if left == 0 { Ok(()) } else { Err(self.fault("write", offset, len - left)) }
@@ -151,7 +153,7 @@ pub(crate) unsafe trait AccessorMut: Accessor {
     fn fill(self, offset: usize, len: usize, value: u8) -> Result<(), Self::Error> {
         self.require_writable("fill")?;
         let dst = self.bytes(offset, len, "fill")?;
-        // SAFETY: as in `write`.
+        // SAFETY: `bytes` has checked the place; the view is mapped and may be written.
         let left = unsafe { memory::fill(self.policy(), dst, value, len, dst.addr(), dst.addr() + len) };
         trace::bytes(offset, || vec![value; len]);
         if left == 0 { Ok(()) } else { Err(self.fault("fill", offset, len - left)) }
@@ -188,8 +190,8 @@ pub(crate) unsafe fn put_pairs(base: *mut u8, last: u64, pairs: &[[u64; 2]]) -> 
     Ok(done)
 }
 
-/// The range whose page is gone, in a copy from one view to another, and how many bytes were
-/// copied before.
+/// The range whose page is gone in a copy from one view to another, with the number of bytes that
+/// were copied before.
 pub(crate) enum LostPage {
     Source(usize),
     Target(usize),
@@ -201,7 +203,7 @@ pub(crate) enum LostPage {
 ///
 /// - The source lies in a view that is mapped, the target in one that may be written as well.
 /// - Faults in both are caught under `policy`.
-/// - Where the two overlap, the caller can do with any of the bytes that either held.
+/// - If the two overlap, the caller accepts any mixture of the bytes that either held.
 #[inline]
 pub(crate) unsafe fn copy_between(
     policy: FaultPolicy,

@@ -1,16 +1,18 @@
-//! [`SharedWord`]: a word whose place was checked once. [`SharedWords`]: many of them.
+//! [`SharedWord`]: a word whose place was checked once. [`SharedWords`]: several of them at equal
+//! distances.
 
 use super::Word;
 use crate::sys::guard::Fault;
 
 /// A word of shared memory.
 ///
-/// All operations are sequentially consistent but [`store`](SharedWord::store), which is a release.
+/// All operations are sequentially consistent, except for [`store`](SharedWord::store), which has
+/// release ordering.
 pub(crate) struct SharedWord<W>(*mut W);
 
 // SAFETY: the word is only reached through atomic operations.
 unsafe impl<W> Send for SharedWord<W> {}
-// SAFETY: as above.
+// SAFETY: the word is only reached through atomic operations.
 unsafe impl<W> Sync for SharedWord<W> {}
 
 impl<W> Clone for SharedWord<W> {
@@ -20,6 +22,8 @@ impl<W> Clone for SharedWord<W> {
 }
 
 impl<W: Word> SharedWord<W> {
+    /// Returns the word at an address.
+    ///
     /// # Safety
     ///
     /// - The word lies in a view, at a multiple of its size.
@@ -60,14 +64,16 @@ impl<W: Word> SharedWord<W> {
         unsafe { W::add(self.0, value) }
     }
 
-    /// The word that was there; it is `current` if `new` was stored.
+    /// Stores `new` if the word is `current`. Returns the previous word, which is `current` if
+    /// `new` was stored.
     #[inline]
     pub(crate) fn compare_exchange(&self, current: W, new: W) -> Result<W, Fault> {
         // SAFETY: as in `store`.
         unsafe { W::compare_exchange(self.0, current, new) }
     }
 
-    /// Replaces the word by `new` of it, and returns the word that was there.
+    /// Replaces the word with the result of `new`, and returns the previous word. It repeats its
+    /// CAS until no other store comes between.
     #[inline]
     pub(crate) fn update(&self, new: impl Fn(W) -> W) -> Result<W, Fault>
     where
@@ -83,7 +89,7 @@ impl<W: Word> SharedWord<W> {
         }
     }
 
-    /// As [`update`](SharedWord::update), without the word that was there.
+    /// Replaces the word like [`update`](SharedWord::update), without returning the previous one.
     #[inline]
     pub(crate) fn change(&self, new: impl Fn(W) -> W) -> Result<(), Fault>
     where
@@ -92,7 +98,7 @@ impl<W: Word> SharedWord<W> {
         self.update(new).map(drop)
     }
 
-    /// Where the system may wait on it.
+    /// Returns the word's address, on which the system can wait.
     pub(crate) fn address(&self) -> *mut W {
         self.0
     }
@@ -101,24 +107,24 @@ impl<W: Word> SharedWord<W> {
 /// Words of shared memory at equal distances.
 pub(crate) struct SharedWords<W> {
     first: SharedWord<W>,
-    /// Bytes from the beginning of one word to that of the next.
+    /// The distance in bytes between the starts of two consecutive words.
     stride: usize,
-    /// At least 1.
+    /// The number of words, at least 1.
     count: usize,
 }
 
 impl<W: Word> SharedWords<W> {
-    /// `count` is at least 1.
+    /// Returns `count` words. `count` is at least 1.
     ///
     /// # Safety
     ///
-    /// As [`SharedWord::new`], for each of the words.
+    /// The conditions of [`SharedWord::new`] hold for each of the words.
     pub(crate) unsafe fn new(first: *mut u8, stride: usize, count: usize) -> SharedWords<W> {
         // SAFETY: the caller's promise, passed on.
         SharedWords { first: unsafe { SharedWord::new(first) }, stride, count }
     }
 
-    /// The `nth` word, counted from 0; the last one where there are not so many.
+    /// Returns the `nth` word, counted from 0, or the last one if there are fewer.
     #[inline]
     pub(crate) fn nth(&self, nth: usize) -> SharedWord<W> {
         SharedWord(self.first.0.wrapping_byte_add(self.stride * nth.min(self.count - 1)))

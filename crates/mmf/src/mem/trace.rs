@@ -1,5 +1,5 @@
 //! The traced form, in tests: records every store to a mapping and every sync of it by this thread,
-//! in their order; and makes syncs fail.
+//! in their order, and makes syncs fail.
 
 use std::cell::RefCell;
 use std::io;
@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// What was done.
+/// A recorded operation.
 #[derive(Clone, Debug)]
 pub(crate) enum TraceEvent {
     Stored {
@@ -15,24 +15,24 @@ pub(crate) enum TraceEvent {
         bytes: Vec<u8>,
     },
     Synced(Range<usize>),
-    /// A sync failed. Of each page that was dirty: what the disk has of it, and whether memory has
-    /// the same from then on.
+    /// A sync failed. For each dirty page: the bytes that the disk has, and whether memory has them
+    /// from then on.
     Failed(Vec<RevertedPage>),
 }
 
-/// A page that the system takes for clean although its write failed.
+/// A page that the system marks clean although its write failed.
 #[derive(Clone, Debug)]
 pub(crate) struct RevertedPage {
     pub(crate) offset: usize,
     pub(crate) on_disk: Vec<u8>,
-    /// The system has dropped the page, and read it from the disk again.
+    /// Whether the system has dropped the page, and read it from the disk again.
     pub(crate) was_read_again: bool,
 }
 
-/// Decides of each sync, from what was done before it, whether it fails.
+/// Decides for each sync whether it fails, from the operations before it.
 pub(crate) type SyncFailureHook = Box<dyn FnMut(&[TraceEvent]) -> Option<Vec<RevertedPage>>>;
 
-/// A copy may be seen half done; it counts as stores of so many bytes.
+/// The size of the stores that a copy is recorded as, since a power cut may leave a part of it.
 const STORE_CHUNK: usize = 64;
 
 thread_local! {
@@ -40,22 +40,22 @@ thread_local! {
     static DISK: RefCell<Option<SyncFailureHook>> = const { RefCell::new(None) };
 }
 
-/// From now on all is kept.
+/// Starts to record the operations of this thread.
 pub(crate) fn start() {
     EVENTS.with(|events| *events.borrow_mut() = Some(Vec::new()));
 }
 
-/// From now on the disk decides which syncs of this thread fail.
+/// Sets the hook that decides which syncs of this thread fail.
 pub(crate) fn set_disk(disk: Option<SyncFailureHook>) {
     DISK.with(|place| *place.borrow_mut() = disk);
 }
 
-/// How much has been kept so far.
+/// Returns the number of recorded operations.
 pub(crate) fn len() -> usize {
     EVENTS.with(|events| events.borrow().as_ref().map_or(0, Vec::len))
 }
 
-/// Gives what was kept.
+/// Stops recording, and returns the recorded operations.
 pub(crate) fn stop() -> Vec<TraceEvent> {
     EVENTS.with(|events| events.borrow_mut().take().unwrap_or_default())
 }
@@ -89,8 +89,8 @@ fn stored(offset: usize, bytes: &[u8]) {
     });
 }
 
-/// Runs `sync`, which syncs the range, and records that it succeeded; or fails in its place where
-/// the disk has the next sync fail.
+/// Runs `sync`, which syncs the range, and records its success. If the hook decides that this sync
+/// fails, returns an error in its place.
 pub(crate) fn sync(range: Range<usize>, sync: impl FnOnce() -> Result<()>) -> Result<()> {
     before_sync()?;
     sync()?;
@@ -102,7 +102,7 @@ pub(crate) fn sync(range: Range<usize>, sync: impl FnOnce() -> Result<()>) -> Re
     Ok(())
 }
 
-/// Fails where the disk has the next sync fail.
+/// Returns an error if the hook decides that the next sync fails.
 fn before_sync() -> Result<()> {
     let lost = DISK.with(|disk| {
         let mut disk = disk.borrow_mut();

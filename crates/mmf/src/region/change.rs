@@ -6,10 +6,11 @@
 //! 2. It changes the contents and their length.
 //! 3. The release of the lock makes the version even and larger.
 //!
-//! So a reader without the lock knows by an odd or a changed version that its copy may be torn, and
-//! the death of a writer leaves an odd version, which becomes poison: the process that clears the
+//! So a reader without the lock knows by an odd or a changed version that its copy may be torn.
+//!
+//! The death of a writer leaves an odd version, which becomes poison: the process that clears the
 //! dead writer's slot sets POISON in the lock's word first, and then ends the change. A writer that
-//! panics, or meets a page that is gone, sets POISON by itself.
+//! panics, or meets a page that is gone, sets POISON itself.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -21,14 +22,14 @@ use crate::segment::{self, Container};
 use crate::sys;
 use crate::sys::guard::Fault;
 
-/// What a region keeps beside its segment.
+/// The state that a region keeps beside its segment.
 pub(crate) struct RegionState {
-    /// `LEN`: bytes of contents.
+    /// `LEN`: the length of the contents in bytes.
     pub(super) len: SharedWord<u64>,
     /// `VERSION`: moved by every change, odd while one is under way.
     pub(crate) version: SharedWord<u64>,
-    /// The odd version of the change that this handle makes. Here and not in the guard, which is
-    /// one word.
+    /// The odd version of the change that this handle makes. It is not in the guard, which is one
+    /// word.
     begun: AtomicU64,
     /// Whether the thread was unwinding already when the change began.
     unwinding: AtomicBool,
@@ -115,7 +116,7 @@ impl Segment {
         self.container.torn.store(torn, Ordering::Relaxed);
     }
 
-    /// Whether a change was left half made.
+    /// Returns whether a change was left half made.
     pub(super) fn is_poisoned(&self) -> Result<bool> {
         let doing = "examine";
         let version = self.or_fault(self.container.version.load(), doing)?;
@@ -127,7 +128,7 @@ impl Segment {
         Ok(version % 2 == 1 && (self.is_abandoned(version)? || self.or_fault(self.lock.is_poisoned(), doing)?))
     }
 
-    /// Whether no participant lives that could end the change under way, which has this odd
+    /// Returns whether no living participant can end the change under way, which has this odd
     /// version.
     pub(super) fn is_abandoned(&self, version: u64) -> Result<bool> {
         let doing = "examine";

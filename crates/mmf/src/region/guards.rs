@@ -27,13 +27,13 @@ plain!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64)
 // SAFETY: elements stand side by side without padding.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
-/// The lock for reading. Dropped, it is released.
+/// The lock for reading. Dropping it releases the lock.
 pub struct ReadGuard<'a> {
     lock: ReadLock<'a, RegionState>,
 }
 
-/// The lock for writing. Dropped, it is released, and peers see the change. Dropped by a panic
-/// after a change, it leaves poison.
+/// The lock for writing. Dropping it releases the lock, and peers see the change. If a panic drops
+/// it after a change, it leaves poison.
 pub struct WriteGuard<'a> {
     lock: WriteLock<'a, RegionState>,
 }
@@ -110,7 +110,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Self::write_at).
+    /// Those of [`write_at`](Self::write_at).
     pub fn set(&mut self, data: &[u8]) -> Result<()> {
         let segment = self.lock.segment();
         contents::make_room(segment, data.len())?;
@@ -126,7 +126,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Self::write_at).
+    /// Those of [`write_at`](Self::write_at).
     pub fn resize(&mut self, len: usize) -> Result<()> {
         let segment = self.lock.segment();
         let now = contents::len(segment, "resize")?;
@@ -143,7 +143,7 @@ impl<'a> WriteGuard<'a> {
     ///
     /// # Errors
     ///
-    /// As [`write_at`](Self::write_at).
+    /// Those of [`write_at`](Self::write_at).
     pub fn put<T: Plain>(&mut self, offset: usize, value: T) -> Result<()> {
         // SAFETY: `Plain` has no padding, so all its bytes are initialised; they live in `value`
         // until the end.
@@ -185,20 +185,20 @@ macro_rules! reading {
                 self.lock.segment()
             }
 
-            /// How long the contents are: the length of what was written.
+            /// Returns the length of the contents in bytes.
             ///
             /// # Errors
             ///
-            /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`] where a peer wrote nonsense.
+            /// [`ErrorKind::Fault`]; [`ErrorKind::Damaged`] if a peer has stored an invalid length.
             pub fn len(&self) -> Result<usize> {
                 contents::len(self.segment(), "measure")
             }
 
-            /// Whether nothing was written, or nothing is left.
+            /// Returns whether the contents have no bytes.
             ///
             /// # Errors
             ///
-            /// As [`len`](Self::len).
+            /// Those of [`len`](Self::len).
             pub fn is_empty(&self) -> Result<bool> {
                 Ok(self.len()? == 0)
             }
@@ -218,7 +218,7 @@ macro_rules! reading {
                 self.segment().map.read_at(PAYLOAD + offset, buf)
             }
 
-            /// A copy of the contents.
+            /// Returns a copy of the contents.
             ///
             /// # Errors
             ///
@@ -230,20 +230,21 @@ macro_rules! reading {
                 Ok(bytes)
             }
 
-            /// As [`to_vec`](Self::to_vec), into a buffer whose memory is used again.
+            /// Copies the contents like [`to_vec`](Self::to_vec), into a buffer whose memory is
+            /// used again.
             ///
             /// # Errors
             ///
-            /// As [`to_vec`](Self::to_vec).
+            /// Those of [`to_vec`](Self::to_vec).
             pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
                 contents::copy(self.segment(), bytes, None)
             }
 
-            /// A value of plain data at `offset`.
+            /// Returns a copy of a value of plain data at `offset`.
             ///
             /// # Errors
             ///
-            /// As [`read_at`](Self::read_at).
+            /// Those of [`read_at`](Self::read_at).
             pub fn get<T: Plain>(&self, offset: usize) -> Result<T> {
                 let mut value = std::mem::MaybeUninit::<T>::zeroed();
                 // SAFETY: all bytes are zero, so they are initialised, and they are this value's
@@ -264,7 +265,7 @@ macro_rules! reading {
             ///
             /// # Errors
             ///
-            /// As [`len`](Self::len).
+            /// Those of [`len`](Self::len).
             ///
             /// # Safety
             ///

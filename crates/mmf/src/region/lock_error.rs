@@ -31,19 +31,19 @@ impl LockGuard for WriteGuard<'_> {
     }
 }
 
-/// Why a lock was not simply obtained.
+/// The failure of a lock, or a lock with poison.
 ///
-/// It converts into [`Error`], so that `?` treats poison as the failure that it usually is.
+/// It converts into [`Error`], so that `?` treats poison as a failure.
 pub enum LockError<G> {
     /// A writer died or panicked with a change half made. The guard holds the lock, so that the
     /// caller can examine and mend the contents.
     Poisoned(G),
-    /// There is no lock.
+    /// The lock was not obtained.
     Failed(Error),
 }
 
 impl<G> LockError<G> {
-    /// The guard, poison or not.
+    /// Returns the guard, with or without poison.
     ///
     /// # Errors
     ///

@@ -25,13 +25,13 @@ use change::Segment;
 
 /// A run of bytes that processes share behind a reader-writer lock, by name or by file.
 ///
-/// [`read`](Region::read) and [`write`](Region::write) give guards. The region remembers how long
-/// its contents are, so that `"hi"` after `"hello"` reads `"hi"`, and counts its
+/// [`read`](Region::read) and [`write`](Region::write) return guards. The region stores the length
+/// of its contents, so that `"hi"` after `"hello"` reads `"hi"`. It counts its
 /// [versions](Region::version), so that peers can [wait for a change](Region::wait_changed).
 ///
-/// When a holder dies, the next process gets the lock within milliseconds after the system released
-/// the dead one. If it died while it changed the bytes, the next ones get [`LockError::Poisoned`]
-/// with the guard, as with [`std::sync::RwLock`].
+/// When a holder dies, the next process gets the lock within milliseconds after the system has
+/// released the dead holder's token. If the holder died while it changed the bytes, the next
+/// holders get [`LockError::Poisoned`] with the guard, as with [`std::sync::RwLock`].
 ///
 /// A handle may be shared by threads. Taking the lock twice in one thread is an error and never a
 /// deadlock.
@@ -55,7 +55,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// How long a lock is waited for unless the options or the call say otherwise.
+    /// The default timeout of a wait for the lock.
     pub const DEFAULT_TIMEOUT: Duration = segment::DEFAULT_TIMEOUT;
 
     /// Options for everything that the functions below choose for you.
@@ -67,7 +67,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`RegionOptions::create_new`].
+    /// Those of [`RegionOptions::create_new`].
     pub fn create_new(source: impl Into<Source>, capacity: u64) -> Result<Region> {
         Region::options().capacity(capacity).create_new(source)
     }
@@ -76,7 +76,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`RegionOptions::open`].
+    /// Those of [`RegionOptions::open`].
     pub fn open(source: impl Into<Source>) -> Result<Region> {
         Region::options().open(source)
     }
@@ -85,7 +85,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`RegionOptions::open_or_create`].
+    /// Those of [`RegionOptions::open_or_create`].
     pub fn open_or_create(source: impl Into<Source>, capacity: u64) -> Result<Region> {
         Region::options().capacity(capacity).open_or_create(source)
     }
@@ -110,7 +110,7 @@ impl Region {
         ReadGuard::lock(&self.segment, || self.lock_deadline())
     }
 
-    /// As [`read`](Region::read), without waiting.
+    /// Locks for reading without waiting.
     ///
     /// A failure does not always mean that another handle has the lock for writing. It also fails:
     ///
@@ -121,27 +121,27 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    /// Those of [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
     #[inline]
     pub fn try_read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         ReadGuard::lock(&self.segment, || Deadline::Now)
     }
 
-    /// As [`read`](Region::read), waiting for as long as `timeout`.
+    /// Locks for reading, and waits up to `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn read_for(&self, timeout: Duration) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         ReadGuard::lock(&self.segment, || Deadline::After(timeout))
     }
 
-    /// As [`read`](Region::read), waiting until `deadline`.
+    /// Locks for reading, and waits until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn read_until(&self, deadline: Instant) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         ReadGuard::lock(&self.segment, || Deadline::At(deadline))
@@ -151,44 +151,44 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
         WriteGuard::lock(&self.segment, || self.lock_deadline())
     }
 
-    /// As [`write`](Region::write), without waiting. As [`try_read`](Region::try_read), it may fail
-    /// although no handle has the lock; also while a reader undoes an attempt that failed.
+    /// Locks for writing without waiting. Like [`try_read`](Region::try_read), it may fail although
+    /// no handle has the lock. It also fails while a reader undoes a failed attempt.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
+    /// Those of [`read`](Region::read), with [`ErrorKind::WouldBlock`] in place of the timeout.
     #[inline]
     pub fn try_write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
         WriteGuard::lock(&self.segment, || Deadline::Now)
     }
 
-    /// As [`write`](Region::write), waiting for as long as `timeout`.
+    /// Locks for writing, and waits up to `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn write_for(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
         WriteGuard::lock(&self.segment, || Deadline::After(timeout))
     }
 
-    /// As [`write`](Region::write), waiting until `deadline`.
+    /// Locks for writing, and waits until `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read).
+    /// Those of [`read`](Region::read).
     #[inline]
     pub fn write_until(&self, deadline: Instant) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
         WriteGuard::lock(&self.segment, || Deadline::At(deadline))
     }
 
-    /// Whether a writer died or panicked with a change half made, and the poison was not
+    /// Returns whether a writer died or panicked with a change half made, and the poison was not
     /// [cleared](Region::clear_poison) since.
     ///
     /// # Errors
@@ -257,15 +257,14 @@ impl Region {
     /// The time between two polls of a read-only handle for a change.
     pub const POLL: Duration = notify::POLL;
 
-    /// Bytes that the contents may grow to.
+    /// Returns the number of bytes that the contents may grow to.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.segment.header.capacity - PAYLOAD as u64
     }
 
-    /// Whether this process is a child that was forked after this handle was opened. The handle is
-    /// the parent's then, and every call that takes the lock fails. The child opens the region
-    /// again.
+    /// Returns whether this process was forked after the handle was opened. In the child every call
+    /// that takes the lock fails. The child opens the region again.
     ///
     /// # Examples
     ///
@@ -287,7 +286,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`read`](Region::read); [`ErrorKind::Poisoned`]; [`ErrorKind::Damaged`];
+    /// Those of [`read`](Region::read); [`ErrorKind::Poisoned`]; [`ErrorKind::Damaged`];
     /// [`ErrorKind::NoSpace`] in this process; for a read-only handle [`ErrorKind::Contended`]
     /// where writers came between until the timeout.
     pub fn to_vec(&self) -> Result<Vec<u8>> {
@@ -296,11 +295,12 @@ impl Region {
         Ok(bytes)
     }
 
-    /// As [`to_vec`](Region::to_vec), into a buffer whose memory is used again.
+    /// Copies the contents like [`to_vec`](Region::to_vec), into a buffer whose memory is used
+    /// again.
     ///
     /// # Errors
     ///
-    /// As [`to_vec`](Region::to_vec).
+    /// Those of [`to_vec`](Region::to_vec).
     pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<()> {
         if self.segment.map.access() == Access::ReadWrite {
             let _guard = self.read()?;
@@ -315,14 +315,14 @@ impl Region {
         contents::read_unlocked(&self.segment, bytes, self.lock_deadline())
     }
 
-    /// Returns once the disk has what was written through this handle under guards that were
-    /// dropped before. Processes share contents without it: it is for the power cut. Memory has no
-    /// disk and is done at once.
+    /// Returns once the disk has the bytes that were written through this handle under guards that
+    /// were dropped before. Processes share contents without it; it is for power cuts. For memory
+    /// it does nothing.
     ///
-    /// It takes no lock. A change that is under way meanwhile may reach the disk in part, also
-    /// after this, whenever the system sees fit, and no order is promised; after a power cut it is
-    /// poison only if the header's mark of it has reached the disk too. So a file that must always
-    /// be whole after a power cut is written anew and renamed instead.
+    /// It takes no lock. A change that is under way meanwhile may reach the disk in part, at any
+    /// time and in any order, also after this call. After a power cut it is poison only if the
+    /// header's mark of it has reached the disk as well. So a file that must be whole after a
+    /// power cut is written anew and renamed instead.
     ///
     /// # Examples
     ///
@@ -340,14 +340,15 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::ReadOnly`]; what the system reports, after which it is not known what the disk
-    /// has. The next sync through this handle writes all pages again; see
-    /// [`Mapping::sync`](crate::Mapping::sync) for what no later handle is told.
+    /// [`ErrorKind::ReadOnly`]; the system's errors, after which the disk may lack any of the
+    /// bytes. The next sync through this handle writes all pages again. See
+    /// [`Mapping::sync`](crate::Mapping::sync) for failures that the system does not report to
+    /// later handles.
     pub fn sync(&self) -> Result<()> {
         if self.segment.map.access() != Access::ReadWrite {
             return Err(self.segment.name_error(Error::new(ErrorKind::ReadOnly, "sync")));
         }
-        // A peer may have made it longer, and this handle may have written there since.
+        // A peer may have grown the object, and this handle may have written there since then.
         self.segment.map.refresh()?;
         self.segment.map.sync(..)
     }
@@ -357,17 +358,17 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// As [`to_vec`](Region::to_vec), and those of the writer.
+    /// Those of [`to_vec`](Region::to_vec), and those of the writer.
     pub fn snapshot(&self, mut writer: impl io::Write) -> io::Result<()> {
         writer.write_all(&self.to_vec()?)
     }
 
-    /// Replaces the contents by all that a stream gives. The stream is read before the lock is
-    /// taken.
+    /// Replaces the contents with all bytes of a stream. It reads the stream before it takes the
+    /// lock.
     ///
     /// # Errors
     ///
-    /// As [`write`](Region::write) and [`WriteGuard::set`], and those of the reader.
+    /// Those of [`write`](Region::write) and [`WriteGuard::set`], and those of the reader.
     pub fn restore(&self, mut reader: impl Read) -> io::Result<()> {
         let mut bytes = Vec::new();
         // One byte more than fits is enough to know.

@@ -1,4 +1,4 @@
-//! [`RegionOptions`].
+//! [`RegionOptions`]: options for creating or opening a region.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::name::Source;
 use crate::segment::{CustomLock, SegmentOptions, common_setters};
 use crate::types::{Access, Permissions};
 
-/// How a [`Region`] is created or opened.
+/// Options for creating or opening a [`Region`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RegionOptions {
@@ -25,13 +25,14 @@ impl Default for RegionOptions {
 }
 
 impl RegionOptions {
-    /// Read-write, for this user alone, locks waited for 10 seconds.
+    /// Returns the defaults: read-write access, permissions for this user alone, a timeout of 10
+    /// seconds.
     pub fn new() -> Self {
         RegionOptions { segment: SegmentOptions::new() }
     }
 
-    /// Bytes that the contents of a created region may grow to. They cost address space only until
-    /// they are used. Of a region that exists it is the least.
+    /// Sets the number of bytes that the contents of a created region may grow to. Unused bytes
+    /// cost only address space. A region that exists must have at least this capacity.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.segment.capacity = bytes;
         self
@@ -47,11 +48,11 @@ impl RegionOptions {
         self
     }
 
-    /// Creates a region that does not exist yet, empty.
+    /// Creates an empty region. Nothing of that name may exist yet.
     ///
     /// # Errors
     ///
-    /// As [`MappingOptions::create_new`](crate::MappingOptions::create_new);
+    /// Those of [`MappingOptions::create_new`](crate::MappingOptions::create_new);
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) without a
     /// [`capacity`](Self::capacity).
     pub fn create_new(&self, source: impl Into<Source>) -> Result<Region> {
@@ -62,21 +63,22 @@ impl RegionOptions {
     ///
     /// # Errors
     ///
-    /// As [`MappingOptions::open`](crate::MappingOptions::open);
-    /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for what is foreign, damaged or of
-    /// another format; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of
+    /// Those of [`MappingOptions::open`](crate::MappingOptions::open);
+    /// [`ErrorKind::NotASegment`](crate::ErrorKind::NotASegment) for an object that is foreign,
+    /// damaged or of another format;
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for another kind of
     /// segment, another lock, a smaller capacity, or a larger one than
     /// [`max_capacity`](Self::max_capacity).
     pub fn open(&self, source: impl Into<Source>) -> Result<Region> {
         Ok(self.region(self.segment.open(&source.into())?))
     }
 
-    /// Opens a region that exists, or creates it. However many processes do so at once, one creates
-    /// it.
+    /// Opens a region that exists, or creates it. If several processes do so at once, one of them
+    /// creates it, and all get the same region.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open) and [`create_new`](Self::create_new).
+    /// Those of [`open`](Self::open) and [`create_new`](Self::create_new).
     pub fn open_or_create(&self, source: impl Into<Source>) -> Result<Region> {
         Ok(self.region(self.segment.open_or_create(&source.into(), 0)?))
     }

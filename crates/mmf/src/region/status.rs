@@ -11,15 +11,15 @@ use crate::segment::waiter_counts::WaitReason;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegionStatus {
-    /// Bytes of contents.
+    /// The length of the contents in bytes.
     pub len: u64,
-    /// Bytes that the contents may grow to.
+    /// The number of bytes that the contents may grow to.
     pub capacity: u64,
-    /// The version that [`Region::version`] tells.
+    /// The version that [`Region::version`] returns.
     pub version: u64,
     /// Whether a writer died or panicked with a change half made.
     pub poisoned: bool,
-    /// When it was created, by the clock of that machine.
+    /// The time of creation, by the clock of the machine that created it.
     pub created: SystemTime,
     /// The handles that have locked or waited and have neither been dropped nor been noticed as
     /// dead.
@@ -30,19 +30,19 @@ pub struct RegionStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Participant {
-    /// Its process id, as it knows it.
+    /// The process id, as the process itself sees it.
     pub process: u32,
-    /// When it joined.
+    /// The time at which it joined.
     pub since: SystemTime,
     /// Whether it has the write lock, or has entered the lock as the writer and waits for readers
     /// to leave.
     pub writing: bool,
-    /// How many of its threads have a read lock.
+    /// The number of its threads that have a read lock.
     pub reading: u32,
-    /// How many of its threads have waited for the lock for a millisecond or longer, a writer that
+    /// The number of its threads that have waited for the lock for 1 ms or longer, a writer that
     /// waits for readers to leave included.
     pub waiting: u32,
-    /// How many of its threads wait for a change.
+    /// The number of its threads that wait for a change.
     pub watching: u32,
 }
 

@@ -1,11 +1,16 @@
-//! Readers without a lock beside writers that die at any step, in every order of events, and with every old value in a load,
-//! that loom finds within bounds. `ci/models.sh` runs them; `docs/decisions/0009-models.md` tells what they cover and what they
-//! would catch.
+//! Model checks of readers without a lock, with loom: beside writers that die at any step, in every
+//! order of events, and with every old value that a load may return, within bounds. `ci/models.sh`
+//! runs them; `docs/decisions/0009-models.md` says what they cover and what they would find.
 //!
-//! Three processes: the first writer, which may die; the second, which comes when the first has ended and brings what it left half
-//! done to its end; and a reader beside both, with a handle that only reads. What the reader sees must be the states of the dict one
-//! after the other, each key's value whole, some of them left out. Who looks after the first writer's end must be told as well,
-//! before anybody has recovered anything.
+//! A model has three processes:
+//!
+//! 1. The first writer, which may die at any step.
+//! 2. The second writer, which starts when the first has ended, and completes its change.
+//! 3. A reader beside both, with a read-only handle.
+//!
+//! The reader must see states of the dict in their order, with each key's value whole. It may miss
+//! some of them. A reader between the two writers must get a result as well, before any process has
+//! recovered the dict.
 
 mod scenarios;
 
@@ -36,25 +41,26 @@ use crate::types::Access;
 
 static LAYOUT: LazyLock<Layout> = LazyLock::new(|| Layout::of(PAYLOAD as u64 + MIN_CAPACITY).unwrap());
 
-/// What keys are hashed with, so that models choose their buckets.
+/// The fixed seed of the hashes, so that a model chooses the buckets of its keys.
 const SEED: u64 = 7;
 
-/// Keys that belong into that bucket among so many.
+/// Returns keys that belong to bucket `number` among `among` buckets.
 fn keys_in(number: u64, among: u64) -> impl Iterator<Item = String> {
     let keys = (0..).map(|nth| format!("key{nth:05}"));
     keys.filter(move |key| bucket(record::hash(SEED, key.as_bytes()), among) == number)
 }
 
-/// What a dict holds: each key's number, and the version that it came with.
+/// The contents of a dict: each key's number, and the version of its change.
 type State = BTreeMap<String, (u64, u64)>;
 
-/// From here on a number's value has a block of another size.
+/// The value of a number from this one on has a block of another size class.
 const MEDIUM: u64 = 100;
-/// From here on it lies in a span of its own.
+/// The value of a number from this one on lies in a span of its own.
 const LARGE: u64 = 1000;
 
-/// The value for a number: one word that is its own, since each more multiplies what there is to go through, and whose it is the
-/// version beside it tells; or the first and the last of many.
+/// Returns the value of a number. One of its words differs from those of other values, or the first
+/// and the last word of a large value. Each further such word would multiply the number of runs.
+/// The version tells values of one number apart.
 fn value(number: u64) -> Vec<u8> {
     let mut words = match number {
         LARGE.. => vec![1; 260],
@@ -74,15 +80,15 @@ fn number(bytes: &[u8]) -> u64 {
     number
 }
 
-/// What a writer does.
+/// An operation of a writer.
 #[derive(Clone, Debug)]
 enum Operation {
     Set(String, u64),
     Remove(String),
-    /// In one transaction.
+    /// Sets and removes keys in one transaction.
     All(Vec<(String, Option<u64>)>),
     Clear,
-    /// None, but what a dead writer began is finished.
+    /// Changes nothing, but completes the change of a dead writer.
     Recover,
 }
 
@@ -102,7 +108,7 @@ impl Operation {
         }
     }
 
-    /// What becomes of a state and of the version that it has.
+    /// Applies the operation to a state and to its version.
     fn apply(&self, state: &mut State, version: &mut u64) {
         let mut put = |key: &String, number: Option<u64>| {
             *version += 1;
@@ -124,19 +130,18 @@ impl Operation {
     }
 }
 
-/// What a reader does.
+/// A read of a reader.
 #[derive(Clone, Debug)]
 enum Read {
-    /// A key, by the short way.
+    /// Reads a key on the fast path.
     Fast(String),
-    /// A key, by the way that is gone where the short one does not tell. To have both in a row would multiply what there is to
-    /// go through.
+    /// Reads a key on the slow path. A call of both paths would multiply the number of runs.
     Get(String),
-    /// Two keys at one moment.
+    /// Reads two keys at one moment.
     Both(String, String),
 }
 
-/// What it saw at one moment.
+/// The result of one read.
 #[derive(Debug)]
 struct Seen(Vec<(String, Option<(u64, u64)>)>);
 
@@ -147,7 +152,8 @@ impl Seen {
 }
 
 impl Read {
-    /// `None` where it does not tell, as where somebody wrote meanwhile: whether it would be told the next time is another look.
+    /// Performs the read. Returns `None` if it has no result, for example because a writer came
+    /// between. A further attempt would be another read of the model.
     fn run(&self, dict: &Dict) -> Option<Seen> {
         let storage = dict.storage();
         let hash = |key: &String| record::hash(SEED, key.as_bytes());
@@ -186,26 +192,26 @@ impl Read {
     }
 }
 
-/// A story of writers, and what a reader does beside them.
+/// The operations of two writers, and the reads of a reader beside them.
 struct Model {
     setup: Vec<Operation>,
-    /// What the first writer does; it dies at each step of it, and at none.
+    /// The operations of the first writer. It dies at each of their steps in turn, and at none.
     first: Vec<Operation>,
-    /// What the second does.
+    /// The operations of the second writer.
     next: Vec<Operation>,
-    /// What readers do, each of them one after the other.
+    /// The alternatives for the reader, each a list of reads.
     readers: Vec<Vec<Read>>,
 }
 
-/// What is known of the writers beforehand.
+/// The effects of the writers, learned before a reader runs beside them.
 struct Footprint {
-    /// What the first one leaves.
+    /// The memory after the first writer has ended.
     left: Arc<[u64]>,
-    /// What both change.
+    /// The words that either writer changes.
     changing: BTreeSet<usize>,
 }
 
-/// Each process's own.
+/// The handles of the processes.
 struct Handles {
     writers: [Dict; 2],
     reader: Dict,
@@ -216,7 +222,7 @@ const SECOND: usize = 1;
 const READER: usize = 2;
 
 impl Handles {
-    /// They stay: what they would give up has ended with the run that gave it.
+    /// Opens the handles. They are never dropped, since their resources end with a run.
     fn new() -> Arc<ManuallyDrop<Handles>> {
         let (bytes, size, _) = Segment::<DictState>::initial_bytes(None, None, MIN_CAPACITY, MIN_CAPACITY).unwrap();
         let first = Mapping::anonymous(size).unwrap();
@@ -229,7 +235,7 @@ impl Handles {
             dict
         };
         let writers = [FIRST, SECOND].map(|_| handle(Access::ReadWrite, None));
-        // One look, since loom would have it look again for ever.
+        // A timeout of 0 means one attempt. Otherwise loom would repeat attempts without end.
         let reader = handle(Access::ReadOnly, Some(Duration::ZERO));
         Arc::new(ManuallyDrop::new(Handles { writers, reader }))
     }
@@ -244,7 +250,7 @@ impl Handles {
             slept_on: models::queues(),
             parker: ParkerKind::Futex,
             loads: Loads::Old,
-            // Nothing here may depend on what a lock does beside what it promises.
+            // The protocol must not rely on fences of the lock beyond its contract.
             fences: false,
             memory: Some(memory),
             timeouts: 3,
@@ -256,19 +262,19 @@ impl Handles {
         DictMemory { start, lockless: vec![self.reader.segment.map.as_ptr().addr()], is_seen, changing }
     }
 
-    /// An empty dict.
+    /// Returns the words of an empty dict.
     fn empty(&self) -> Arc<[u64]> {
         std::iter::repeat_n(0, self.reader.segment.map.len() / 8).collect()
     }
 }
 
-/// Whether readers without a lock load the word: all but SWEEP and the words of the change log.
-/// Those are loaded by writers and watchers, and through the offsets in the redo log.
+/// Returns whether readers without a lock load a word: each one except for SWEEP and the words of
+/// the change log. Writers and watchers load those, and a reader through the redo log's offsets.
 fn is_seen(offset: usize) -> bool {
     offset != at::SWEEP && !(LAYOUT.change_log..LAYOUT.directory).contains(&offset)
 }
 
-/// Without the checksums of records, which nobody here looks at.
+/// Removes the offsets of records' checksums, which no process of a model reads.
 fn without_sums(mut words: BTreeSet<usize>, contents: &[u64]) -> BTreeSet<usize> {
     words.retain(|offset| {
         let Some(span) = LAYOUT.span_of(*offset) else { return true };
@@ -278,7 +284,7 @@ fn without_sums(mut words: BTreeSet<usize>, contents: &[u64]) -> BTreeSet<usize>
     words
 }
 
-/// Runs it once, with nobody beside it.
+/// Runs `body` once, in a single thread.
 fn once<R: Send + 'static>(config: ModelConfig, body: impl Fn() -> R + Send + Sync + 'static) -> R {
     let result = Arc::new(Mutex::new(None));
     let put = Arc::clone(&result);
@@ -292,7 +298,7 @@ fn once<R: Send + 'static>(config: ModelConfig, body: impl Fn() -> R + Send + Sy
     result.lock().unwrap().take().unwrap()
 }
 
-/// What a writer does, which dies at its step `dies_at`.
+/// Runs a writer, which dies at its step `dies_at`.
 fn write(dict: &Dict, slot: usize, dies_at: Option<u32>, changes: &[Operation]) {
     model::become_process(slot, dies_at);
     let outcome = changes.iter().try_for_each(|change| change.make(dict));
@@ -309,7 +315,7 @@ impl Model {
         let start = model.begin(&handles);
         let (mut deaths, mut runs) = (0, 0);
         let mut explore = |dies_at: Option<u32>| {
-            // Two looks in a row, where nobody dies.
+            // Readers with several reads run only beside a writer that does not die.
             for looks in model.readers.iter().filter(|looks| dies_at.is_none() || looks.len() == 1) {
                 runs += model.explore(&handles, &start, dies_at, looks);
             }
@@ -318,7 +324,7 @@ impl Model {
         let mut left = None;
         models::at_each_step(FIRST, |dies_at| {
             let leaves = Some(model.learn(&handles, &start, Some(dies_at)).left);
-            // Who dies a step later may leave the same.
+            // A writer that dies a step later may leave the same memory.
             if leaves != left {
                 (left, deaths) = (leaves, deaths + 1);
                 explore(Some(dies_at));
@@ -327,7 +333,7 @@ impl Model {
         println!("{deaths} deaths, {runs} runs");
     }
 
-    /// What the dict holds before the story.
+    /// Returns the memory of the dict before the writers start.
     fn begin(self: &Arc<Model>, handles: &Arc<ManuallyDrop<Handles>>) -> Arc<[u64]> {
         let config = handles.config(handles.ground(handles.empty(), BTreeSet::new()));
         let (handles, model) = (Arc::clone(handles), Arc::clone(self));
@@ -342,7 +348,7 @@ impl Model {
         })
     }
 
-    /// What the writers do, which depends on nobody else.
+    /// Returns the effects of the writers, which do not depend on the reader.
     fn learn(
         self: &Arc<Model>,
         handles: &Arc<ManuallyDrop<Handles>>,
@@ -359,10 +365,11 @@ impl Model {
         })
     }
 
-    /// Goes through all that a reader may see, and gives how many runs that took.
+    /// Explores all results that a reader may get, and returns the number of runs.
     ///
-    /// It comes last, without having been told of anything: what it would see earlier are values that loads may still find
-    /// then, and since it stores nothing, it makes no difference to others when it comes.
+    /// The reader runs last, without synchronization with the writers. Its loads may still return
+    /// every older value, so this covers all earlier moments. It stores nothing, so its moment does
+    /// not affect the writers.
     fn explore(
         self: &Arc<Model>,
         handles: &Arc<ManuallyDrop<Handles>>,
@@ -416,7 +423,8 @@ impl Model {
         assert_eq!(memory::latest(at::LEN), states[states.len() - 1].len() as u64, "so many entries are counted");
     }
 
-    /// The states one after the other, where that is the last version: whatever the first writer has not done, the second has.
+    /// Returns the states in their order, if `last` is the last version: the operations of the
+    /// first writer that were committed, and those of the second.
     fn states(&self, last: u64) -> Vec<State> {
         for done in 0..=self.first.len() {
             let (mut state, mut version) = (State::new(), 0);
@@ -449,7 +457,7 @@ impl Read {
     }
 }
 
-/// What was seen is of these states, in their order.
+/// Asserts that the results are of these states, in their order.
 fn must_follow(states: &[State], seen: Vec<Seen>) {
     let mut from = 0;
     for one in &seen {

@@ -1,4 +1,4 @@
-//! What is published, taken back and used again beside a reader.
+//! Scenarios: memory that a writer publishes, frees and uses again beside a reader.
 
 use super::*;
 
@@ -26,13 +26,13 @@ fn all(changes: &[(&str, Option<u64>)]) -> Operation {
     Operation::All(changes.iter().map(|(key, number)| ((*key).to_owned(), *number)).collect())
 }
 
-/// Keys of one bucket.
+/// Returns keys of one bucket.
 fn neighbours<const N: usize>() -> [String; N] {
     let keys: Vec<String> = keys_in(5, 64).take(N).collect();
     keys.try_into().unwrap()
 }
 
-/// Keys of buckets of their own, so that there is less to go through.
+/// Returns keys of separate buckets, so that there are fewer runs.
 fn strangers() -> [String; 3] {
     [5, 6, 7].map(|bucket| keys_in(bucket, 64).next().unwrap())
 }
@@ -74,7 +74,7 @@ fn a_value_is_replaced_twice_by_one_writer() {
     .check();
 }
 
-/// The block that a key's value was in becomes another's.
+/// The block of a key's value becomes that of another key.
 #[test]
 fn a_block_becomes_another_keys() {
     let [a, c] = neighbours();
@@ -87,7 +87,7 @@ fn a_block_becomes_another_keys() {
     .check();
 }
 
-/// Both its block and its slot become another's.
+/// The block and the slot of the key become those of another key.
 #[test]
 fn a_key_is_removed() {
     let [a, b, c] = neighbours();
@@ -145,13 +145,14 @@ fn a_value_in_a_span_is_replaced_twice() {
     .check();
 }
 
-/// As many entries elsewhere as make the next one split bucket 0, which has these keys of which so many stay.
+/// Returns the keys `own` of bucket 0, and so many entries of other buckets that the next entry
+/// splits bucket 0.
 fn crowded(own: &[String]) -> Vec<Operation> {
     let elsewhere = (1..64).flat_map(|bucket| keys_in(bucket, 64).take(4)).take(219 - own.len());
     own.iter().cloned().chain(elsewhere).map(|key| Operation::Set(key, 1)).collect()
 }
 
-/// Keys of bucket 0 that stay in it when it is split, and keys that go.
+/// Returns keys of bucket 0 that stay in it when it is split, and keys that move.
 fn shared() -> (impl Iterator<Item = String>, impl Iterator<Item = String>) {
     (keys_in(0, 65).filter(|key| bucket(record::hash(SEED, key.as_bytes()), 64) == 0), keys_in(64, 65))
 }
@@ -188,8 +189,8 @@ fn all_is_cleared() {
     .check();
 }
 
-/// A span that had a record becomes one for a larger record, whose writer may die before it is there; and then the first key comes
-/// back to its block.
+/// A span that had a record is used for a larger record, whose writer may die before its commit.
+/// Then the first key gets its old block again.
 #[test]
 fn a_span_has_other_blocks_and_then_the_same() {
     let [a, b, c] = strangers();
@@ -197,13 +198,13 @@ fn a_span_has_other_blocks_and_then_the_same() {
         setup: vec![set(&b, 1), set(&a, 2), remove(&b)],
         first: vec![remove(&a), set(&c, MEDIUM)],
         next: vec![all(&[(&b, Some(3)), (&a, Some(4))])],
-        // The long way looks at the same in the same order, and takes as long again.
+        // The slow path makes the same loads in the same order, and would double the time.
         readers: vec![vec![fast(&a)]],
     }
     .check();
 }
 
-/// A removal alone shows before its version does.
+/// A single removal is visible before its version.
 #[test]
 fn a_removal_at_one_moment() {
     let [a] = neighbours();

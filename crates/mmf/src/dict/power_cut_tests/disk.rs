@@ -1,4 +1,4 @@
-//! A disk and the memory in front of it, as a list of stores and syncs leaves them.
+//! A simulated disk with the memory in front of it, to which a list of stores and syncs is applied.
 
 use std::collections::BTreeMap;
 
@@ -8,23 +8,23 @@ use crate::mapping::trace::{RevertedPage, TraceEvent};
 pub(super) const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 
-/// Bytes that were stored at a moment, in one sector.
+/// The bytes of one store within one sector.
 struct Store {
     when: usize,
     offset: usize,
     bytes: Vec<u8>,
 }
 
-/// What the disk has for sure, and what it may have.
+/// The bytes that the disk has, and those that it may have.
 pub(super) struct Disk {
     bytes: Vec<u8>,
     pub(super) memory: Vec<u8>,
-    /// By page: what was stored since the system took it for clean.
+    /// For each page, the stores since it was clean.
     dirty: BTreeMap<usize, Vec<Store>>,
-    /// By page: stores whose write failed. They are in memory, and get to the disk with the next
-    /// store to their page.
+    /// For each page, the stores whose write failed. They are in memory, and reach the disk with
+    /// the next store to their page.
     lost: BTreeMap<usize, Vec<Store>>,
-    /// How many events have been applied.
+    /// The number of events that were applied.
     moment: usize,
 }
 
@@ -33,14 +33,14 @@ impl Disk {
         Disk { memory: bytes.clone(), bytes, dirty: BTreeMap::new(), lost: BTreeMap::new(), moment: 0 }
     }
 
-    /// Makes the file at least so long.
+    /// Extends the file to at least this length.
     pub(super) fn extend(&mut self, len: usize) {
         let len = len.next_multiple_of(PAGE).max(self.bytes.len());
         self.bytes.resize(len, 0);
         self.memory.resize(len, 0);
     }
 
-    /// Applies those of these events that have not been applied yet.
+    /// Applies those events that were not applied before.
     pub(super) fn apply(&mut self, events: &[TraceEvent]) {
         for event in events.get(self.moment..).unwrap_or_default() {
             match event {
@@ -86,8 +86,8 @@ impl Disk {
         }
     }
 
-    /// A page as the disk may have it by now: each of its sectors as it was at any moment since it
-    /// was clean.
+    /// Returns a page as the disk may have it: each of its sectors in a state of any moment since
+    /// the page was clean.
     fn any_state(&self, stores: &[Store], page: usize, eager: usize, numbers: &mut Numbers) -> Vec<u8> {
         let mut bytes = self.bytes[page * PAGE..(page + 1) * PAGE].to_vec();
         let mut until = [0; PAGE / SECTOR];
@@ -107,7 +107,7 @@ impl Disk {
         bytes
     }
 
-    /// The file as a power cut now may leave it.
+    /// Returns the file as a power cut now may leave it.
     pub(super) fn cut(mut self, numbers: &mut Numbers) -> Vec<u8> {
         let eager = numbers.below(4);
         for (page, stores) in std::mem::take(&mut self.dirty) {
@@ -117,8 +117,8 @@ impl Disk {
         self.bytes
     }
 
-    /// What a sync that fails now leaves of each dirty page from `from` on. One in `again` of them
-    /// is read again.
+    /// Returns the state that a failed sync leaves of each dirty page from `from` on. One in
+    /// `again` of them is read again from the disk.
     pub(super) fn fail(&self, from: usize, again: usize, numbers: &mut Numbers) -> Vec<RevertedPage> {
         let eager = numbers.below(4);
         let pages = self.dirty.iter().filter(|(page, _)| **page * PAGE >= from);

@@ -1,15 +1,15 @@
-//! Disks that fail for a time: each sync may fail, and pages whose write failed may go back to what
-//! the disk has.
+//! Disks that fail for a time: each sync may fail, and pages whose write failed may go back to the
+//! disk's bytes.
 //!
-//! What must hold, whichever syncs fail and whichever pages go back:
+//! The tests check these properties, for any syncs that fail and any pages that go back:
 //!
-//! - A flush that succeeds confirms all: the dict has each value that was set, and so has each
-//!   power cut after it.
-//! - After a flush that failed, a read gives a value that the key had since the last confirmed
+//! - A flush that succeeds confirms everything: the dict has each value that was set, and so has
+//!   the file after a later power cut.
+//! - After a flush that failed, a read returns a value that the key had since the last confirmed
 //!   flush, or an error.
 //! - A power cut leaves each key its last confirmed value or a newer one.
 //!
-//! `MMF_FAILURES` says how many lives there are, `MMF_FAILURE` which one alone.
+//! `MMF_FAILURES` sets the number of lives, `MMF_FAILURE` selects a single one.
 
 use std::cell::RefCell;
 use std::io::{Seek, SeekFrom, Write};
@@ -19,7 +19,7 @@ use super::*;
 use crate::mapping::trace::RevertedPage;
 use crate::segment::layout::PAYLOAD;
 
-/// What became of the flushes and repairs of all lives.
+/// Counts of the flushes and repairs of all lives, by outcome.
 #[derive(Debug, Default)]
 struct Outcomes {
     /// Syncs that failed.
@@ -35,14 +35,14 @@ struct Outcomes {
     errors: usize,
 }
 
-/// How a disk fails.
+/// The failures of a disk.
 #[derive(Clone, Copy)]
 struct Failure {
-    /// One in this number of syncs fails; 0: no sync.
+    /// One in this number of syncs fails, or none if it is 0.
     one_in: usize,
-    /// One in this number of lost pages is read again; 0: no page.
+    /// One in this number of lost pages is read again, or none if it is 0.
     again: usize,
-    /// That one alone, counted from 0.
+    /// The number of the only sync that fails, counted from 0.
     nth: Option<usize>,
 }
 
@@ -51,7 +51,7 @@ fn write_at(mut file: &fs::File, offset: usize, bytes: &[u8]) {
     file.write_all(bytes).unwrap();
 }
 
-/// Has syncs of this thread fail, and pages of the file go back. Gives the count of syncs so far,
+/// Makes syncs of this thread fail, and pages of the file go back. Returns the counters of syncs
 /// and of failures.
 fn install(path: &Path, disk: Vec<u8>, failure: Failure, seed: u64) -> Rc<RefCell<(usize, usize)>> {
     let file = fs::File::options().write(true).open(path).unwrap();
@@ -93,7 +93,7 @@ fn assert_read(dict: &Dict, had: &AllowedValues, key: &str, seed: u64, outcomes:
     }
 }
 
-/// A life with failing syncs. It ends early where a flush finds damage.
+/// Runs a life with failing syncs. It ends early if a flush finds damage.
 fn live_and_fail(
     path: &Path,
     before: AllowedValues,
@@ -104,7 +104,7 @@ fn live_and_fail(
     let disk = fs::read(path).unwrap();
     trace::start();
     let counts = install(path, disk.clone(), failure, seed ^ *count);
-    // Recovery fails until it does not.
+    // The recovery is tried until its syncs succeed.
     let mut tries = 0;
     let dict = loop {
         match Dict::open(path) {
@@ -149,7 +149,7 @@ fn live_and_fail(
             }
         };
         in_doubt |= counts.borrow().1 > failures;
-        // Of one that failed it is not known how far it came.
+        // A change that failed may have been committed.
         for (key, value) in &change {
             add(&mut had, key, value.clone());
         }
@@ -191,13 +191,13 @@ fn live_and_fail(
     outcomes.failed += counts.borrow().1;
     let (events, len) = (trace::stop(), dict.segment.map.len());
     drop(dict);
-    // What a repair makes of it is no power cut's affair, so the file is taken back.
+    // This repair is not part of the recorded run, so the file is restored after it.
     if in_doubt {
         let memory = fs::read(path).unwrap();
         let report = Dict::repair(path).unwrap_or_else(|error| panic!("{seed}: {error}"));
         let dict = Dict::open(path).unwrap();
         for (key, value) in read_all(&dict) {
-            // A key of which nothing tells any more that it was removed, as the report says.
+            // The report names a key for which no record shows any more that it was removed.
             if !report.undated.contains(&key) {
                 assert!(
                     had.get(&key).is_some_and(|had| had.contains(&Some(value))),
@@ -222,8 +222,8 @@ fn failing_lives(seed: u64, outcomes: &mut Outcomes) {
         let failure =
             Failure { one_in: [2, 4, 10][numbers.below(3)], again: [0, 0, 1, 2, 4, 10][numbers.below(6)], nth: None };
         let mut life = live_and_fail(&path, may, failure, (&mut numbers, &mut count, seed), outcomes);
-        // The process dies, also in a sync or right after it has failed, and another one goes on
-        // with what is in memory.
+        // The process dies, also in a sync or right after it has failed. Another one continues with
+        // the bytes in memory.
         while failure.again == 0 && numbers.one_in(2) {
             let moment = life.commit_state(&mut numbers);
             life = life.go_on(moment, &path, &mut numbers, &mut count, seed);
@@ -258,7 +258,7 @@ fn what_a_flush_confirms_after_failed_syncs_is_there() {
     println!("{outcomes:?}");
 }
 
-/// A file with its path, which is removed in the end.
+/// A file with its path. Dropping it removes the file.
 struct TempFile(PathBuf);
 
 impl TempFile {
@@ -276,8 +276,8 @@ impl Drop for TempFile {
     }
 }
 
-/// Repeats what a failing disk ends, until it succeeds. `None`: damage was found, and the error
-/// names the way out.
+/// Repeats an operation that a failing disk ends, until it succeeds. Returns `None` if it finds
+/// damage; the error then names the repair.
 #[track_caller]
 fn insist<T>(mut attempt: impl FnMut() -> Result<T>) -> Option<T> {
     for _ in 0..3 {
@@ -308,7 +308,7 @@ fn assert_cuts(disk: &[u8], events: &[TraceEvent], path: &Path, expected: &Conte
     }
 }
 
-/// Every sync of changes and flushes; gives how many there are.
+/// Makes every sync of changes and flushes fail in turn, and returns their number.
 fn flushes_that_fail(nth: Option<usize>, again: usize) -> usize {
     let file = TempFile::new(&format!("flushes {nth:?} {again}"));
     let path = file.0.as_path();
@@ -348,7 +348,8 @@ fn flushes_that_fail(nth: Option<usize>, again: usize) -> usize {
 #[test]
 fn whichever_sync_of_a_flush_fails_the_next_flush_confirms_all_or_finds_damage() {
     let syncs = flushes_that_fail(None, 0);
-    // The boot, the index; then of each flush three, and one before the first change after it.
+    // One sync for the boot and the index; then three for each flush, and one before the first
+    // change after it.
     assert_eq!(syncs, 1 + 3 * 3 + 2);
     for nth in 0..syncs {
         for again in [0, 1] {
@@ -357,7 +358,7 @@ fn whichever_sync_of_a_flush_fails_the_next_flush_confirms_all_or_finds_damage()
     }
 }
 
-/// A recovery or a repair, each sync of which fails in turn.
+/// Makes each sync of a recovery or a repair fail in turn.
 fn rebuilds_that_fail(is_repair: bool, nth: Option<usize>, again: usize) -> usize {
     let file = TempFile::new(&format!("rebuilds {is_repair} {nth:?} {again}"));
     let path = file.0.as_path();
@@ -418,7 +419,8 @@ fn words_that_go_back_with_a_failed_sync_are_stored_again() {
         dict.set_bytes(&format!("key {nth}"), &[nth; 30]).unwrap();
     }
     let map = &dict.segment.map;
-    // From the middle of a change, whose redo log would be carried out with the pairs of another.
+    // The words are from the middle of a change. Its redo log would be replayed with the pairs of
+    // another change.
     let mut past = map.read_to_vec(PAYLOAD, disk::PAGE).unwrap();
     past[..8].copy_from_slice(&50_u64.to_le_bytes());
     past[at::REDO_LEN - PAYLOAD..][..8].copy_from_slice(&5_u64.to_le_bytes());

@@ -8,9 +8,9 @@
 //! 1. Load COMMIT, FLOOR, BUCKETS and SUSPECT in one guarded operation.
 //! 2. Compute the bucket, and load the directory's word for its span.
 //! 3. Compare the slots of the line with the hash's high bits in one guarded operation.
-//! 4. If a slot matches, perform a validated read in one guarded operation: load the slot and the
-//!    record's stamp; copy header and key, and up to 128 bytes of the value; load the slot again,
-//!    and the stamp last ([`copy_validated`](crate::sys::guard::copy_validated)).
+//! 4. If a slot matches, perform a validated read in one guarded operation
+//!    ([`copy_validated`](crate::sys::guard::copy_validated)): load the record's stamp; copy header
+//!    and key, and up to 128 bytes of the value; load the slot again, and the stamp last.
 //! 5. The record counts if both are unchanged, its stamp is at most COMMIT, its version is above
 //!    FLOOR, its key is equal, and SUSPECT is 0. If the file may hold it from before it was opened,
 //!    its checksum must be right as well.
@@ -20,13 +20,14 @@
 //! In every other case the fast path returns `None`. The caller then takes the slow path
 //! ([`get`](crate::dict::read::get)), which handles every case and reports errors.
 //!
-//! Why it is correct: each load of step 4 is ordered after the one before it.
+//! Why it is correct: the slot is loaded in step 3. In step 4 the first load of the stamp comes
+//! before all other accesses, and the second loads of the slot and of the stamp come after them.
 //!
 //! - No stamp is used twice, and a block has stamp 0 while its use changes. So a stamp that is
 //!   equal both times was there throughout, and all copied bytes are of that one record.
 //! - COMMIT was loaded before, so a stamp up to it is of a committed change.
-//! - When the slot was loaded first, it led to this record, and no committed change had replaced
-//!   it: a writer stores the slot before COMMIT.
+//! - When the slot was loaded in step 3, it led to this record, and no committed change had
+//!   replaced it: a writer stores the slot before COMMIT.
 //! - If the block's span had another use meanwhile, other bytes may look like the stamp. Then the
 //!   slot has changed; or it leads here again because the key was set again, and then the new
 //!   record's stamp is there. That is why the stamp is loaded after the slot.

@@ -1,36 +1,26 @@
 //! [`Rebuild`]: builds a dict anew from its valid records, after a power cut or for a repair.
 //!
-//! The problem: pages of the file are from different times, so table, lists and index are
-//! worthless. Only records have checksums. A death or another power cut may interrupt the rebuild
-//! anywhere.
-//!
-//! The algorithm, under the write lock:
+//! The problem: pages of the file are from different times, and only records have checksums. A
+//! death or another power cut may interrupt the rebuild anywhere. The algorithm, under the write
+//! lock:
 //!
 //! 1. Scan all spans for valid records ([`RecordScan`]).
-//! 2. Of each key, select the record with the highest version, then the highest stamp. A version up
-//!    to FLOOR does not count. If a removal wins, the key is absent.
-//! 3. Assign spans to large values, in descending order of their stamps. A value whose span another
-//!    one has is dropped.
-//! 4. If the remaining spans have no room for an index, select again with a limit on stamps: at
-//!    7/8, 6/8 and 4/8 between FLUSHED and the newest stamp, and at FLUSHED. All flushed records
-//!    had an index before, and none of them has been overwritten.
+//! 2. Select the newest record of each key with a version above FLOOR. A removal means absent.
+//! 3. Give each large value its spans. Of two values that claim one span, drop the lower stamp.
+//! 4. Without room for an index, repeat steps 2 and 3 with the records up to a lower stamp, at the
+//!    worst up to FLUSHED. All flushed records had an index, and none has been overwritten.
 //! 5. Mark the dict as being rebuilt ([`begin_rebuild`]).
-//! 6. Store 0 in the stamps of all records that do not count, and fill spans without a record that
-//!    counts with zeros. Sync.
-//! 7. Store 0 in the stamps of removals.
-//! 8. Write table, index, lists and words. Readers see the index with the store of BUCKETS. Sync.
-//! 9. Store REDO_LEN, SUSPECT, DURABLE and BOOT. Sync.
+//! 6. Clear the stamps of all other records, and spans without a selected one. Sync. Then clear the
+//!    stamps of removals.
+//! 7. Write table, index, lists and words. Readers see the index with BUCKETS. Sync.
+//! 8. Remove the marks: store REDO_LEN, SUSPECT, DURABLE and BOOT. Sync.
 //!
-//! Why it is correct:
+//! Why it is correct: selected records keep their bytes, so an interrupted rebuild selects the same
+//! ones again. A removal stays until the record that it removed has no stamp on the disk. The mark
+//! stays until step 8, so no other process uses a half-built dict.
 //!
-//! - Until step 6 nothing that counts is written. Steps 6 to 8 keep the bytes of each record that
-//!   counts, so an interrupted rebuild finds and selects the same records again.
-//! - The sync between steps 6 and 7 keeps a removal until the record that it removed has no stamp
-//!   on the disk.
-//! - The mark of step 5 stays until step 9, so no other process uses a half-built dict.
-//!
-//! Cost: reads each record once or twice, and each span without records once; three syncs of the
-//! file and one of a word. Private memory grows with the number of records.
+//! Cost: reads each record once or twice; three syncs of the file and one of a word. Private memory
+//! grows with the number of records.
 
 #[cfg(all(test, not(loom)))]
 mod golden;
@@ -86,8 +76,7 @@ struct PriorState<'a> {
     indexed: Vec<usize>,
 }
 
-/// A selection for which there is room, with the spans of its large values and the number of its
-/// buckets.
+/// A selection that has room, with the spans of its large values and the number of its buckets.
 struct FittedSelection {
     selection: SelectedRecords,
     parts: Vec<Vec<usize>>,
@@ -104,7 +93,6 @@ enum SpanUse {
     Lines,
 }
 
-/// A rebuild in progress.
 pub(in crate::dict) struct Rebuild<'a> {
     dict: &'a Dict,
     storage: Storage<'a>,
@@ -129,8 +117,7 @@ impl<'a> Rebuild<'a> {
     /// Performs the rebuild, and returns the number of entries.
     pub(in crate::dict) fn run(mut self, retired: &Superseded, report: &mut Report) -> Result<u64> {
         if self.dict.is_file() {
-            // This rebuild does not store again what an interrupted one has stored, but those pages
-            // must reach the disk, too.
+            // Pages that an interrupted rebuild has stored must reach the disk, too.
             self.is_suspect = self.map.word(at::SUSPECT)? != 0;
             if self.is_suspect {
                 self.map.make_dirty()?;
@@ -155,15 +142,13 @@ impl<'a> Rebuild<'a> {
         };
         let FittedSelection { mut selection, parts, buckets } =
             self.select_fitting(&mut records, &classes, floor, past.as_ref(), report)?;
-        // Their size is proportional to the number of keys.
         drop((records, past));
         selection.newest = selection.newest.max(floor);
         for word in [at::COMMIT, at::FLUSHED] {
             selection.newest =
                 selection.newest.max(Some(self.map.word(word)?).filter(|it| *it < MAX_VERSION).unwrap_or(0));
         }
-        // From here on a reader without a lock must not report a key as absent only because the
-        // index does not lead to it.
+        // From here on no reader may report a key as absent because the index lacks it.
         begin_rebuild(self.dict, self.scope)?;
         self.clear_unselected(&selection, &classes)?;
         self.sync()?;
@@ -228,7 +213,6 @@ impl<'a> Rebuild<'a> {
         Err(self.no_room())
     }
 
-    /// Returns the error for a dict without room for an index.
     fn no_room(&self) -> Error {
         let error = self.map.name_error(Error::new(ErrorKind::Full, "recover"));
         error.with_help("there is no room for an index of what is in it")
@@ -275,8 +259,7 @@ impl<'a> Rebuild<'a> {
         Ok(selection)
     }
 
-    /// Returns the spans of each large value, in the order of the value. If two values claim a
-    /// span, drops the one with the lower stamp.
+    /// Returns the spans of each large value. Of two that claim a span, drops the lower stamp.
     fn claim(
         &mut self,
         selection: &mut SelectedRecords,
@@ -313,9 +296,8 @@ impl<'a> Rebuild<'a> {
         Ok(parts)
     }
 
-    /// Stores 0 in the stamps of all records that do not count, and fills spans without a record
-    /// that counts with zeros. Otherwise a later scan could find old records in a span that was
-    /// used again.
+    /// Stores 0 in the stamps of all other records, and fills spans without a selected record with
+    /// zeros. Otherwise a later scan could find old records in a span that was used again.
     fn clear_unselected(&mut self, selection: &SelectedRecords, classes: &[u64]) -> Result<()> {
         let mut kept: Vec<usize> = selection.entries.iter().map(|(_, block)| *block).collect();
         kept.extend(&selection.removals);
@@ -343,8 +325,7 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    /// Stores 0 in the stamps of removals, after the removed records are gone from the disk. Fills
-    /// spans that held nothing else with zeros.
+    /// Stores 0 in the stamps of removals, and fills spans that held nothing else with zeros.
     fn clear_removals(&mut self, selection: &SelectedRecords) -> Result<()> {
         let mut kept = vec![false; self.uses.len()];
         for (_, block) in &selection.entries {
@@ -380,7 +361,6 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    /// Stores the three words of a span's entry.
     fn put_entry(&self, span: usize, state: SpanState, ever: u64, links: u64) -> Result<()> {
         let entry = self.layout.entry(span);
         self.map.put_word(entry + BLOCKS_USED, ever)?;
@@ -416,7 +396,6 @@ impl<'a> Rebuild<'a> {
         self.uses.get(span).is_none_or(|used| *used == SpanUse::Free)
     }
 
-    /// Grows the object to a span's end.
     fn grow_to_span(&mut self, span: usize) -> Result<()> {
         if span >= self.uses.len() {
             self.map.grow(self.layout.span(span + 1))?;
@@ -470,8 +449,7 @@ impl<'a> Rebuild<'a> {
         for word in [at::SWEEP, at::PENDING, at::REMOVED, at::REMOVED_BEFORE, at::PENDING_BYTES] {
             map.put_word(word, 0)?;
         }
-        // Beyond each watcher's position by more than the log's size, so that all of them report
-        // missed changes.
+        // More than the log's size beyond each watcher, so that all of them report missed changes.
         let head = map.word(at::LOG_HEAD)?.max(map.word(at::LOG_CLAIMED)?);
         let head = (head & !7).wrapping_add(2 * self.layout.change_log_size as u64);
         // In this order, a watcher that reads between the two stores reports missed changes once.
@@ -487,8 +465,7 @@ impl<'a> Rebuild<'a> {
             map.put_word(at::FLUSHED, newest)?;
         }
         if self.is_suspect {
-            // This includes the pages that the file has grown by: none of them may stay allocated
-            // and unwritten.
+            // Includes the pages that the file has grown by: none may stay allocated and unwritten.
             map.make_dirty()?;
         }
         self.sync()?;
@@ -499,18 +476,16 @@ impl<'a> Rebuild<'a> {
         map.put_word(at::SUSPECT, 0)?;
         map.put_word(at::DURABLE, if is_file { CLEAN | FLUSHED_BEFORE } else { 0 })?;
         map.put_word(at::BOOT, boot_to_store(self.dict)?)?;
-        // Everything else is on the disk.
         if is_file { sync_or_mark(map, .., FLUSHED_BEFORE | UNSURE) } else { Ok(()) }
     }
 
-    /// Syncs the whole file.
     fn sync(&self) -> Result<()> {
         if self.dict.is_file() { sync_or_mark(self.map, .., self.map.word(at::DURABLE)?) } else { Ok(()) }
     }
 }
 
-/// Returns whether a key's newest valid record is the key's value before the repair. Reports a
-/// record that a newer, damaged one had replaced, and one that the index does not lead to.
+/// Returns whether a key's newest valid record counts. Reports one that a damaged record had
+/// replaced, and one that the index does not lead to.
 fn is_current(whole: &ValidRecord, block: usize, past: Option<&PriorState<'_>>, report: &mut Report) -> bool {
     let Some(past) = past else { return true };
     if past.retired.binary_search(&block).is_ok() {

@@ -18,8 +18,9 @@
 //! 6. Before a change fails with `Full`, all spans with a free block join their lists
 //!    ([`relist_spans`](Blocks::relist_spans)).
 //!
-//! The layout of a span's entry is in `format/span.rs`. A free block has stamp 0 at +0, and the
-//! number of the next free block, stored + 1, in bits 0 to 25 of its word at +8.
+//! The layout of a span's entry is in `format/span.rs`. A free block has the number of the next
+//! free block, stored + 1, in bits 0 to 25 of its word at +8. A free block of records has stamp 0
+//! at +0.
 //!
 //! Why it is correct: the table and the lists change through a [`WriteBatch`] alone, so a change
 //! takes a block or does not. A taken block is written before the batch is committed; no word leads

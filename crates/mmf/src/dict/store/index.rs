@@ -2,7 +2,7 @@
 //! hashing).
 //!
 //! The problem: readers without a lock search the index while a writer inserts entries, splits
-//! buckets and removes lines. A reader must not miss a key that is there.
+//! buckets and removes lines. A reader must not miss a key that is present.
 //!
 //! The layout: a bucket is a chain of lines of 64 bytes.
 //!
@@ -29,8 +29,8 @@
 //!
 //! Why it is correct for a reader without a lock: in steps 3 and 4 an entry is in both places until
 //! BUCKETS changes. A reader that finds nothing loads BUCKETS again, and starts again if it has
-//! changed. Each of these steps is one write batch, so a dead writer's step is completed, and a
-//! replay begins with the store of BUCKETS once that is done.
+//! changed. Each of these steps is one write batch, so the next writer completes a dead writer's
+//! step. A replay begins with the store of BUCKETS if memory has that already.
 //!
 //! Why it ends with a hostile peer: [`BucketWalk`] bounds each walk, and each offset is checked to
 //! be a line in a span.

@@ -22,8 +22,8 @@
 //!
 //! Why it is correct: the batch makes all stores or none. Only the entries of free spans are
 //! written directly, and no process reads the class of a free span. Every number from shared memory
-//! is compared with the number of spans, walks are bounded by that number, and a list that leads to
-//! a used span or twice to one span is damage.
+//! is compared with the number of spans, which also bounds each walk. A list that leads to a used
+//! span, or twice to one span, is damage.
 //!
 //! Cost: up to four stores to take or free a span. Growth is a system call; the object grows by an
 //! eighth, at least 256 KiB and at most 64 MiB, so that calls stay few.

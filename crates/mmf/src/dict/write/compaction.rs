@@ -15,8 +15,9 @@
 //!    spans have room, it takes the span with the fewest bytes in use first.
 //! 5. Flush, if that frees pending records.
 //!
-//! To move a record (step 4), copy it to a new block with stamp COMMIT + 1 and a new checksum. Then
-//! a batch stores the previous record, the stamp, the slot, COMMIT, and frees the old block.
+//! To move a record (step 4), copy it to a new block with stamp 0, and with the checksum for the
+//! stamp COMMIT + 1. Then a batch stores the previous record, that stamp, the slot and COMMIT, and
+//! frees the old block.
 //!
 //! Why it is correct: each step changes shared memory by batches of its own, so it can stop after
 //! any of them. A moved record keeps its version and takes a new stamp, so a reader sees an

@@ -33,7 +33,7 @@ fn a_rebuild_of_the_golden_file_can_be_cut_off_half_way() {
         })
         .collect();
     let is_count = |(offset, _): &(usize, Vec<u8>)| *offset == at::BUCKETS;
-    // From where the count of buckets is taken away to where it is there again.
+    // From the store that removes the count of buckets to the one that restores it.
     let from = stores.iter().position(is_count).unwrap();
     let to = stores.iter().rposition(is_count).unwrap();
     let half = from + (to - from) / 2;
@@ -43,7 +43,7 @@ fn a_rebuild_of_the_golden_file_can_be_cut_off_half_way() {
     for (offset, stored) in &stores[..half] {
         bytes[*offset..*offset + stored.len()].copy_from_slice(stored);
     }
-    // On no machine.
+    // Clear the ids of machine and boot, so that the file belongs to no machine.
     bytes[1024..1056].fill(0);
     fs::write(path, &bytes).unwrap();
     let map = Mapping::open(path).unwrap();
