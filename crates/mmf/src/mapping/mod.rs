@@ -255,7 +255,7 @@ impl Mapping {
 
     #[cold]
     fn leads_nowhere(&self, offset: usize) -> Error {
-        let reason = format!("something in it leads to {offset}, where nothing is");
+        let reason = format!("corrupt offset {offset}: outside the mapping");
         self.name_error(Error::new(ErrorKind::Damaged { reason }, "use"))
     }
 

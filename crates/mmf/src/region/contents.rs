@@ -39,7 +39,7 @@ fn len_beyond(segment: &Segment, told: Result<u64, Fault>, doing: &'static str) 
         let reason = format!("its contents of {told} bytes are more than this process can address");
         return Err(segment.name_error(Error::invalid(doing, reason)));
     }
-    let reason = format!("its contents claim {told} bytes, more than there are");
+    let reason = format!("its contents claim {told} bytes, more than the object has");
     Err(segment.name_error(Error::new(ErrorKind::Damaged { reason }, doing)))
 }
 

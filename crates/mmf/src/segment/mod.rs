@@ -243,7 +243,10 @@ impl<C: Container> Segment<C> {
     fn attach(&self, until: Deadline, doing: &'static str) -> Result<&AttachedParticipant> {
         if !self.is_current_process() {
             return Err(self
-                .name_error(Error::invalid(doing, "this handle was made before a fork, in another process"))
+                .name_error(Error::invalid(
+                    doing,
+                    "this handle belongs to the parent process: it was opened before a fork",
+                ))
                 .with_help("open it again in the child"));
         }
         let place = if self.custom_lock.is_none() { &self.participant } else { &self.custom_participant };

@@ -53,7 +53,7 @@ impl SegmentOptions {
                 return Err(Error::invalid("create", reason).with_help("raise `max_capacity`"));
             }
             if self.mapping.asked_access() != Access::ReadWrite {
-                return Err(Error::invalid("create", "what is created is for reading and writing"));
+                return Err(Error::invalid("create", "an object that is created is opened for reading and writing"));
             }
             let (bytes, size, capacity) =
                 Segment::<C>::initial_bytes(Some(source), self.lock.as_ref(), size, self.capacity)?;

@@ -54,7 +54,7 @@ impl Dict {
         let mut writer = WriteSession::lock_without_recovery(self, &mut batch, self.lock_deadline(), "repair")?;
         if self.segment.has_other_participants()? {
             let error = self.segment.name_error(Error::new(ErrorKind::Busy, "repair"));
-            return Err(error.with_help("others have it open for writing; close it there, or end them"));
+            return Err(error.with_help("other handles have it open for writing: close them, or end their processes"));
         }
         let map = &self.segment.map;
         let mut report = Report::default();
@@ -116,7 +116,7 @@ impl Dict {
             while block != 0 {
                 storage.blocks().block(&WriteBatch::new(), block)?;
                 if blocks.len() > most {
-                    return Err(storage.damaged("the list of what is pending has no end"));
+                    return Err(storage.damaged("the list of pending records has no end"));
                 }
                 blocks.push(block);
                 block = number(self.segment.map.word(block + NEXT_FREE)?);

@@ -192,7 +192,7 @@ pub(in crate::dict) mod class {
         11 + u64::from(doubling - 7) * 8 + nth as u64
     }
 
-    /// Returns the size of a class's blocks, or `None` for a class without blocks.
+    /// Returns the size of a class's blocks, or `None` for a size class without blocks.
     #[inline]
     pub(crate) fn size(class: u64) -> Option<usize> {
         match class {

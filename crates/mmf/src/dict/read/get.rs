@@ -274,12 +274,12 @@ impl<'s> KeyReader<'s> {
             return Err(Retry::Changed);
         }
         if !is_under_way {
-            return Err(self.damaged("a record is from a change that nobody makes").into());
+            return Err(self.damaged("a record belongs to a change that is neither committed nor under way").into());
         }
         match outcome? {
             RecordOutcome::Settled(outcome) => Ok(outcome),
             RecordOutcome::Uncommitted { .. } => {
-                Err(self.damaged("two changes at once, neither of them complete").into())
+                Err(self.damaged("a key has two records of changes that are not committed").into())
             }
         }
     }

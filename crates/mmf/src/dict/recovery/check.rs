@@ -159,7 +159,11 @@ impl Check<'_> {
         }
         listed.sort_unstable();
         if listed != listing {
-            self.report.add(None, Some(at::CLASSES), "the spans that are listed are not those that say so");
+            self.report.add(
+                None,
+                Some(at::CLASSES),
+                "the lists of spans with room differ from the entries of the spans",
+            );
         }
         Ok(())
     }
@@ -210,23 +214,25 @@ impl Check<'_> {
     fn slot(&mut self, slot: usize, word: u64, nth: u64, count: u64) -> Result<()> {
         let block = block_of(word);
         let Ok((_, _, size)) = self.storage.blocks().block(&WriteBatch::new(), block) else {
-            self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is"));
+            self.report.add(None, Some(slot), format!("a slot leads to {block}, which is not a record"));
             return Ok(());
         };
         if !self.seen.insert(block) {
-            self.report.add(None, Some(slot), "a slot leads to where another does");
+            self.report.add(None, Some(slot), "two slots lead to one record");
             return Ok(());
         }
         match self.storage.verifier().block_at(block, size, &mut self.buffer)? {
-            Block::Empty => self.report.add(None, Some(slot), format!("a slot leads to {block}, where no record is")),
+            Block::Empty => {
+                self.report.add(None, Some(slot), format!("a slot leads to {block}, which is not a record"))
+            }
             Block::Invalid(key) => self.report.add(key.as_deref(), Some(block), "its value is damaged"),
             Block::Valid(whole) => {
                 let hash = record::hash(self.storage.seed, &whole.key);
                 if tag(hash) != word >> 40 || bucket(hash, count) != nth {
-                    self.report.add(Some(&whole.key), Some(slot), "its slot is not where it would be looked for");
+                    self.report.add(Some(&whole.key), Some(slot), "its slot is in the wrong bucket");
                 }
                 if whole.stamp > self.storage.map.word(at::COMMIT)? {
-                    self.report.add(Some(&whole.key), Some(block), "its version has not been reached yet");
+                    self.report.add(Some(&whole.key), Some(block), "its version is above the last change");
                 }
                 self.led.push((hash, block));
             }
@@ -249,7 +255,7 @@ impl Check<'_> {
             known.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
             for same in known.chunk_by(|(a, _), (b, _)| a.key == b.key) {
                 for (whole, block) in &same[1..] {
-                    self.report.add(Some(&whole.key), Some(*block), "it is there twice");
+                    self.report.add(Some(&whole.key), Some(*block), "the key has two records");
                 }
                 let (whole, block) = &same[0];
                 entries += u64::from(whole.head.kind != RecordKind::Removal && whole.head.version > floor);
@@ -271,11 +277,11 @@ impl Check<'_> {
             let mut block = number(map.word(list)?);
             while block != 0 {
                 let Ok((_, _, size)) = storage.blocks().block(&WriteBatch::new(), block) else {
-                    self.report.add(None, Some(list), format!("a list leads to {block}, where no record is"));
+                    self.report.add(None, Some(list), format!("a list leads to {block}, which is not a record"));
                     break;
                 };
                 if !self.seen.insert(block) {
-                    self.report.add(None, Some(list), "a list has no end, or goes on in another");
+                    self.report.add(None, Some(list), "a list has no end, or continues in another list");
                     break;
                 }
                 if led.contains(&block) {
@@ -283,7 +289,7 @@ impl Check<'_> {
                 }
                 bytes += size;
                 match storage.verifier().block_at(block, size, &mut self.buffer)? {
-                    Block::Empty => self.report.add(None, Some(block), "a list leads to it, but no record is there"),
+                    Block::Empty => self.report.add(None, Some(block), "a list leads to an empty block"),
                     Block::Invalid(key) => {
                         self.report.add(key.as_deref(), Some(block), "a value from before its last change is damaged");
                     }
@@ -313,7 +319,7 @@ impl Check<'_> {
             let span = match self.storage.spans().span_number(next) {
                 Ok(Some(span)) if span < roles.len() => span,
                 _ => {
-                    self.report.add(None, Some(at::FREE), "the list of free spans leads nowhere");
+                    self.report.add(None, Some(at::FREE), "the list of free spans leads to a span that does not exist");
                     break;
                 }
             };
@@ -342,7 +348,7 @@ impl Check<'_> {
             return Ok(None);
         }
         if (role == Role::Part) != (class == class::PART) {
-            wrong(format!("span {span} has class {class}, which is not what is in it"));
+            wrong(format!("span {span} has class {class}, which differs from its contents"));
             return Ok(None);
         }
         let Some(size) = class::size(class).filter(|size| *size <= layout.span_size()) else {
@@ -373,7 +379,7 @@ impl Check<'_> {
             self.report.add(None, Some(entry), format!("span {span} is listed, but has no room"));
         }
         if live == 0 {
-            self.report.add(None, Some(entry), format!("span {span} is taken, but nothing is in it"));
+            self.report.add(None, Some(entry), format!("span {span} is in use, but empty"));
         }
         if class > class::LAST {
             return Ok(listed);
@@ -417,7 +423,11 @@ fn claim(roles: &mut [Role], spans: &[usize], key: &[u8], block: usize, report: 
     for span in spans {
         match roles.get_mut(*span) {
             Some(role) if *role == Role::Unknown => *role = Role::Part,
-            _ => report.add(Some(key), Some(block), "its value lies where another is, or nothing"),
+            _ => report.add(
+                Some(key),
+                Some(block),
+                "its value lies in a span that another record uses, or that is not in use",
+            ),
         }
     }
 }

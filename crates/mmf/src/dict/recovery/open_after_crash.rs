@@ -200,7 +200,7 @@ fn check_to_read(dict: &Dict, mut boot: u64) -> Result<()> {
         }
         boot = now;
     }
-    let reason = "its last changes were made before the machine stopped, or where another boot id is told, and no flush followed";
+    let reason = "its last changes were made in another boot, and not flushed";
     let error = map.name_error(Error::new(ErrorKind::Damaged { reason: reason.to_owned() }, "open"));
     Err(error.with_help("open it once for writing, or run `mmf repair`"))
 }

@@ -176,7 +176,7 @@ impl<'a> Rebuild<'a> {
         if floor <= newest || (floor <= commit && commit < MAX_VERSION) {
             return Ok(floor);
         }
-        report.add(None, Some(at::FLOOR), "what was cleared cannot be told any more");
+        report.add(None, Some(at::FLOOR), "the mark of the last clear is damaged: cleared keys may be present again");
         Ok(0)
     }
 
@@ -289,7 +289,7 @@ impl<'a> Rebuild<'a> {
                 continue;
             }
             refused.push(*block);
-            report.add(Some(&key), Some(*block), "its value lies where others are");
+            report.add(Some(&key), Some(*block), "its value lies in spans that another record uses");
         }
         refused.sort_unstable();
         selection.entries.retain(|(_, block)| refused.binary_search(block).is_err());

@@ -86,7 +86,7 @@ impl<'s> Blocks<'s> {
         class: u64,
         not: Option<usize>,
     ) -> Result<usize, AllocError> {
-        let Some(size) = class::size(class) else { return Err(self.damaged("a class without blocks").into()) };
+        let Some(size) = class::size(class) else { return Err(self.damaged("a size class without blocks").into()) };
         let fits = |count: u64| count.saturating_mul(size as u64) <= self.layout.span_size() as u64;
         let mut span = self.spans().span_number(batch.get(self.map, Spans::class_list(class))?)?;
         if not.is_some() && span == not {
@@ -121,7 +121,7 @@ impl<'s> Blocks<'s> {
         let entry = self.layout.entry(span);
         let mut state = SpanState::of(batch.get(map, entry + SPAN_STATE)?);
         if state.class != class {
-            return Err(map.damaged(|| format!("span {span} is not what its list holds")));
+            return Err(map.damaged(|| format!("span {span} is in the list of another class")));
         }
         // A division would take longer than the rest of this function.
         let fits = |count: u64| count.saturating_mul(size as u64) <= self.layout.span_size() as u64;
@@ -129,13 +129,19 @@ impl<'s> Blocks<'s> {
             map.require_slow_path()?;
             let ever = batch.get(map, entry + BLOCKS_USED)?;
             if !fits(ever.saturating_add(1)) {
-                return Err(map.damaged(|| format!("span {span} has no room, but is listed as if")));
+                return Err(
+                    map.damaged(|| format!("span {span} has no free block, but is in the list of spans with room"))
+                );
             }
             batch.push_or_replace(entry + BLOCKS_USED, ever + 1);
             (ever, !fits(ever + 2))
         } else {
             let nth = state.free - 1;
-            let damaged = || map.damaged(|| format!("span {span} leads to block {nth}, which it has not"));
+            let damaged = || {
+                map.damaged(|| {
+                    format!("the free list of span {span} leads to block {nth}, which does not exist or is in use")
+                })
+            };
             // A number of 26 bits times a size of at most 30 bits fits 64 bits.
             let at = nth * size as u64;
             if at + size as u64 > self.layout.span_size() as u64 {

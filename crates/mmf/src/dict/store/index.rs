@@ -169,7 +169,9 @@ impl<'s> Index<'s> {
         }
         let line = number(word);
         if self.layout.span_of(line).is_none() || (line - self.layout.first_span) % LINE != 0 {
-            return Err(self.damaged(format!("a bucket goes on at {line}, where nothing is")));
+            return Err(
+                self.damaged(format!("a bucket leads to a line at {line}, which is outside the spans or not aligned"))
+            );
         }
         Ok(Some(line))
     }
@@ -369,7 +371,7 @@ impl<'s> Index<'s> {
         let count = bucket_count(self.map.word(at::BUCKETS)?);
         let most = self.most_lines()?;
         if count > most as u64 {
-            return Err(self.damaged(format!("its index claims {count} buckets, but there is room for {most}")));
+            return Err(self.damaged(format!("its index claims {count} buckets; there is room for {most}")));
         }
         Ok((count, most))
     }

@@ -59,7 +59,7 @@ pub(in crate::dict) fn replay_entries(map: &Mapping, layout: &Layout, count: u64
             there => there.is_ok(),
         };
         if offset < PAYLOAD || offset % 8 != 0 || !is_there || redo_log.contains(&offset) || pairs.contains(&offset) {
-            return Err(damaged(format!("its redo log leads to {offset}, where no change is made")));
+            return Err(damaged(format!("its redo log has a store to {offset}, which no change stores to")));
         }
         // The stores before this one are done. To repeat them would undo a later store of the batch
         // to the same word, which readers would see.

@@ -267,7 +267,7 @@ impl<'s> Spans<'s> {
         if used == 0 || end <= self.map.len() || end <= self.map.refresh()? {
             return Ok(());
         }
-        Err(self.damaged(format!("{used} spans are in use, of which some are not there")))
+        Err(self.damaged(format!("{used} spans are in use, of which some are beyond its end")))
     }
 
     /// Grows the object so that it reaches to `end`.

@@ -30,7 +30,7 @@ pub(in crate::dict) struct Storage<'a> {
 impl<'a> Storage<'a> {
     #[cold]
     pub(in crate::dict) fn no_entry_error(&self) -> Error {
-        self.damaged("its index leads to what is no record")
+        self.damaged("a slot of its index leads to bytes that are not a record")
     }
 
     /// Returns COMMIT, FLOOR and BUCKETS: at least one of them differs after every change.

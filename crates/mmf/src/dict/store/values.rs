@@ -165,7 +165,7 @@ impl<'s> Values<'s> {
     pub(in crate::dict) fn span_list(self, block: usize, head: &RecordHeader) -> Result<Vec<usize>> {
         let (layout, count) = (self.layout, head.span_count(self.layout));
         if count > layout.spans || head.block_len(layout) > layout.largest_block() {
-            return Err(self.damaged("a value claims more than there is"));
+            return Err(self.damaged("a value names more spans than the dict has"));
         }
         let mut numbers = Vec::new();
         self.map.append_to(block + head.spans_at(), 4 * count, &mut numbers)?;

@@ -182,7 +182,7 @@ impl<'w, 'a> Flush<'w, 'a> {
                 let at = number(block);
                 let next = self.storage.map.word(at.saturating_add(NEXT_FREE))?;
                 if left == 0 || !freed.add(at) || self.storage.map.word(at.saturating_add(STAMP))? == 0 {
-                    return Err(self.storage.damaged(format!("a list of what is to be freed leads to {at} again")));
+                    return Err(self.storage.damaged(format!("a list of records to free leads to {at} twice")));
                 }
                 bytes = bytes.saturating_sub(Lookup::new(self).size_of(at)?);
                 let in_spans = Lookup::new(self).head(at)?.in_spans;
@@ -228,8 +228,7 @@ impl<'w, 'a> Flush<'w, 'a> {
         match report.problems.first() {
             None => Ok(()),
             Some(problem) => {
-                let reason =
-                    format!("a sync of it failed, and not all is there that was written since then: {problem}");
+                let reason = format!("a sync of it failed, and changes made since then are lost: {problem}");
                 let error = map.name_error(Error::new(ErrorKind::Damaged { reason }, "flush"));
                 Err(error.with_help("close it everywhere and run `mmf repair`, which keeps what is whole"))
             }

@@ -153,7 +153,7 @@ impl<'w, 'a> RecordWriter<'w, 'a> {
     #[inline(never)]
     fn too_large(&self, len: usize) -> Error {
         let most = self.dict.capacity() / 4;
-        let reason = format!("a value of {len} bytes is too large; what surely fits is {most}");
+        let reason = format!("a value of {len} bytes is too large; {most} bytes always fit an empty dict");
         self.storage.map.name_error(Error::invalid("change", reason)).with_help("make it with more capacity")
     }
 }
