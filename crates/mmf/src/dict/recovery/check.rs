@@ -223,7 +223,7 @@ impl Check<'_> {
         }
         match self.storage.verifier().block_at(block, size, &mut self.buffer)? {
             Block::Empty => {
-                self.report.add(None, Some(slot), format!("a slot leads to {block}, which is not a record"))
+                self.report.add(None, Some(slot), format!("a slot leads to {block}, which is not a record"));
             }
             Block::Invalid(key) => self.report.add(key.as_deref(), Some(block), "its value is damaged"),
             Block::Valid(whole) => {

@@ -6,7 +6,7 @@
 //! The algorithm, under the write lock:
 //!
 //! 1. A block has the smallest size class that the record fits
-//!    ([`class`](crate::dict::format::layout::class)): multiples of 8 bytes up to 128, then eight
+//!    ([`class`]): multiples of 8 bytes up to 128, then eight
 //!    classes for each doubling. A span has blocks of one class.
 //! 2. To take a block, take the first span of the class's list. Take the first of its free blocks,
 //!    or the next block that was never in use. If the list is empty, take a span.

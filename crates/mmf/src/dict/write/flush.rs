@@ -27,7 +27,7 @@
 //! Why it is correct: records are freed in step 4 only after step 3 has brought their replacements
 //! to the disk. Removals are freed one flush later, after step 5 of the flush before has brought
 //! the freed stamps of the removed records there. Any sync may fail;
-//! [`sync_mark`](crate::dict::store::sync_mark) describes what follows.
+//! [`sync_mark`] describes what follows.
 //!
 //! Why it ends with a hostile peer: a list has no more records than the object has room for, and a
 //! record without a stamp in a list is damage. At the deadline the flush returns `Timeout`, and the
