@@ -95,7 +95,9 @@ fn value(fill: u8, len: usize) -> Vec<u8> {
 }
 
 fn open(path: &Path) -> Dict {
-    Dict::options().timeout(Some(Duration::from_secs(2))).open(path).expect("the dict")
+    // One instruction at a time, a change takes minutes on a busy machine.
+    let options = Dict::options().timeout(Some(Duration::from_secs(2))).work_time(Duration::from_secs(3600));
+    options.open(path).expect("the dict")
 }
 
 impl Operation {
