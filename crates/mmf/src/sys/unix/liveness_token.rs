@@ -24,8 +24,8 @@
 //!
 //! # Cost
 //!
-//! One system call for each taking, giving, query and seizure. Opening a description costs about
-//! two system calls for each handle.
+//! One system call for each taking, giving, query and seizure. A seizure needs a second one if
+//! another process shares the byte.
 
 use std::cell::UnsafeCell;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
