@@ -52,7 +52,7 @@ impl fmt::Display for Error {
             Error::Cancelled => f.write_str("the wait was given up"),
             Error::TooLong { end, size } => write!(f, "{end} bytes do not fit a map of {size}"),
             Error::HalfWritten => {
-                f.write_str("a process died while it changed the map; whoever opens it for writing undoes that change")
+                f.write_str("a process died while it changed the map; the next process that opens it for writing undoes that change")
             }
         }
     }
