@@ -12,8 +12,10 @@
 //!   1. It reads up to [`READ`] entries, from the position at which this process's last creation
 //!      stopped.
 //!   2. If the directory has more entries, it reads up to [`READ_ELSEWHERE`] further entries from a
-//!      random position. Processes that create one object each therefore reach every file in the end.
-//!   3. It judges up to [`JUDGED`] files, and skips files of other users, which it could not remove.
+//!      random position. Processes that create one object each therefore reach every file in the
+//!      end.
+//!   3. It judges up to [`JUDGED`] files, and skips files of other users, which it could not
+//!      remove.
 //! - A creation that finds no memory left sweeps completely, and then tries again
 //!   (`named::with_room`).
 //!
