@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Programs with 32 bits: the library's tests, all of which compile, the tests between programs with 32
-# and with 64 bits, and the program `mmf` of both kinds on one region.
+# Programs with 32 bits: the library's tests, all of which compile, the tests between programs with
+# 32 and with 64 bits, and the program `mmf` of both kinds on one region.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "needs Linux on x86_64"

@@ -2,9 +2,9 @@
 # A module of the library uses only the layers below it, as docs/design.md draws them; within the
 # dict, a folder uses only the folders below it.
 #
-# It reads each `crate::MODULE` and `crate::dict::FOLDER` of the sources, without comments. Tests and
-# the models may use every layer: the files and folders tests, models and model, and the end of a
-# file from its `mod tests` on.
+# It reads each `crate::MODULE` and `crate::dict::FOLDER` of the sources, without comments. Tests
+# and the models may use every layer: the files and folders tests, models and model, and the end of
+# a file from its `mod tests` on.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # The layers below each module. No module names what lib.rs reexports.

@@ -1,5 +1,5 @@
-//! The usual ways of bytes from one process to another that it started, each with its buffers
-//! enlarged.
+//! Pipes, Unix sockets (named pipes on Windows) and localhost TCP from a process to one that it
+//! started, with buffers of up to 1 MiB.
 //!
 //! This folder asks which system it is for, since no portable interface sets the buffers of pipes
 //! and sockets.

@@ -22,8 +22,7 @@ fn user(args: &[&str]) {
     }
 }
 
-/// How many sequences of operations are tried: `MMF_CASES`, or so many, which are the same each
-/// time.
+/// The number of sequences of operations if `MMF_CASES` is not set. They are the same in each run.
 const CASES: u32 = 12;
 /// Operations of one.
 const STEPS: usize = 150;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use mmf::{Access, ErrorKind, LockError, Mapping, Region};
 use testkit::{Peer, TempDir, Watchdog, peer};
 
+use crate::support::failed;
 use crate::support::system::{self, lock_byte};
 
 testkit::peers! { holder }
@@ -21,14 +22,6 @@ const LOCK: usize = 2048;
 const SLOTS: usize = 4096;
 const PAYLOAD: usize = 20480;
 const TOKENS: i64 = (1 << 62) + 64;
-
-fn failed<G>(result: Result<G, LockError<G>>) -> ErrorKind {
-    match result {
-        Err(LockError::Failed(error)) => error.kind().clone(),
-        Err(LockError::Poisoned(_)) => panic!("poison"),
-        Ok(_) => panic!("locked"),
-    }
-}
 
 /// Is inside to `read`, or with a change `half` made.
 fn holder(args: &[&str]) {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::failed;
 use mmf::{Access, ErrorKind, LockError, Mapping, Region};
 use testkit::{TempDir, Watchdog};
 
@@ -148,14 +149,6 @@ fn who_lives_wins_over_another_boot() {
         assert_eq!(read_only.status().unwrap().participants.len(), 2);
     });
     assert_eq!(raw.load::<u64>(BOOT, Ordering::SeqCst).unwrap(), 1, "containers do not take it from each other");
-}
-
-fn failed<G>(result: Result<G, LockError<G>>) -> ErrorKind {
-    match result {
-        Err(LockError::Failed(error)) => error.kind().clone(),
-        Err(LockError::Poisoned(_)) => panic!("poison"),
-        Ok(_) => panic!("locked"),
-    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::support::failed;
 use mmf::{Access, ErrorKind, LockError, LockWords, Mapping, Name, RawLock, Region, RegionOptions};
 use testkit::{Peer, TempDir, Watchdog, peer, unique_name};
 
@@ -99,14 +100,6 @@ fn counted() -> RegionOptions {
 
 fn named() -> Name {
     Name::local(unique_name("own-lock")).unwrap()
-}
-
-fn failed<G>(result: Result<G, LockError<G>>) -> ErrorKind {
-    match result {
-        Err(LockError::Failed(error)) => error.kind().clone(),
-        Err(LockError::Poisoned(_)) => panic!("poison"),
-        Ok(_) => panic!("locked"),
-    }
 }
 
 /// Adds 1 so many times to two numbers that must always be the same.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mmf::{Access, ErrorKind, LockError, Name, Permissions, Region};
 use testkit::{Peer, Watchdog, unique_name};
 
+use crate::support::failed;
 use crate::support::stories::{story, tells};
 use crate::support::system::{self, fork, sleep_for_ever};
 
@@ -16,14 +17,6 @@ testkit::peers! {
 
 fn name() -> Name {
     Name::local(unique_name("life")).unwrap()
-}
-
-fn fails<G>(result: Result<G, LockError<G>>) -> ErrorKind {
-    match result {
-        Err(LockError::Failed(error)) => error.kind().clone(),
-        Err(LockError::Poisoned(_)) => panic!("poison"),
-        Ok(_) => panic!("locked"),
-    }
 }
 
 /// Takes a lock (`read` or `write`, `half` for a change half made), and holds it until it is told
@@ -68,21 +61,21 @@ fn forks(_: &[&str]) {
         let guard = region.read().unwrap();
         fork(|| {
             let invalid = |kind: ErrorKind| assert!(matches!(kind, ErrorKind::InvalidInput { .. }), "{kind:?}");
-            invalid(fails(region.try_write()));
-            invalid(fails(region.read()));
+            invalid(failed(region.try_write()));
+            invalid(failed(region.read()));
             invalid(region.clear_poison().unwrap_err().kind().clone());
             invalid(region.wait_changed(0, Instant::now()).unwrap_err().kind().clone());
             let own = Region::open(&name).unwrap();
             // The parent's thread had the lock; the child's has not, though it is a copy.
-            assert!(matches!(fails(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
+            assert!(matches!(failed(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
             // SAFETY: second owners of what the child alone has copies of; the first are never
             // dropped there.
             drop(unsafe { std::ptr::read(&raw const guard) });
             // The parent still reads, whatever the child dropped.
-            assert!(matches!(fails(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
+            assert!(matches!(failed(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
             // SAFETY: as above.
             drop(unsafe { std::ptr::read(&raw const region) });
-            assert!(matches!(fails(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
+            assert!(matches!(failed(own.write_for(Duration::from_millis(30))), ErrorKind::Timeout { .. }));
             assert_eq!(own.to_vec().unwrap(), b"parent");
             0
         })
@@ -108,7 +101,7 @@ fn lock_survives_child(_: &[&str]) {
         fork(sleep_for_ever).dies();
         let other = Region::open(&name).unwrap();
         std::thread::scope(|scope| {
-            let refused = scope.spawn(|| fails(other.write_for(Duration::from_millis(60))));
+            let refused = scope.spawn(|| failed(other.write_for(Duration::from_millis(60))));
             assert!(matches!(refused.join().unwrap(), ErrorKind::Timeout { holder: Some(_) }));
         });
         drop(guard);
@@ -167,10 +160,10 @@ fn a_stopped_holder_is_waited_for_and_named_and_then_goes_on() {
         let mut peer = inside(&name, how);
         peer.stop();
         let wait = Duration::from_millis(300);
-        let ErrorKind::Timeout { holder: Some(holder) } = fails(region.write_for(wait)) else { panic!("no holder") };
+        let ErrorKind::Timeout { holder: Some(holder) } = failed(region.write_for(wait)) else { panic!("no holder") };
         assert_eq!(holder.process, peer.pid());
         assert!(holder.held_for > wait / 2 && holder.held_for < testkit::DEADLINE, "{holder:?}");
-        assert!(matches!(fails(region.try_write()), ErrorKind::WouldBlock));
+        assert!(matches!(failed(region.try_write()), ErrorKind::WouldBlock));
         peer.cont();
         peer.send("on");
         peer.expect("outside");
@@ -208,7 +201,7 @@ fn a_program_that_dies_with_many_readers_is_recovered_from_as_fast_as_one_reader
     let region = Region::create_new(&name, 4096).unwrap();
     let mut peer = Peer::spawn("many_readers", &[name.as_str()]);
     peer.expect("inside");
-    assert!(matches!(fails(region.try_write()), ErrorKind::WouldBlock));
+    assert!(matches!(failed(region.try_write()), ErrorKind::WouldBlock));
     peer.kill();
     peer.wait();
     let since = Instant::now();
@@ -223,7 +216,7 @@ fn who_only_tries_gets_the_lock_of_the_dead() {
         let name = name();
         let region = Region::create_new(&name, 4096).unwrap();
         let mut peer = inside(&name, how);
-        assert!(matches!(fails(region.try_write()), ErrorKind::WouldBlock));
+        assert!(matches!(failed(region.try_write()), ErrorKind::WouldBlock));
         peer.kill();
         peer.wait();
         let result = region.try_write();
@@ -259,7 +252,7 @@ fn dier(args: &[&str]) {
     let region = Region::open(Name::local(args[0]).unwrap()).unwrap();
     testkit::peer::say("waits");
     assert!(matches!(
-        fails(region.write_for(Duration::from_millis(args[1].parse().unwrap()))),
+        failed(region.write_for(Duration::from_millis(args[1].parse().unwrap()))),
         ErrorKind::Timeout { .. }
     ));
     testkit::peer::say("gave up");
@@ -325,8 +318,8 @@ fn full(_: &[&str]) {
         }
         assert_eq!(ours.status().unwrap().participants.len(), 256);
         let late = Region::open(&name).unwrap();
-        assert_eq!(fails(late.read()), ErrorKind::Full);
-        assert_eq!(fails(late.try_write()), ErrorKind::Full);
+        assert_eq!(failed(late.read()), ErrorKind::Full);
+        assert_eq!(failed(late.try_write()), ErrorKind::Full);
         let told = mmf::Error::from(late.read().err().unwrap()).to_string();
         assert!(told.contains(name.as_str()) && told.contains("256 writable handles"), "{told}");
         // A reader without write access needs no slot, and the participants with a slot go on.
@@ -338,7 +331,7 @@ fn full(_: &[&str]) {
         peers[0].expect("dropped");
         assert!(late.read().is_ok());
         let later = Region::open(&name).unwrap();
-        assert_eq!(fails(later.read()), ErrorKind::Full);
+        assert_eq!(failed(later.read()), ErrorKind::Full);
         peers[1].kill();
         peers[1].wait();
         assert!(later.read().is_ok());
@@ -346,7 +339,7 @@ fn full(_: &[&str]) {
         for region in &all {
             assert!(region.read().is_ok());
         }
-        assert_eq!(fails(Region::open(&name).unwrap().read()), ErrorKind::Full);
+        assert_eq!(failed(Region::open(&name).unwrap().read()), ErrorKind::Full);
         drop(peers);
     });
 }
@@ -379,7 +372,8 @@ fn namespaces(_: &[&str]) {
             // Process 1 of its namespace; killed with it where it forgets.
             let mut peer = Peer::spawn_with("holder", &[name.as_str(), how], in_a_namespace);
             peer.expect("inside");
-            let ErrorKind::Timeout { holder: Some(holder) } = fails(region.write_for(Duration::from_millis(50))) else {
+            let ErrorKind::Timeout { holder: Some(holder) } = failed(region.write_for(Duration::from_millis(50)))
+            else {
                 panic!("no holder")
             };
             assert_eq!(holder.process, 1, "as it knows itself");
@@ -437,7 +431,7 @@ fn users(_: &[&str]) {
         service.write().unwrap().set(b"of the service").unwrap();
         let mut desktop = Peer::spawn("user", &[name.as_str()]);
         desktop.expect("poison: false, of the service");
-        assert!(matches!(fails(service.write_for(Duration::from_millis(50))), ErrorKind::Timeout { .. }));
+        assert!(matches!(failed(service.write_for(Duration::from_millis(50))), ErrorKind::Timeout { .. }));
         desktop.send("on");
         desktop.expect("out");
         assert_eq!(service.to_vec().unwrap(), b"of the desktop");

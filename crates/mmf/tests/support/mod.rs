@@ -34,3 +34,12 @@ pub(crate) mod sigbus;
 pub(crate) mod stories;
 #[cfg(unix)]
 pub(crate) mod system;
+
+/// Returns the reason for which a region was not locked. Panics if it was, or is poisoned.
+pub(crate) fn failed<G>(result: Result<G, mmf::LockError<G>>) -> mmf::ErrorKind {
+    match result {
+        Err(mmf::LockError::Failed(error)) => error.kind().clone(),
+        Err(mmf::LockError::Poisoned(_)) => panic!("poison"),
+        Ok(_) => panic!("locked"),
+    }
+}

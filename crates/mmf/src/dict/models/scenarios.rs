@@ -145,8 +145,8 @@ fn a_value_in_a_span_is_replaced_twice() {
     .check();
 }
 
-/// Returns the keys `own` of bucket 0, and so many entries of other buckets that the next entry
-/// splits bucket 0.
+/// Returns 219 operations that set the keys `own` of bucket 0 and keys of other buckets. The next
+/// new entry splits bucket 0.
 fn crowded(own: &[String]) -> Vec<Operation> {
     let elsewhere = (1..64).flat_map(|bucket| keys_in(bucket, 64).take(4)).take(219 - own.len());
     own.iter().cloned().chain(elsewhere).map(|key| Operation::Set(key, 1)).collect()

@@ -213,7 +213,7 @@ fn attach_as(segment: &Segment, slot: usize) {
     if slot < MODEL_SLOTS {
         assert_eq!(segment.participant("model").unwrap().slot(), slot);
     } else {
-        // The model has no tokens for so many slots.
+        // The model has tokens for its first slots only.
         let tokens = LivenessTokens::new(segment.map.object(), &segment.header.id).unwrap();
         let participant = AttachedParticipant::new(tokens, segment.lock.readers().slot_handle(slot).unwrap());
         assert!(segment.participant.set(participant).is_ok());

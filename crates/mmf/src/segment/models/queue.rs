@@ -82,8 +82,8 @@ fn a_reaper_wakes_who_waits_for_a_change() {
     });
 }
 
-/// As before, for a waiter for the lock of the dead writer. Its sleeps have no bound, so it does not
-/// check by itself whether the holder is alive.
+/// A reaper wakes a waiter for the dead writer's lock. The waiter's sleeps have no bound, so it does
+/// not check by itself whether the holder is alive.
 #[test]
 fn a_reaper_wakes_who_waits_for_the_lock() {
     BOTH.iter().for_each(|parker| {

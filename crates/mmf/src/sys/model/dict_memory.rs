@@ -1,10 +1,14 @@
-//! The rest of the shared memory, as a dict uses it: words that change under a lock, and that are read without one.
+//! The memory after the header, as a dict uses it: words that change under a lock and are read
+//! without one.
 //!
-//! Who has the lock finds in each word what was stored last, since the lock orders its holders: models of its own show that. Who
-//! has a handle that only reads finds whatever the orderings allow. Those of loom's words that nobody looks at without the
-//! lock would only multiply the orders, so they are no words of loom's; and a model fails where one is looked at after all.
+//! - The holder of the lock loads what was stored last, since the lock orders its holders. The
+//!   models of the lock prove that.
+//! - A read-only handle loads any value that the orderings allow.
+//! - Words that only the holder of the lock loads would multiply the orders and show nothing. They
+//!   are not loom's words, and a model fails if a reader without the lock loads one.
 //!
-//! A copy is relaxed and goes by whole words. What has the same value before and after a store is no change.
+//! A copy is relaxed and goes by whole words. A store of the value that a word has already is no
+//! change.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -66,9 +70,9 @@ impl State {
 
     pub(super) fn store(&self, offset: usize, value: u64, ordering: Ordering) -> Result<(), Fault> {
         let is_seen = (self.ground.is_seen)(offset);
-        // The others are not looked at before something that is.
+        // A reader loads other words only after one that it can see.
         if is_seen || offset == REDO_LEN { step() } else { step_unseen() }?;
-        // Who finds the same once more learns less from the former.
+        // A load of the same value a second time excludes fewer orders than the first load.
         if self.latest(offset) == value {
             return Ok(());
         }

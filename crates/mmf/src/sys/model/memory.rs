@@ -3,7 +3,8 @@
 //!
 //! An access to an address of a model's handle leads to:
 //!
-//! 1. the words of the lock and of its queues ([`lock_words`](super::lock_words)), where the model names one there;
+//! 1. the words of the lock and of its queues ([`lock_words`](super::lock_words)), where the model
+//!    names one there;
 //! 2. what lies behind the header ([`dict_memory`](super::dict_memory)), where the model uses it;
 //! 3. the bytes themselves. A model fails where one of its threads changes a word of them, unless
 //!    it is in the description of a slot, on which no order of events depends.

@@ -4,8 +4,8 @@
 //! sleeper leaves no surplus. Where several threads of one participant sleep, one of them waits for
 //! the event, and wakes the others.
 //!
-//! An event's name stays as long as any handle to it is open. So who has opened one keeps it for
-//! the slot's later owners too, who find the same event under that name.
+//! An event's name stays as long as any handle to it is open. So a process that has opened an event
+//! keeps it for the slot's later owners, which find the same event under that name.
 
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
